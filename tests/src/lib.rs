@@ -1,1 +1,15 @@
+//! The harness of the end-to-end tests: production as it really is, except that
+//! it all happens on this machine and in temporary directories.
 
+pub mod app;
+pub mod binaries;
+pub mod databases;
+pub mod env;
+pub mod http;
+pub mod load;
+pub mod output;
+pub mod process;
+pub mod pty;
+pub mod server;
+pub mod shells;
+pub mod world;

@@ -1,0 +1,415 @@
+#!/bin/sh
+# Makes a consistent copy of all SQLite databases of a directory.
+#
+#   sh prepare-pull.sh [DIRECTORY]      by hand: an archive below $TMPDIR, then its
+#                                       name, ---FILES---, the names, ---DONE---
+#   cargo xtask pull-db                 sends this script and a request on standard
+#                                       input, and reads the copies from standard output
+#
+# Needs sh, sqlite3 and what coreutils or busybox bring. Production is only read.
+# Every value that comes from outside stays data: it is never part of a command.
+set -u
+umask 077
+export LC_ALL=C
+export COPYFILE_DISABLE=1 # macOS's tar would add a file of attributes to each.
+
+stage=''  # private directory that holds the copies
+jobs=''   # process ids of what runs in the background
+nonce=''  # names this pull in every line that the client reads; empty by hand
+mode=archive
+staging_dir=${TMPDIR:-/tmp}
+includes='*.db'
+excludes=''
+only=''
+sanitized='null'
+
+# ---- reporting -----------------------------------------------------------
+
+# status WORDS…: what is being done, for the client's terminal.
+status() {
+	[ -z "$nonce" ] || printf '\nXTASK-DB-STATUS 1 %s %s\n' "$nonce" "$*"
+}
+
+# fail CODE MESSAGE…: CODE is one word, which xtask/src/server.rs turns into a hint.
+fail() {
+	code=$1
+	shift
+	text=$(printf '%s' "$*" | tr '\n\r' '  ')
+	printf 'prepare-pull: %s\n' "$text" >&2
+	[ -z "$nonce" ] || printf '\nXTASK-DB-FAILED 1 %s %s %s\n' "$nonce" "$code" "$text"
+	exit 1
+}
+
+cleanup() {
+	trap - EXIT
+	trap '' HUP INT TERM PIPE
+	for job in $jobs; do
+		kill "$job" 2>/dev/null
+	done
+	wait
+	[ -z "$stage" ] || rm -rf "$stage"
+}
+
+# ---- small tools ---------------------------------------------------------
+
+literal() { printf "'%s'" "$(printf '%s\n' "$1" | sed "s/'/''/g")"; }
+hex() { printf '%s' "$1" | od -An -v -tx1 | tr -d ' \n'; }
+sql() { sqlite3 -batch -bail -init /dev/null "$@"; }
+milliseconds() { sql :memory: "SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER);" </dev/null; }
+
+# `ls -n` is the only way to a size that GNU, busybox and BSD share without
+# reading the file. The name comes last, so that it cannot disturb the fields.
+bytes_of() {
+	[ -e "$1" ] || { echo 0; return; }
+	# shellcheck disable=SC2012 # see above
+	ls -lnLd "$1" | { read -r _ _ _ _ size _ && echo "$size"; }
+}
+
+sha256_of() {
+	if command -v sha256sum >/dev/null 2>&1; then sha256sum "$@"; else shasum -a 256 "$@"; fi
+}
+
+# matches NAME PATTERNS: PATTERNS are separated by newlines.
+matches() {
+	printf '%s\n' "$2" | {
+		while IFS= read -r pattern; do
+			# shellcheck disable=SC2254 # the pattern is meant to be one
+			[ -z "$pattern" ] || case $1 in $pattern) exit 0 ;; esac
+		done
+		exit 1
+	}
+}
+
+selected() {
+	[ -f "$directory/$1" ] && matches "$1" "$includes" || return 1
+	[ -z "$excludes" ] || ! matches "$1" "$excludes" || return 1
+	[ -z "$only" ] || matches "$1" "$only"
+}
+
+# ---- the request ---------------------------------------------------------
+
+# The client sends lines of a key and a value, then `end`. `rules N` is
+# followed by N bytes of SQL.
+read_request() {
+	while IFS= read -r line; do
+		value=${line#* }
+		case $line in
+		'nonce '*) nonce=$value ;;
+		'mode '*) mode=$value ;;
+		'directory '*) directory=$value ;;
+		'staging '*) staging_dir=$value ;;
+		'include '*) includes=$includes$value$newline ;;
+		'exclude '*) excludes=$excludes$value$newline ;;
+		'only '*) only=$value ;;
+		'rules '*) rules=$(dd bs=1 count="$value" 2>/dev/null) ;;
+		end) return 0 ;;
+		*) return 1 ;;
+		esac
+	done
+	return 1
+}
+
+# The client keeps our standard input open until it has all it wants: its end
+# means that nobody is left to work for, also when the connection broke.
+watch_client() {
+	exec 3<&0
+	{
+		cat >/dev/null
+		kill -TERM $$
+	} <&3 >/dev/null 2>&1 &
+	watcher=$!
+	jobs="$jobs $watcher"
+	exec 3<&- </dev/null
+}
+
+# ---- the copies ----------------------------------------------------------
+
+# Directories of runs that were killed before they could clean up.
+remove_abandoned() {
+	for old in "$staging_dir"/xtask-pull.*; do
+		if [ ! -d "$old" ] || [ -L "$old" ]; then continue; fi
+		owner=$(cat "$old/pid" 2>/dev/null)
+		case $owner in
+		'' | *[!0-9]*) continue ;;
+		esac
+		kill -0 "$owner" 2>/dev/null || rm -rf "$old"
+	done
+}
+
+check_space() {
+	total=0
+	largest=0
+	for name do
+		size=$(($(bytes_of "$directory/$name") + $(bytes_of "$directory/$name-wal")))
+		total=$((total + size))
+		[ "$size" -le "$largest" ] || largest=$size
+	done
+	# Beside the copies, VACUUM needs the largest once more, and so does an archive.
+	needed=$(((total + largest) / 1024 + 1024))
+	[ "$mode" = stream ] || needed=$((needed + total / 1024))
+	free=$(df -Pk "$stage" | { read -r _ && read -r _ _ _ free _ && echo "$free"; })
+	[ "$free" -ge "$needed" ] ||
+		fail no-space "$staging_dir has $free KiB free, and copying the databases needs $needed KiB"
+}
+
+# backup_group FIRST NAME…: starts to copy up to ten databases, the most that
+# one connection can attach. One SELECT begins a read transaction on every one
+# of them: that pins the set, and keeps writers from starting .backup again.
+backup_group() {
+	i=$1
+	script=$stage/backup-$1.sql
+	shift
+	attach=''
+	pin='SELECT 0'
+	copy=''
+	for name do
+		attach="${attach}ATTACH $(literal "$directory/$name") AS s$i;$newline"
+		pin="$pin + (SELECT count(*) FROM s$i.sqlite_schema)"
+		copy="$copy.backup s$i $i.db$newline"
+		i=$((i + 1))
+	done
+	printf '.bail on\n.timeout 10000\n%sBEGIN;\n%s;\n%s' "$attach" "$pin" "$copy" >"$script"
+	# By hand on purpose, not through `sql`: the process id must be sqlite3's own.
+	sqlite3 -batch -bail -readonly -init /dev/null :memory: <"$script" >/dev/null 2>"$script.err" &
+	groups="$groups ${script##*-}:$!"
+	jobs="$jobs $!"
+}
+
+backup_all() {
+	groups=''
+	start=0
+	while [ $# -gt 0 ]; do
+		case $# in
+		[1-9]) backup_group "$start" "$@" && shift $# ;;
+		*)
+			backup_group "$start" "$1" "$2" "$3" "$4" "$5" "$6" "$7" "$8" "$9" "${10}"
+			shift 10
+			;;
+		esac
+		start=$((start + 10))
+	done
+	for group in $groups; do
+		wait "${group#*:}" || failed_group=backup-${group%%:*}
+	done
+}
+
+# explain_failed_group NAME…: sqlite3 says what went wrong, but not with which file.
+explain_failed_group() {
+	error=$(head -n 3 "$failed_group.err")
+	case $error in
+	*'disk is full'* | *'disk I/O error'*) fail no-space "copying failed: $error ($staging_dir may be full)" ;;
+	esac
+	for name do
+		why=$(sql -readonly ':memory:' ".timeout 10000" \
+			"ATTACH $(literal "$directory/$name") AS d; SELECT count(*) FROM d.sqlite_schema;" 2>&1 >/dev/null) && continue
+		fail unreadable "$directory/$name cannot be read: $why"
+	done
+	fail copy "copying failed: $error"
+}
+
+# ---- sanitizing ----------------------------------------------------------
+
+# The client's SQL has filled temp.xtask_rule. Which of the rules this database
+# needs is asked of the database itself; sqlite3 writes the script and reads it.
+sanitize_script() {
+	printf '.bail on\nPRAGMA secure_delete = ON;\n%s\n' "$rules"
+	cat <<-SQL
+		CREATE TEMP TABLE xtask_count (rule INTEGER, rows INTEGER);
+		.output $1.todo
+		SELECT sql FROM temp.xtask_rule
+		 WHERE $(literal "$2") GLOB pattern
+		   AND (tbl IS NULL OR EXISTS (SELECT 1 FROM main.sqlite_schema
+		        WHERE type = 'table' AND name = tbl COLLATE NOCASE))
+		 ORDER BY rule;
+		.output
+		BEGIN;
+		.read $1.todo
+		COMMIT;
+		.output $1.todo
+		SELECT 'INSERT INTO "' || replace(name, '"', '""') || '"("' || replace(name, '"', '""') || '") VALUES (''rebuild'');'
+		  FROM main.sqlite_schema
+		 WHERE sql LIKE 'create virtual table%using fts_%' AND replace(sql, ' ', '') NOT LIKE '%content=''''%'
+		   AND (SELECT sum(rows) FROM temp.xtask_count) > 0;
+		SELECT 'VACUUM;' WHERE (SELECT sum(rows) FROM temp.xtask_count) > 0;
+		.output
+		.read $1.todo
+		.output $1.rows
+		SELECT coalesce(sum(rows), 0) FROM temp.xtask_count;
+	SQL
+}
+
+# An UPDATE leaves the old text in free space and in full-text indexes: where
+# a rule changed a row, the indexes are rebuilt and the file is written anew.
+sanitize_all() {
+	i=0
+	sanitized=''
+	for name do
+		sanitize_script "$i" "$name" >"$i.sql"
+		sqlite3 -batch -bail -init /dev/null "$i.db" <"$i.sql" >/dev/null 2>"$i.err" &
+		jobs="$jobs $!"
+		wait $! || fail sanitize "sanitizing $name failed: $(head -n 3 "$i.err")"
+		sanitized="$sanitized${sanitized:+,}$(cat "$i.rows")"
+		i=$((i + 1))
+	done
+	sanitized="[$sanitized]"
+}
+
+# ---- packing -------------------------------------------------------------
+
+# A word that is safe inside JSON, or nothing.
+word() {
+	case $1 in
+	*[!A-Za-z0-9._-]*) ;;
+	*) printf '%s' "$1" ;;
+	esac
+}
+
+write_index() {
+	printf '{"version":1,"machine":"%s","region":"%s","sqlite":"%s","databases":[' \
+		"$(word "${FLY_MACHINE_ID:-}")" "$(word "${FLY_REGION:-}")" \
+		"$(word "$(sql :memory: 'SELECT sqlite_version();' </dev/null)")"
+	i=0
+	for name do
+		[ "$i" -eq 0 ] || printf ','
+		printf '{"name":"%s","bytes":%d}' "$(hex "$name")" "$(bytes_of "$i.db")"
+		i=$((i + 1))
+	done
+	printf ']}\n'
+}
+
+write_end() {
+	printf '{"version":1,"sanitized":%s,"copy_ms":%d,"sanitize_ms":%d,"pack_ms":%d,"sha256":[' \
+		"$sanitized" $((t_copied - t_start)) $((t_sanitized - t_copied)) $(($(milliseconds) - t_sanitized))
+	comma=''
+	while read -r sum _; do
+		printf '%s"%s"' "$comma" "${sum#\\}"
+		comma=,
+	done <sums
+	printf ']}\n'
+}
+
+compress() {
+	if command -v zstd >/dev/null 2>&1; then zstd -q -3 -c; else gzip -1 -c; fi
+}
+
+# The members are called by number: what a database is called stands in the
+# index. Hashing runs beside packing, so the end record is an archive of its own.
+pack() {
+	write_index "$@" >index.json || exit 1
+	{
+		# shellcheck disable=SC2046 # numbers
+		sha256_of $(numbers $#) >sums &
+		sums=$!
+		# shellcheck disable=SC2046 # numbers
+		tar -cf - index.json $(numbers $#) && wait "$sums" && write_end >end.json && tar -cf - end.json
+	} | compress
+}
+
+numbers() {
+	n=0
+	while [ "$n" -lt "$1" ]; do
+		printf '%d.db\n' "$n"
+		n=$((n + 1))
+	done
+}
+
+# What an operator finds in the archive are files by their own names.
+pack_by_hand() {
+	archive=$1
+	shift
+	mkdir files || return 1
+	i=0
+	for name do
+		mv "$i.db" "files/$name" || return 1
+		i=$((i + 1))
+	done
+	tar -czf "$archive" -C files .
+}
+
+announce_archive() {
+	printf -- '---ARCHIVE---\n%s\n---FILES---\n' "$1"
+	shift
+	printf '%s\n' "$@"
+	printf -- '---DONE---\n'
+}
+
+# ---- the plan ------------------------------------------------------------
+
+prepare() {
+	stage=$(mktemp -d "$staging_dir/xtask-pull.XXXXXX") ||
+		fail no-space "cannot make a directory in $staging_dir"
+	echo $$ >"$stage/pid"
+	cd "$stage" || fail no-space "cannot enter $stage"
+	export SQLITE_TMPDIR="$stage"
+	check_space "$@"
+
+	t_start=$(milliseconds)
+	status copying $# "$total"
+	failed_group=''
+	backup_all "$@"
+	[ -z "$failed_group" ] || explain_failed_group "$@"
+	for name in $(numbers $#); do
+		[ -e "$name" ] || : >"$name" # .backup makes no file of an empty database
+	done
+	t_copied=$(milliseconds)
+
+	if [ -n "$rules" ]; then
+		status sanitizing
+		sanitize_all "$@"
+	fi
+	t_sanitized=$(milliseconds)
+	status packing
+}
+
+deliver() {
+	case $mode in
+	stream)
+		printf '\nXTASK-DB 1 %s\n' "$nonce"
+		pack "$@"
+		;;
+	archive)
+		pack "$@" >pull.archive
+		announce_archive "$stage/pull.archive" "$@"
+		machine=$(word "${FLY_MACHINE_ID:-}")
+		printf '\nXTASK-DB-ARCHIVE 1 %s %s %s\n' "$nonce" "${machine:--}" "$stage/pull.archive"
+		wait "$watcher" # until the client has fetched it and ends our input
+		;;
+	by-hand)
+		archive=$staging_dir/xtask-databases-$(date -u +%Y-%m-%dT%H-%M-%SZ)-$$.tar.gz
+		echo 'prepare-pull: by hand, nothing is sanitized: the archive holds production data' >&2
+		pack_by_hand "$archive" "$@" || fail no-space "cannot write $archive"
+		announce_archive "$archive" "$@"
+		;;
+	esac
+}
+
+main() {
+	trap cleanup EXIT
+	trap 'exit 129' HUP
+	trap 'exit 130' INT
+	trap 'exit 141' PIPE
+	trap 'exit 143' TERM
+	newline='
+'
+	rules=''
+	directory=${1:-${DATA_DIR:-/data}}
+	if [ -n "${XTASK_REQUEST:-}" ]; then
+		includes=''
+		read_request || fail request "the request did not arrive whole"
+		watch_client
+	else
+		mode=by-hand
+	fi
+	command -v sqlite3 >/dev/null 2>&1 || fail no-sqlite3 "sqlite3 is not installed on this machine"
+	directory=$(cd -- "$directory" 2>/dev/null && pwd) || fail no-directory "there is no directory ${directory:-that was asked for} here"
+	remove_abandoned
+	set --
+	for path in "$directory"/*; do
+		! selected "${path##*/}" || set -- "$@" "${path##*/}"
+	done
+	[ $# -gt 0 ] || fail no-databases "no database in $directory matches"
+	prepare "$@"
+	deliver "$@"
+}
+
+main "$@"

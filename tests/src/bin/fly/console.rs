@@ -1,0 +1,80 @@
+//! `fly ssh console`.
+
+use std::io::stdout;
+use std::process::{Stdio, exit};
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use tests::world::World;
+
+use crate::INTERRUPTED;
+use crate::cli::Console;
+use crate::pump::{Ending, pump};
+use crate::select;
+use crate::ssh::{Outcome, Session};
+
+/// Only these commands, spelled like this, get a PTY without being asked.
+const SHELLS: [&str; 4] = ["sh", "/bin/sh", "bash", "/bin/bash"];
+
+pub fn run(world: &World, console: &Console) -> Result<()> {
+    let destination = select::destination(world, &console.target)?;
+    let command = remote_command(&console.command)?;
+    sleep(Duration::from_millis(world.connect_millis));
+    let session = Session::new(world, &destination)?;
+    if !console.quiet {
+        eprintln!("Connecting to {}... complete", destination.address);
+    }
+    let bare = console.command.is_empty() || SHELLS.contains(&console.command.as_str());
+    let mut ssh = if bare || console.pty {
+        // Twice, because a PTY is allocated also when stdin is no terminal. All
+        // that the remote says comes through it; on stderr is ssh's own talk.
+        let mut ssh = session.ssh("-tt");
+        ssh.stderr(Stdio::null());
+        ssh
+    } else {
+        session.ssh("-T")
+    };
+    if !command.is_empty() {
+        ssh.arg(command);
+    }
+    let mut child = ssh.stdout(Stdio::piped()).spawn().context("start ssh")?;
+    let output = child.stdout.take().context("stdout is piped")?;
+    match pump(output, &mut stdout(), &world.faults)? {
+        Ending::Whole => {}
+        Ending::Stall => loop {
+            std::thread::park();
+        },
+        Ending::Cut | Ending::Kill => {
+            child.kill()?;
+            child.wait()?;
+            return Ok(());
+        }
+    }
+    let status = child.wait()?;
+    match session.outcome(status) {
+        // A connection that breaks is a success to flyctl.
+        Outcome::Exited(0) | Outcome::Broken => Ok(()),
+        Outcome::Exited(code) => bail!("ssh shell: Process exited with status {code}"),
+        // A terminal interrupts ssh too, which may tell before our handler does.
+        Outcome::Interrupted => exit(INTERRUPTED),
+        // Which signal it was, OpenSSH's client does not tell.
+        Outcome::Signalled => {
+            bail!("ssh shell: Process exited with status 137 from signal KILL")
+        }
+        Outcome::Refused(reason) => bail!("error connecting to SSH server: {reason}"),
+    }
+}
+
+/// No shell interprets the command: its words are split here, as the machine's
+/// SSH server would, and quoted against the login shell that sshd puts between.
+fn remote_command(command: &str) -> Result<String> {
+    let words = shlex::split(command)
+        .with_context(|| format!("ssh shell: invalid command line string: {command}"))?;
+    let quoted: Vec<String> = words.iter().map(|word| quote(word)).collect();
+    Ok(quoted.join(" "))
+}
+
+fn quote(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
+}

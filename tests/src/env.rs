@@ -1,0 +1,222 @@
+//! One developer's machine and one production, both in a temporary directory.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::app::App;
+use crate::output::{self, Output};
+use crate::process::{Running, command};
+use crate::server::{Environment, Sshd, login_user};
+use crate::shells::link;
+use crate::world::{Machine, Mount, WORLD_VARIABLE, World};
+use crate::{binaries, pty};
+
+/// The app that `TestEnv` knows, until a test changes its world.
+pub const APP: &str = "upflow";
+
+pub struct TestEnv {
+    root: TempDir,
+}
+
+impl TestEnv {
+    /// An empty repository, an empty production and no server yet.
+    pub fn new() -> TestEnv {
+        let root = tempfile::Builder::new().prefix("xtask-test-").tempdir().expect("a temp dir");
+        let env = TestEnv { root };
+        for directory in ["home", "repo/xtask", "production", "tmp", "local-tmp", "bin"] {
+            fs::create_dir_all(env.path(directory)).expect("make a directory");
+        }
+        for name in ["fly", "flyctl"] {
+            link(&binaries::fly(), &env.path("bin").join(name));
+        }
+        env.write("repo/.gitignore", "/data\n/target\n");
+        env.write("repo/fly.toml", &fly_toml(&env.production()));
+        env.write("repo/xtask/db.toml", "");
+        let world = World {
+            log: env.path("fly.log"),
+            ssh_user: login_user(),
+            apps: [(APP.to_owned(), Vec::new())].into(),
+            ..World::default()
+        };
+        world.save(&env.world_path()).expect("write the world");
+        env.git(&["init", "--quiet", "--initial-branch=main"]);
+        env.git(&["config", "user.name", "Test"]);
+        env.git(&["config", "user.email", "test@example.com"]);
+        env
+    }
+
+    /// With one machine whose server has everything that this machine has.
+    pub fn with_server() -> (TestEnv, Sshd) {
+        let env = TestEnv::new();
+        let sshd = env.start_server(&env.server_environment());
+        (env, sshd)
+    }
+
+    /// What a session on the machine finds; add a PATH from `shells` to it.
+    pub fn server_environment(&self) -> Environment {
+        let machine = Machine::default();
+        Environment::fly(APP, &machine.id, &machine.region).set("TMPDIR", self.path("tmp"))
+    }
+
+    /// Starts a server and makes it the only machine of the app.
+    pub fn start_server(&self, environment: &Environment) -> Sshd {
+        let sshd = Sshd::start(environment);
+        let mount = Mount {
+            volume: "vol_1234567890".to_owned(),
+            path: self.production().display().to_string(),
+        };
+        let machine = Machine { port: sshd.port(), mounts: vec![mount], ..Machine::default() };
+        self.edit_world(|world| {
+            world.ssh_key = sshd.key();
+            world.apps.insert(APP.to_owned(), vec![machine]);
+        });
+        sshd
+    }
+
+    pub fn path(&self, relative: impl AsRef<Path>) -> PathBuf {
+        self.root.path().join(relative)
+    }
+
+    pub fn repo(&self) -> PathBuf {
+        self.path("repo")
+    }
+
+    /// The server's data directory.
+    pub fn production(&self) -> PathBuf {
+        self.path("production")
+    }
+
+    /// The developer's data directory, which does not exist at first.
+    pub fn data(&self) -> PathBuf {
+        self.path("repo/data")
+    }
+
+    pub fn write(&self, relative: &str, text: &str) {
+        let path = self.path(relative);
+        fs::create_dir_all(path.parent().expect("a file has a parent")).expect("make a directory");
+        fs::write(path, text).expect("write a file");
+    }
+
+    pub fn db_toml(&self, text: &str) {
+        self.write("repo/xtask/db.toml", text);
+    }
+
+    pub fn world_path(&self) -> PathBuf {
+        self.path("world.json")
+    }
+
+    pub fn edit_world(&self, change: impl FnOnce(&mut World)) {
+        World::edit(&self.world_path(), change).expect("edit the world");
+    }
+
+    /// What `fly` was asked so far.
+    pub fn fly_invocations(&self) -> Vec<Vec<String>> {
+        World::load(&self.world_path()).expect("read the world").invocations()
+    }
+
+    /// Takes a program away from the developer, such as `fly` or `flyctl`.
+    pub fn uninstall(&self, name: &str) {
+        fs::remove_file(self.path("bin").join(name)).expect("it was installed");
+    }
+
+    /// A command in the repository, with nothing from the environment of the
+    /// tests but what Cargo and rustup need.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = command(program);
+        command
+            .current_dir(self.repo())
+            .env_clear()
+            .env("HOME", self.path("home"))
+            .env("PATH", self.search_path())
+            .env("TMPDIR", self.path("local-tmp"))
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .env("GIT_CONFIG_SYSTEM", "/dev/null")
+            .env("NO_COLOR", "1")
+            .env("TZ", "UTC")
+            .env("LC_ALL", "C.UTF-8")
+            .env(WORLD_VARIABLE, self.world_path());
+        let home = std::env::home_dir().unwrap_or_default();
+        for (variable, default) in [("CARGO_HOME", ".cargo"), ("RUSTUP_HOME", ".rustup")] {
+            let value = std::env::var_os(variable).map(PathBuf::from);
+            command.env(variable, value.unwrap_or_else(|| home.join(default)));
+        }
+        command
+    }
+
+    /// Ours first, then what the machine has, without a real flyctl.
+    fn search_path(&self) -> std::ffi::OsString {
+        let inherited = std::env::var_os("PATH").unwrap_or_default();
+        let harmless = std::env::split_paths(&inherited)
+            .filter(|path| !["fly", "flyctl"].iter().any(|name| path.join(name).exists()));
+        let path = std::iter::once(self.path("bin")).chain(harmless);
+        std::env::join_paths(path).expect("no directory has a colon")
+    }
+
+    pub fn xtask_command<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
+        let mut command = self.command(binaries::xtask());
+        command.args(args).arg("--config").arg(self.path("repo/xtask/db.toml"));
+        command
+    }
+
+    /// Runs xtask to its end, without a terminal and without input.
+    #[track_caller]
+    pub fn xtask<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Output {
+        self.start_xtask(args).wait()
+    }
+
+    /// Starts xtask, to be interrupted or killed.
+    #[track_caller]
+    pub fn start_xtask<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Running {
+        Running::start(&mut self.xtask_command(args))
+    }
+
+    /// Starts xtask on a terminal.
+    #[track_caller]
+    pub fn xtask_on_pty<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> pty::Session {
+        pty::Session::spawn(&self.xtask_command(args))
+    }
+
+    #[track_caller]
+    pub fn fly(&self, args: &[&str]) -> Output {
+        Running::start(self.command("fly").args(args)).wait()
+    }
+
+    #[track_caller]
+    pub fn app<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Output {
+        Running::start(self.command(binaries::app()).args(args)).wait()
+    }
+
+    #[track_caller]
+    pub fn serve(&self, data: &Path) -> App {
+        App::serve_with(self.command(binaries::app()).arg("serve").arg("--data-dir").arg(data))
+    }
+
+    #[track_caller]
+    pub fn git(&self, args: &[&str]) -> Output {
+        Running::start(self.command("git").args(args)).wait().ok()
+    }
+
+    /// Text with the temporary directory and all that changes from run to run
+    /// replaced by names.
+    pub fn normalize(&self, text: &str) -> String {
+        output::normalize(text, &[(self.root.path().display().to_string(), "<ROOT>")])
+    }
+}
+
+impl Default for TestEnv {
+    fn default() -> TestEnv {
+        TestEnv::new()
+    }
+}
+
+fn fly_toml(production: &Path) -> String {
+    format!(
+        "app = \"{APP}\"\nprimary_region = \"nrt\"\n\n[[mounts]]\nsource = \"data\"\n\
+         destination = \"{}\"\n",
+        production.display()
+    )
+}

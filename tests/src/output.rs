@@ -1,0 +1,180 @@
+//! What a program said, with assertions that show all of it when they fail.
+
+use std::fmt;
+
+pub struct Output {
+    pub command: String,
+    pub stdout: Vec<u8>,
+    pub stderr: String,
+    /// None when a signal ended it.
+    pub code: Option<i32>,
+}
+
+impl Output {
+    pub fn stdout(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    #[track_caller]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.stdout)
+            .unwrap_or_else(|error| panic!("stdout is not JSON: {error}\n{self}"))
+    }
+
+    #[track_caller]
+    pub fn ok(self) -> Output {
+        self.fails(0)
+    }
+
+    /// Expects this exit code.
+    #[track_caller]
+    pub fn fails(self, code: i32) -> Output {
+        assert_eq!(self.code, Some(code), "wrong exit code\n{self}");
+        self
+    }
+
+    #[track_caller]
+    pub fn stderr_has(self, text: &str) -> Output {
+        assert!(self.stderr.contains(text), "no {text:?} on stderr\n{self}");
+        self
+    }
+
+    #[track_caller]
+    pub fn stderr_lacks(self, text: &str) -> Output {
+        assert!(!self.stderr.contains(text), "{text:?} on stderr\n{self}");
+        self
+    }
+
+    #[track_caller]
+    pub fn stderr_is(self, text: &str) -> Output {
+        assert!(self.stderr == text, "stderr is not {text:?}\n{self}");
+        self
+    }
+
+    #[track_caller]
+    pub fn stdout_has(self, text: &str) -> Output {
+        assert!(self.stdout().contains(text), "no {text:?} on stdout\n{self}");
+        self
+    }
+
+    #[track_caller]
+    pub fn stdout_is(self, text: impl AsRef<[u8]>) -> Output {
+        let text = text.as_ref();
+        let wanted = String::from_utf8_lossy(text);
+        assert!(self.stdout == text, "stdout is not {wanted:?}\n{self}");
+        self
+    }
+}
+
+impl fmt::Display for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Output { command, stderr, code, .. } = self;
+        writeln!(f, "---- command\n{command}\n---- exit {code:?}")?;
+        writeln!(f, "---- stdout\n{}\n---- stderr\n{stderr}\n----", self.stdout())
+    }
+}
+
+/// Makes text comparable between runs: times of snapshots become `<TIME>`,
+/// durations `<SECS>`, sizes `<SIZE>`, and each `(path, name)` its name.
+pub fn normalize(text: &str, names: &[(String, &str)]) -> String {
+    let mut text = text.to_owned();
+    for (path, name) in names {
+        text = text.replace(path, name);
+    }
+    normalize_quantities(&normalize_times(&text))
+}
+
+/// A `0` in the pattern stands for any digit.
+const TIME: &[u8] = b"0000-00-00T00-00-00-000Z";
+
+fn normalize_times(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(next) = rest.chars().next() {
+        let matches = rest.len() >= TIME.len()
+            && TIME.iter().zip(rest.as_bytes()).all(|(pattern, byte)| match pattern {
+                b'0' => byte.is_ascii_digit(),
+                other => other == byte,
+            });
+        if matches {
+            out.push_str("<TIME>");
+            rest = &rest[TIME.len()..];
+        } else {
+            out.push(next);
+            rest = &rest[next.len_utf8()..];
+        }
+    }
+    out
+}
+
+const UNITS: [(&str, &str); 18] = [
+    ("seconds", "<SECS>"),
+    ("second", "<SECS>"),
+    ("ms", "<SECS>"),
+    ("min", "<SECS>"),
+    ("s", "<SECS>"),
+    ("bytes", "<SIZE>"),
+    ("byte", "<SIZE>"),
+    ("kB", "<SIZE>"),
+    ("KB", "<SIZE>"),
+    ("KiB", "<SIZE>"),
+    ("MiB/s", "<RATE>"),
+    ("MiB", "<SIZE>"),
+    ("MB/s", "<RATE>"),
+    ("MB", "<SIZE>"),
+    ("GiB", "<SIZE>"),
+    ("GB", "<SIZE>"),
+    ("kB/s", "<RATE>"),
+    ("B", "<SIZE>"),
+];
+
+/// Replaces a number and the unit behind it, with or without a space between.
+fn normalize_quantities(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find(|c: char| c.is_ascii_digit()) {
+        let (before, from) = rest.split_at(start);
+        out.push_str(before);
+        let digits =
+            from.find(|c: char| !c.is_ascii_digit() && c != '.' && c != ',').unwrap_or(from.len());
+        let (number, after) = from.split_at(digits);
+        let inside_word = out.ends_with(|c: char| c.is_alphanumeric() || "-_".contains(c));
+        match unit(after).filter(|_| !inside_word) {
+            Some((length, name)) => {
+                out.push_str(name);
+                rest = &after[length..];
+            }
+            None => {
+                out.push_str(number);
+                rest = after;
+            }
+        }
+    }
+    out + rest
+}
+
+fn unit(after: &str) -> Option<(usize, &'static str)> {
+    let space = usize::from(after.starts_with(' '));
+    let candidates = UNITS.iter().filter(|(unit, _)| {
+        after[space..].strip_prefix(unit).is_some_and(|behind| {
+            !behind.starts_with(|c: char| c.is_alphanumeric() || c == '_' || c == '/')
+        })
+    });
+    candidates.map(|(unit, name)| (space + unit.len(), *name)).max_by_key(|found| found.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::normalize;
+
+    #[test]
+    fn volatile_parts_have_names() {
+        let text = "/tmp/x1/data/backup_2026-03-15T14-18-50-365Z: 3 databases, 12.5 MB \
+                    (1,024 bytes) at 3 MB/s in 0.3s; v2s abc12s 7 pages";
+        assert_eq!(
+            normalize(text, &[("/tmp/x1".to_owned(), "<ROOT>")]),
+            "<ROOT>/data/backup_<TIME>: 3 databases, <SIZE> (<SIZE>) at <RATE> in <SECS>; \
+             v2s abc12s 7 pages"
+        );
+    }
+}

@@ -1,0 +1,246 @@
+//! Programs under test: started with a deadline, and never left behind.
+
+use std::fs;
+use std::io::{Read, Write as _};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+
+use crate::output::Output;
+
+/// How long anything may take before it counts as hung. Generous: a loaded CI
+/// machine must not turn a slow test into a failed one.
+pub const DEADLINE: Duration = Duration::from_secs(120);
+
+/// How long the pipes of a program may stay open after it has exited.
+const DRAIN: Duration = Duration::from_secs(10);
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tests need what xshell does not give: signals, deadlines and a cleared environment"
+)]
+pub fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    Command::new(program)
+}
+
+/// Polls until `ready` gives something, and fails with `what` at the deadline.
+#[track_caller]
+pub fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = ready() {
+            return value;
+        }
+        assert!(start.elapsed() < DEADLINE, "waited in vain for {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A program that runs; it and all it started are killed when this is dropped.
+pub struct Running {
+    child: Child,
+    describe: String,
+    stdout: Pipe,
+    stderr: Pipe,
+    deadline: Instant,
+}
+
+impl Running {
+    /// Starts the command with empty stdin.
+    #[track_caller]
+    pub fn start(command: &mut Command) -> Running {
+        command.stdin(Stdio::null());
+        Running::spawn(command)
+    }
+
+    /// Starts the command and feeds it `input`, then the end of file.
+    #[track_caller]
+    pub fn start_with_stdin(command: &mut Command, input: impl Into<Vec<u8>>) -> Running {
+        command.stdin(Stdio::piped());
+        let mut running = Running::spawn(command);
+        let mut stdin = running.child.stdin.take().expect("stdin is piped");
+        let input = input.into();
+        // A thread, because a program may answer before it has read everything;
+        // its failure is the program's choice not to read.
+        thread::spawn(move || drop(stdin.write_all(&input)));
+        running
+    }
+
+    #[track_caller]
+    fn spawn(command: &mut Command) -> Running {
+        use std::os::unix::process::CommandExt as _;
+
+        let describe = format!("{command:?}");
+        // A group of its own lets a hung program be killed with its children.
+        command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child =
+            command.spawn().unwrap_or_else(|error| panic!("cannot start {describe}: {error}"));
+        let stdout = Pipe::collect(child.stdout.take().expect("stdout is piped"));
+        let stderr = Pipe::collect(child.stderr.take().expect("stderr is piped"));
+        Running { child, describe, stdout, stderr, deadline: Instant::now() + DEADLINE }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn stdout_so_far(&self) -> Vec<u8> {
+        self.stdout.bytes()
+    }
+
+    pub fn stderr_so_far(&self) -> String {
+        String::from_utf8_lossy(&self.stderr.bytes()).into_owned()
+    }
+
+    pub fn has_exited(&mut self) -> bool {
+        self.child.try_wait().expect("the child is ours").is_some()
+    }
+
+    /// SIGINT to the whole group, which is what a terminal does at Ctrl-C.
+    pub fn interrupt(&self) {
+        kill_process_group(self.pid(), Signal::INT).expect("the group exists");
+    }
+
+    /// SIGINT to the program alone.
+    pub fn interrupt_alone(&self) {
+        kill_process(self.pid(), Signal::INT).expect("the program exists");
+    }
+
+    /// SIGKILL to the program alone: what it started must notice by itself.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("the child is ours");
+    }
+
+    #[track_caller]
+    pub fn wait_for_stderr(&mut self, text: &str) {
+        self.wait_for(&format!("{text:?} on stderr"), |running| {
+            running.stderr_so_far().contains(text)
+        });
+    }
+
+    #[track_caller]
+    pub fn wait_for(&mut self, what: &str, ready: impl Fn(&Running) -> bool) {
+        while !ready(self) {
+            let gone = self.has_exited() && !ready(self);
+            if gone || Instant::now() > self.deadline {
+                panic!("waited in vain for {what}\n{}", self.output(None));
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Waits for the end. A program that hangs, or leaves a child behind that
+    /// holds its pipes, is a failure that shows the output so far.
+    #[track_caller]
+    pub fn wait(mut self) -> Output {
+        let status = loop {
+            if let Some(status) = self.child.try_wait().expect("the child is ours") {
+                break status;
+            }
+            if Instant::now() > self.deadline {
+                panic!("still running after {DEADLINE:?}\n{}", self.output(None));
+            }
+            thread::sleep(Duration::from_millis(2));
+        };
+        let drained = Instant::now() + DRAIN;
+        while !(self.stdout.closed() && self.stderr.closed()) {
+            if Instant::now() > drained {
+                panic!("exited, but left a process with its pipes\n{}", self.output(None));
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        self.output(status.code())
+    }
+
+    fn output(&self, code: Option<i32>) -> Output {
+        Output {
+            command: self.describe.clone(),
+            stdout: self.stdout.bytes(),
+            stderr: self.stderr_so_far(),
+            code,
+        }
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // The group may be gone already; then there is nothing to kill.
+        let _ = kill_process_group(self.pid(), Signal::KILL);
+        drop(self.child.wait());
+    }
+}
+
+/// Collects what a program says, so that it never blocks on a full pipe.
+struct Pipe {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    reader: JoinHandle<()>,
+}
+
+impl Pipe {
+    fn collect(mut from: impl Read + Send + 'static) -> Pipe {
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&bytes);
+        let reader = thread::spawn(move || {
+            let mut buffer = vec![0; 64 * 1024];
+            while let Ok(n @ 1..) = from.read(&mut buffer) {
+                sink.lock().expect("no reader panics").extend_from_slice(&buffer[..n]);
+            }
+        });
+        Pipe { bytes, reader }
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        self.bytes.lock().expect("no reader panics").clone()
+    }
+
+    fn closed(&self) -> bool {
+        self.reader.is_finished()
+    }
+}
+
+/// Kills a process and everything below it. A process group would not do: sshd
+/// puts each connection into a session of its own.
+pub fn kill_tree(root: u32) {
+    let listing = command("ps").args(["-A", "-o", "pid=,ppid="]).output().expect("ps runs");
+    let parents: Vec<(u32, u32)> = String::from_utf8_lossy(&listing.stdout)
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.split_whitespace().map(str::parse);
+            Some((words.next()?.ok()?, words.next()?.ok()?))
+        })
+        .collect();
+    let mut doomed = vec![root];
+    let mut next = 0;
+    while let Some(&parent) = doomed.get(next) {
+        doomed.extend(parents.iter().filter(|pair| pair.1 == parent).map(|pair| pair.0));
+        next += 1;
+    }
+    doomed.into_iter().for_each(kill_one);
+}
+
+/// Kills every process whose environment has this text. A session that lost
+/// its connection is an orphan, in no tree that is known, but it inherited its
+/// environment. Does nothing where there is no /proc to look into.
+pub fn kill_by_environment(text: &str) {
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
+        if environment.windows(text.len()).any(|window| window == text.as_bytes())
+            && let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok())
+        {
+            kill_one(pid);
+        }
+    }
+}
+
+fn kill_one(pid: u32) {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    // One that has ended in the meantime is no failure.
+    let _ = pid.map(|pid| kill_process(pid, Signal::KILL));
+}

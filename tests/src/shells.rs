@@ -1,0 +1,69 @@
+//! Directories for a server's PATH: what the images of production machines
+//! offer, no more.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use crate::process::command;
+
+/// Like a Debian image: dash and coreutils, everything that this machine has
+/// except `without`.
+pub fn debian(directory: &Path, without: &[&str]) -> PathBuf {
+    let bin = directory.join("debian-bin");
+    fs::create_dir(&bin).expect("make a bin directory");
+    link(&find("dash"), &bin.join("sh"));
+    for entry in ["/usr/local/bin", "/usr/bin", "/bin"].iter().flat_map(fs::read_dir).flatten() {
+        let entry = entry.expect("read a bin directory");
+        let hidden = without.iter().any(|name| entry.file_name() == OsStr::new(name));
+        if !hidden && !bin.join(entry.file_name()).exists() {
+            link(&entry.path(), &bin.join(entry.file_name()));
+        }
+    }
+    bin
+}
+
+/// Like an Alpine image: busybox for everything, and only these programs
+/// besides, such as `sqlite3` and `zstd`.
+pub fn busybox(directory: &Path, with: &[&str]) -> PathBuf {
+    let bin = directory.join("busybox-bin");
+    fs::create_dir(&bin).expect("make a bin directory");
+    let busybox = find("busybox");
+    let applets = command(&busybox).arg("--list").output().expect("busybox runs");
+    for applet in String::from_utf8_lossy(&applets.stdout).lines() {
+        link(&busybox, &bin.join(applet));
+    }
+    for program in with {
+        link(&find(program), &bin.join(program));
+    }
+    bin
+}
+
+/// Programs of the test's own making, such as one that always fails. Put the
+/// directory before another in a PATH.
+pub fn script(directory: &Path, name: &str, body: &str) {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    fs::create_dir_all(directory).expect("make a bin directory");
+    let path = directory.join(name);
+    fs::write(&path, format!("#!/bin/sh\n{body}\n")).expect("write a script");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("chmod a script");
+}
+
+/// Where this machine has a program.
+pub fn find(program: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .map(|directory| directory.join(program))
+        .find(|candidate| candidate.is_file())
+        .unwrap_or_else(|| panic!("{program} is not installed"))
+}
+
+/// The program itself is linked, never a link: busybox goes by its own name.
+/// Two directories may be the same by a link, as /bin and /usr/bin often are.
+pub(crate) fn link(target: &Path, link: &Path) {
+    if link.symlink_metadata().is_err() {
+        symlink(target, link).unwrap_or_else(|error| panic!("link {}: {error}", link.display()));
+    }
+}

@@ -1,0 +1,144 @@
+//! The hygiene of the repository, as matklad's xshell checks its own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tests::process::command;
+use toml::{Table, Value};
+
+/// A file that does not fit into a reader's head has to be split.
+const MAX_LINES: usize = 400;
+const MAX_LINES_OF_TESTS: usize = 450;
+
+/// Written in two pieces, so that this file does not find itself.
+const FORBIDDEN_IN_RUST: [(&str, &str); 4] = [
+    (concat!("to", "do!("), "is unfinished"),
+    (concat!("dbg", "!("), "is left from debugging"),
+    (concat!("#[ign", "ore"), "switches a test off: fix or delete it"),
+    (concat!("#![all", "ow("), "hides lints: expect them, with a reason"),
+];
+
+const FORBIDDEN_ANYWHERE: [(&str, &str); 2] = [
+    (concat!("/wo", "rk/"), "is a path of one machine"),
+    (concat!("/ro", "ot/"), "is a path of one machine"),
+];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the root").to_owned()
+}
+
+/// The tracked text files, each by its path from the root.
+fn text_files() -> Vec<(String, String)> {
+    let listing = command("git").current_dir(root()).args(["ls-files", "-z"]).output();
+    let listing = listing.expect("git runs").stdout;
+    let paths = String::from_utf8(listing).expect("tracked paths are UTF-8");
+    let files: Vec<(String, String)> = paths
+        .split_terminator('\0')
+        .filter(|path| !path.ends_with("Cargo.lock"))
+        // What is not UTF-8 is no text; what is not there is being deleted.
+        .filter_map(|path| Some((path.to_owned(), fs::read_to_string(root().join(path)).ok()?)))
+        .collect();
+    assert!(!files.is_empty(), "no tracked files: is this a git repository?");
+    files
+}
+
+#[track_caller]
+fn none(problems: &[String]) {
+    assert!(problems.is_empty(), "\n{}\n", problems.join("\n"));
+}
+
+/// The lines that contain a forbidden text.
+fn find(path: &str, text: &str, forbidden: &[(&str, &str)], problems: &mut Vec<String>) {
+    for (number, line) in (1..).zip(text.lines()) {
+        for (needle, reason) in forbidden {
+            if line.contains(needle) {
+                problems.push(format!("{path}:{number}: `{needle}` {reason}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn files_are_short() {
+    let mut problems = Vec::new();
+    for (path, text) in text_files() {
+        let limit = if path.starts_with("tests/") { MAX_LINES_OF_TESTS } else { MAX_LINES };
+        let lines = text.lines().count();
+        if (path.ends_with(".rs") || path.ends_with(".sh")) && lines > limit {
+            problems.push(format!("{path}: {lines} lines, more than {limit}: split it"));
+        }
+    }
+    none(&problems);
+}
+
+#[test]
+fn whitespace_is_clean() {
+    let mut problems = Vec::new();
+    for (path, text) in text_files() {
+        for (number, line) in (1..).zip(text.split('\n')) {
+            if line.ends_with([' ', '\t', '\r']) {
+                problems.push(format!("{path}:{number}: trailing whitespace"));
+            }
+        }
+        if !text.is_empty() && !text.ends_with('\n') {
+            problems.push(format!("{path}: no newline at the end"));
+        }
+    }
+    none(&problems);
+}
+
+#[test]
+fn nothing_unfinished_is_left() {
+    let mut problems = Vec::new();
+    for (path, text) in text_files().iter().filter(|(path, _)| path.ends_with(".rs")) {
+        find(path, text, &FORBIDDEN_IN_RUST, &mut problems);
+    }
+    none(&problems);
+}
+
+#[test]
+fn no_path_belongs_to_one_machine() {
+    let mut problems = Vec::new();
+    for (path, text) in text_files() {
+        find(&path, &text, &FORBIDDEN_ANYWHERE, &mut problems);
+    }
+    none(&problems);
+}
+
+fn manifest(path: &str) -> Table {
+    let text = fs::read_to_string(root().join(path)).expect("read a manifest");
+    text.parse().unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// Either `name = "1"` or `name = { version = "1", … }`.
+fn version(dependency: &Value) -> Option<&str> {
+    dependency.get("version").unwrap_or(dependency).as_str()
+}
+
+/// xtask/ is copied into other repositories, so it cannot inherit.
+#[test]
+fn xtask_repeats_the_workspace() {
+    let (workspace, xtask) = (manifest("Cargo.toml"), manifest("xtask/Cargo.toml"));
+    let workspace = &workspace["workspace"];
+    assert_eq!(xtask["lints"], workspace["lints"], "lints of xtask and of the workspace");
+    for key in ["edition", "rust-version", "license", "publish"] {
+        assert_eq!(xtask["package"][key], workspace["package"][key], "{key} of xtask");
+    }
+    let shared = workspace["dependencies"].as_table().expect("a table");
+    for section in ["dependencies", "dev-dependencies", "build-dependencies"] {
+        let section = xtask.get(section).and_then(Value::as_table);
+        for (name, dependency) in section.into_iter().flatten() {
+            if let Some(other) = shared.get(name) {
+                assert_eq!(version(dependency), version(other), "version of {name} in xtask");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_other_packages_inherit_the_lints() {
+    for package in ["app", "tests"] {
+        let manifest = manifest(&format!("{package}/Cargo.toml"));
+        assert_eq!(manifest["lints"]["workspace"], Value::Boolean(true), "{package}");
+    }
+}

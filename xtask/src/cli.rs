@@ -1,0 +1,59 @@
+//! The command line: global flags and the list of commands.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::commands;
+
+/// Bring production SQLite databases to this machine, and back
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(clap::Args)]
+pub struct Global {
+    /// Answer yes to every question
+    #[arg(short, long, global = true)]
+    pub yes: bool,
+    /// Print only warnings, errors and data
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Also print what the server and `fly` say
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+    /// Print data as JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// The settings [default: xtask/db.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The local data directory [default: `local-dir` in the settings]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub local_dir: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    PullDb(commands::pull_db::Args),
+    RestoreDb(commands::restore_db::Args),
+    Snapshots(commands::snapshots::Args),
+    SetupDb(commands::setup_db::Args),
+    Demo(commands::demo::Args),
+    Test(commands::test::Args),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,295 @@
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use glob::Pattern;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::error::Failure;
+use crate::live::{Replaced, Replacement};
+use crate::receive::{Pulled, receive};
+use crate::server::{Mode, Request};
+use crate::settings::{Settings, pattern};
+use crate::snapshots::{Kind, LockedStore, Meta, Origin, Snapshot, Store};
+use crate::transport::{Target, Transport, Via, checked};
+use crate::ui::{Ui, bytes, count, escape};
+use crate::{Context, git, holders, live, sanitize, server};
+
+/// Bring the databases of the app to this machine
+///
+/// Copies them on the server, all of one moment, removes secrets there, and
+/// receives them over one connection. They become a snapshot, and then the live
+/// set; what was live before is a snapshot too (`restore-db --undo`).
+#[derive(clap::Args)]
+pub struct Args {
+    /// The Fly.io app [default: $FLY_APP, `app` in db.toml, `app` in fly.toml]
+    #[arg(long, value_parser = app_name)]
+    app: Option<String>,
+    /// The machine to pull from [default: the first that is started]
+    #[arg(long, value_name = "ID", value_parser = word)]
+    machine: Option<String>,
+    /// Pull from a machine in this region
+    #[arg(long, value_parser = word)]
+    region: Option<String>,
+    /// Pull from a machine of this process group
+    #[arg(long, value_name = "GROUP", value_parser = word)]
+    process_group: Option<String>,
+    /// The container within the machine
+    #[arg(long, value_parser = word)]
+    container: Option<String>,
+    /// Where the databases are on the server [default: `remote-dir` in db.toml, the mount in fly.toml]
+    #[arg(long, value_name = "DIR")]
+    remote_dir: Option<String>,
+    /// Only databases with such a name
+    #[arg(long, value_name = "GLOB", value_parser = pattern)]
+    only: Option<Pattern>,
+    /// How to reach the server: fly, ssh:USER@HOST[:PORT], docker:CONTAINER or local:DIR
+    #[arg(long, default_value = "fly")]
+    via: Via,
+    /// Do not save the live set first
+    #[arg(long)]
+    no_backup: bool,
+    /// Leave secrets in the copies
+    #[arg(long)]
+    no_sanitize: bool,
+    /// Make an archive on the server, and fetch it with `fly ssh sftp get`
+    #[arg(long)]
+    sftp: bool,
+    /// Go on although a program has the live set open
+    #[arg(long)]
+    force: bool,
+}
+
+impl Args {
+    pub fn run(self, cx: &Context) -> Result<()> {
+        let start = Instant::now();
+        let settings = cx.settings()?;
+        let mut transport = self.transport(cx, &settings)?;
+        let directory = self.directory(&settings)?;
+        if self.no_sanitize && !settings.rules.is_empty() {
+            cx.ui.confirm("Bring production data here with its secrets?")?;
+        }
+
+        let store = Store::new(&settings.data_dir).lock(&cx.ui, "cargo xtask pull-db")?;
+        live::recover(&cx.ui, &store)?;
+        warn_unless_ignored(cx, &store);
+        let names = live::databases(&store.dir, &settings.names)?;
+        holders::refuse(&cx.ui, &cx.sh, &store.dir, &names, self.force)?;
+
+        let request = Request {
+            nonce: server::nonce(),
+            mode: if self.sftp { Mode::Archive } else { Mode::Stream },
+            directory: &directory,
+            only: self.only.as_ref(),
+            sanitize: !self.no_sanitize,
+        };
+        let incoming = store.begin()?;
+        let pulled = receive(&cx.ui, &settings, &mut transport, &request, incoming.path())?;
+        let seconds = start.elapsed().as_secs_f64();
+        let snapshot = incoming.commit(self.meta(cx, &settings, &transport, &pulled, seconds))?;
+        let replaced = self.replace(cx, &settings, &store, &snapshot)?;
+        prune(&cx.ui, &settings, &store)?;
+        report(&cx.ui, &transport, &pulled, &snapshot, &replaced, start.elapsed().as_secs_f64())
+    }
+
+    fn transport<'a>(&self, cx: &'a Context, settings: &Settings) -> Result<Transport<'a>> {
+        let app = match (&self.via, self.app.as_ref().or(settings.app.as_ref())) {
+            (_, Some(app)) => app_name(app)
+                .map_err(|why| Failure::usage(format!("{app:?} is no name of an app: {why}")))?,
+            (Via::Fly, None) => {
+                return Err(Failure::usage("which app?")
+                    .hint(
+                        "give --app, or set FLY_APP, `app` in xtask/db.toml, or `app` in fly.toml",
+                    )
+                    .into());
+            }
+            (_, None) => String::new(),
+        };
+        if self.sftp && self.via != Via::Fly {
+            return Err(Failure::usage("--sftp goes with `fly` only")
+                .hint("leave out --sftp, or --via")
+                .into());
+        }
+        let target = Target {
+            app,
+            machine: self.machine.clone(),
+            region: self.region.clone(),
+            process_group: self.process_group.clone(),
+            container: self.container.clone(),
+        };
+        Ok(Transport::new(&cx.sh, self.via.clone(), target))
+    }
+
+    fn directory(&self, settings: &Settings) -> Result<String> {
+        let directory = match (&self.via, self.remote_dir.as_ref().or(settings.remote_dir.as_ref()))
+        {
+            (Via::Local(dir), _) => std::path::absolute(dir)?.to_string_lossy().into_owned(),
+            (_, Some(dir)) => dir.clone(),
+            (_, None) => {
+                return Err(Failure::usage("where on the server are the databases?")
+                    .hint("give --remote-dir, or set `remote-dir` in xtask/db.toml, or [[mounts]] in fly.toml")
+                    .into());
+            }
+        };
+        if directory.starts_with('/') {
+            Ok(directory)
+        } else {
+            Err(Failure::usage(format!("{directory:?} on the server is not an absolute path"))
+                .into())
+        }
+    }
+
+    fn meta(
+        &self,
+        cx: &Context,
+        settings: &Settings,
+        transport: &Transport<'_>,
+        pulled: &Pulled,
+        seconds: f64,
+    ) -> Meta {
+        let origin = Origin {
+            app: Some(transport.target.app.clone()).filter(|app| !app.is_empty()),
+            machine: pulled.machine.clone(),
+            region: pulled.region.clone(),
+            sanitize_rules: (!self.no_sanitize)
+                .then(|| sanitize::rules_hash(&settings.rules))
+                .flatten(),
+            seconds,
+            wire_bytes: pulled.wire_bytes,
+        };
+        Meta {
+            version: 1,
+            kind: Kind::Pull,
+            time: Timestamp::now(),
+            origin: Some(origin),
+            git_commit: git::head(&cx.sh, &settings.root),
+            only: self.only.as_ref().map(|only| only.as_str().to_owned()),
+            databases: pulled.databases.clone(),
+        }
+    }
+
+    fn replace(
+        &self,
+        cx: &Context,
+        settings: &Settings,
+        store: &LockedStore,
+        snapshot: &Snapshot,
+    ) -> Result<Replaced> {
+        let save = (!self.no_backup).then_some(Kind::BeforePull);
+        Replacement { snapshot, only: None, save, force: self.force }
+            .run(&cx.ui, &cx.sh, settings, store)
+            .with_context(|| {
+                Failure::new(format!(
+                    "{} was pulled, but the live set was not replaced by it",
+                    snapshot.name
+                ))
+                .hint(format!("cargo xtask restore-db --name {}", snapshot.name))
+            })
+    }
+}
+
+fn app_name(text: &str) -> Result<String, String> {
+    if text.chars().any(|c| c.is_ascii_uppercase()) || text.len() > 63 {
+        return Err("at most 63 lower-case letters, digits and dashes".to_owned());
+    }
+    checked(text, "-")
+}
+
+fn word(text: &str) -> Result<String, String> {
+    checked(text, "._-")
+}
+
+fn warn_unless_ignored(cx: &Context, store: &LockedStore) {
+    if git::would_commit(&cx.sh, &store.dir) {
+        cx.ui.warn(format!(
+            "git does not ignore {}: a commit could take production data along",
+            store.dir.display()
+        ));
+        let name = store.dir.file_name().unwrap_or_default().to_string_lossy();
+        cx.ui.hint(format!("add a line to .gitignore: /{name}"));
+    }
+}
+
+fn prune(ui: &Ui, settings: &Settings, store: &LockedStore) -> Result<()> {
+    let removed = super::snapshots::prune(store, settings.keep)?;
+    if !removed.is_empty() {
+        ui.status(
+            "Pruned",
+            format!("{} (keep = {})", count(removed.len(), "old snapshot"), settings.keep),
+        );
+    }
+    Ok(())
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report<'a> {
+    snapshot: &'a str,
+    before: Option<&'a str>,
+    databases: &'a [crate::snapshots::Database],
+    removed: &'a [String],
+    sanitized_rows: u64,
+    machine: Option<&'a str>,
+    region: Option<&'a str>,
+    seconds: f64,
+    wire_bytes: u64,
+}
+
+fn report(
+    ui: &Ui,
+    transport: &Transport<'_>,
+    pulled: &Pulled,
+    snapshot: &Snapshot,
+    replaced: &Replaced,
+    seconds: f64,
+) -> Result<()> {
+    let before = replaced.before.as_ref();
+    let rows: u64 = pulled.sanitized.iter().sum();
+    if ui.json {
+        return ui.json(&Report {
+            snapshot: &snapshot.name,
+            before: before.map(|saved| saved.name.as_str()),
+            databases: &pulled.databases,
+            removed: &replaced.removed,
+            sanitized_rows: rows,
+            machine: pulled.machine.as_deref(),
+            region: pulled.region.as_deref(),
+            seconds,
+            wire_bytes: pulled.wire_bytes,
+        });
+    }
+    let mut from = transport.peer();
+    if let Some(machine) = &pulled.machine {
+        let region =
+            pulled.region.as_ref().map(|region| format!(" in {region}")).unwrap_or_default();
+        from += &escape(&format!(", machine {machine}{region}"));
+    }
+    ui.status("Pulled", format!("{} from {from}", count(pulled.databases.len(), "database")));
+    let width =
+        pulled.databases.iter().map(|database| database.name.chars().count()).max().unwrap_or(0);
+    for (database, rows) in pulled.databases.iter().zip(&pulled.sanitized) {
+        let sanitized = if *rows > 0 {
+            format!("  {} sanitized", count(*rows as usize, "row"))
+        } else {
+            String::new()
+        };
+        ui.status(
+            "",
+            format!("{:width$} {:>9}{sanitized}", escape(&database.name), bytes(database.bytes)),
+        );
+    }
+    let t = pulled.timings;
+    ui.status(
+        "Took",
+        format!(
+            "{seconds:.1} s, {} on the wire for {} (server: copy {:.1} s, sanitize {:.1} s, pack {:.1} s)",
+            bytes(pulled.wire_bytes),
+            bytes(snapshot.bytes()),
+            t.copy as f64 / 1000.0,
+            t.sanitize as f64 / 1000.0,
+            t.pack as f64 / 1000.0,
+        ),
+    );
+    super::restore_db::report_replaced(ui, snapshot, replaced);
+    Ok(())
+}

@@ -1,0 +1,264 @@
+use anyhow::Result;
+use glob::Pattern;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::Context;
+use crate::error::Failure;
+use crate::live::{self, Replaced, Replacement, State};
+use crate::settings::{Settings, pattern};
+use crate::snapshots::{Kind, Snapshot, Store};
+use crate::ui::{Ui, age, bytes, count, escape};
+
+/// Bring an earlier set of databases back
+///
+/// Without a flag, on a terminal, lets you pick a snapshot. What is live before
+/// is saved as a snapshot of its own, so that `--undo` brings it back.
+#[derive(clap::Args)]
+#[group(id = "which", multiple = false, args = ["name", "latest", "undo", "list"])]
+pub struct Args {
+    /// The snapshot of this name, or whose name begins or ends so
+    #[arg(long)]
+    name: Option<String>,
+    /// The newest pulled snapshot
+    #[arg(long)]
+    latest: bool,
+    /// The set before the last pull or restore
+    #[arg(long)]
+    undo: bool,
+    /// List the snapshots
+    #[arg(long)]
+    list: bool,
+    /// Restore only databases with such a name
+    #[arg(long, value_name = "GLOB", value_parser = pattern, conflicts_with = "list")]
+    only: Option<Pattern>,
+    /// Go on although a program has the live set open
+    #[arg(long)]
+    force: bool,
+}
+
+impl Args {
+    pub fn run(self, cx: &Context) -> Result<()> {
+        let settings = cx.settings()?;
+        let store = Store::new(&settings.data_dir);
+        if self.list {
+            return list(&cx.ui, &store);
+        }
+        if store.list()?.is_empty() {
+            return Err(Failure::new(format!("there is no snapshot in {}", store.dir.display()))
+                .hint("cargo xtask pull-db")
+                .into());
+        }
+        // A question is asked before the lock is taken: nobody waits for a person.
+        let chosen = self.choose(&cx.ui, &store)?;
+        let replacement = self.replacement(&chosen)?;
+        self.confirm(&cx.ui, &settings, &replacement)?;
+
+        let store = store.lock(&cx.ui, "cargo xtask restore-db")?;
+        live::recover(&cx.ui, &store)?;
+        let replaced = replacement.run(&cx.ui, &cx.sh, &settings, &store)?;
+        if cx.ui.json {
+            return cx.ui.json(&Report {
+                snapshot: &chosen.name,
+                before: replaced.before.as_ref().map(|saved| saved.name.as_str()),
+                restored: &replaced.installed,
+                removed: &replaced.removed,
+            });
+        }
+        report_replaced(&cx.ui, &chosen, &replaced);
+        Ok(())
+    }
+
+    fn choose(&self, ui: &Ui, store: &Store) -> Result<Snapshot> {
+        if let Some(name) = &self.name {
+            store.find(name)
+        } else if self.latest {
+            latest(store)
+        } else if self.undo {
+            undo(store)
+        } else if ui.interactive() {
+            pick(ui, store)
+        } else {
+            Err(Failure::usage("which snapshot? There is no terminal to pick one on")
+                .hint("give --name, --latest or --undo; --list shows what is there")
+                .into())
+        }
+    }
+
+    fn replacement<'a>(&'a self, snapshot: &'a Snapshot) -> Result<Replacement<'a>> {
+        if let Some(why) = &snapshot.defect {
+            return Err(Failure::new(format!("{} cannot be restored: {why}", snapshot.name))
+                .hint("restore another one: cargo xtask restore-db --list")
+                .into());
+        }
+        let replacement = Replacement {
+            snapshot,
+            only: self.only.as_ref(),
+            save: Some(Kind::BeforeRestore),
+            force: self.force,
+        };
+        if replacement.installs().is_empty() {
+            let only = self.only.as_ref().map_or("", Pattern::as_str);
+            return Err(
+                Failure::new(format!("no database of {} matches {only:?}", snapshot.name)).into()
+            );
+        }
+        Ok(replacement)
+    }
+
+    fn confirm(&self, ui: &Ui, settings: &Settings, replacement: &Replacement<'_>) -> Result<()> {
+        let live = live::databases(&settings.data_dir, &settings.names)?;
+        let installs = replacement.installs();
+        let removes = replacement.removes(&live);
+        let replaced = installs.iter().filter(|name| live.contains(name)).count();
+        let mut question =
+            format!("Replace {} in {}", count(replaced, "database"), settings.data_dir.display());
+        if installs.len() > replaced {
+            question += &format!(", add {}", installs.len() - replaced);
+        }
+        if !removes.is_empty() {
+            question += &format!(", remove {}", escape(&removes.join(", ")));
+        }
+        ui.confirm(&format!("{question} (saved first)?"))
+    }
+}
+
+/// The newest pulled set; where nothing was ever pulled, the newest.
+fn latest(store: &Store) -> Result<Snapshot> {
+    let snapshots = store.list()?;
+    let sound = |snapshot: &&Snapshot| snapshot.defect.is_none();
+    snapshots
+        .iter()
+        .filter(sound)
+        .find(|snapshot| snapshot.is_pull())
+        .or_else(|| snapshots.iter().find(sound))
+        .cloned()
+        .ok_or_else(|| {
+            Failure::new("every snapshot is damaged")
+                .hint("cargo xtask restore-db --list says why")
+                .into()
+        })
+}
+
+fn undo(store: &Store) -> Result<Snapshot> {
+    match State::read(store)?.before {
+        Some(name) => store.find(&name),
+        None => Err(Failure::new(
+            "there is nothing to go back to: no set was saved before the last pull or restore",
+        )
+        .hint("pick one: cargo xtask restore-db --list")
+        .into()),
+    }
+}
+
+fn pick(ui: &Ui, store: &Store) -> Result<Snapshot> {
+    let mut snapshots = store.list()?;
+    let lines = lines(&snapshots, &State::read(store)?);
+    let chosen = ui.select("Restore which snapshot?", lines)?;
+    Ok(snapshots.swap_remove(chosen))
+}
+
+/// A line for each snapshot: name, age, kind, databases, size, in columns.
+fn lines(snapshots: &[Snapshot], state: &State) -> Vec<String> {
+    let now = Timestamp::now().as_second();
+    snapshots
+        .iter()
+        .map(|snapshot| {
+            let mut line = format!(
+                "{}  {:<14} {:<14} {:>13}  {:>8}",
+                snapshot.name,
+                age(now - snapshot.time.as_second()),
+                snapshot.kind(),
+                count(snapshot.files.len(), "database"),
+                bytes(snapshot.bytes()),
+            );
+            if let Some(only) = snapshot.meta.as_ref().and_then(|meta| meta.only.as_ref()) {
+                line += &format!("  only {}", escape(only));
+            }
+            if state.live.as_ref() == Some(&snapshot.name) {
+                line += "  last put in place";
+            }
+            if let Some(defect) = &snapshot.defect {
+                line += &format!("  damaged: {}", escape(defect));
+            }
+            line
+        })
+        .collect()
+}
+
+/// What `--list --json` prints for each.
+#[derive(Serialize)]
+struct Listed<'a> {
+    name: &'a str,
+    time: Timestamp,
+    kind: &'a str,
+    databases: Vec<&'a str>,
+    bytes: u64,
+    only: Option<&'a str>,
+    defect: Option<&'a str>,
+    last_put_in_place: bool,
+}
+
+/// Prints the snapshots, newest first.
+///
+/// # Errors
+///
+/// They cannot be read.
+pub fn list(ui: &Ui, store: &Store) -> Result<()> {
+    let snapshots = store.list()?;
+    let state = State::read(store)?;
+    if ui.json {
+        let listed: Vec<_> = snapshots
+            .iter()
+            .map(|snapshot| Listed {
+                name: &snapshot.name,
+                time: snapshot.time,
+                kind: snapshot.kind(),
+                databases: snapshot.files.iter().map(|(name, _)| name.as_str()).collect(),
+                bytes: snapshot.bytes(),
+                only: snapshot.meta.as_ref().and_then(|meta| meta.only.as_deref()),
+                defect: snapshot.defect.as_deref(),
+                last_put_in_place: state.live.as_ref() == Some(&snapshot.name),
+            })
+            .collect();
+        return ui.json(&listed);
+    }
+    if snapshots.is_empty() {
+        ui.status("Found", format!("no snapshot in {}", store.dir.display()));
+    }
+    for line in lines(&snapshots, &state) {
+        ui.data(line)?;
+    }
+    Ok(())
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report<'a> {
+    snapshot: &'a str,
+    before: Option<&'a str>,
+    restored: &'a [String],
+    removed: &'a [String],
+}
+
+/// Says what the live set is now, and the way back.
+pub fn report_replaced(ui: &Ui, snapshot: &Snapshot, replaced: &Replaced) {
+    match &replaced.before {
+        Some(saved) if saved.new => ui.status("Saved", format!("what was live as {}", saved.name)),
+        Some(saved) => ui.status("Kept", format!("{}, which holds what was live", saved.name)),
+        None => {}
+    }
+    if !replaced.removed.is_empty() {
+        ui.status(
+            "Removed",
+            escape(&replaced.removed.join(", ")) + ", which the snapshot does not have",
+        );
+    }
+    ui.status(
+        "Live",
+        format!("{} ({})", snapshot.name, count(replaced.installed.len(), "database")),
+    );
+    if replaced.before.is_some() {
+        ui.hint("cargo xtask restore-db --undo brings back what was live before");
+    }
+}

@@ -1,0 +1,51 @@
+use anyhow::Result;
+use xshell::cmd;
+
+use crate::error::Failure;
+use crate::live;
+use crate::snapshots::{Kind, Store};
+use crate::{Context, holders};
+
+/// Run the app's migrations and seed on the live set
+///
+/// The command is `setup` in db.toml. What was live before is saved:
+/// `restore-db --undo` brings it back, `restore-db --latest` the data pulled last.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Go on although a program has the live set open
+    #[arg(long)]
+    force: bool,
+    /// More arguments for the command
+    #[arg(last = true)]
+    args: Vec<String>,
+}
+
+impl Args {
+    pub fn run(self, cx: &Context) -> Result<()> {
+        let settings = cx.settings()?;
+        let Some(words) = &settings.setup else {
+            return Err(Failure::usage("there is no command that sets the databases up")
+                .hint("in xtask/db.toml: setup = \"cargo run -q -p app -- setup --data-dir {dir}\"")
+                .into());
+        };
+        let dir = settings.data_dir.display().to_string();
+        let words: Vec<_> = words.iter().map(|word| word.replace("{dir}", &dir)).collect();
+        let (program, args) = (&words[0], &words[1..]);
+        let more = &self.args;
+
+        let store = Store::new(&settings.data_dir).lock(&cx.ui, "cargo xtask setup-db")?;
+        live::recover(&cx.ui, &store)?;
+        let names = live::databases(&store.dir, &settings.names)?;
+        holders::refuse(&cx.ui, &cx.sh, &store.dir, &names, self.force)?;
+        let saved = live::save(&cx.ui, &cx.sh, &settings, &store, Kind::BeforeRestore)?;
+        live::about_to_change(&store, saved.as_ref())?;
+        cx.ui.status("Running", words.join(" "));
+        let _root = cx.sh.push_dir(&settings.root);
+        cmd!(cx.sh, "{program} {args...} {more...}").quiet().run()?;
+        if let Some(saved) = saved {
+            cx.ui.status("Saved", format!("what was live as {}", saved.name));
+            cx.ui.hint("cargo xtask restore-db --undo brings it back");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,155 @@
+//! Files that survive a power loss, and that nobody else may read: written,
+//! synced, renamed, and the directory synced.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use sha2::{Digest as _, Sha256};
+
+/// Creates a file that only its owner reads; it must not exist.
+///
+/// # Errors
+///
+/// Those of opening, with the path.
+pub fn create(path: &Path) -> Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .with_context(|| format!("cannot create {}", path.display()))
+}
+
+/// Creates a directory that only its owner reads, unless it is there.
+///
+/// # Errors
+///
+/// Those of making it, with the path.
+pub fn create_dir(path: &Path) -> Result<()> {
+    std::fs::DirBuilder::new()
+        .mode(0o700)
+        .recursive(true)
+        .create(path)
+        .with_context(|| format!("cannot create {}", path.display()))
+}
+
+/// Makes what was created, renamed or removed in `dir` last.
+///
+/// # Errors
+///
+/// Those of syncing, with the path.
+pub fn sync_dir(dir: &Path) -> Result<()> {
+    File::open(dir)
+        .and_then(|dir| dir.sync_all())
+        .with_context(|| format!("cannot sync {}", dir.display()))
+}
+
+/// Replaces or creates `path` so that it has its old or its new content, whole.
+///
+/// # Errors
+///
+/// Those of writing, with the path.
+pub fn write(path: &Path, content: &[u8]) -> Result<()> {
+    let dir = path.parent().context("a file lies in a directory")?;
+    let write = || -> io::Result<()> {
+        let mut file = tempfile::NamedTempFile::new_in(dir)?;
+        file.write_all(content)?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        Ok(())
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))?;
+    sync_dir(dir)
+}
+
+/// Renames within one file system.
+///
+/// # Errors
+///
+/// Those of renaming, with the path.
+pub fn rename(from: &Path, to: &Path) -> Result<()> {
+    std::fs::rename(from, to)
+        .with_context(|| format!("cannot rename {} to {}", from.display(), to.display()))
+}
+
+/// Removes a file that may be missing.
+///
+/// # Errors
+///
+/// Those of removing, with the path.
+pub fn remove(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Copies a file that no connection of this process has open, syncs the copy
+/// and returns the sha256 of what was copied, in hex.
+///
+/// # Errors
+///
+/// Those of reading and writing, with the path.
+pub fn copy(from: &Path, to: &Path) -> Result<String> {
+    let mut output = create(to)?;
+    let hash = read_hashed(from, |bytes| {
+        output.write_all(bytes).with_context(|| format!("cannot write {}", to.display()))
+    })?;
+    output.sync_all().with_context(|| format!("cannot sync {}", to.display()))?;
+    Ok(hash)
+}
+
+/// The sha256 of a file that no connection of this process has open, in hex.
+///
+/// # Errors
+///
+/// Those of reading, with the path.
+pub fn sha256(path: &Path) -> Result<String> {
+    read_hashed(path, |_| Ok(()))
+}
+
+fn read_hashed(path: &Path, mut on_bytes: impl FnMut(&[u8]) -> Result<()>) -> Result<String> {
+    let mut input = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 18];
+    loop {
+        let n =
+            input.read(&mut buffer).with_context(|| format!("cannot read {}", path.display()))?;
+        if n == 0 {
+            return Ok(hex(&hash.finalize()));
+        }
+        hash.update(&buffer[..n]);
+        on_bytes(&buffer[..n])?;
+    }
+}
+
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn files_are_private_and_replaced_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        write(&path, b"one").unwrap();
+        write(&path, b"two").unwrap();
+        let copied = copy(&path, &dir.path().join("b")).unwrap();
+        assert_eq!(copied, sha256(&dir.path().join("b")).unwrap());
+        for name in ["a", "b"] {
+            let file = dir.path().join(name);
+            assert_eq!(std::fs::read(&file).unwrap(), b"two");
+            assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        }
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2, "no temporary file is left");
+    }
+}

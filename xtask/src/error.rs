@@ -1,0 +1,93 @@
+//! Errors that a user reads: what happened, the next command to type, and the
+//! exit code.
+
+use std::fmt;
+
+/// How a run ended, as the shell sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    Failed = 1,
+    Usage = 2,
+    /// Declined at a prompt, or interrupted.
+    Declined = 130,
+}
+
+/// An error with a hint that is printed apart from the chain of causes. It also
+/// serves as the `context` of another error.
+#[derive(Debug)]
+pub struct Failure {
+    message: String,
+    hint: Option<String>,
+    exit: Exit,
+}
+
+impl Failure {
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None, exit: Exit::Failed }
+    }
+
+    /// The command line or the settings are wrong.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self { exit: Exit::Usage, ..Self::new(message) }
+    }
+
+    pub fn declined(message: impl Into<String>) -> Self {
+        Self { exit: Exit::Declined, ..Self::new(message) }
+    }
+
+    /// The next thing to do, most often a command to type.
+    pub fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// The messages of `error`, outermost first, without one that repeats the end
+/// of the one before.
+pub fn chain(error: &anyhow::Error) -> Vec<String> {
+    let mut messages: Vec<String> = Vec::new();
+    for cause in error.chain() {
+        let message = cause.to_string();
+        if !messages.last().is_some_and(|last| last.ends_with(&message)) {
+            messages.push(message);
+        }
+    }
+    messages
+}
+
+pub fn hint(error: &anyhow::Error) -> Option<&str> {
+    error.downcast_ref::<Failure>()?.hint.as_deref()
+}
+
+pub fn exit(error: &anyhow::Error) -> Exit {
+    error.downcast_ref::<Failure>().map_or(Exit::Failed, |failure| failure.exit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context as _;
+
+    #[test]
+    fn a_failure_keeps_its_hint_and_exit_below_and_above_a_context() {
+        let below = Err::<(), _>(Failure::usage("no app").hint("--app"))
+            .context("cannot pull")
+            .unwrap_err();
+        assert_eq!(chain(&below), ["cannot pull", "no app"]);
+        assert_eq!(hint(&below), Some("--app"));
+        assert_eq!(exit(&below), Exit::Usage);
+
+        let above = Err::<(), _>(std::io::Error::other("disk full"))
+            .context(Failure::new("cannot write x").hint("free space"))
+            .unwrap_err();
+        assert_eq!(chain(&above), ["cannot write x", "disk full"]);
+        assert_eq!(hint(&above), Some("free space"));
+    }
+}

@@ -1,0 +1,93 @@
+//! Who else has a database open.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use xshell::Shell;
+
+use crate::error::Failure;
+use crate::sqlite;
+use crate::ui::{Ui, escape};
+
+/// Refuses to go on when another program has one of `names` in `dir` open;
+/// with `force` it warns instead.
+///
+/// # Errors
+///
+/// One is open, or cannot be looked at.
+pub fn refuse(ui: &Ui, sh: &Shell, dir: &Path, names: &[String], force: bool) -> Result<()> {
+    let paths: Vec<_> =
+        names.iter().map(|name| dir.join(name)).filter(|path| path.is_file()).collect();
+    for (path, mut programs) in paths.iter().zip(programs(sh, &paths)) {
+        if programs.is_empty() {
+            if !sqlite::in_use(path)? {
+                continue;
+            }
+            programs.push("another program".to_owned());
+        }
+        let message = format!("{} is open in {}", path.display(), escape(&programs.join(", ")));
+        if !force {
+            return Err(Failure::new(message + "; nothing was changed")
+                .hint("stop it and try again; --force goes on, and what it writes from then on is lost")
+                .into());
+        }
+        ui.warn(format!("{message}: it keeps the old data until it is started again"));
+    }
+    Ok(())
+}
+
+/// For each path the programs that have the file open, as far as this user may see.
+#[cfg(target_os = "linux")]
+fn programs(_: &Shell, paths: &[PathBuf]) -> Vec<Vec<String>> {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let identity = |path: &Path| path.metadata().ok().map(|m| (m.dev(), m.ino()));
+    let targets: Vec<_> = paths.iter().map(|path| identity(path)).collect();
+    let mut found = vec![Vec::new(); paths.len()];
+    for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let open = std::fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten();
+        for fd in open {
+            // The name is looked at first: following every link is slow.
+            let Ok(link) = std::fs::read_link(fd.path()) else { continue };
+            let named = |i: &usize| paths[*i].file_name() == link.file_name();
+            let Some(i) = (0..paths.len()).find(named) else { continue };
+            if targets[i].is_some() && identity(&fd.path()) == targets[i] {
+                let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
+                let program =
+                    format!("{} (process {})", name.trim(), process.file_name().to_string_lossy());
+                if !found[i].contains(&program) {
+                    found[i].push(program);
+                }
+            }
+        }
+    }
+    found
+}
+
+/// macOS tells it through `lsof`: a line `p<pid>`, `c<command>`, then `n<path>` for each file.
+#[cfg(not(target_os = "linux"))]
+fn programs(sh: &Shell, paths: &[PathBuf]) -> Vec<Vec<String>> {
+    let real: Vec<_> =
+        paths.iter().map(|path| path.canonicalize().unwrap_or_else(|_| path.clone())).collect();
+    let listed =
+        xshell::cmd!(sh, "lsof -F pcn -- {real...}").quiet().ignore_status().ignore_stderr().read();
+    let text = listed.unwrap_or_default();
+    let (mut pid, mut command) = ("", "");
+    let mut found = vec![Vec::new(); paths.len()];
+    for line in text.lines() {
+        match line.split_at_checked(1) {
+            Some(("p", id)) => pid = id,
+            Some(("c", name)) => command = name,
+            Some(("n", file)) => {
+                let program = format!("{command} (process {pid})");
+                if let Some(i) = real.iter().position(|path| path == Path::new(file))
+                    && !found[i].contains(&program)
+                {
+                    found[i].push(program);
+                }
+            }
+            _ => {}
+        }
+    }
+    found
+}

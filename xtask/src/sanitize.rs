@@ -1,0 +1,184 @@
+//! Rules that remove secrets. They run on the server, on its copy; here they
+//! become the SQL that does it.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use glob::Pattern;
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+
+use crate::durable::hex;
+use crate::error::Failure;
+use crate::settings::pattern;
+
+/// `[[sanitize]]`, as written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RuleToml {
+    #[serde(default = "every_database")]
+    database: String,
+    table: Option<String>,
+    set: Option<BTreeMap<String, String>>,
+    r#where: Option<String>,
+    #[serde(default)]
+    delete: bool,
+    sql: Option<String>,
+}
+
+fn every_database() -> String {
+    "*".to_owned()
+}
+
+pub struct Rule {
+    database: Pattern,
+    /// A database without this table is skipped.
+    table: Option<String>,
+    sql: String,
+}
+
+impl RuleToml {
+    /// # Errors
+    ///
+    /// The keys do not make one statement.
+    pub fn resolve(self) -> Result<Rule> {
+        let database = pattern(&self.database)?;
+        let condition = self.r#where.as_ref().map(|w| format!(" WHERE {w}")).unwrap_or_default();
+        let sql = match (&self.table, self.set, self.delete, self.sql) {
+            (Some(table), Some(set), false, None) if !set.is_empty() => {
+                let assignments: Vec<_> = set
+                    .iter()
+                    .map(|(column, value)| format!("{} = {value}", identifier(column)))
+                    .collect();
+                format!("UPDATE {} SET {}{condition}", identifier(table), assignments.join(", "))
+            }
+            (Some(table), None, true, None) => {
+                format!("DELETE FROM {}{condition}", identifier(table))
+            }
+            (_, None, false, Some(sql)) if self.r#where.is_none() && !sql.trim().is_empty() => sql,
+            _ => {
+                return Err(Failure::usage(
+                    "a rule is `table` with `set` or `delete = true`, or it is `sql`",
+                )
+                .hint("`where` goes with `set` and `delete`")
+                .into());
+            }
+        };
+        // The sqlite3 shell would take such a line for a command of its own.
+        if sql.lines().any(|line| line.trim_start().starts_with('.')) {
+            return Err(Failure::usage("a line of SQL must not begin with a dot").into());
+        }
+        Ok(Rule { database, table: self.table, sql })
+    }
+}
+
+/// SQL that fills `temp.xtask_rule`, from which `prepare-pull.sh` picks what a
+/// database needs; empty without rules.
+pub fn script(rules: &[Rule]) -> String {
+    if rules.is_empty() {
+        return String::new();
+    }
+    let mut script =
+        "CREATE TEMP TABLE xtask_rule (rule INTEGER PRIMARY KEY, pattern TEXT, tbl TEXT, sql TEXT);\n".to_owned();
+    for (i, rule) in rules.iter().enumerate() {
+        // The newline ends a comment that the statement may close with.
+        let statement =
+            format!("{}\n;\nINSERT INTO temp.xtask_count VALUES ({i}, changes());", rule.sql);
+        script += &format!(
+            "INSERT INTO temp.xtask_rule VALUES ({i}, {}, {}, {});\n",
+            literal(&rule.database.as_str().replace("[!", "[^")),
+            rule.table.as_deref().map_or_else(|| "NULL".to_owned(), literal),
+            literal(&statement),
+        );
+    }
+    script
+}
+
+/// Names the rules that a snapshot was made with; none without rules.
+pub fn rules_hash(rules: &[Rule]) -> Option<String> {
+    (!rules.is_empty()).then(|| hex(&Sha256::digest(script(rules))))
+}
+
+fn identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(toml: &str) -> Result<Rule> {
+        toml::from_str::<RuleToml>(toml).unwrap().resolve()
+    }
+
+    #[test]
+    fn rules_become_statements() {
+        let sql = |toml| rule(toml).unwrap().sql;
+        assert_eq!(
+            sql("table = 'a\"b'\nset = { y = 'NULL', x = \"''\" }\nwhere = 'id > 1'"),
+            r#"UPDATE "a""b" SET "x" = '', "y" = NULL WHERE id > 1"#
+        );
+        assert_eq!(sql("table = 't'\ndelete = true"), r#"DELETE FROM "t""#);
+        assert_eq!(sql("sql = 'UPDATE t SET a = 1'"), "UPDATE t SET a = 1");
+    }
+
+    #[test]
+    fn what_is_not_one_statement_is_refused() {
+        for toml in [
+            "table = 't'",
+            "set = { a = '1' }",
+            "table = 't'\nset = {}",
+            "table = 't'\nset = { a = '1' }\ndelete = true",
+            "sql = ''",
+            "sql = 'UPDATE t SET a = 1'\nwhere = 'x'",
+            "sql = \"SELECT 1;\\n.shell ls\"",
+            "table = 't'\nset = { a = '1' }\ndatabase = 'a/b'",
+        ] {
+            assert!(rule(toml).is_err(), "{toml}");
+        }
+    }
+
+    #[test]
+    fn the_script_is_sql_that_quotes_what_it_carries() {
+        let rules = [
+            rule("database = \"o'[!x].db\"\ntable = \"it's\"\nset = { a = \"''\" }").unwrap(),
+            rule("sql = 'DELETE FROM t -- all'").unwrap(),
+        ];
+        let db = rusqlite::Connection::open_in_memory().unwrap();
+        db.execute_batch(&script(&rules)).unwrap();
+        let row = |i: i64| {
+            db.query_row(
+                "SELECT pattern, tbl, sql FROM temp.xtask_rule WHERE rule = ?1",
+                [i],
+                |row| {
+                    Ok((
+                        row.get::<_, String>(0)?,
+                        row.get::<_, Option<String>>(1)?,
+                        row.get::<_, String>(2)?,
+                    ))
+                },
+            )
+            .unwrap()
+        };
+        let (pattern, table, _) = row(0);
+        assert_eq!((pattern.as_str(), table.as_deref()), ("o'[^x].db", Some("it's")));
+        db.execute_batch("CREATE TEMP TABLE xtask_count (rule, rows); CREATE TABLE t (a); INSERT INTO t VALUES (1)")
+            .unwrap();
+        db.execute_batch(&row(1).2).unwrap();
+        assert_eq!(
+            db.query_row("SELECT rows FROM temp.xtask_count", [], |r| r.get::<_, i64>(0)),
+            Ok(1)
+        );
+    }
+
+    #[test]
+    fn the_hash_changes_with_the_rules() {
+        let one = rules_hash(&[rule("sql = 'DELETE FROM t'").unwrap()]);
+        let other = rules_hash(&[rule("sql = 'DELETE FROM u'").unwrap()]);
+        assert!(one.is_some() && one != other && rules_hash(&[]).is_none());
+    }
+}

@@ -1,0 +1,136 @@
+//! The server's side of a pull: the script and the request that are sent, and
+//! what its failures mean.
+
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::io::Write as _;
+
+use anyhow::Result;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use glob::Pattern;
+
+use crate::error::Failure;
+use crate::sanitize;
+use crate::settings::Settings;
+
+const SCRIPT: &[u8] = include_bytes!("../../ops-remote/prepare-pull.sh");
+
+/// How the copies come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// On the script's output.
+    Stream,
+    /// As a file on the server.
+    Archive,
+}
+
+/// What one pull asks of the server.
+pub struct Request<'a> {
+    /// Names this pull in all that the script says to us.
+    pub nonce: String,
+    pub mode: Mode,
+    pub directory: &'a str,
+    pub only: Option<&'a Pattern>,
+    pub sanitize: bool,
+}
+
+impl Request<'_> {
+    /// The script and the request, as `BOOTSTRAP` and `read_request` take them.
+    /// Values are lines of their own, which the script reads as data.
+    ///
+    /// # Errors
+    ///
+    /// A value cannot be a line.
+    pub fn render(&self, settings: &Settings) -> Result<Vec<u8>> {
+        let mut script = GzEncoder::new(Vec::new(), Compression::best());
+        script.write_all(SCRIPT)?;
+        let script = script.finish()?;
+
+        let mut message = format!("{}\n", script.len()).into_bytes();
+        message.extend(script);
+        let mut line = |key: &str, value: &str| -> Result<()> {
+            if value.is_empty() || value.chars().any(char::is_control) {
+                return Err(Failure::usage(format!("{value:?} cannot be used as the {key}")).into());
+            }
+            writeln!(message, "{key} {value}")?;
+            Ok(())
+        };
+        line("nonce", &self.nonce)?;
+        line("mode", if self.mode == Mode::Stream { "stream" } else { "archive" })?;
+        line("directory", self.directory)?;
+        if let Some(dir) = &settings.staging_dir {
+            line("staging", dir)?;
+        }
+        for pattern in &settings.names.include {
+            line("include", pattern.as_str())?;
+        }
+        for pattern in &settings.names.exclude {
+            line("exclude", pattern.as_str())?;
+        }
+        if let Some(only) = self.only {
+            line("only", only.as_str())?;
+        }
+        let rules = if self.sanitize { sanitize::script(&settings.rules) } else { String::new() };
+        if !rules.is_empty() {
+            writeln!(message, "rules {}", rules.len())?;
+            message.extend(rules.as_bytes());
+        }
+        message.extend(b"end\n");
+        Ok(message)
+    }
+}
+
+/// Sixteen hex digits that no talk on the line contains.
+pub fn nonce() -> String {
+    format!("{:016x}", RandomState::new().build_hasher().finish())
+}
+
+/// What the script says when it gives up, and the next thing to do about it.
+pub fn failure(code: &str, text: &str) -> Failure {
+    let failure = Failure::new(format!("the server gave up: {text}"));
+    match code {
+        "no-sqlite3" => failure.hint(
+            "add `apt-get install -y sqlite3` (or `apk add sqlite`) to the image, and deploy it",
+        ),
+        "no-directory" => failure.hint("set remote-dir in xtask/db.toml, or give --remote-dir"),
+        "no-databases" => {
+            failure.hint("look at include and exclude in xtask/db.toml, and at --only")
+        }
+        "no-space" => failure
+            .hint("free some, or set staging-dir in xtask/db.toml to a directory on a larger disk"),
+        "sanitize" => {
+            failure.hint("mend the [[sanitize]] rules in xtask/db.toml; nothing was sent")
+        }
+        "unreadable" => failure.hint("if it is no database, add it to exclude in xtask/db.toml"),
+        _ => failure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_nonce_is_new_each_time() {
+        assert_ne!(nonce(), nonce());
+        assert_eq!(nonce().len(), 16);
+    }
+
+    #[test]
+    fn a_value_with_a_newline_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = dir.path().join("db.toml");
+        std::fs::write(&config, "").unwrap();
+        let settings = Settings::load(Some(&config), None).unwrap();
+        for directory in ["/data\nend", "", "/data\x1b"] {
+            let request = Request {
+                nonce: nonce(),
+                mode: Mode::Stream,
+                directory,
+                only: None,
+                sanitize: true,
+            };
+            assert!(request.render(&settings).is_err(), "{directory:?}");
+        }
+    }
+}

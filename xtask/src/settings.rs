@@ -1,0 +1,259 @@
+//! Settings: flags over environment over `db.toml` over `fly.toml`, resolved
+//! once into a plain struct.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use glob::Pattern;
+use serde::Deserialize;
+
+use crate::error::Failure;
+use crate::sanitize::{Rule, RuleToml};
+
+/// `db.toml`, as written.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct DbToml {
+    app: Option<String>,
+    local_dir: Option<PathBuf>,
+    remote_dir: Option<String>,
+    staging_dir: Option<String>,
+    include: Option<Vec<String>>,
+    exclude: Option<Vec<String>>,
+    keep: Option<usize>,
+    setup: Option<String>,
+    #[serde(default)]
+    sanitize: Vec<RuleToml>,
+}
+
+/// What we read of `fly.toml`; the rest is fly's.
+#[derive(Default, Deserialize)]
+struct FlyToml {
+    app: Option<String>,
+    mounts: Option<Mounts>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Mounts {
+    Many(Vec<Mount>),
+    One(Mount),
+}
+
+#[derive(Deserialize)]
+struct Mount {
+    destination: String,
+}
+
+pub struct Settings {
+    /// The repository: relative paths in `db.toml` start here.
+    pub root: PathBuf,
+    /// From the environment or a file; a flag still goes over it.
+    pub app: Option<String>,
+    /// The local data directory, absolute.
+    pub data_dir: PathBuf,
+    pub remote_dir: Option<String>,
+    pub staging_dir: Option<String>,
+    pub names: Names,
+    /// How many pulled snapshots a pull leaves.
+    pub keep: usize,
+    /// The words of the command that migrates and seeds; `{dir}` stands for the data directory.
+    pub setup: Option<Vec<String>>,
+    pub rules: Vec<Rule>,
+}
+
+/// Which file names are databases of the set.
+pub struct Names {
+    pub include: Vec<Pattern>,
+    pub exclude: Vec<Pattern>,
+}
+
+impl Names {
+    pub fn contains(&self, name: &str) -> bool {
+        self.include.iter().any(|p| p.matches(name))
+            && !self.exclude.iter().any(|p| p.matches(name))
+    }
+}
+
+impl Settings {
+    /// Reads the settings in `config`, else in `xtask/db.toml`.
+    ///
+    /// # Errors
+    ///
+    /// The file is missing or malformed, or has a key or value that means nothing.
+    pub fn load(config: Option<&Path>, local_dir: Option<&Path>) -> Result<Self> {
+        let path = match config {
+            Some(path) => std::path::absolute(path)?,
+            None => default_config(),
+        };
+        let root = root_of(&path);
+        let db: DbToml = read_toml(&path)?.ok_or_else(|| {
+            Failure::usage(format!("there are no settings at {}", path.display()))
+                .hint("copy xtask/db.toml of this tool, or name a file with --config")
+        })?;
+        let fly: FlyToml = read_toml(&root.join("fly.toml"))?.unwrap_or_default();
+        let data_dir = match local_dir {
+            Some(dir) => std::path::absolute(dir)?,
+            None => root.join(db.local_dir.as_deref().unwrap_or(Path::new("data"))),
+        };
+        let in_file = || format!("in {}", path.display());
+        Ok(Self {
+            app: std::env::var("FLY_APP").ok().filter(|app| !app.is_empty()).or(db.app).or(fly.app),
+            remote_dir: db.remote_dir.or_else(|| fly.mounts.and_then(first_destination)),
+            staging_dir: db.staging_dir,
+            names: Names {
+                include: patterns(&db.include.unwrap_or_else(|| vec!["*.db".to_owned()]))
+                    .with_context(in_file)?,
+                exclude: patterns(&db.exclude.unwrap_or_default()).with_context(in_file)?,
+            },
+            keep: db.keep.unwrap_or(10).max(1),
+            setup: db.setup.map(|command| words(&command)).transpose().with_context(in_file)?,
+            rules: db
+                .sanitize
+                .into_iter()
+                .enumerate()
+                .map(|(i, rule)| {
+                    rule.resolve().with_context(|| format!("[[sanitize]] number {}", i + 1))
+                })
+                .collect::<Result<_>>()
+                .with_context(in_file)?,
+            root,
+            data_dir,
+        })
+    }
+}
+
+/// `cargo run` says at run time where the crate is; a binary that is started
+/// without Cargo falls back to where it was built.
+fn default_config() -> PathBuf {
+    let crate_dir = std::env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    crate_dir.join("db.toml")
+}
+
+/// The repository of a settings file: it lies there, or in `xtask/` of it.
+fn root_of(config: &Path) -> PathBuf {
+    let dir = config.parent().unwrap_or(Path::new("/"));
+    let root = if dir.ends_with("xtask") { dir.parent().unwrap_or(dir) } else { dir };
+    root.to_owned()
+}
+
+fn read_toml<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<Option<T>> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    };
+    toml::from_str(&text).map(Some).map_err(|error| {
+        let failure =
+            Failure::usage(format!("{}: {}", path.display(), error.to_string().trim_end()));
+        match nearest_key(error.message()) {
+            Some(key) => failure.hint(format!("did you mean `{key}`?")).into(),
+            None => failure.into(),
+        }
+    })
+}
+
+/// serde names the unknown key and those it expected, all in backquotes.
+fn nearest_key(message: &str) -> Option<String> {
+    let mut quoted = message.strip_prefix("unknown field ")?.split('`').skip(1).step_by(2);
+    let unknown = quoted.next()?;
+    nearest(unknown, quoted).map(str::to_owned)
+}
+
+/// The one of `candidates` that `word` was most likely meant to be.
+pub fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    candidates
+        .map(|candidate| (strsim::jaro_winkler(word, candidate), candidate))
+        .filter(|(likeness, _)| *likeness > 0.7)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate)
+}
+
+fn first_destination(mounts: Mounts) -> Option<String> {
+    match mounts {
+        Mounts::Many(mounts) => mounts.into_iter().next(),
+        Mounts::One(mount) => Some(mount),
+    }
+    .map(|mount| mount.destination)
+}
+
+fn patterns(texts: &[String]) -> Result<Vec<Pattern>> {
+    texts.iter().map(|text| pattern(text)).collect()
+}
+
+/// A file-name pattern that sh's `case`, SQLite's GLOB and we read the same way.
+///
+/// # Errors
+///
+/// It has a character that one of them reads differently.
+pub fn pattern(text: &str) -> Result<Pattern> {
+    let wrong = |why: &str| Failure::usage(format!("the pattern {text:?} {why}"));
+    if text.is_empty() || text.contains(['/', '\\']) || text.chars().any(char::is_control) {
+        return Err(wrong("is not one of a file name").hint("use *, ? and [abc] in it").into());
+    }
+    Pattern::new(text).map_err(|error| wrong(&format!("is malformed: {error}")).into())
+}
+
+fn words(command: &str) -> Result<Vec<String>> {
+    shlex::split(command).filter(|words| !words.is_empty()).ok_or_else(|| {
+        Failure::usage(format!("the command {command:?} is empty or has an open quote")).into()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(db: &str, fly: &str) -> Result<Settings> {
+        let dir = tempfile::tempdir()?;
+        std::fs::create_dir(dir.path().join("xtask"))?;
+        std::fs::write(dir.path().join("xtask/db.toml"), db)?;
+        std::fs::write(dir.path().join("fly.toml"), fly)?;
+        Settings::load(Some(&dir.path().join("xtask/db.toml")), None)
+    }
+
+    #[test]
+    fn db_toml_goes_over_fly_toml() {
+        let fly = "app = 'from-fly'\n[[mounts]]\ndestination = '/volume'\n[env]\nA = '1'";
+        let settings = load("app = 'from-db'\nlocal-dir = 'd'", fly).unwrap();
+        assert_eq!(settings.app.as_deref(), Some("from-db"));
+        assert_eq!(settings.remote_dir.as_deref(), Some("/volume"));
+        assert_eq!(settings.data_dir, settings.root.join("d"));
+        let settings = load("", "app = 'from-fly'\n[mounts]\ndestination = '/one'").unwrap();
+        assert_eq!(settings.app.as_deref(), Some("from-fly"));
+        assert_eq!(settings.remote_dir.as_deref(), Some("/one"));
+    }
+
+    #[test]
+    fn an_unknown_key_names_the_nearest() {
+        for (db, key) in [
+            ("locl-dir = 'x'", "local-dir"),
+            ("[[sanitize]]\ntabel = 'x'", "table"),
+            ("exlude = []", "exclude"),
+        ] {
+            let error = load(db, "").err().unwrap();
+            assert_eq!(
+                crate::error::hint(&error),
+                Some(&*format!("did you mean `{key}`?")),
+                "{error:#}"
+            );
+            assert_eq!(crate::error::exit(&error), crate::error::Exit::Usage);
+        }
+    }
+
+    #[test]
+    fn patterns_mean_the_same_everywhere_or_are_refused() {
+        for bad in ["", "a/b.db", "a\\*.db", "a\n.db", "[a"] {
+            assert!(pattern(bad).is_err(), "{bad:?}");
+        }
+        let names =
+            load("include = ['*.db']\nexclude = ['durably.db', 'tmp_?.db']", "").unwrap().names;
+        assert!(names.contains("tenant_a.db") && names.contains("- x.db"));
+        assert!(
+            !names.contains("durably.db")
+                && !names.contains("tmp_1.db")
+                && !names.contains("a.db-wal")
+        );
+    }
+}

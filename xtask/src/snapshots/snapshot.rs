@@ -1,0 +1,173 @@
+//! One snapshot: a directory, and what its `snapshot.json` says.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::ui::escape;
+
+pub const META: &str = "snapshot.json";
+pub const PREFIX: &str = "backup_";
+
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    Pull,
+    BeforePull,
+    BeforeRestore,
+    /// Made by a person: never pruned.
+    Manual,
+}
+
+impl Kind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pull => "pull",
+            Self::BeforePull => "before-pull",
+            Self::BeforeRestore => "before-restore",
+            Self::Manual => "manual",
+        }
+    }
+}
+
+/// `snapshot.json`. Unknown keys are a later version's, and are left alone.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Meta {
+    pub version: u32,
+    pub kind: Kind,
+    pub time: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
+    pub git_commit: Option<String>,
+    /// Only what matches was taken: a restore leaves the other databases alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub only: Option<String>,
+    pub databases: Vec<Database>,
+}
+
+/// Where a pulled snapshot came from, and at what price.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Origin {
+    pub app: Option<String>,
+    pub machine: Option<String>,
+    pub region: Option<String>,
+    /// sha256 of the rules; none when it was not sanitized.
+    pub sanitize_rules: Option<String>,
+    pub seconds: f64,
+    pub wire_bytes: u64,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Database {
+    pub name: String,
+    pub bytes: u64,
+    pub sha256: String,
+    pub page_size: u32,
+    pub user_version: i64,
+    /// sha256 of the schema.
+    pub schema: String,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub damaged: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// `backup_2026-03-15T14-18-50-365Z`
+    pub name: String,
+    pub path: PathBuf,
+    pub time: Timestamp,
+    /// Missing where a person or an older tool made the directory.
+    pub meta: Option<Meta>,
+    /// Name and size of its `.db` files, sorted.
+    pub files: Vec<(String, u64)>,
+    /// Why it cannot be restored, as far as a look from outside tells.
+    pub defect: Option<String>,
+}
+
+impl Snapshot {
+    pub fn bytes(&self) -> u64 {
+        self.files.iter().map(|(_, bytes)| bytes).sum()
+    }
+
+    pub fn kind(&self) -> &'static str {
+        self.meta.as_ref().map_or("by hand", |meta| meta.kind.name())
+    }
+
+    pub fn is_pull(&self) -> bool {
+        self.meta.as_ref().is_some_and(|meta| meta.kind == Kind::Pull)
+    }
+
+    pub(super) fn read(path: PathBuf) -> Result<Option<Self>> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let Some(time) = time_of(&name) else { return Ok(None) };
+        let (meta, malformed) = match std::fs::read(path.join(META)) {
+            Ok(text) => match serde_json::from_slice::<Meta>(&text) {
+                Ok(meta) => (Some(meta), None),
+                Err(error) => (None, Some(format!("its {META} is malformed: {error}"))),
+            },
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => (None, None),
+            Err(error) => return Err(error.into()),
+        };
+        let files = database_files(&path, meta.as_ref())?;
+        let defect = malformed.or_else(|| defect(meta.as_ref(), &files));
+        Ok(Some(Self { name, path, time, meta, files, defect }))
+    }
+}
+
+/// The databases in a directory: those that its `snapshot.json` lists, else
+/// those that look like some.
+fn database_files(dir: &Path, meta: Option<&Meta>) -> Result<Vec<(String, u64)>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        let is_database = match meta {
+            Some(meta) => meta.databases.iter().any(|database| database.name == name),
+            None => {
+                [".db", ".sqlite", ".sqlite3"].iter().any(|end| name.ends_with(end))
+                    && !name.starts_with('.')
+            }
+        };
+        if is_database && entry.file_type()?.is_file() {
+            files.push((name, entry.metadata()?.len()));
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn defect(meta: Option<&Meta>, files: &[(String, u64)]) -> Option<String> {
+    let announced = meta.map_or(&[][..], |meta| &meta.databases);
+    if let Some(Meta { version: version @ (0 | 2..), .. }) = meta {
+        return Some(format!("it has format {version}, and this tool knows format 1"));
+    }
+    if files.is_empty() && announced.is_empty() {
+        return Some("it holds no database".to_owned());
+    }
+    announced.iter().find_map(|Database { name, bytes, damaged, .. }| {
+        let name = escape(name);
+        match files.iter().find(|(file, _)| *file == name) {
+            None => Some(format!("{name} is missing")),
+            Some((_, found)) if found != bytes => {
+                Some(format!("{name} has {found} bytes, not {bytes}"))
+            }
+            Some(_) if *damaged => Some(format!("{name} was damaged when it was saved")),
+            Some(_) => None,
+        }
+    })
+}
+
+pub(super) fn name_of(time: Timestamp) -> String {
+    format!("{PREFIX}{}", time.strftime("%Y-%m-%dT%H-%M-%S-%3fZ"))
+}
+
+fn time_of(name: &str) -> Option<Timestamp> {
+    let digits = name.strip_prefix(PREFIX)?.strip_suffix('Z')?;
+    let (date, time) = digits.split_once('T')?;
+    let mut parts = time.split('-');
+    let (h, m, s) = (parts.next()?, parts.next()?, parts.next()?);
+    let fraction = parts.next().unwrap_or("0");
+    format!("{date}T{h}:{m}:{s}.{fraction}Z").parse().ok()
+}

@@ -1,0 +1,119 @@
+//! The two records of a stream: the index before the databases, and the end
+//! record behind them. Both are JSON that a shell script prints.
+
+use std::collections::HashSet;
+
+use serde::Deserialize;
+
+use super::{Error, refused};
+
+const MAX_DATABASES: usize = 10_000;
+
+/// What is announced.
+#[derive(Debug)]
+pub struct Index {
+    pub machine: Option<String>,
+    pub region: Option<String>,
+    /// The version of the server's SQLite.
+    pub sqlite: String,
+    pub databases: Vec<Announced>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Announced {
+    pub name: String,
+    pub bytes: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct IndexRecord {
+    version: u32,
+    machine: String,
+    region: String,
+    sqlite: String,
+    databases: Vec<DatabaseRecord>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DatabaseRecord {
+    /// In hex: a file name is bytes, and JSON is text.
+    name: String,
+    bytes: u64,
+}
+
+/// What proves that all has arrived.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EndRecord {
+    version: u32,
+    /// How many rows the rules changed, for each database; none without rules.
+    pub sanitized: Option<Vec<u64>>,
+    pub copy_ms: u64,
+    pub sanitize_ms: u64,
+    pub pack_ms: u64,
+    /// In hex, for each database.
+    pub sha256: Vec<String>,
+}
+
+pub fn index(text: &str) -> Result<Index, Error> {
+    let record: IndexRecord = serde_json::from_str(text)
+        .map_err(|error| refused(format!("the index is malformed: {error}")))?;
+    if record.version != 1 {
+        return Err(refused(format!("it has version {}, not 1", record.version)));
+    }
+    if record.databases.len() > MAX_DATABASES {
+        return Err(refused(format!("it announces more than {MAX_DATABASES} databases")));
+    }
+    let mut seen = HashSet::new();
+    let mut databases = Vec::new();
+    for database in record.databases {
+        let name = file_name(&database.name)?;
+        // Two names that differ only in case are one file on macOS.
+        if !seen.insert(name.to_lowercase()) {
+            return Err(refused(format!("it announces {name:?} twice")));
+        }
+        databases.push(Announced { name, bytes: database.bytes });
+    }
+    let some = |text: String| Some(text).filter(|text| !text.is_empty());
+    Ok(Index {
+        machine: some(record.machine),
+        region: some(record.region),
+        sqlite: record.sqlite,
+        databases,
+    })
+}
+
+/// A name that is one plain file in a directory, whatever the settings select.
+fn file_name(hex: &str) -> Result<String, Error> {
+    let name = decode_hex(hex)
+        .and_then(|bytes| String::from_utf8(bytes).ok())
+        .ok_or_else(|| refused(format!("the name {hex:?} is not UTF-8 in hex")))?;
+    let reserved =
+        ["-wal", "-shm", "-journal", ".json"].iter().any(|end| name.to_lowercase().ends_with(end));
+    let bad = name.is_empty()
+        || name.len() > 255
+        || name.starts_with('.')
+        || reserved
+        || name.contains(['/', '\\'])
+        || name.chars().any(char::is_control);
+    if bad { Err(refused(format!("{name:?} is no name for a database"))) } else { Ok(name) }
+}
+
+fn decode_hex(text: &str) -> Option<Vec<u8>> {
+    if !text.is_ascii() || !text.len().is_multiple_of(2) {
+        return None;
+    }
+    (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).ok()).collect()
+}
+
+pub fn end(text: &str) -> Result<EndRecord, Error> {
+    let end: EndRecord = serde_json::from_str(text)
+        .map_err(|error| refused(format!("the end record is malformed: {error}")))?;
+    if end.version == 1 {
+        Ok(end)
+    } else {
+        Err(refused(format!("its end has version {}, not 1", end.version)))
+    }
+}

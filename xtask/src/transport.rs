@@ -1,0 +1,358 @@
+//! How a command runs on the server. The only place that starts `fly`, `ssh`
+//! or `docker`.
+
+use std::io::{Read, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::str::FromStr;
+use std::thread::JoinHandle;
+
+use anyhow::{Context as _, Result};
+use xshell::{Shell, cmd};
+
+use crate::error::Failure;
+use crate::ui::{Ui, escape};
+
+/// What is run on the server: it takes the script, gzipped, from its input,
+/// behind a line with its length, and leaves the rest of the input to it. It
+/// is one fixed text for all, in which nothing is ever pasted.
+const BOOTSTRAP: &str =
+    r#"read -r n && XTASK_REQUEST=1 && eval "$(dd bs=1 count="$n" 2>/dev/null | gzip -dc)""#;
+/// How much of its standard error is kept to explain a failure, in bytes.
+const STDERR_TAIL: usize = 8 << 10;
+
+/// Where the databases are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Via {
+    Fly,
+    Ssh { host: String, port: Option<u16> },
+    Docker(String),
+    Local(PathBuf),
+}
+
+impl FromStr for Via {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (kind, rest) = text.split_once(':').unwrap_or((text, ""));
+        match kind {
+            "fly" if rest.is_empty() => Ok(Self::Fly),
+            "ssh" => {
+                let (host, port) = match rest.rsplit_once(':') {
+                    Some((host, port)) => {
+                        (host, Some(port.parse().map_err(|_| format!("{port:?} is no port"))?))
+                    }
+                    None => (rest, None),
+                };
+                checked(host, "._-@").map(|host| Self::Ssh { host, port })
+            }
+            "docker" => checked(rest, "._-").map(Self::Docker),
+            "local" if !rest.is_empty() => Ok(Self::Local(rest.into())),
+            _ => Err("it is fly, ssh:USER@HOST[:PORT], docker:CONTAINER or local:DIR".to_owned()),
+        }
+    }
+}
+
+/// A name for a command line: it cannot be taken for a flag, and has nothing
+/// that anything on the way might interpret.
+///
+/// # Errors
+///
+/// It is none.
+pub fn checked(name: &str, extra: &str) -> Result<String, String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || extra.contains(c);
+    if name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.chars().all(allowed)
+        && name.len() <= 255
+    {
+        Ok(name.to_owned())
+    } else {
+        Err(format!("only letters, digits and {extra:?} are allowed, and one of the former first"))
+    }
+}
+
+/// Which machine of a Fly.io app: all that `fly ssh` can be told.
+#[derive(Clone, Debug, Default)]
+pub struct Target {
+    pub app: String,
+    pub machine: Option<String>,
+    pub region: Option<String>,
+    pub process_group: Option<String>,
+    pub container: Option<String>,
+}
+
+impl Target {
+    fn flags(&self) -> Vec<String> {
+        let mut flags = vec!["--app".to_owned(), self.app.clone()];
+        for (flag, value) in [
+            ("--machine", &self.machine),
+            ("--region", &self.region),
+            ("--process-group", &self.process_group),
+            ("--container", &self.container),
+        ] {
+            if let Some(value) = value {
+                flags.extend([flag.to_owned(), value.clone()]);
+            }
+        }
+        flags
+    }
+}
+
+pub struct Transport<'a> {
+    sh: &'a Shell,
+    via: Via,
+    pub target: Target,
+}
+
+impl<'a> Transport<'a> {
+    pub fn new(sh: &'a Shell, via: Via, target: Target) -> Self {
+        Self { sh, via, target }
+    }
+
+    /// Whom we talk to, for a message.
+    pub fn peer(&self) -> String {
+        match &self.via {
+            Via::Fly => format!("{} on Fly.io", self.target.app),
+            Via::Ssh { host, .. } => host.clone(),
+            Via::Docker(container) => format!("container {container}"),
+            Via::Local(dir) => dir.display().to_string(),
+        }
+    }
+
+    pub fn is_fly(&self) -> bool {
+        self.via == Via::Fly
+    }
+
+    /// Starts the server's side, which waits for a script.
+    ///
+    /// # Errors
+    ///
+    /// The program that connects is missing.
+    pub fn start(&self, ui: &Ui) -> Result<Connection> {
+        let sh = self.sh;
+        let remote = format!("sh -c '{BOOTSTRAP}'");
+        let command = match &self.via {
+            Via::Fly => {
+                let (fly, flags) = (fly(sh)?, self.target.flags());
+                cmd!(sh, "{fly} ssh console {flags...} --command {remote}")
+            }
+            Via::Ssh { host, port } => {
+                let port = port.iter().flat_map(|port| ["-p".to_owned(), port.to_string()]);
+                cmd!(sh, "ssh -T {port...} -- {host} {remote}")
+            }
+            Via::Docker(container) => {
+                cmd!(sh, "docker exec --interactive {container} sh -c {BOOTSTRAP}")
+            }
+            Via::Local(_) => cmd!(sh, "sh -c {BOOTSTRAP}"),
+        };
+        ui.verbose(format!("$ {command}"));
+        Connection::start(command.into(), ui)
+    }
+
+    /// Fetches a file through `fly ssh sftp get`.
+    ///
+    /// # Errors
+    ///
+    /// It did not arrive; nothing is left at `local`.
+    pub fn sftp_get(&self, ui: &Ui, remote: &str, local: &Path) -> Result<()> {
+        let sh = self.sh;
+        let (fly, flags) = (fly(sh)?, self.target.flags());
+        let command = cmd!(sh, "{fly} ssh sftp get {flags...} {remote} {local}");
+        ui.verbose(format!("$ {command}"));
+        let output = command.quiet().ignore_status().output()?;
+        if output.status.success() && local.exists() {
+            return Ok(());
+        }
+        crate::durable::remove(local)?;
+        Err(diagnose(&self.target.app, &String::from_utf8_lossy(&output.stderr)).into())
+    }
+}
+
+/// `fly` has two names, and some systems have only one of them.
+fn fly(sh: &Shell) -> Result<&'static str> {
+    let path = sh.var_os("PATH").unwrap_or_default();
+    ["fly", "flyctl"]
+        .into_iter()
+        .find(|name| std::env::split_paths(&path).any(|dir| dir.join(name).is_file()))
+        .ok_or_else(|| {
+            Failure::new("neither `fly` nor `flyctl` is on the PATH")
+                .hint("install it (https://fly.io/docs/flyctl/install), then: fly auth login")
+                .into()
+        })
+}
+
+/// A program that talks to the server. Dropped, it is killed and reaped.
+pub struct Connection {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    stdout: Option<ChildStdout>,
+    stderr: Option<JoinHandle<String>>,
+}
+
+impl Connection {
+    fn start(mut command: Command, ui: &Ui) -> Result<Self> {
+        let program = command.get_program().to_string_lossy().into_owned();
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| {
+                Failure::new(format!("cannot run `{program}`"))
+                    .hint(format!("is {program} installed?"))
+            })?;
+        let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+        let stderr = child.stderr.take().map(|stderr| {
+            let echo = ui.echo();
+            std::thread::spawn(move || tail(stderr, |line| echo.line(line)))
+        });
+        Ok(Self { child, stdin, stdout, stderr })
+    }
+
+    /// Sends the script and the request. The input stays open: its end tells
+    /// the server that nobody waits any more. An error is not one yet: a server
+    /// that does not listen says why on its output.
+    pub fn send(&mut self, message: &[u8]) {
+        if let Some(stdin) = &mut self.stdin {
+            let _ = stdin.write_all(message).and_then(|()| stdin.flush());
+        }
+    }
+
+    /// # Panics
+    ///
+    /// The second time.
+    pub fn take_output(&mut self) -> ChildStdout {
+        self.stdout.take().expect("the output is taken once")
+    }
+
+    /// Ends the connection; returns how the program ended and what it last said.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be waited for.
+    pub fn finish(mut self) -> Result<(ExitStatus, String)> {
+        self.stdin = None;
+        self.stdout = None;
+        let status = self.child.wait()?;
+        let said = self.stderr.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
+        Ok((status, said))
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.stdin = None;
+        if self.child.try_wait().is_ok_and(|status| status.is_none()) {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// Reads to the end, line by line, and keeps the last of it.
+fn tail(mut input: impl Read, mut on_line: impl FnMut(&str)) -> String {
+    let mut kept: Vec<u8> = Vec::new();
+    let mut open = Vec::new();
+    let mut buffer = [0; 4096];
+    while let Ok(n @ 1..) = input.read(&mut buffer) {
+        kept.extend_from_slice(&buffer[..n]);
+        kept.drain(..kept.len().saturating_sub(STDERR_TAIL));
+        open.extend_from_slice(&buffer[..n]);
+        while let Some(end) = open.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = open.drain(..=end).collect();
+            on_line(String::from_utf8_lossy(&line).trim_end());
+        }
+        open.truncate(STDERR_TAIL);
+    }
+    String::from_utf8_lossy(&kept).into_owned()
+}
+
+/// What `fly` said when it failed, and the next thing to do about it.
+pub fn diagnose(app: &str, said: &str) -> Failure {
+    let has = |text: &str| said.to_lowercase().contains(text);
+    let (message, hint) = if has("auth login") || has("no access token") || has("unauthorized") {
+        ("fly is not logged in".to_owned(), "fly auth login".to_owned())
+    } else if has("could not find app") {
+        (
+            format!("there is no app {app}, or this account may not see it"),
+            "fly apps list".to_owned(),
+        )
+    } else if has("no started vms") {
+        (format!("the app {app} has no started machine"), format!("fly machine start --app {app}"))
+    } else if has("not found/started") || has("has no vms in") {
+        (
+            format!("the app {app} has no such started machine"),
+            format!("fly machine list --app {app}"),
+        )
+    } else {
+        return Failure::new(format!("the connection failed{}", quoted(said))).hint(format!(
+            "try by hand: fly ssh console --app {app} --command 'sqlite3 --version'"
+        ));
+    };
+    Failure::new(message + &quoted(said)).hint(hint)
+}
+
+/// The last lines that another program said, harmless and indented.
+pub fn quoted(said: &str) -> String {
+    let lines: Vec<_> = said.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+    let last = &lines[lines.len().saturating_sub(6)..];
+    last.iter().map(|line| format!("\n  | {}", escape(line))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn via_is_parsed_and_what_could_break_out_is_refused() {
+        assert_eq!("fly".parse(), Ok(Via::Fly));
+        assert_eq!(
+            "ssh:me@host:2222".parse(),
+            Ok(Via::Ssh { host: "me@host".into(), port: Some(2222) })
+        );
+        assert_eq!("local:a b/c".parse(), Ok(Via::Local("a b/c".into())));
+        for bad in [
+            "",
+            "ssh:",
+            "ssh:-oProxyCommand=x",
+            "ssh:a b",
+            "ssh:a:b",
+            "docker:-x",
+            "docker:a;b",
+            "local:",
+        ] {
+            assert!(bad.parse::<Via>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_bootstrap_survives_two_readings_of_its_quotes() {
+        let words = shlex::split(&format!("sh -c '{BOOTSTRAP}'")).unwrap();
+        assert_eq!(words, ["sh", "-c", BOOTSTRAP]);
+    }
+
+    #[test]
+    fn the_tail_is_bounded_and_told_line_by_line() {
+        let text = "x".repeat(20_000) + "\nlast\n";
+        let mut lines = 0;
+        let kept = tail(text.as_bytes(), |_| lines += 1);
+        assert_eq!((kept.len(), lines), (STDERR_TAIL, 2));
+        assert!(kept.ends_with("last\n"));
+    }
+
+    #[test]
+    fn failures_of_fly_have_a_next_step() {
+        for (said, hint) in [
+            (
+                "Error: no access token available. Please login with 'flyctl auth login'",
+                "fly auth login",
+            ),
+            ("Error: get app: Could not find App \"x\"", "fly apps list"),
+            ("Error: app x has no started VMs.\nIt may be", "fly machine start --app x"),
+            ("Error: --machine=\"1\" not found/started", "fly machine list --app x"),
+        ] {
+            let error = diagnose("x", said).into();
+            assert_eq!(crate::error::hint(&error), Some(hint));
+        }
+    }
+}

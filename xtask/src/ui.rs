@@ -1,0 +1,296 @@
+//! The only place that prints. Data goes to standard output, everything else
+//! to standard error; nothing prompts without a terminal.
+
+use std::fmt::{Display, Write as _};
+use std::io::{IsTerminal as _, Write as _};
+use std::time::Duration;
+
+use anstyle::{AnsiColor, Style};
+use anyhow::Result;
+use indicatif::{ProgressBar, ProgressStyle};
+use inquire::InquireError;
+use serde::Serialize;
+
+use crate::error::Failure;
+
+const GOOD: Style = AnsiColor::Green.on_default().bold();
+const WARNING: Style = AnsiColor::Yellow.on_default().bold();
+const ERROR: Style = AnsiColor::Red.on_default().bold();
+const HINT: Style = AnsiColor::Cyan.on_default().bold();
+
+pub struct Ui {
+    quiet: bool,
+    verbose: bool,
+    pub json: bool,
+    yes: bool,
+    terminal: bool,
+}
+
+impl Ui {
+    pub fn new(quiet: bool, verbose: bool, json: bool, yes: bool) -> Self {
+        let terminal = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+        Self { quiet, verbose, json, yes, terminal }
+    }
+
+    /// Whether a person can answer a question.
+    pub fn interactive(&self) -> bool {
+        self.terminal && !self.json
+    }
+
+    /// A line of what is being done, in the manner of Cargo: a verb and its object.
+    pub fn status(&self, verb: &str, message: impl Display) {
+        if !self.quiet {
+            line(&format!("{GOOD}{verb:>12}{GOOD:#} {message}"));
+        }
+    }
+
+    /// A line that only `--verbose` shows.
+    pub fn verbose(&self, message: impl Display) {
+        self.echo().line(&message.to_string());
+    }
+
+    /// Shows what another program says, for a thread that listens to it.
+    pub fn echo(&self) -> Echo {
+        Echo(self.verbose)
+    }
+
+    pub fn warn(&self, message: impl Display) {
+        line(&format!("{WARNING}warning{WARNING:#}: {message}"));
+    }
+
+    pub fn hint(&self, message: impl Display) {
+        if !self.quiet {
+            line(&format!("{HINT}hint{HINT:#}: {message}"));
+        }
+    }
+
+    /// The error, its causes, and its hint.
+    pub fn error(error: &anyhow::Error) {
+        let mut text = String::new();
+        for (i, message) in crate::error::chain(error).iter().enumerate() {
+            let message = escape(message);
+            if i == 0 {
+                text += &format!("{ERROR}error{ERROR:#}: {message}");
+            } else {
+                text += &format!("\n  caused by: {}", message.replace('\n', "\n    "));
+            }
+        }
+        if let Some(hint) = crate::error::hint(error) {
+            text += &format!("\n{HINT}hint{HINT:#}: {hint}");
+        }
+        line(&text);
+    }
+
+    /// Data, on standard output.
+    pub fn data(&self, text: impl Display) -> Result<()> {
+        writeln!(anstream::stdout(), "{text}")?;
+        Ok(())
+    }
+
+    /// Data as JSON, on standard output.
+    pub fn json(&self, value: &impl Serialize) -> Result<()> {
+        self.data(serde_json::to_string_pretty(value)?)
+    }
+
+    /// Asks a yes-or-no question; `--yes` answers it.
+    ///
+    /// # Errors
+    ///
+    /// Declined, or nobody is there to answer.
+    pub fn confirm(&self, question: &str) -> Result<()> {
+        if self.yes {
+            return Ok(());
+        }
+        if !self.interactive() {
+            return Err(Failure::usage("this needs a confirmation, and there is no terminal")
+                .hint("add --yes")
+                .into());
+        }
+        match inquire::Confirm::new(question).with_default(false).prompt() {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Failure::declined("declined; nothing was changed").into()),
+            Err(error) => Err(unanswered(error)),
+        }
+    }
+
+    /// Lets the user pick one of `options`; the index of it.
+    ///
+    /// # Errors
+    ///
+    /// Nothing was picked.
+    pub fn select(&self, question: &str, options: Vec<String>) -> Result<usize> {
+        inquire::Select::new(question, options)
+            .with_page_size(12)
+            .raw_prompt()
+            .map(|choice| choice.index)
+            .map_err(unanswered)
+    }
+
+    /// Progress towards `total` bytes: a bar on a terminal, a line a file without.
+    pub fn progress(&self, total: u64) -> Progress<'_> {
+        let bar = (self.interactive() && !self.quiet).then(|| {
+            let style = ProgressStyle::with_template(
+                "{prefix:>12.green.bold} [{bar:24}] {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left  {wide_msg}",
+            );
+            let style = style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ");
+            ProgressBar::new(total).with_prefix("Receiving").with_style(style)
+        });
+        Progress { ui: self, bar }
+    }
+
+    /// A spinner while something without a measure goes on; a line without a terminal.
+    pub fn working(&self, verb: &'static str, message: impl Display) -> Working {
+        if !self.interactive() || self.quiet {
+            self.status(verb, message);
+            return Working(None);
+        }
+        let bar = ProgressBar::new_spinner().with_message(message.to_string());
+        if let Ok(style) =
+            ProgressStyle::with_template("{prefix:>12.green.bold} {msg} {spinner} {elapsed}")
+        {
+            bar.set_style(style);
+        }
+        bar.set_prefix(verb);
+        bar.enable_steady_tick(Duration::from_millis(120));
+        Working(Some(bar))
+    }
+}
+
+pub struct Echo(bool);
+
+impl Echo {
+    pub fn line(&self, said: &str) {
+        if self.0 {
+            line(&format!("{:>12} {}", "", escape(said)));
+        }
+    }
+}
+
+fn unanswered(error: InquireError) -> anyhow::Error {
+    match error {
+        InquireError::OperationCanceled | InquireError::OperationInterrupted => {
+            Failure::declined("declined; nothing was changed").into()
+        }
+        error => error.into(),
+    }
+}
+
+pub struct Progress<'a> {
+    ui: &'a Ui,
+    bar: Option<ProgressBar>,
+}
+
+impl Progress<'_> {
+    /// The next file begins.
+    pub fn file(&self, name: &str, size: u64) {
+        let name = escape(name);
+        match &self.bar {
+            Some(bar) => bar.set_message(name),
+            None => self.ui.status("Receiving", format!("{name} ({})", bytes(size))),
+        }
+    }
+
+    pub fn advance(&self, bytes: u64) {
+        if let Some(bar) = &self.bar {
+            bar.inc(bytes);
+        }
+    }
+}
+
+impl Drop for Progress<'_> {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// Gone from the screen when dropped.
+pub struct Working(Option<ProgressBar>);
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// A standard error that is gone must not turn a finished pull into a failure.
+fn line(text: &str) {
+    let _ = writeln!(anstream::stderr(), "{text}");
+}
+
+/// Text that came from outside, made harmless for a terminal: control,
+/// invisible and direction-changing characters become visible escapes.
+pub fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        let hidden = matches!(c,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}');
+        if c != '\n' && (c.is_control() || hidden) {
+            let _ = write!(out, "{}", c.escape_unicode());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// 1,234,567 bytes as `1.2 MB` (powers of 1000).
+pub fn bytes(n: u64) -> String {
+    const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
+    if n < 1000 {
+        return format!("{n} B");
+    }
+    let mut value = n as f64 / 1000.0;
+    let mut unit = 0;
+    while value >= 999.95 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS[unit])
+}
+
+/// A duration in the past, in its largest unit: `3 hours ago`.
+pub fn age(seconds: i64) -> String {
+    let (n, unit) = match seconds {
+        ..0 => return "in the future".to_owned(),
+        0..60 => return "just now".to_owned(),
+        60..3600 => (seconds / 60, "minute"),
+        3600..86_400 => (seconds / 3600, "hour"),
+        _ => (seconds / 86_400, "day"),
+    };
+    format!("{} ago", count(n as usize, unit))
+}
+
+/// `1 database`, `3 databases`.
+pub fn count(n: usize, noun: &str) -> String {
+    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_what_a_terminal_would_obey() {
+        assert_eq!(
+            escape("a\x1b]52;c;x\x07b\u{202e}c\rd"),
+            "a\\u{1b}]52;c;x\\u{7}b\\u{202e}c\\u{d}d"
+        );
+        assert_eq!(escape("données 東京 🦀"), "données 東京 🦀");
+    }
+
+    #[test]
+    fn sizes_and_ages_read_well() {
+        let sizes = [0, 999, 1000, 1_234_567, 999_999, 5_000_000_000].map(bytes);
+        assert_eq!(sizes, ["0 B", "999 B", "1.0 kB", "1.2 MB", "1.0 MB", "5.0 GB"]);
+        let ages = [-5, 3, 60, 7200, 86_400 * 3].map(age);
+        assert_eq!(
+            ages,
+            ["in the future", "just now", "1 minute ago", "2 hours ago", "3 days ago"]
+        );
+    }
+}
