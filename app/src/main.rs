@@ -71,7 +71,8 @@ impl DataDir {
 fn main() -> ExitCode {
     let Err(error) = run(Command::parse()) else { return ExitCode::SUCCESS };
     let mut message = format!("error: {error}\n");
-    for cause in error.chain().skip(1) {
+    // SQLite's error code says again what the message above it says.
+    for cause in error.chain().skip(1).filter(|cause| !cause.is::<rusqlite::ffi::Error>()) {
         message += &format!("  caused by: {cause}\n");
     }
     // Where stderr is closed, the exit code still tells.

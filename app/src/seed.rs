@@ -4,7 +4,7 @@
 //! All that looks like a secret is made up, and says FAKE.
 
 use anyhow::Result;
-use rusqlite::{Connection, Transaction};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use crate::prng::{BASE62, Prng};
 
@@ -20,26 +20,9 @@ pub const ORGANIZATIONS: &[Organization] = &[
 
 const MEMBERS_PER_ORGANIZATION: usize = 25;
 const REPOSITORIES: &[&str] = &[
-    "accounts",
-    "android",
-    "api",
-    "billing",
-    "checkout",
-    "cli",
-    "console",
-    "docs",
-    "exports",
-    "gateway",
-    "infra",
-    "ios",
-    "mailer",
-    "metrics",
-    "notifier",
-    "reports",
-    "scheduler",
-    "search",
-    "web",
-    "webhooks",
+    "accounts", "android", "api", "billing", "checkout", "cli", "console", "docs", "exports",
+    "gateway", "infra", "ios", "mailer", "metrics", "notifier", "reports", "runner", "search",
+    "web", "webhooks",
 ];
 const FIRST_NAMES: &[&str] = &[
     "ada", "bela", "chiyo", "dina", "emil", "femi", "goran", "hana", "ivo", "jun", "kofi", "lena",
@@ -55,19 +38,26 @@ const LAST_NAMES: &[&str] = &[
 /// each minute or so.
 const FIRST_SECOND: i64 = 1_700_000_000;
 
+/// The pull requests of a tenant after `tenant`.
+pub struct Seeded {
+    pub organization: &'static Organization,
+    pub count: i64,
+    /// They were added now.
+    pub is_new: bool,
+}
+
 /// Fills an empty tenant with `rows` pull requests and about two reviews of each.
-/// With the indexes that is 705 bytes for each pull request. Returns how many
-/// there are, and whether they were added now.
+/// With the indexes that is 705 bytes for each pull request.
 pub fn tenant(
     conn: &mut Connection,
-    organization: &Organization,
+    organization: &'static Organization,
     rows: u32,
-) -> Result<(i64, bool)> {
+) -> Result<Seeded> {
     // A transaction with this many pages is slow if it spills them before its end.
     conn.pragma_update(None, "cache_size", -131_072)?;
-    let tx = conn.transaction()?;
-    let is_empty = !tx.prepare("SELECT 1 FROM repositories")?.exists([])?;
-    if is_empty {
+    let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let is_new = !tx.prepare("SELECT 1 FROM repositories")?.exists([])?;
+    if is_new {
         for (id, name) in (1..).zip(REPOSITORIES) {
             tx.execute("INSERT INTO repositories (id, name) VALUES (?, ?)", (id, name))?;
         }
@@ -75,7 +65,7 @@ pub fn tenant(
     }
     let count = tx.query_row("SELECT count(*) FROM pull_requests", [], |row| row.get(0))?;
     tx.commit()?;
-    Ok((count, is_empty))
+    Ok(Seeded { organization, count, is_new })
 }
 
 fn pull_requests(tx: &Transaction, prng: &mut Prng, rows: u32) -> Result<()> {
@@ -84,7 +74,8 @@ fn pull_requests(tx: &Transaction, prng: &mut Prng, rows: u32) -> Result<()> {
          VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
     )?;
     let mut review = tx.prepare(
-        "INSERT INTO reviews (pull_request_id, reviewer, state, body, created_at) VALUES (?, ?, ?, ?, ?)",
+        "INSERT INTO reviews (pull_request_id, reviewer, state, body, created_at)
+         VALUES (?, ?, ?, ?, ?)",
     )?;
     let logins: Vec<String> = (0..MEMBERS_PER_ORGANIZATION).map(login).collect();
     let logins: Vec<&str> = logins.iter().map(String::as_str).collect();
@@ -123,22 +114,23 @@ fn pull_requests(tx: &Transaction, prng: &mut Prng, rows: u32) -> Result<()> {
 }
 
 /// Adds the organizations that are missing and what belongs to them; returns how
-/// many. `counts` are the pull requests of those that were seeded just now.
-pub fn shared(conn: &mut Connection, counts: &[(&Organization, i64)]) -> Result<usize> {
-    let tx = conn.transaction()?;
+/// many. A count is written with the rows it is of: later the service keeps it.
+pub fn shared(conn: &mut Connection, tenants: &[Seeded]) -> Result<usize> {
+    let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut added = 0;
-    for organization in ORGANIZATIONS {
-        let insert = "INSERT INTO organizations (id, name, created_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING";
-        if tx.execute(insert, (organization.id, organization.name, FIRST_SECOND))? > 0 {
+    for Seeded { organization, count, is_new } in tenants {
+        let insert = "INSERT INTO organizations (id, name, created_at) VALUES (?, ?, ?)
+                      ON CONFLICT DO NOTHING";
+        let is_missing =
+            tx.execute(insert, (organization.id, organization.name, FIRST_SECOND))? > 0;
+        if is_missing {
             belongings(&tx, organization)?;
             added += 1;
         }
-    }
-    for (organization, count) in counts {
-        tx.execute(
-            "UPDATE organizations SET pull_request_count = ? WHERE id = ?",
-            (count, organization.id),
-        )?;
+        if is_missing || *is_new {
+            let update = "UPDATE organizations SET pull_request_count = ? WHERE id = ?";
+            tx.execute(update, (count, organization.id))?;
+        }
     }
     tx.commit()?;
     Ok(added)

@@ -13,22 +13,20 @@ use crate::store::{self, Database};
 pub fn run(dir: &Path, rows: u32, out: &mut impl Write) -> Result<()> {
     std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
     let path = store::shared_path(dir);
-    let mut shared = Database::open(&path, Kind::Shared)?;
+    let mut shared = Database::open_or_create(&path, Kind::Shared)?;
     // The organizations come last: what data.db lists is complete, also when this
     // run is killed.
-    let mut seeded = Vec::new();
+    let mut tenants = Vec::new();
     for organization in ORGANIZATIONS {
         let path = store::tenant_path(dir, organization.id);
-        let mut tenant = Database::open(&path, Kind::Tenant)?;
-        let (count, is_new) = seed::tenant(&mut tenant.conn, organization, rows)
+        let mut tenant = Database::open_or_create(&path, Kind::Tenant)?;
+        let seeded = seed::tenant(&mut tenant.conn, organization, rows)
             .with_context(|| format!("cannot seed {}", path.display()))?;
-        if is_new {
-            seeded.push((organization, count));
-        }
-        let verb = if is_new { "added" } else { "kept" };
-        report(out, &path, &tenant, &format!("{verb} {count} pull requests"))?;
+        let verb = if seeded.is_new { "added" } else { "kept" };
+        report(out, &path, &tenant, &format!("{verb} {} pull requests", seeded.count))?;
+        tenants.push(seeded);
     }
-    let added = seed::shared(&mut shared.conn, &seeded)
+    let added = seed::shared(&mut shared.conn, &tenants)
         .with_context(|| format!("cannot seed {}", path.display()))?;
     report(out, &path, &shared, &format!("added {added} organizations"))?;
     migrate_others(dir, &shared, out)
@@ -41,7 +39,7 @@ fn migrate_others(dir: &Path, shared: &Database, out: &mut impl Write) -> Result
         let id = id?;
         if !ORGANIZATIONS.iter().any(|seeded| seeded.id == id) {
             let path = store::tenant_path(dir, &id);
-            let tenant = Database::open(&path, Kind::Tenant)?;
+            let tenant = Database::open_or_create(&path, Kind::Tenant)?;
             report(out, &path, &tenant, "not a tenant of the seed")?;
         }
     }

@@ -22,18 +22,23 @@ pub struct Database {
 }
 
 impl Database {
-    /// Opens a database of the service, which is created where there is none.
+    /// Opens a database of the service and brings it to the newest schema.
     pub fn open(path: &Path, kind: Kind) -> Result<Self> {
         let opened = || -> Result<Self> {
-            let created = create_private(path)?;
             let mut conn = connect(path)?;
             conn.pragma_update(None, "journal_mode", "WAL")?;
             // In WAL mode this cannot corrupt; a power cut may undo the last commits.
             conn.pragma_update(None, "synchronous", "NORMAL")?;
             let versions = migrate::migrate(&mut conn, kind.migrations())?;
-            Ok(Self { conn, created, versions })
+            Ok(Self { conn, created: false, versions })
         };
         opened().with_context(|| format!("cannot open {}", path.display()))
+    }
+
+    pub fn open_or_create(path: &Path, kind: Kind) -> Result<Self> {
+        let created =
+            create_private(path).with_context(|| format!("cannot create {}", path.display()))?;
+        Ok(Self { created, ..Self::open(path, kind)? })
     }
 }
 
@@ -83,7 +88,7 @@ pub struct Store {
 impl Store {
     pub fn open(dir: &Path) -> Result<Self> {
         std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
-        let shared = Database::open(&shared_path(dir), Kind::Shared)?;
+        let shared = Database::open_or_create(&shared_path(dir), Kind::Shared)?;
         Ok(Self { dir: dir.to_owned(), shared: Mutex::new(shared.conn), tenants: Mutex::default() })
     }
 
@@ -91,10 +96,15 @@ impl Store {
         lock(&self.shared)
     }
 
-    /// The database of the tenant `id`, created where there is none. The caller
-    /// has checked the id.
+    /// The caller has checked the id.
+    pub fn create_tenant(&self, id: &str) -> Result<()> {
+        Database::open_or_create(&tenant_path(&self.dir, id), Kind::Tenant)?;
+        Ok(())
+    }
+
+    /// The database of a tenant that exists. Where its file is gone this fails: an
+    /// empty one in its place would hide the loss.
     pub fn tenant(&self, id: &str) -> Result<Arc<Mutex<Connection>>> {
-        debug_assert!(is_valid_id(id), "{id}");
         let mut tenants = lock(&self.tenants);
         if let Some(tenant) = tenants.get(id) {
             return Ok(Arc::clone(tenant));

@@ -122,7 +122,7 @@ pub fn create_organization(store: &Store, new: &NewOrganization) -> Result<Id<St
         return refuse(StatusCode::BAD_REQUEST, "id must be 1 to 32 characters of a-z, 0-9 and _");
     }
     check_present(&[("name", &new.name)])?;
-    store.tenant(&new.id)?;
+    store.create_tenant(&new.id)?;
     let insert = "INSERT INTO organizations (id, name) VALUES (?, ?) ON CONFLICT DO NOTHING";
     if store.shared().execute(insert, (&new.id, &new.name))? == 0 {
         return refuse(StatusCode::CONFLICT, format!("the organization {} exists", new.id));
@@ -175,7 +175,9 @@ pub fn create_pull_request(
         let id = tx
             .prepare_cached(
                 "INSERT INTO pull_requests (repository_id, number, title, body, author)
-                 SELECT r.id, 1 + coalesce((SELECT max(number) FROM pull_requests WHERE repository_id = r.id), 0), ?, ?, ?
+                 SELECT r.id,
+                        1 + coalesce((SELECT max(number) FROM pull_requests WHERE repository_id = r.id), 0),
+                        ?, ?, ?
                  FROM repositories r WHERE r.name = ? RETURNING id",
             )?
             .query_one((&new.title, &new.body, &new.author, &new.repository), |row| row.get(0))?;

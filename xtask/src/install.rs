@@ -1,1 +1,88 @@
+//! Installs what a command needs and this machine lacks, after saying so.
 
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use xshell::{Shell, cmd};
+
+use crate::error::Failure;
+use crate::ui::Ui;
+
+/// A program and the packages that bring it.
+pub struct Tool {
+    program: &'static str,
+    apt: &'static str,
+    /// None where Homebrew has no such package, or macOS brings the program.
+    brew: Option<&'static str>,
+}
+
+pub const SQLITE3: Tool = Tool { program: "sqlite3", apt: "sqlite3", brew: None };
+pub const ZSTD: Tool = Tool { program: "zstd", apt: "zstd", brew: Some("zstd") };
+pub const SSH: Tool = Tool { program: "ssh", apt: "openssh-client", brew: None };
+pub const SSHD: Tool = Tool { program: "sshd", apt: "openssh-server", brew: None };
+pub const SHELLCHECK: Tool =
+    Tool { program: "shellcheck", apt: "shellcheck", brew: Some("shellcheck") };
+pub const BUSYBOX: Tool = Tool { program: "busybox", apt: "busybox", brew: None };
+pub const STRACE: Tool = Tool { program: "strace", apt: "strace", brew: None };
+
+/// Installs those of `tools` that are missing: after asking on a terminal, at
+/// once without one.
+///
+/// # Errors
+///
+/// This user may not install, or the package manager failed: the hint is the
+/// command to type.
+pub fn ensure(ui: &Ui, sh: &Shell, tools: &[Tool]) -> Result<()> {
+    let missing: Vec<_> = tools.iter().filter(|tool| find(sh, tool.program).is_none()).collect();
+    let (manager, packages) = if cfg!(target_os = "macos") {
+        ("brew", missing.iter().filter_map(|tool| tool.brew).collect::<Vec<_>>())
+    } else {
+        ("apt-get", missing.iter().map(|tool| tool.apt).collect())
+    };
+    if packages.is_empty() {
+        return Ok(());
+    }
+    let sudo = manager == "apt-get" && !rustix::process::geteuid().is_root();
+    let command =
+        format!("{}{manager} install {}", if sudo { "sudo " } else { "" }, packages.join(" "));
+    let needed = format!("this needs {}, which this machine lacks", packages.join(", "));
+    let may =
+        !sudo || cmd!(sh, "sudo --non-interactive true").quiet().ignore_stderr().run().is_ok();
+    if find(sh, manager).is_none() || !(may || ui.interactive()) {
+        return Err(Failure::new(needed).hint(command).into());
+    }
+    if ui.interactive() {
+        ui.confirm(&format!("Missing: {}. Run `{command}`?", packages.join(", ")))?;
+    }
+    ui.status("Installing", format!("{} ({command})", packages.join(", ")));
+    install(sh, manager, sudo, &packages).with_context(|| Failure::new(needed).hint(command))
+}
+
+fn install(sh: &Shell, manager: &str, sudo: bool, packages: &[&str]) -> Result<()> {
+    let _env = sh.push_env("DEBIAN_FRONTEND", "noninteractive");
+    let sudo: &[_] = if sudo { &["sudo", "--preserve-env=DEBIAN_FRONTEND"] } else { &[] };
+    let words: Vec<_> = sudo.iter().copied().chain([manager]).collect();
+    let (program, before) = (words[0], &words[1..]);
+    if manager == "apt-get" {
+        cmd!(sh, "{program} {before...} update --quiet=2").quiet().run()?;
+        cmd!(
+            sh,
+            "{program} {before...} install --quiet=2 --yes --no-install-recommends {packages...}"
+        )
+        .quiet()
+        .ignore_stdout()
+        .run()?;
+    } else {
+        cmd!(sh, "{program} install --quiet {packages...}").quiet().run()?;
+    }
+    Ok(())
+}
+
+/// Where a program is; also looks where those of root are.
+pub fn find(sh: &Shell, program: &str) -> Option<PathBuf> {
+    let path = sh.var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin", "/usr/local/sbin"].map(PathBuf::from))
+        .map(|dir| dir.join(program))
+        .find(|path| path.is_file())
+}

@@ -270,10 +270,13 @@ impl Replacement<'_> {
             None => None,
         };
         holders::refuse(ui, sh, &store.dir, &touched, self.force)?;
-        let state = State {
-            live: Some(self.snapshot.name.clone()),
-            before: before.as_ref().map(|saved| saved.name.clone()),
+        // A set that is the same already does not take the way back with it.
+        let unchanged = before.as_ref().is_some_and(|saved| saved.name == self.snapshot.name);
+        let way_back = match &before {
+            Some(_) if unchanged => State::read(store)?.before,
+            saved => saved.as_ref().map(|saved| saved.name.clone()),
         };
+        let state = State { live: Some(self.snapshot.name.clone()), before: way_back };
         let journal = Journal { install, remove, state };
         durable::write(&store.state_dir().join(JOURNAL), &serde_json::to_vec_pretty(&journal)?)?;
         journal.finish(store)?;

@@ -9,12 +9,14 @@ use serde::Deserialize;
 
 use crate::error::Failure;
 use crate::sanitize::{Rule, RuleToml};
+use crate::transport::Via;
 
 /// `db.toml`, as written.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct DbToml {
     app: Option<String>,
+    via: Option<String>,
     local_dir: Option<PathBuf>,
     remote_dir: Option<String>,
     staging_dir: Option<String>,
@@ -50,6 +52,7 @@ pub struct Settings {
     pub root: PathBuf,
     /// From the environment or a file; a flag still goes over it.
     pub app: Option<String>,
+    pub via: Option<Via>,
     /// The local data directory, absolute.
     pub data_dir: PathBuf,
     pub remote_dir: Option<String>,
@@ -99,6 +102,12 @@ impl Settings {
         let in_file = || format!("in {}", path.display());
         Ok(Self {
             app: std::env::var("FLY_APP").ok().filter(|app| !app.is_empty()).or(db.app).or(fly.app),
+            via: db
+                .via
+                .map(|via| via.parse())
+                .transpose()
+                .map_err(Failure::usage)
+                .with_context(in_file)?,
             remote_dir: db.remote_dir.or_else(|| fly.mounts.and_then(first_destination)),
             staging_dir: db.staging_dir,
             names: Names {
@@ -129,6 +138,11 @@ fn default_config() -> PathBuf {
     let crate_dir = std::env::var_os("CARGO_MANIFEST_DIR")
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
     crate_dir.join("db.toml")
+}
+
+/// The repository that xtask itself belongs to.
+pub fn default_root() -> PathBuf {
+    root_of(&default_config())
 }
 
 /// The repository of a settings file: it lies there, or in `xtask/` of it.

@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result};
 use xshell::{Shell, cmd};
 
 use crate::error::Failure;
+use crate::install::find;
 use crate::ui::{Ui, escape};
 
 /// What is run on the server: it takes the script, gzipped, from its input,
@@ -170,15 +171,11 @@ impl<'a> Transport<'a> {
 
 /// `fly` has two names, and some systems have only one of them.
 fn fly(sh: &Shell) -> Result<&'static str> {
-    let path = sh.var_os("PATH").unwrap_or_default();
-    ["fly", "flyctl"]
-        .into_iter()
-        .find(|name| std::env::split_paths(&path).any(|dir| dir.join(name).is_file()))
-        .ok_or_else(|| {
-            Failure::new("neither `fly` nor `flyctl` is on the PATH")
-                .hint("install it (https://fly.io/docs/flyctl/install), then: fly auth login")
-                .into()
-        })
+    ["fly", "flyctl"].into_iter().find(|name| find(sh, name).is_some()).ok_or_else(|| {
+        Failure::new("neither `fly` nor `flyctl` is on the PATH")
+            .hint("install it (https://fly.io/docs/flyctl/install), then: fly auth login")
+            .into()
+    })
 }
 
 /// A program that talks to the server. Dropped, it is killed and reaped.

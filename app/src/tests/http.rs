@@ -134,3 +134,12 @@ fn errors_are_json_with_the_right_status() {
     assert_eq!(organizations.as_array().unwrap().len(), 2);
     assert!(!server.dir.path().join("tenant_wren.db").exists());
 }
+
+#[test]
+fn a_lost_database_is_not_replaced_by_an_empty_one() {
+    let server = Server::start();
+    let path = server.dir.path().join("tenant_juno.db");
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(server.get("/orgs/juno/stats"), (500, json!({"error": "internal error"})));
+    assert!(!path.exists());
+}

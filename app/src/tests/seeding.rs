@@ -88,6 +88,16 @@ fn setup_again_adds_only_what_is_missing() {
 }
 
 #[test]
+fn what_a_killed_setup_left_is_completed() {
+    let (dir, files) = seed(30);
+    let before = files.each_ref().map(|file| dump(file));
+    // The tenants are committed before data.db is.
+    std::fs::remove_file(&files[0]).unwrap();
+    assert!(setup(dir.path(), 30).ends_with("added 2 organizations\n"));
+    assert!(files.each_ref().map(|file| dump(file)) == before);
+}
+
+#[test]
 fn the_search_follows_updates_and_deletes() {
     let (_dir, files) = seed(100);
     let conn = Connection::open(&files[1]).unwrap();

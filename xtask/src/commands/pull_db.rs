@@ -44,8 +44,9 @@ pub struct Args {
     #[arg(long, value_name = "GLOB", value_parser = pattern)]
     only: Option<Pattern>,
     /// How to reach the server: fly, ssh:USER@HOST[:PORT], docker:CONTAINER or local:DIR
-    #[arg(long, default_value = "fly")]
-    via: Via,
+    /// [default: `via` in db.toml, else fly]
+    #[arg(long)]
+    via: Option<Via>,
     /// Do not save the live set first
     #[arg(long)]
     no_backup: bool,
@@ -64,8 +65,9 @@ impl Args {
     pub fn run(self, cx: &Context) -> Result<()> {
         let start = Instant::now();
         let settings = cx.settings()?;
-        let mut transport = self.transport(cx, &settings)?;
-        let directory = self.directory(&settings)?;
+        let via = self.via.clone().or_else(|| settings.via.clone()).unwrap_or(Via::Fly);
+        let directory = self.directory(&settings, &via)?;
+        let mut transport = self.transport(cx, &settings, via)?;
         if self.no_sanitize && !settings.rules.is_empty() {
             cx.ui.confirm("Bring production data here with its secrets?")?;
         }
@@ -92,8 +94,13 @@ impl Args {
         report(&cx.ui, &transport, &pulled, &snapshot, &replaced, start.elapsed().as_secs_f64())
     }
 
-    fn transport<'a>(&self, cx: &'a Context, settings: &Settings) -> Result<Transport<'a>> {
-        let app = match (&self.via, self.app.as_ref().or(settings.app.as_ref())) {
+    fn transport<'a>(
+        &self,
+        cx: &'a Context,
+        settings: &Settings,
+        via: Via,
+    ) -> Result<Transport<'a>> {
+        let app = match (&via, self.app.as_ref().or(settings.app.as_ref())) {
             (_, Some(app)) => app_name(app)
                 .map_err(|why| Failure::usage(format!("{app:?} is no name of an app: {why}")))?,
             (Via::Fly, None) => {
@@ -105,7 +112,7 @@ impl Args {
             }
             (_, None) => String::new(),
         };
-        if self.sftp && self.via != Via::Fly {
+        if self.sftp && via != Via::Fly {
             return Err(Failure::usage("--sftp goes with `fly` only")
                 .hint("leave out --sftp, or --via")
                 .into());
@@ -117,12 +124,11 @@ impl Args {
             process_group: self.process_group.clone(),
             container: self.container.clone(),
         };
-        Ok(Transport::new(&cx.sh, self.via.clone(), target))
+        Ok(Transport::new(&cx.sh, via, target))
     }
 
-    fn directory(&self, settings: &Settings) -> Result<String> {
-        let directory = match (&self.via, self.remote_dir.as_ref().or(settings.remote_dir.as_ref()))
-        {
+    fn directory(&self, settings: &Settings, via: &Via) -> Result<String> {
+        let directory = match (via, self.remote_dir.as_ref().or(settings.remote_dir.as_ref())) {
             (Via::Local(dir), _) => std::path::absolute(dir)?.to_string_lossy().into_owned(),
             (_, Some(dir)) => dir.clone(),
             (_, None) => {

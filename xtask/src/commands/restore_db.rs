@@ -245,6 +245,10 @@ struct Report<'a> {
 pub fn report_replaced(ui: &Ui, snapshot: &Snapshot, replaced: &Replaced) {
     match &replaced.before {
         Some(saved) if saved.new => ui.status("Saved", format!("what was live as {}", saved.name)),
+        Some(saved) if saved.name == snapshot.name => {
+            return ui
+                .status("Live", format!("{}, with the same content as before", snapshot.name));
+        }
         Some(saved) => ui.status("Kept", format!("{}, which holds what was live", saved.name)),
         None => {}
     }

@@ -1,13 +1,75 @@
+use std::path::Path;
+
 use anyhow::Result;
+use xshell::{Shell, cmd};
 
-use crate::Context;
+use crate::error::Failure;
+use crate::install::{self, BUSYBOX, SHELLCHECK, SQLITE3, SSH, SSHD, STRACE, ZSTD};
+use crate::ui::Ui;
+use crate::{Context, settings};
 
-/// Placeholder
+/// Check this repository: formatting, lints, shell script, all tests
+///
+/// Installs what the tests need and this machine lacks.
 #[derive(clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// More arguments for `cargo test`
+    #[arg(last = true)]
+    args: Vec<String>,
+}
 
 impl Args {
-    pub fn run(self, _: &Context) -> Result<()> {
-        Ok(())
+    pub fn run(self, cx: &Context) -> Result<()> {
+        let root = settings::default_root();
+        require_own_repository(&root)?;
+        let sh = &cx.sh;
+        sh.change_dir(&root);
+        install::ensure(&cx.ui, sh, &[SQLITE3, ZSTD, SSH, SSHD, SHELLCHECK, BUSYBOX, STRACE])?;
+        let args = &self.args;
+        step(&cx.ui, "formatting", || cmd!(sh, "cargo fmt --all --check").quiet().run())?;
+        step(&cx.ui, "clippy", || {
+            cmd!(sh, "cargo clippy --quiet --locked --profile xtask --workspace --all-targets -- -D warnings")
+                .quiet()
+                .run()
+        })?;
+        step(&cx.ui, "shellcheck", || shellcheck(sh))?;
+        step(&cx.ui, "tests", || {
+            // The programs first, each by itself: that is how a user has them.
+            for package in ["xtask", "app", "tests"] {
+                cmd!(sh, "cargo build --quiet --locked --profile xtask --package {package} --bins")
+                    .quiet()
+                    .run()?;
+            }
+            cmd!(sh, "cargo test --locked --profile xtask --workspace --no-fail-fast {args...}")
+                .quiet()
+                .run()
+        })
     }
+}
+
+fn shellcheck(sh: &Shell) -> xshell::Result<()> {
+    let scripts = cmd!(sh, "git ls-files *.sh .ci/run").quiet().read()?;
+    let scripts = scripts.lines();
+    cmd!(sh, "shellcheck {scripts...}").quiet().run()
+}
+
+fn step(ui: &Ui, name: &str, run: impl FnOnce() -> xshell::Result<()>) -> Result<()> {
+    ui.status("Checking", name);
+    run().map_err(|error| anyhow::Error::new(error).context(format!("{name} failed")))
+}
+
+/// Refuses to go on in a repository that has only copied `xtask`.
+///
+/// # Errors
+///
+/// The app or the tests are missing.
+pub fn require_own_repository(root: &Path) -> Result<()> {
+    if root.join("app/Cargo.toml").exists() && root.join("tests/Cargo.toml").exists() {
+        return Ok(());
+    }
+    Err(Failure::usage(format!(
+        "{} has no app/ and tests/: this command is for the tool's own repository",
+        root.display()
+    ))
+    .into())
 }
