@@ -22,6 +22,9 @@ includes='*.db'
 excludes=''
 only=''
 sanitized='null'
+rules=''
+newline='
+'
 
 # ---- reporting -----------------------------------------------------------
 
@@ -71,13 +74,16 @@ sha256_of() {
 
 # matches NAME PATTERNS: PATTERNS are separated by newlines.
 matches() {
-	printf '%s\n' "$2" | {
-		while IFS= read -r pattern; do
-			# shellcheck disable=SC2254 # the pattern is meant to be one
-			[ -z "$pattern" ] || case $1 in $pattern) exit 0 ;; esac
-		done
-		exit 1
-	}
+	found=1
+	set -f
+	IFS=$newline
+	for pattern in $2; do
+		# shellcheck disable=SC2254 # the pattern is meant to be one
+		case $1 in $pattern) found=0 ;; esac
+	done
+	unset IFS
+	set +f
+	return "$found"
 }
 
 selected() {
@@ -226,9 +232,12 @@ sanitize_script() {
 		.read $1.todo
 		COMMIT;
 		.output $1.todo
-		SELECT 'INSERT INTO "' || replace(name, '"', '""') || '"("' || replace(name, '"', '""') || '") VALUES (''rebuild'');'
-		  FROM main.sqlite_schema
-		 WHERE sql LIKE 'create virtual table%using fts_%' AND replace(sql, ' ', '') NOT LIKE '%content=''''%'
+		SELECT 'INSERT INTO ' || fts || '(' || fts || ') VALUES (''rebuild'');' FROM (
+		       SELECT '"' || replace(name, '"', '""') || '"' AS fts,
+		              replace(replace(replace(lower(sql), ' ', ''), char(9), ''), char(10), '') AS plain
+		         FROM main.sqlite_schema)
+		 WHERE plain LIKE 'createvirtualtable%usingfts_(%'
+		   AND plain NOT LIKE '%content=''''%' AND plain NOT LIKE '%content=""%'
 		   AND (SELECT sum(rows) FROM temp.xtask_count) > 0;
 		SELECT 'VACUUM;' WHERE (SELECT sum(rows) FROM temp.xtask_count) > 0;
 		.output
@@ -389,9 +398,6 @@ main() {
 	trap 'exit 130' INT
 	trap 'exit 141' PIPE
 	trap 'exit 143' TERM
-	newline='
-'
-	rules=''
 	directory=${1:-${DATA_DIR:-/data}}
 	if [ -n "${XTASK_REQUEST:-}" ]; then
 		includes=''

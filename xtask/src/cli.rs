@@ -17,6 +17,7 @@ pub struct Cli {
 }
 
 #[derive(clap::Args)]
+#[command(next_help_heading = "Global options")]
 pub struct Global {
     /// Answer yes to every question
     #[arg(short, long, global = true)]

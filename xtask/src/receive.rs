@@ -74,7 +74,11 @@ pub fn receive(
     };
     receiver.quiet_down();
     match outcome {
-        Ok(received) => receiver.prove(received, wire.get()),
+        Ok(received) => {
+            let pulled = receiver.prove(received, wire.get())?;
+            connection.close();
+            Ok(pulled)
+        }
         Err(error) => Err(explain(error, transport, connection, wire.get(), dir)),
     }
 }

@@ -1,17 +1,20 @@
 //! How a command runs on the server. The only place that starts `fly`, `ssh`
 //! or `docker`.
 
+mod fly;
+
 use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::str::FromStr;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use xshell::{Shell, cmd};
 
+pub use self::fly::{Target, diagnose};
 use crate::error::Failure;
-use crate::install::find;
 use crate::ui::{Ui, escape};
 
 /// What is run on the server: it takes the script, gzipped, from its input,
@@ -21,6 +24,9 @@ const BOOTSTRAP: &str =
     r#"read -r n && XTASK_REQUEST=1 && eval "$(dd bs=1 count="$n" 2>/dev/null | gzip -dc)""#;
 /// How much of its standard error is kept to explain a failure, in bytes.
 const STDERR_TAIL: usize = 8 << 10;
+
+/// How long the server may take to remove its copies.
+const CLOSE: Duration = Duration::from_secs(5);
 
 /// Where the databases are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,33 +78,6 @@ pub fn checked(name: &str, extra: &str) -> Result<String, String> {
     }
 }
 
-/// Which machine of a Fly.io app: all that `fly ssh` can be told.
-#[derive(Clone, Debug, Default)]
-pub struct Target {
-    pub app: String,
-    pub machine: Option<String>,
-    pub region: Option<String>,
-    pub process_group: Option<String>,
-    pub container: Option<String>,
-}
-
-impl Target {
-    fn flags(&self) -> Vec<String> {
-        let mut flags = vec!["--app".to_owned(), self.app.clone()];
-        for (flag, value) in [
-            ("--machine", &self.machine),
-            ("--region", &self.region),
-            ("--process-group", &self.process_group),
-            ("--container", &self.container),
-        ] {
-            if let Some(value) = value {
-                flags.extend([flag.to_owned(), value.clone()]);
-            }
-        }
-        flags
-    }
-}
-
 pub struct Transport<'a> {
     sh: &'a Shell,
     via: Via,
@@ -134,7 +113,7 @@ impl<'a> Transport<'a> {
         let remote = format!("sh -c '{BOOTSTRAP}'");
         let command = match &self.via {
             Via::Fly => {
-                let (fly, flags) = (fly(sh)?, self.target.flags());
+                let (fly, flags) = (fly::program(sh)?, self.target.flags());
                 cmd!(sh, "{fly} ssh console {flags...} --command {remote}")
             }
             Via::Ssh { host, port } => {
@@ -150,6 +129,15 @@ impl<'a> Transport<'a> {
         Connection::start(command.into(), ui)
     }
 
+    /// Starts a machine, where there are machines and none is started.
+    ///
+    /// # Errors
+    ///
+    /// It does not start.
+    pub fn start_machine(&self, ui: &Ui) -> Result<()> {
+        if self.is_fly() { fly::start_machine(ui, self.sh, &self.target) } else { Ok(()) }
+    }
+
     /// Fetches a file through `fly ssh sftp get`.
     ///
     /// # Errors
@@ -157,7 +145,7 @@ impl<'a> Transport<'a> {
     /// It did not arrive; nothing is left at `local`.
     pub fn sftp_get(&self, ui: &Ui, remote: &str, local: &Path) -> Result<()> {
         let sh = self.sh;
-        let (fly, flags) = (fly(sh)?, self.target.flags());
+        let (fly, flags) = (fly::program(sh)?, self.target.flags());
         let command = cmd!(sh, "{fly} ssh sftp get {flags...} {remote} {local}");
         ui.verbose(format!("$ {command}"));
         let output = command.quiet().ignore_status().output()?;
@@ -167,15 +155,6 @@ impl<'a> Transport<'a> {
         crate::durable::remove(local)?;
         Err(diagnose(&self.target.app, &String::from_utf8_lossy(&output.stderr)).into())
     }
-}
-
-/// `fly` has two names, and some systems have only one of them.
-fn fly(sh: &Shell) -> Result<&'static str> {
-    ["fly", "flyctl"].into_iter().find(|name| find(sh, name).is_some()).ok_or_else(|| {
-        Failure::new("neither `fly` nor `flyctl` is on the PATH")
-            .hint("install it (https://fly.io/docs/flyctl/install), then: fly auth login")
-            .into()
-    })
 }
 
 /// A program that talks to the server. Dropped, it is killed and reaped.
@@ -222,7 +201,19 @@ impl Connection {
         self.stdout.take().expect("the output is taken once")
     }
 
-    /// Ends the connection; returns how the program ended and what it last said.
+    /// Ends the connection once all has been received: the server is given the
+    /// time to remove its copies.
+    pub fn close(mut self) {
+        self.stdin = None;
+        let deadline = Instant::now() + CLOSE;
+        while self.child.try_wait().is_ok_and(|status| status.is_none())
+            && Instant::now() < deadline
+        {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Waits for the end of a connection that has broken; returns how the program ended and what it last said.
     ///
     /// # Errors
     ///
@@ -262,31 +253,6 @@ fn tail(mut input: impl Read, mut on_line: impl FnMut(&str)) -> String {
         open.truncate(STDERR_TAIL);
     }
     String::from_utf8_lossy(&kept).into_owned()
-}
-
-/// What `fly` said when it failed, and the next thing to do about it.
-pub fn diagnose(app: &str, said: &str) -> Failure {
-    let has = |text: &str| said.to_lowercase().contains(text);
-    let (message, hint) = if has("auth login") || has("no access token") || has("unauthorized") {
-        ("fly is not logged in".to_owned(), "fly auth login".to_owned())
-    } else if has("could not find app") {
-        (
-            format!("there is no app {app}, or this account may not see it"),
-            "fly apps list".to_owned(),
-        )
-    } else if has("no started vms") {
-        (format!("the app {app} has no started machine"), format!("fly machine start --app {app}"))
-    } else if has("not found/started") || has("has no vms in") {
-        (
-            format!("the app {app} has no such started machine"),
-            format!("fly machine list --app {app}"),
-        )
-    } else {
-        return Failure::new(format!("the connection failed{}", quoted(said))).hint(format!(
-            "try by hand: fly ssh console --app {app} --command 'sqlite3 --version'"
-        ));
-    };
-    Failure::new(message + &quoted(said)).hint(hint)
 }
 
 /// The last lines that another program said, harmless and indented.
@@ -335,21 +301,5 @@ mod tests {
         let kept = tail(text.as_bytes(), |_| lines += 1);
         assert_eq!((kept.len(), lines), (STDERR_TAIL, 2));
         assert!(kept.ends_with("last\n"));
-    }
-
-    #[test]
-    fn failures_of_fly_have_a_next_step() {
-        for (said, hint) in [
-            (
-                "Error: no access token available. Please login with 'flyctl auth login'",
-                "fly auth login",
-            ),
-            ("Error: get app: Could not find App \"x\"", "fly apps list"),
-            ("Error: app x has no started VMs.\nIt may be", "fly machine start --app x"),
-            ("Error: --machine=\"1\" not found/started", "fly machine list --app x"),
-        ] {
-            let error = diagnose("x", said).into();
-            assert_eq!(crate::error::hint(&error), Some(hint));
-        }
     }
 }

@@ -34,6 +34,9 @@ pub struct Args {
     /// Pull from a machine of this process group
     #[arg(long, value_name = "GROUP", value_parser = word)]
     process_group: Option<String>,
+    /// Start a machine if none is started
+    #[arg(long)]
+    start: bool,
     /// The container within the machine
     #[arg(long, value_parser = word)]
     container: Option<String>,
@@ -85,6 +88,9 @@ impl Args {
             only: self.only.as_ref(),
             sanitize: !self.no_sanitize,
         };
+        if self.start {
+            transport.start_machine(&cx.ui)?;
+        }
         let incoming = store.begin()?;
         let pulled = receive(&cx.ui, &settings, &mut transport, &request, incoming.path())?;
         let seconds = start.elapsed().as_secs_f64();

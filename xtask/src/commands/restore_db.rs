@@ -15,19 +15,19 @@ use crate::ui::{Ui, age, bytes, count, escape};
 /// Without a flag, on a terminal, lets you pick a snapshot. What is live before
 /// is saved as a snapshot of its own, so that `--undo` brings it back.
 #[derive(clap::Args)]
-#[group(id = "which", multiple = false, args = ["name", "latest", "undo", "list"])]
+#[group(skip)]
 pub struct Args {
     /// The snapshot of this name, or whose name begins or ends so
-    #[arg(long)]
+    #[arg(long, group = "which")]
     name: Option<String>,
     /// The newest pulled snapshot
-    #[arg(long)]
+    #[arg(long, group = "which")]
     latest: bool,
     /// The set before the last pull or restore
-    #[arg(long)]
+    #[arg(long, group = "which")]
     undo: bool,
     /// List the snapshots
-    #[arg(long)]
+    #[arg(long, group = "which")]
     list: bool,
     /// Restore only databases with such a name
     #[arg(long, value_name = "GLOB", value_parser = pattern, conflicts_with = "list")]
