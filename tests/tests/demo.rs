@@ -1,0 +1,122 @@
+//! The demo, and the installation of what is missing.
+
+use std::fs;
+use std::process::Command;
+
+use tests::binaries;
+use tests::env::TestEnv;
+use tests::process::Running;
+use tests::pty::{ENTER, Session};
+use tests::shells::{find, script};
+
+#[test]
+fn the_demo_pulls_breaks_restores_and_leaves_nothing() {
+    let env = TestEnv::new();
+    let output =
+        Running::start(env.command(binaries::xtask()).args(["demo", "--rows", "300"])).wait();
+    let output = output.ok();
+    let stdout = output.stdout();
+    for shown in ["iris|0|0", "juno|0|0", "300\n300\n", "before-restore", "last put in place"] {
+        assert!(stdout.contains(shown), "{shown:?} is missing:\n{output}");
+    }
+    output.stderr_has("Pulled 3 databases").stderr_has("tenant_iris.db is damaged");
+    let left: Vec<_> = fs::read_dir(env.path("local-tmp")).expect("read").collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+/// A machine that has nothing but an `apt-get`, which notes how it was called
+/// and installs `sqlite3` if `works`.
+fn machine(env: &TestEnv, works: bool) -> Command {
+    let bin = env.path("few");
+    let install = if works {
+        format!("ln -sf {} {}/sqlite3", find("sqlite3").display(), bin.display())
+    } else {
+        "exit 100".to_owned()
+    };
+    let log = env.path("apt.log");
+    script(
+        &bin,
+        "apt-get",
+        &format!("PATH=/usr/bin:/bin\necho \"$*\" >> {}\n{install}", log.display()),
+    );
+    let mut command = env.command(binaries::xtask());
+    command.env("PATH", bin).arg("demo");
+    command
+}
+
+fn asked(env: &TestEnv) -> String {
+    fs::read_to_string(env.path("apt.log")).unwrap_or_default()
+}
+
+fn is_root() -> bool {
+    let is_root = tests::server::login_user() == "root";
+    if !is_root {
+        println!("skipped: only root may install without asking");
+    }
+    is_root
+}
+
+#[test]
+fn what_is_missing_is_installed_at_once_without_a_terminal() {
+    let env = TestEnv::new();
+    if !is_root() {
+        return;
+    }
+    // It goes on to the next step, for which this machine lacks Cargo.
+    let output = Running::start(&mut machine(&env, true)).wait();
+    output.fails(1).stderr_has("Installing sqlite3 (apt-get install sqlite3)").stderr_has("cargo");
+    assert_eq!(
+        asked(&env),
+        "update --quiet=2\ninstall --quiet=2 --yes --no-install-recommends sqlite3\n"
+    );
+}
+
+#[test]
+fn an_installation_that_fails_names_the_command() {
+    let env = TestEnv::new();
+    if !is_root() {
+        return;
+    }
+    let output = Running::start(&mut machine(&env, false)).wait();
+    output
+        .fails(1)
+        .stderr_has("error: this needs sqlite3, which this machine lacks")
+        .stderr_has("hint: apt-get install sqlite3");
+}
+
+#[test]
+fn on_a_terminal_it_asks_before_it_installs() {
+    let env = TestEnv::new();
+    if !is_root() {
+        return;
+    }
+    let mut session = Session::spawn(&machine(&env, true));
+    session.wait_for_text("Missing: sqlite3. Run `apt-get install sqlite3`?");
+    session.send("n");
+    session.send(ENTER);
+    assert_eq!(session.wait_exit(), 130);
+    assert_eq!(asked(&env), "");
+}
+
+#[test]
+fn who_may_not_install_is_told_what_to_type() {
+    let env = TestEnv::new();
+    let mut command = machine(&env, true);
+    if is_root() {
+        // The same as nobody, who has no sudo.
+        command = env.command(find("setpriv"));
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+        command.arg(binaries::xtask()).arg("demo").env("PATH", env.path("few"));
+        open_to_all(&env);
+    }
+    let output = Running::start(&mut command).wait();
+    output.fails(1).stderr_has("hint: sudo apt-get install sqlite3");
+    assert_eq!(asked(&env), "");
+}
+
+/// A temporary directory is its owner's alone.
+fn open_to_all(env: &TestEnv) {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    fs::set_permissions(env.path(""), fs::Permissions::from_mode(0o755)).expect("chmod");
+}
