@@ -130,15 +130,16 @@ watch_client() {
 
 # ---- the copies ----------------------------------------------------------
 
-# Directories of runs that were killed before they could clean up.
+# Directories of runs that were killed before they could clean up: the process
+# that made one stands in its name.
 remove_abandoned() {
 	for old in "$staging_dir"/xtask-pull.*; do
-		if [ ! -d "$old" ] || [ -L "$old" ]; then continue; fi
-		owner=$(cat "$old/pid" 2>/dev/null)
+		owner=${old##*/xtask-pull.}
+		owner=${owner%%.*}
 		case $owner in
 		'' | *[!0-9]*) continue ;;
 		esac
-		kill -0 "$owner" 2>/dev/null || rm -rf "$old"
+		[ -d "$old" ] && [ ! -L "$old" ] && ! kill -0 "$owner" 2>/dev/null && rm -rf "$old"
 	done
 }
 
@@ -158,57 +159,71 @@ check_space() {
 		fail no-space "$staging_dir has $free KiB free, and copying the databases needs $needed KiB"
 }
 
-# backup_group FIRST NAME…: starts to copy up to ten databases, the most that
-# one connection can attach. One SELECT begins a read transaction on every one
-# of them: that pins the set, and keeps writers from starting .backup again.
-backup_group() {
-	i=$1
-	script=$stage/backup-$1.sql
-	shift
+# One connection attaches ten databases at the most, all in its own text
+# encoding. One SELECT begins a read transaction on every one of them: that pins
+# the set, and keeps writers from starting .backup again. All groups run at once.
+backup_all() {
+	copiers=''
+	i=0
+	start_group
+	for name do
+		if is_utf16 "$directory/$name"; then
+			start_copier "$directory/$name" "BEGIN;${newline}SELECT count(*) FROM sqlite_schema;${newline}.backup main $i.db"
+		else
+			attach="${attach}ATTACH $(literal "$directory/$name") AS s$i;$newline"
+			pin="$pin + (SELECT count(*) FROM s$i.sqlite_schema)"
+			copy="$copy.backup s$i $i.db$newline"
+			members=$((members + 1))
+			[ "$members" -lt 10 ] || finish_group
+		fi
+		i=$((i + 1))
+	done
+	[ "$members" -eq 0 ] || finish_group
+	for copier in $copiers; do
+		wait "${copier#*:}" || failed_copy=${copier%%:*}
+	done
+}
+
+start_group() {
+	members=0
 	attach=''
 	pin='SELECT 0'
 	copy=''
-	for name do
-		attach="${attach}ATTACH $(literal "$directory/$name") AS s$i;$newline"
-		pin="$pin + (SELECT count(*) FROM s$i.sqlite_schema)"
-		copy="$copy.backup s$i $i.db$newline"
-		i=$((i + 1))
-	done
-	printf '.bail on\n.timeout 10000\n%sBEGIN;\n%s;\n%s' "$attach" "$pin" "$copy" >"$script"
+}
+
+finish_group() {
+	start_copier :memory: "${attach}BEGIN;$newline$pin;$newline$copy"
+	start_group
+}
+
+# start_copier DATABASE SQL
+start_copier() {
+	script=copy-$i
+	printf '.bail on\n.timeout 10000\n%s\n' "$2" >"$script.sql"
 	# By hand on purpose, not through `sql`: the process id must be sqlite3's own.
-	sqlite3 -batch -bail -readonly -init /dev/null :memory: <"$script" >/dev/null 2>"$script.err" &
-	groups="$groups ${script##*-}:$!"
+	sqlite3 -batch -bail -readonly -init /dev/null "$1" <"$script.sql" >/dev/null 2>"$script.err" &
+	copiers="$copiers $script:$!"
 	jobs="$jobs $!"
 }
 
-backup_all() {
-	groups=''
-	start=0
-	while [ $# -gt 0 ]; do
-		case $# in
-		[1-9]) backup_group "$start" "$@" && shift $# ;;
-		*)
-			backup_group "$start" "$1" "$2" "$3" "$4" "$5" "$6" "$7" "$8" "$9" "${10}"
-			shift 10
-			;;
-		esac
-		start=$((start + 10))
-	done
-	for group in $groups; do
-		wait "${group#*:}" || failed_group=backup-${group%%:*}
-	done
+# The text encoding stands at offset 56 of the header, most significant byte first.
+is_utf16() {
+	case $(od -An -tu1 -j59 -N1 "$1") in
+	*[23]) return 0 ;;
+	*) return 1 ;;
+	esac
 }
 
-# explain_failed_group NAME…: sqlite3 says what went wrong, but not with which file.
-explain_failed_group() {
-	error=$(head -n 3 "$failed_group.err")
+# explain_failed_copy NAME…: sqlite3 says what went wrong, but not with which file.
+explain_failed_copy() {
+	error=$(head -n 3 "$failed_copy.err")
 	case $error in
 	*'disk is full'* | *'disk I/O error'*) fail no-space "copying failed: $error ($staging_dir may be full)" ;;
+	*'is locked'*) fail busy "a database in $directory stayed locked for 10 s" ;;
 	esac
 	for name do
-		why=$(sql -readonly ':memory:' ".timeout 10000" \
-			"ATTACH $(literal "$directory/$name") AS d; SELECT count(*) FROM d.sqlite_schema;" 2>&1 >/dev/null) && continue
-		fail unreadable "$directory/$name cannot be read: $why"
+		why=$(sql -readonly "$directory/$name" '.timeout 10000' 'SELECT count(*) FROM sqlite_schema' 2>&1 >/dev/null) ||
+			fail unreadable "$directory/$name cannot be read: $why"
 	done
 	fail copy "copying failed: $error"
 }
@@ -218,7 +233,7 @@ explain_failed_group() {
 # The client's SQL has filled temp.xtask_rule. Which of the rules this database
 # needs is asked of the database itself; sqlite3 writes the script and reads it.
 sanitize_script() {
-	printf '.bail on\nPRAGMA secure_delete = ON;\n%s\n' "$rules"
+	printf '.bail on\nPRAGMA secure_delete = ON;\nPRAGMA synchronous = OFF;\n%s\n' "$rules"
 	cat <<-SQL
 		CREATE TEMP TABLE xtask_count (rule INTEGER, rows INTEGER);
 		.output $1.todo
@@ -286,14 +301,18 @@ write_index() {
 	printf ']}\n'
 }
 
+# Of `sums` the first line is the index's.
 write_end() {
-	printf '{"version":1,"sanitized":%s,"copy_ms":%d,"sanitize_ms":%d,"pack_ms":%d,"sha256":[' \
+	printf '{"version":1,"sanitized":%s,"copy_ms":%d,"sanitize_ms":%d,"pack_ms":%d,' \
 		"$sanitized" $((t_copied - t_start)) $((t_sanitized - t_copied)) $(($(milliseconds) - t_sanitized))
-	comma=''
-	while read -r sum _; do
-		printf '%s"%s"' "$comma" "${sum#\\}"
-		comma=,
-	done <sums
+	{
+		read -r sum _ && printf '"index":"%s","sha256":[' "$sum"
+		comma=''
+		while read -r sum _; do
+			printf '%s"%s"' "$comma" "$sum"
+			comma=,
+		done
+	} <sums
 	printf ']}\n'
 }
 
@@ -307,7 +326,7 @@ pack() {
 	write_index "$@" >index.json || exit 1
 	{
 		# shellcheck disable=SC2046 # numbers
-		sha256_of $(numbers $#) >sums &
+		sha256_of index.json $(numbers $#) >sums &
 		sums=$!
 		# shellcheck disable=SC2046 # numbers
 		tar -cf - index.json $(numbers $#) && wait "$sums" && write_end >end.json && tar -cf - end.json
@@ -345,18 +364,17 @@ announce_archive() {
 # ---- the plan ------------------------------------------------------------
 
 prepare() {
-	stage=$(mktemp -d "$staging_dir/xtask-pull.XXXXXX") ||
+	stage=$(mktemp -d "$staging_dir/xtask-pull.$$.XXXXXX") ||
 		fail no-space "cannot make a directory in $staging_dir"
-	echo $$ >"$stage/pid"
 	cd "$stage" || fail no-space "cannot enter $stage"
 	export SQLITE_TMPDIR="$stage"
 	check_space "$@"
 
 	t_start=$(milliseconds)
 	status copying $# "$total"
-	failed_group=''
+	failed_copy=''
 	backup_all "$@"
-	[ -z "$failed_group" ] || explain_failed_group "$@"
+	[ -z "$failed_copy" ] || explain_failed_copy "$@"
 	for name in $(numbers $#); do
 		[ -e "$name" ] || : >"$name" # .backup makes no file of an empty database
 	done
@@ -407,7 +425,8 @@ main() {
 		mode=by-hand
 	fi
 	command -v sqlite3 >/dev/null 2>&1 || fail no-sqlite3 "sqlite3 is not installed on this machine"
-	directory=$(cd -- "$directory" 2>/dev/null && pwd) || fail no-directory "there is no directory ${directory:-that was asked for} here"
+	found=$(cd -- "$directory" 2>/dev/null && pwd) || fail no-directory "there is no directory $directory here"
+	directory=$found
 	remove_abandoned
 	set --
 	for path in "$directory"/*; do

@@ -11,7 +11,7 @@ use crate::app::App;
 use crate::output::{self, Output};
 use crate::process::{Running, command};
 use crate::server::{Environment, Sshd, login_user};
-use crate::shells::link;
+use crate::shells::{self, link};
 use crate::world::{Machine, Mount, WORLD_VARIABLE, World};
 use crate::{binaries, pty};
 
@@ -95,6 +95,12 @@ impl TestEnv {
         self.path("repo/data")
     }
 
+    /// The same, made for a test that begins with a live set.
+    pub fn make_data(&self) -> PathBuf {
+        fs::create_dir_all(self.data()).expect("make the data directory");
+        self.data()
+    }
+
     pub fn write(&self, relative: &str, text: &str) {
         let path = self.path(relative);
         fs::create_dir_all(path.parent().expect("a file has a parent")).expect("make a directory");
@@ -123,6 +129,26 @@ impl TestEnv {
         fs::remove_file(self.path("bin").join(name)).expect("it was installed");
     }
 
+    /// Puts a script in the place of `fly`, which may go on to the stand-in as
+    /// `standin-fly`.
+    pub fn replace_fly(&self, body: &str) {
+        let bin = self.path("bin");
+        link(&binaries::fly(), &bin.join("standin-fly"));
+        // Written through, the link would overwrite the program itself.
+        self.uninstall("fly");
+        shells::script(&bin, "fly", body);
+    }
+
+    /// Adds another machine to the app, which differs from the first as `change` says.
+    pub fn add_machine(&self, change: impl FnOnce(&mut Machine)) {
+        self.edit_world(|world| {
+            let machines = world.apps.get_mut(APP).expect("the app exists");
+            let mut machine = machines[0].clone();
+            change(&mut machine);
+            machines.push(machine);
+        });
+    }
+
     /// A command in the repository, with nothing from the environment of the
     /// tests but what Cargo and rustup need.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
@@ -139,6 +165,12 @@ impl TestEnv {
             .env("TZ", "UTC")
             .env("LC_ALL", "C.UTF-8")
             .env(WORLD_VARIABLE, self.world_path());
+        // With an environment that is cleared of this, a test that runs Cargo
+        // lets rustup replace the toolchain of the whole machine.
+        command.env("RUSTUP_AUTO_INSTALL", "0");
+        if let Some(toolchain) = std::env::var_os("RUSTUP_TOOLCHAIN") {
+            command.env("RUSTUP_TOOLCHAIN", toolchain);
+        }
         let home = std::env::home_dir().unwrap_or_default();
         for (variable, default) in [("CARGO_HOME", ".cargo"), ("RUSTUP_HOME", ".rustup")] {
             let value = std::env::var_os(variable).map(PathBuf::from);

@@ -4,12 +4,16 @@
 pub mod app;
 pub mod binaries;
 pub mod databases;
+pub mod disk;
 pub mod env;
 pub mod http;
 pub mod load;
 pub mod output;
 pub mod process;
 pub mod pty;
+pub mod pull;
 pub mod server;
+pub mod sets;
 pub mod shells;
+pub mod store;
 pub mod world;

@@ -37,7 +37,13 @@ impl Session {
     /// a terminal of 100 columns and 30 lines.
     #[track_caller]
     pub fn spawn(command: &Command) -> Session {
-        let size = PtySize { rows: 30, cols: 100, pixel_width: 0, pixel_height: 0 };
+        Session::spawn_sized(command, 30, 100)
+    }
+
+    /// For exact lines that hold a path: wide enough, none of them wraps.
+    #[track_caller]
+    pub fn spawn_sized(command: &Command, rows: u16, cols: u16) -> Session {
+        let size = PtySize { rows, cols, pixel_width: 0, pixel_height: 0 };
         let pair = native_pty_system().openpty(size).expect("open a pty");
         let child = pair.slave.spawn_command(translate(command)).expect("start on the pty");
         // Else the end of file would never come.

@@ -9,6 +9,9 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use sha2::{Digest as _, Sha256};
 
+/// How a file's name begins before [`write`] gives it its own.
+pub const UNFINISHED: &str = "unfinished-";
+
 /// Creates a file that only its owner reads; it must not exist.
 ///
 /// # Errors
@@ -55,7 +58,7 @@ pub fn sync_dir(dir: &Path) -> Result<()> {
 pub fn write(path: &Path, content: &[u8]) -> Result<()> {
     let dir = path.parent().context("a file lies in a directory")?;
     let write = || -> io::Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(dir)?;
+        let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(dir)?;
         file.write_all(content)?;
         file.as_file().sync_all()?;
         file.persist(path)?;

@@ -45,6 +45,10 @@ fn programs(_: &Shell, paths: &[PathBuf]) -> Vec<Vec<String>> {
     let targets: Vec<_> = paths.iter().map(|path| identity(path)).collect();
     let mut found = vec![Vec::new(); paths.len()];
     for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        // Not `self` and `thread-self`, which are one of the others.
+        if process.file_name().to_string_lossy().parse::<u32>().is_err() {
+            continue;
+        }
         let open = std::fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten();
         for fd in open {
             // The name is looked at first: following every link is slow.

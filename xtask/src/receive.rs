@@ -16,7 +16,7 @@ use crate::server::{self, Mode, Request};
 use crate::settings::{Names, Settings};
 use crate::sqlite::{self, Description};
 use crate::stream::{self, Announced, Error, Index, Received, Sink};
-use crate::transport::{Connection, Transport, diagnose, quoted};
+use crate::transport::{Connection, Transport, checked, diagnose, quoted};
 use crate::ui::{Progress, Ui, Working, bytes, count, escape};
 use crate::{durable, snapshots};
 
@@ -58,7 +58,8 @@ pub fn receive(
         Mode::Stream => stream::read(output, &request.nonce, &mut receiver),
         Mode::Archive => match stream::find_archive(output, &request.nonce, &mut receiver) {
             Ok((machine, path)) => {
-                let archive = dir.join("archive");
+                // No database is called so: names must not begin with a dot.
+                let archive = dir.join(".archive");
                 transport.target.machine = machine.or_else(|| receiver.machine.clone());
                 receiver.working = Some(ui.working("Fetching", escape(&path)));
                 transport.sftp_get(ui, &path, &archive)?;
@@ -143,7 +144,8 @@ struct Receiver<'a> {
     working: Option<Working>,
     progress: Option<Progress<'a>>,
     checks: VecDeque<JoinHandle<Result<Description>>>,
-    checked: Vec<Description>,
+    /// Told only when the stream is proven, whose hashes know what was damaged on the way.
+    checked: Vec<Result<Description>>,
 }
 
 impl<'a> Receiver<'a> {
@@ -171,34 +173,34 @@ impl<'a> Receiver<'a> {
         self.progress = None;
     }
 
-    fn collect_check(&mut self) -> Result<()> {
+    fn collect_check(&mut self) {
         if let Some(check) = self.checks.pop_front() {
-            self.checked.push(check.join().map_err(|_| anyhow::anyhow!("a check panicked"))??);
+            let panicked = |_| Err(anyhow::anyhow!("a check panicked"));
+            self.checked.push(check.join().unwrap_or_else(panicked));
         }
-        Ok(())
     }
 
     fn prove(mut self, received: Received, wire_bytes: u64) -> Result<Pulled> {
         while !self.checks.is_empty() {
-            self.collect_check().context(
-                Failure::new("what the server sent is whole, but damaged on the server already; nothing was changed")
-                    .hint("on the server: sqlite3 FILE 'PRAGMA integrity_check'"),
-            )?;
+            self.collect_check();
         }
+        let checked = self.checked.into_iter().collect::<Result<Vec<_>>>().context(
+            Failure::new("what the server sent is whole, but damaged on the server already; nothing was changed")
+                .hint("on the server: sqlite3 FILE 'PRAGMA integrity_check'"),
+        )?;
         durable::sync_dir(self.dir)?;
         let sanitized = received.databases.iter().map(|database| database.sanitized).collect();
-        let databases =
-            received.databases.into_iter().zip(self.checked).map(|(database, found)| {
-                snapshots::Database {
-                    name: database.name,
-                    bytes: database.bytes,
-                    sha256: database.sha256,
-                    page_size: found.page_size,
-                    user_version: found.user_version,
-                    schema: found.schema,
-                    damaged: false,
-                }
-            });
+        let databases = received.databases.into_iter().zip(checked).map(|(database, found)| {
+            snapshots::Database {
+                name: database.name,
+                bytes: database.bytes,
+                sha256: database.sha256,
+                page_size: found.page_size,
+                user_version: found.user_version,
+                schema: found.schema,
+                damaged: false,
+            }
+        });
         Ok(Pulled {
             databases: databases.collect(),
             sanitized,
@@ -218,6 +220,7 @@ impl Sink for Receiver<'_> {
         // `fly` chose among several machines, and says so among the data.
         let words: Vec<_> = line.split(' ').collect();
         if let ["No", "machine", "specified,", "using", machine, "in", "region", region] = words[..]
+            && [machine, region].iter().all(|word| checked(word, "-").is_ok())
         {
             self.machine = Some(machine.to_owned());
             self.region = Some(region.to_owned());
@@ -283,7 +286,7 @@ impl Sink for Receiver<'_> {
         file.sync_all()?;
         drop(file);
         if self.checks.len() >= CHECKS {
-            self.collect_check().map_err(io::Error::other)?;
+            self.collect_check();
         }
         let path = self.path(database);
         self.checks.push_back(std::thread::spawn(move || sqlite::check(&path)));

@@ -5,7 +5,7 @@ mod snapshot;
 
 use std::fs::{File, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
@@ -57,7 +57,8 @@ impl Store {
                 snapshots.extend(snapshot);
             }
         }
-        snapshots.sort_by(|a, b| b.name.cmp(&a.name));
+        // Names without milliseconds, of older tools, do not sort like their times.
+        snapshots.sort_by(|a, b| (b.time, &b.name).cmp(&(a.time, &a.name)));
         Ok(snapshots)
     }
 
@@ -111,6 +112,7 @@ impl Store {
             .write(true)
             .create(true)
             .truncate(false)
+            .mode(0o600)
             .open(&path)
             .with_context(|| format!("cannot open {}", path.display()))?;
         match file.try_lock() {
@@ -152,13 +154,16 @@ impl std::ops::Deref for LockedStore {
 }
 
 impl LockedStore {
-    /// What a killed run was about to make a snapshot of.
+    /// What a killed run was about to make a snapshot of, or was writing.
     fn remove_abandoned(&self) -> Result<()> {
         for entry in std::fs::read_dir(self.state_dir())? {
             let entry = entry?;
-            if entry.file_name().to_string_lossy().starts_with(INCOMING) {
+            let name = entry.file_name();
+            if name.to_string_lossy().starts_with(INCOMING) {
                 std::fs::remove_dir_all(entry.path())
                     .with_context(|| format!("cannot remove {}", entry.path().display()))?;
+            } else if name.to_string_lossy().starts_with(durable::UNFINISHED) {
+                durable::remove(&entry.path())?;
             }
         }
         Ok(())
@@ -236,14 +241,15 @@ pub fn prune_plan<'a>(
 ) -> Vec<&'a Snapshot> {
     let (mut pulls, mut saves) = (0, 0);
     let mut plan: Vec<&Snapshot> = Vec::new();
-    for snapshot in snapshots {
+    // What is defective takes no place of what could be restored.
+    for snapshot in snapshots.iter().filter(|snapshot| snapshot.defect.is_none()) {
         let seen = match snapshot.meta.as_ref().map(|meta| meta.kind) {
             Some(Kind::Pull) => &mut pulls,
             Some(Kind::BeforePull | Kind::BeforeRestore) => &mut saves,
             Some(Kind::Manual) | None => continue,
         };
         *seen += 1;
-        if *seen > keep && snapshot.defect.is_none() && !needed.contains(&snapshot.name) {
+        if *seen > keep && !needed.contains(&snapshot.name) {
             plan.push(snapshot);
         }
     }
@@ -251,5 +257,4 @@ pub fn prune_plan<'a>(
 }
 
 #[cfg(test)]
-#[path = "snapshots_tests.rs"]
 mod tests;

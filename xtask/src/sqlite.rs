@@ -101,31 +101,45 @@ fn description(db: &Connection) -> Result<Description> {
     })
 }
 
-/// Copies databases that other programs may be writing, each whole and all of
+/// Copies databases that other programs may have open, each whole and all of
 /// one moment: a read transaction on every one begins before the first copy.
+/// Returns the indexes of those that another program has written meanwhile.
 ///
 /// # Errors
 ///
 /// The index of the database, and why it cannot be copied.
-pub fn backup_set(pairs: &[(&Path, &Path)]) -> Result<(), (usize, anyhow::Error)> {
+pub fn backup_set(pairs: &[(&Path, &Path)]) -> Result<Vec<usize>, (usize, anyhow::Error)> {
     let mut sources = Vec::new();
     for (i, (from, _)) in pairs.iter().enumerate() {
         sources.push(pin(from).map_err(|error| (i, error))?);
     }
-    for (i, (source, (_, to))) in sources.iter().zip(pairs).enumerate() {
+    for (i, ((source, _), (_, to))) in sources.iter().zip(pairs).enumerate() {
         backup(source, to).map_err(|error| (i, error))?;
     }
-    Ok(())
+    let mut written = Vec::new();
+    for (i, (source, version)) in sources.iter().enumerate() {
+        let now = source.execute_batch("COMMIT").and_then(|()| data_version(source));
+        if now.map_err(|error| (i, error.into()))? != *version {
+            written.push(i);
+        }
+    }
+    Ok(written)
 }
 
-fn pin(path: &Path) -> Result<Connection> {
+fn pin(path: &Path) -> Result<(Connection, i64)> {
     let db = Connection::open_with_flags(
         path,
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
     db.busy_timeout(BUSY)?;
     db.execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema")?;
-    Ok(db)
+    let version = data_version(&db)?;
+    Ok((db, version))
+}
+
+/// Changes when another connection commits.
+fn data_version(db: &Connection) -> rusqlite::Result<i64> {
+    db.pragma_query_value(None, "data_version", |row| row.get(0))
 }
 
 fn backup(source: &Connection, to: &Path) -> Result<()> {
@@ -167,15 +181,17 @@ pub fn in_use(path: &Path) -> Result<bool> {
     ))
 }
 
-/// Moves what a `-wal` file holds into the database, which no program has open,
-/// and leaves none beside it.
+/// Brings the database, which no program has open, and the `-wal` or hot
+/// `-journal` beside it together into the one file.
 ///
 /// # Errors
 ///
 /// It cannot be opened or is locked.
-pub fn absorb_wal(path: &Path) -> Result<()> {
+pub fn absorb_journal(path: &Path) -> Result<()> {
     let db = Connection::open(path)?;
     distrust(&db)?;
+    // Reading rolls a hot journal back; a -wal is only taken in at a checkpoint.
+    db.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
     db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
     Ok(())
 }

@@ -121,7 +121,8 @@ pub fn find_archive(
     let said = read_talk(&mut BufReader::new(input), nonce, "XTASK-DB-ARCHIVE", sink)?;
     let (machine, path) = said.split_once(' ').unwrap_or_default();
     let plain = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
-    if !path.starts_with('/') || path.contains("..") || !plain(path) || !plain(machine) {
+    let named = machine == "-" || !(machine.is_empty() || machine.starts_with('-'));
+    if !path.starts_with('/') || path.contains("..") || !plain(path) || !named || !plain(machine) {
         return Err(refused(format!("{said:?} is no path of an archive")));
     }
     Ok((Some(machine.to_owned()).filter(|machine| machine != "-"), path.to_owned()))
@@ -213,10 +214,8 @@ fn read_tar(input: impl Read, sink: &mut impl Sink) -> Result<Received, Error> {
         members.next().transpose().map_err(|error| broken(&error))
     };
 
-    let index = {
-        let mut entry = next()?.ok_or(Error::Cut)?;
-        records::index(&record(&mut entry, "index.json")?)?
-    };
+    let index_text = record(&mut next()?.ok_or(Error::Cut)?, "index.json")?;
+    let index = records::index(&index_text)?;
     sink.index(&index)?;
     left.set(
         index
@@ -232,12 +231,12 @@ fn read_tar(input: impl Read, sink: &mut impl Sink) -> Result<Received, Error> {
         hashes.push(database(&mut entry, announced, sink)?);
     }
 
-    let end = {
-        let mut entry = next()?.ok_or(Error::Cut)?;
-        records::end(&record(&mut entry, "end.json")?)?
-    };
+    let end = records::end(&record(&mut next()?.ok_or(Error::Cut)?, "end.json")?)?;
     if next()?.is_some() {
         return Err(refused("there is more behind the end record"));
+    }
+    if end.index != hex(&Sha256::digest(index_text)) {
+        return Err(refused("the index is not what the server sent (sha256)"));
     }
     prove(index, &hashes, end)
 }
@@ -330,5 +329,4 @@ fn prove(index: Index, hashes: &[String], end: EndRecord) -> Result<Received, Er
 }
 
 #[cfg(test)]
-#[path = "stream_tests.rs"]
 mod tests;

@@ -133,7 +133,10 @@ impl Ui {
                 "{prefix:>12.green.bold} [{bar:24}] {decimal_bytes}/{decimal_total_bytes}, {decimal_bytes_per_sec}, {eta} left  {wide_msg}",
             );
             let style = style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ");
-            ProgressBar::new(total).with_prefix("Receiving").with_style(style)
+            let bar = ProgressBar::new(total).with_prefix("Receiving").with_style(style);
+            // Drawn also while nothing arrives: the rate must fall.
+            bar.enable_steady_tick(Duration::from_millis(250));
+            bar
         });
         Progress { ui: self, bar }
     }
@@ -168,8 +171,11 @@ impl Echo {
 
 fn unanswered(error: InquireError) -> anyhow::Error {
     match error {
-        InquireError::OperationCanceled | InquireError::OperationInterrupted => {
+        InquireError::OperationCanceled => {
             Failure::declined("declined; nothing was changed").into()
+        }
+        InquireError::OperationInterrupted => {
+            Failure::declined("interrupted; nothing was changed").into()
         }
         error => error.into(),
     }
@@ -253,16 +259,16 @@ pub fn bytes(n: u64) -> String {
     format!("{value:.1} {}", UNITS[unit])
 }
 
-/// A duration in the past, in its largest unit: `3 hours ago`.
+/// A duration in the past, in its largest unit: `3 h ago`.
 pub fn age(seconds: i64) -> String {
     let (n, unit) = match seconds {
         ..0 => return "in the future".to_owned(),
         0..60 => return "just now".to_owned(),
-        60..3600 => (seconds / 60, "minute"),
-        3600..86_400 => (seconds / 3600, "hour"),
-        _ => (seconds / 86_400, "day"),
+        60..3600 => (seconds / 60, "min"),
+        3600..86_400 => (seconds / 3600, "h"),
+        _ => (seconds / 86_400, "d"),
     };
-    format!("{} ago", count(n as usize, unit))
+    format!("{n} {unit} ago")
 }
 
 /// `1 database`, `3 databases`.
@@ -288,9 +294,6 @@ mod tests {
         let sizes = [0, 999, 1000, 1_234_567, 999_999, 5_000_000_000].map(bytes);
         assert_eq!(sizes, ["0 B", "999 B", "1.0 kB", "1.2 MB", "1.0 MB", "5.0 GB"]);
         let ages = [-5, 3, 60, 7200, 86_400 * 3].map(age);
-        assert_eq!(
-            ages,
-            ["in the future", "just now", "1 minute ago", "2 hours ago", "3 days ago"]
-        );
+        assert_eq!(ages, ["in the future", "just now", "1 min ago", "2 h ago", "3 d ago"]);
     }
 }

@@ -6,14 +6,14 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::error::Failure;
-use crate::live::{Replaced, Replacement};
+use crate::live::{Live, Replaced, Replacement};
 use crate::receive::{Pulled, receive};
 use crate::server::{Mode, Request};
 use crate::settings::{Settings, pattern};
-use crate::snapshots::{Kind, LockedStore, Meta, Origin, Snapshot, Store};
+use crate::snapshots::{Kind, LockedStore, Meta, Origin, Snapshot};
 use crate::transport::{Target, Transport, Via, checked};
 use crate::ui::{Ui, bytes, count, escape};
-use crate::{Context, git, holders, live, sanitize, server};
+use crate::{Context, git, sanitize, server};
 
 /// Bring the databases of the app to this machine
 ///
@@ -75,11 +75,9 @@ impl Args {
             cx.ui.confirm("Bring production data here with its secrets?")?;
         }
 
-        let store = Store::new(&settings.data_dir).lock(&cx.ui, "cargo xtask pull-db")?;
-        live::recover(&cx.ui, &store)?;
-        warn_unless_ignored(cx, &store);
-        let names = live::databases(&store.dir, &settings.names)?;
-        holders::refuse(&cx.ui, &cx.sh, &store.dir, &names, self.force)?;
+        let live = Live::lock(cx, &settings, "cargo xtask pull-db", self.force)?;
+        warn_unless_ignored(cx, &live.store);
+        live.refuse_if_open(&live.databases()?)?;
 
         let request = Request {
             nonce: server::nonce(),
@@ -91,12 +89,12 @@ impl Args {
         if self.start {
             transport.start_machine(&cx.ui)?;
         }
-        let incoming = store.begin()?;
+        let incoming = live.store.begin()?;
         let pulled = receive(&cx.ui, &settings, &mut transport, &request, incoming.path())?;
         let seconds = start.elapsed().as_secs_f64();
         let snapshot = incoming.commit(self.meta(cx, &settings, &transport, &pulled, seconds))?;
-        let replaced = self.replace(cx, &settings, &store, &snapshot)?;
-        prune(&cx.ui, &settings, &store)?;
+        let replaced = self.replace(&live, &snapshot)?;
+        prune(&cx.ui, &settings, &live.store)?;
         report(&cx.ui, &transport, &pulled, &snapshot, &replaced, start.elapsed().as_secs_f64())
     }
 
@@ -180,23 +178,12 @@ impl Args {
         }
     }
 
-    fn replace(
-        &self,
-        cx: &Context,
-        settings: &Settings,
-        store: &LockedStore,
-        snapshot: &Snapshot,
-    ) -> Result<Replaced> {
+    fn replace(&self, live: &Live<'_>, snapshot: &Snapshot) -> Result<Replaced> {
         let save = (!self.no_backup).then_some(Kind::BeforePull);
-        Replacement { snapshot, only: None, save, force: self.force }
-            .run(&cx.ui, &cx.sh, settings, store)
-            .with_context(|| {
-                Failure::new(format!(
-                    "{} was pulled, but the live set was not replaced by it",
-                    snapshot.name
-                ))
+        live.replace(&Replacement { snapshot, only: None, save }).with_context(|| {
+            Failure::new(format!("{} was pulled, but did not become the live set", snapshot.name))
                 .hint(format!("cargo xtask restore-db --name {}", snapshot.name))
-            })
+        })
     }
 }
 

@@ -5,8 +5,8 @@ use serde::Serialize;
 
 use crate::Context;
 use crate::error::Failure;
-use crate::live::{self, Replaced, Replacement, State};
-use crate::settings::{Settings, pattern};
+use crate::live::{self, Live, Replaced, Replacement, State};
+use crate::settings::{Names, Settings, pattern};
 use crate::snapshots::{Kind, Snapshot, Store};
 use crate::ui::{Ui, age, bytes, count, escape};
 
@@ -51,12 +51,17 @@ impl Args {
         }
         // A question is asked before the lock is taken: nobody waits for a person.
         let chosen = self.choose(&cx.ui, &store)?;
-        let replacement = self.replacement(&chosen)?;
-        self.confirm(&cx.ui, &settings, &replacement)?;
+        self.confirm(&cx.ui, &settings, &self.replacement(&chosen, &settings.names)?)?;
 
-        let store = store.lock(&cx.ui, "cargo xtask restore-db")?;
-        live::recover(&cx.ui, &store)?;
-        let replaced = replacement.run(&cx.ui, &cx.sh, &settings, &store)?;
+        let live = Live::lock(cx, &settings, "cargo xtask restore-db", self.force)?;
+        // The command that was waited for, or that was just finished, may have moved both.
+        let confirmed = chosen.name.clone();
+        let chosen = if self.latest || self.undo { self.choose(&cx.ui, &store)? } else { chosen };
+        let replacement = self.replacement(&chosen, &settings.names)?;
+        if chosen.name != confirmed {
+            self.confirm(&cx.ui, &settings, &replacement)?;
+        }
+        let replaced = live.replace(&replacement)?;
         if cx.ui.json {
             return cx.ui.json(&Report {
                 snapshot: &chosen.name,
@@ -85,22 +90,21 @@ impl Args {
         }
     }
 
-    fn replacement<'a>(&'a self, snapshot: &'a Snapshot) -> Result<Replacement<'a>> {
+    fn replacement<'a>(&'a self, snapshot: &'a Snapshot, names: &Names) -> Result<Replacement<'a>> {
         if let Some(why) = &snapshot.defect {
             return Err(Failure::new(format!("{} cannot be restored: {why}", snapshot.name))
-                .hint("restore another one: cargo xtask restore-db --list")
+                .hint(format!(
+                    "restore another one (cargo xtask restore-db --list); its files are in {}",
+                    snapshot.path.display()
+                ))
                 .into());
         }
-        let replacement = Replacement {
-            snapshot,
-            only: self.only.as_ref(),
-            save: Some(Kind::BeforeRestore),
-            force: self.force,
-        };
-        if replacement.installs().is_empty() {
-            let only = self.only.as_ref().map_or("", Pattern::as_str);
+        let replacement =
+            Replacement { snapshot, only: self.only.as_ref(), save: Some(Kind::BeforeRestore) };
+        if replacement.installs(names).is_empty() {
+            let what = self.only.as_ref().map_or("the settings", Pattern::as_str);
             return Err(
-                Failure::new(format!("no database of {} matches {only:?}", snapshot.name)).into()
+                Failure::new(format!("no database of {} matches {what}", snapshot.name)).into()
             );
         }
         Ok(replacement)
@@ -108,8 +112,8 @@ impl Args {
 
     fn confirm(&self, ui: &Ui, settings: &Settings, replacement: &Replacement<'_>) -> Result<()> {
         let live = live::databases(&settings.data_dir, &settings.names)?;
-        let installs = replacement.installs();
-        let removes = replacement.removes(&live);
+        let installs = replacement.installs(&settings.names);
+        let removes = replacement.removes(&settings.names, &live);
         let replaced = installs.iter().filter(|name| live.contains(name)).count();
         let mut question =
             format!("Replace {} in {}", count(replaced, "database"), settings.data_dir.display());
@@ -119,7 +123,7 @@ impl Args {
         if !removes.is_empty() {
             question += &format!(", remove {}", escape(&removes.join(", ")));
         }
-        ui.confirm(&format!("{question} (saved first)?"))
+        ui.confirm(&format!("{question} (saved first), to get {}?", replacement.snapshot.name))
     }
 }
 
@@ -164,19 +168,20 @@ fn lines(snapshots: &[Snapshot], state: &State) -> Vec<String> {
     snapshots
         .iter()
         .map(|snapshot| {
+            // With its mark, a line fits into 80 columns.
             let mut line = format!(
-                "{}  {:<14} {:<14} {:>13}  {:>8}",
+                "{} {:<10} {:<14} {:>3} db {:>8}",
                 snapshot.name,
                 age(now - snapshot.time.as_second()),
                 snapshot.kind(),
-                count(snapshot.files.len(), "database"),
+                snapshot.files.len(),
                 bytes(snapshot.bytes()),
             );
+            if state.live.as_ref() == Some(&snapshot.name) {
+                line += " live";
+            }
             if let Some(only) = snapshot.meta.as_ref().and_then(|meta| meta.only.as_ref()) {
                 line += &format!("  only {}", escape(only));
-            }
-            if state.live.as_ref() == Some(&snapshot.name) {
-                line += "  last put in place";
             }
             if let Some(defect) = &snapshot.defect {
                 line += &format!("  damaged: {}", escape(defect));

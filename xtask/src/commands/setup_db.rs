@@ -1,10 +1,10 @@
 use anyhow::Result;
 use xshell::cmd;
 
+use crate::Context;
 use crate::error::Failure;
-use crate::live;
-use crate::snapshots::{Kind, Store};
-use crate::{Context, holders};
+use crate::live::Live;
+use crate::snapshots::Kind;
 
 /// Run the app's migrations and seed on the live set
 ///
@@ -33,12 +33,10 @@ impl Args {
         let (program, args) = (&words[0], &words[1..]);
         let more = &self.args;
 
-        let store = Store::new(&settings.data_dir).lock(&cx.ui, "cargo xtask setup-db")?;
-        live::recover(&cx.ui, &store)?;
-        let names = live::databases(&store.dir, &settings.names)?;
-        holders::refuse(&cx.ui, &cx.sh, &store.dir, &names, self.force)?;
-        let saved = live::save(&cx.ui, &cx.sh, &settings, &store, Kind::BeforeRestore)?;
-        live::about_to_change(&store, saved.as_ref())?;
+        let live = Live::lock(cx, &settings, "cargo xtask setup-db", self.force)?;
+        live.refuse_if_open(&live.databases()?)?;
+        let saved = live.save(Kind::BeforeRestore)?;
+        live.about_to_change(saved.as_ref())?;
         cx.ui.status("Running", words.join(" "));
         let _root = cx.sh.push_dir(&settings.root);
         cmd!(cx.sh, "{program} {args...} {more...}").quiet().run()?;

@@ -3,7 +3,7 @@ use clap::Subcommand;
 
 use crate::Context;
 use crate::error::Failure;
-use crate::live::{self, State};
+use crate::live::{Live, State};
 use crate::snapshots::{Kind, LockedStore, Snapshot, Store, prune_plan};
 use crate::ui::{bytes, count};
 
@@ -36,15 +36,20 @@ enum Action {
 impl Args {
     pub fn run(self, cx: &Context) -> Result<()> {
         let settings = cx.settings()?;
-        let store = Store::new(&settings.data_dir);
         if let Action::List = self.action {
-            return super::restore_db::list(&cx.ui, &store);
+            return super::restore_db::list(&cx.ui, &Store::new(&settings.data_dir));
         }
-        let store = store.lock(&cx.ui, "cargo xtask snapshots")?;
-        live::recover(&cx.ui, &store)?;
+        if let Action::Rm { name } = &self.action {
+            // A question is asked before the lock is taken: nobody waits for a person.
+            let snapshot = Store::new(&settings.data_dir).find(name)?;
+            let size = bytes(snapshot.bytes());
+            cx.ui.confirm(&format!("Remove {} ({size})?", snapshot.name))?;
+        }
+        let live = Live::lock(cx, &settings, "cargo xtask snapshots", false)?;
+        let store = &live.store;
         match self.action {
             Action::List => unreachable!("done above"),
-            Action::Create => match live::save(&cx.ui, &cx.sh, &settings, &store, Kind::Manual)? {
+            Action::Create => match live.save(Kind::Manual)? {
                 Some(saved) => cx.ui.status("Saved", saved.name),
                 None => {
                     return Err(
@@ -54,17 +59,12 @@ impl Args {
             },
             Action::Rm { name } => {
                 let snapshot = store.find(&name)?;
-                cx.ui.confirm(&format!(
-                    "Remove {} ({})?",
-                    snapshot.name,
-                    bytes(snapshot.bytes())
-                ))?;
                 store.remove(&snapshot)?;
                 cx.ui.status("Removed", snapshot.name);
             }
             Action::Prune { keep } => {
                 let keep = keep.map_or(settings.keep, |keep| keep as usize);
-                let removed = prune(&store, keep)?;
+                let removed = prune(store, keep)?;
                 let freed = removed.iter().map(Snapshot::bytes).sum();
                 cx.ui.status(
                     "Pruned",

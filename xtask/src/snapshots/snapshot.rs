@@ -108,7 +108,7 @@ impl Snapshot {
                 Err(error) => (None, Some(format!("its {META} is malformed: {error}"))),
             },
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => (None, None),
-            Err(error) => return Err(error.into()),
+            Err(error) => (None, Some(format!("its {META} cannot be read: {error}"))),
         };
         let files = database_files(&path, meta.as_ref())?;
         let defect = malformed.or_else(|| defect(meta.as_ref(), &files));
@@ -147,13 +147,13 @@ fn defect(meta: Option<&Meta>, files: &[(String, u64)]) -> Option<String> {
         return Some("it holds no database".to_owned());
     }
     announced.iter().find_map(|Database { name, bytes, damaged, .. }| {
-        let name = escape(name);
-        match files.iter().find(|(file, _)| *file == name) {
-            None => Some(format!("{name} is missing")),
+        let shown = escape(name);
+        match files.iter().find(|(file, _)| file == name) {
+            None => Some(format!("{shown} is missing")),
             Some((_, found)) if found != bytes => {
-                Some(format!("{name} has {found} bytes, not {bytes}"))
+                Some(format!("{shown} has {found} bytes, not {bytes}"))
             }
-            Some(_) if *damaged => Some(format!("{name} was damaged when it was saved")),
+            Some(_) if *damaged => Some(format!("{shown} was damaged when it was saved")),
             Some(_) => None,
         }
     })
@@ -163,11 +163,14 @@ pub(super) fn name_of(time: Timestamp) -> String {
     format!("{PREFIX}{}", time.strftime("%Y-%m-%dT%H-%M-%S-%3fZ"))
 }
 
-fn time_of(name: &str) -> Option<Timestamp> {
+pub(super) fn time_of(name: &str) -> Option<Timestamp> {
     let digits = name.strip_prefix(PREFIX)?.strip_suffix('Z')?;
     let (date, time) = digits.split_once('T')?;
     let mut parts = time.split('-');
     let (h, m, s) = (parts.next()?, parts.next()?, parts.next()?);
     let fraction = parts.next().unwrap_or("0");
+    if parts.next().is_some() {
+        return None;
+    }
     format!("{date}T{h}:{m}:{s}.{fraction}Z").parse().ok()
 }

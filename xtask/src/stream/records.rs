@@ -53,7 +53,9 @@ pub struct EndRecord {
     pub copy_ms: u64,
     pub sanitize_ms: u64,
     pub pack_ms: u64,
-    /// In hex, for each database.
+    /// The sha256 of the index, in hex.
+    pub index: String,
+    /// The same of each database.
     pub sha256: Vec<String>,
 }
 
@@ -62,6 +64,10 @@ pub fn index(text: &str) -> Result<Index, Error> {
         .map_err(|error| refused(format!("the index is malformed: {error}")))?;
     if record.version != 1 {
         return Err(refused(format!("it has version {}, not 1", record.version)));
+    }
+    // An empty set would take the whole live set away.
+    if record.databases.is_empty() {
+        return Err(refused("it announces no database"));
     }
     if record.databases.len() > MAX_DATABASES {
         return Err(refused(format!("it announces more than {MAX_DATABASES} databases")));

@@ -42,11 +42,13 @@ impl Session {
             .context("error connecting to SSH server: dial")?;
         let key = world.ssh_key.display().to_string();
         let user = format!("User={}", destination.user);
+        // Killed, it leaves this file: the name tells whose it is.
+        let log = tempfile::Builder::new().prefix("standin-fly-").tempfile()?;
         let options = ["-F", "/dev/null", "-i", &key, "-o", &user]
             .into_iter()
             .chain(QUIET_OPTIONS.into_iter().flat_map(|option| ["-o", option]))
             .map(str::to_owned);
-        Ok(Session { options: options.collect(), port, log: NamedTempFile::new()? })
+        Ok(Session { options: options.collect(), port, log })
     }
 
     pub fn ssh(&self, terminal: &str) -> Command {

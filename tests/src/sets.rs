@@ -1,0 +1,69 @@
+//! Sets of databases: what a developer pulls, changes and restores.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::databases::{self, Content};
+use crate::env::TestEnv;
+
+/// Databases by name.
+pub type Set = BTreeMap<String, Content>;
+
+/// Two databases in production, pulled once.
+pub fn developer() -> TestEnv {
+    let env = TestEnv::new();
+    databases::create(&env.production().join("data.db"), 30, 1);
+    databases::create(&env.production().join("tenant_iris.db"), 300, 2);
+    pull(&env);
+    env
+}
+
+/// Pulls what is in production; the name of the snapshot.
+#[track_caller]
+pub fn pull(env: &TestEnv) -> String {
+    let via = format!("local:{}", env.production().display());
+    let report = env.xtask(["pull-db", "--json", "--via", &via]).ok().json();
+    report["snapshot"].as_str().expect("a pull names its snapshot").to_owned()
+}
+
+/// Adds a row to a database that no program has open.
+pub fn change(path: &Path) {
+    databases::execute(path, "INSERT INTO items (key) VALUES (hex(randomblob(16)))");
+}
+
+/// The databases of a directory by content, each of them whole.
+pub fn content(directory: &Path) -> Set {
+    let names = databases::files(directory).into_iter().filter(|name| name.ends_with(".db"));
+    names
+        .map(|name| {
+            let path = directory.join(&name);
+            databases::assert_whole(&path);
+            (name, databases::content(&path))
+        })
+        .collect()
+}
+
+/// Says which database differs, and not with what: that would fill the screen.
+#[track_caller]
+pub fn assert_same(left: &Set, right: &Set) {
+    assert_eq!(left.keys().collect::<Vec<_>>(), right.keys().collect::<Vec<_>>());
+    for (name, content) in left {
+        assert!(*content == right[name], "{name} differs");
+    }
+}
+
+/// What `restore-db --list --json` says, newest first.
+#[track_caller]
+pub fn snapshots(env: &TestEnv) -> Vec<Value> {
+    let output = env.xtask(["restore-db", "--list", "--json"]).ok().stderr_is("");
+    output.json().as_array().expect("a list").clone()
+}
+
+/// The names of all snapshots of a kind, newest first.
+#[track_caller]
+pub fn named(env: &TestEnv, kind: &str) -> Vec<String> {
+    let of_kind = snapshots(env).into_iter().filter(|snapshot| snapshot["kind"] == kind);
+    of_kind.map(|snapshot| snapshot["name"].as_str().expect("a name").to_owned()).collect()
+}

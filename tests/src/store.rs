@@ -1,0 +1,96 @@
+//! What a data directory holds: the live set, its snapshots, and what no run
+//! should have left there.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::hash::{DefaultHasher, Hasher as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+pub struct Snapshot {
+    pub name: String,
+    pub path: PathBuf,
+    /// Its `snapshot.json`.
+    pub json: Value,
+}
+
+impl Snapshot {
+    pub fn kind(&self) -> &str {
+        self.json["kind"].as_str().unwrap_or("none")
+    }
+
+    pub fn databases(&self) -> Vec<&str> {
+        let databases = self.json["databases"].as_array().expect("databases is an array");
+        databases.iter().filter_map(|database| database["name"].as_str()).collect()
+    }
+}
+
+/// Oldest first; none where there is no such directory.
+pub fn snapshots(data: &Path) -> Vec<Snapshot> {
+    let mut paths: Vec<PathBuf> = (fs::read_dir(data).into_iter().flatten())
+        .map(|entry| entry.expect("read a directory").path())
+        .filter(|path| name(path).starts_with("backup_"))
+        .collect();
+    paths.sort();
+    let read = |path: PathBuf| {
+        let text = fs::read(path.join("snapshot.json")).expect("a snapshot has a snapshot.json");
+        let json = serde_json::from_slice(&text).expect("snapshot.json is JSON");
+        Snapshot { name: name(&path), path, json }
+    };
+    paths.into_iter().map(read).collect()
+}
+
+pub fn kinds(data: &Path) -> Vec<String> {
+    snapshots(data).iter().map(|snapshot| snapshot.kind().to_owned()).collect()
+}
+
+/// The files of a directory, not of those below it, each with its length and a
+/// hash: two equal ones are the same live set. Only while nothing in this process
+/// has one open.
+pub fn fingerprint(directory: &Path) -> BTreeMap<String, (usize, u64)> {
+    (fs::read_dir(directory).into_iter().flatten())
+        .map(|entry| entry.expect("read a directory").path())
+        .filter(|path| path.is_file())
+        .map(|path| {
+            let bytes = fs::read(&path).expect("read a file");
+            let mut hasher = DefaultHasher::new();
+            hasher.write(&bytes);
+            (name(&path), (bytes.len(), hasher.finish()))
+        })
+        .collect()
+}
+
+/// Everything below a directory, with its permissions.
+pub fn modes(directory: &Path) -> Vec<(PathBuf, u32)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).into_iter().flatten() {
+        let path = entry.expect("read a directory").path();
+        let metadata = path.symlink_metadata().expect("it is there");
+        found.push((path.clone(), metadata.permissions().mode() & 0o777));
+        if metadata.is_dir() {
+            found.extend(modes(&path));
+        }
+    }
+    found
+}
+
+/// The files below a directory that have these bytes somewhere.
+pub fn files_with(directory: &Path, needle: &str) -> Vec<PathBuf> {
+    let files = modes(directory).into_iter().map(|(path, _)| path).filter(|path| path.is_file());
+    files.filter(|path| crate::databases::bytes_contain(path, needle)).collect()
+}
+
+/// What a finished run should have removed: all in `.xtask` that is not there
+/// between two runs.
+pub fn left_behind(data: &Path) -> Vec<String> {
+    let state = data.join(".xtask");
+    let entries = fs::read_dir(state).into_iter().flatten();
+    let names = entries.map(|entry| name(&entry.expect("read a directory").path()));
+    names.filter(|name| name != "lock" && name != "state.json").collect()
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}

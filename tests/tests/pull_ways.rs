@@ -1,0 +1,254 @@
+//! `cargo xtask pull-db`: other ways to the server, and other servers and
+//! databases than the usual.
+
+use std::fs;
+
+use tests::databases::{self, STRANGE_NAMES};
+use tests::env::TestEnv;
+use tests::process::Running;
+use tests::pull::{
+    NAMES, assert_live_equals_production, assert_tidy, live, production, pull, pull_fails,
+    recorded, snapshot,
+};
+use tests::server::{QUIET_OPTIONS, login_user};
+use tests::shells;
+
+#[test]
+fn sftp_takes_two_connections_to_one_machine_and_removes_the_archive() {
+    let (env, _sshd) = production();
+    env.add_machine(|machine| "other".clone_into(&mut machine.id));
+    pull(&env, &["--sftp"]);
+    assert_live_equals_production(&env, &NAMES);
+    let log = env.fly_invocations();
+    assert_eq!(log.len(), 2, "{log:?}");
+    assert_eq!(log[0][..5], ["ssh", "console", "--app", "upflow", "--command"]);
+    let get = ["ssh", "sftp", "get", "--app", "upflow", "--machine", "48ed667c733018"];
+    assert_eq!(log[1][..7], get, "the machine that has the archive");
+    assert!(log[1][7].starts_with(&env.path("tmp").display().to_string()), "{log:?}");
+    assert!(recorded(&env, "/origin/wire_bytes").as_u64() > Some(1000));
+}
+
+#[test]
+fn a_broken_sftp_changes_nothing_and_removes_the_archive_too() {
+    let (env, _sshd) = production();
+    pull(&env, &[]);
+    env.edit_world(|world| world.faults.sftp_cut_after_bytes = Some(5000));
+    pull_fails(&env, &["--sftp"], 1).stderr_has("the connection failed");
+    env.edit_world(|world| world.faults.sftp_cut_after_bytes = None);
+    pull(&env, &["--sftp"]);
+}
+
+#[test]
+fn plain_ssh_is_a_way_too() {
+    let (env, sshd) = production();
+    // ssh asks the password database for its user's home, not $HOME.
+    let config: String = (QUIET_OPTIONS.iter())
+        .map(|option| option.replacen('=', " ", 1) + "\n")
+        .chain([format!("IdentityFile {}\n", sshd.key().display())])
+        .collect();
+    env.write("home/.ssh/config", &config);
+    shells::script(
+        &env.path("bin"),
+        "ssh",
+        &format!("exec {} -F \"$HOME/.ssh/config\" \"$@\"", shells::find("ssh").display()),
+    );
+    let via = format!("ssh:{}@127.0.0.1:{}", login_user(), sshd.port());
+    let host = format!("{}@127.0.0.1", login_user());
+    pull(&env, &["--via", &via]).stderr_has(&format!("3 databases from {host}, machine 48ed"));
+    assert_live_equals_production(&env, &NAMES);
+    assert_eq!((env.fly_invocations().len(), sshd.connections()), (0, 1));
+    pull_fails(&env, &["--via", &via, "--sftp"], 2).stderr_has("--sftp goes with `fly` only");
+    drop(sshd);
+    pull_fails(&env, &["--via", &via], 1)
+        .stderr_has(&format!("{host} sent no databases"))
+        .stderr_has("Connection refused");
+}
+
+#[test]
+fn a_local_directory_is_a_way_too() {
+    let (env, sshd) = production();
+    fs::rename(env.production(), env.path("a dir's")).expect("rename");
+    let via = format!("local:{}", env.path("a dir's").display());
+    let mut xtask = env.xtask_command(["pull-db", "--via", &via]);
+    Running::start(xtask.env("TMPDIR", env.path("tmp"))).wait().ok();
+    assert_tidy(&env);
+    for name in NAMES {
+        databases::assert_same(&env.path("a dir's").join(name), &env.data().join(name));
+    }
+    assert_eq!((env.fly_invocations().len(), sshd.connections()), (0, 0));
+}
+
+#[test]
+fn a_server_without_zstd_sends_gzip() {
+    let env = TestEnv::new();
+    let bin = shells::debian(&env.path(""), &["zstd"]);
+    let _sshd = env.start_server(&env.server_environment().set("PATH", &bin));
+    let gzipped = env.path("gzipped");
+    databases::create(&env.production().join("data.db"), 2000, 1);
+    fs::remove_file(bin.join("gzip")).expect("Debian has gzip");
+    let real = shells::find("gzip");
+    shells::script(
+        &bin,
+        "gzip",
+        &format!("case $1 in -1) : >{} ;; esac; exec {} \"$@\"", gzipped.display(), real.display()),
+    );
+    pull(&env, &[]);
+    assert!(gzipped.exists(), "gzip packed it");
+    assert_live_equals_production(&env, &["data.db"]);
+}
+
+#[test]
+fn a_busybox_server_will_do() {
+    let env = TestEnv::new();
+    let bin = shells::busybox(&env.path(""), &["sqlite3"]);
+    let _sshd = env.start_server(&env.server_environment().set("PATH", &bin));
+    for (seed, name) in (1..).zip(NAMES) {
+        databases::create(&env.production().join(name), 300, seed);
+    }
+    for args in [&[][..], &["--sftp"]] {
+        pull(&env, args);
+        assert_live_equals_production(&env, &NAMES);
+    }
+}
+
+#[test]
+fn strange_file_names_arrive_as_they_are() {
+    let (env, _sshd) = TestEnv::with_server();
+    for (seed, name) in (1..).zip(STRANGE_NAMES) {
+        databases::create(&env.production().join(name), 20, seed);
+    }
+    pull(&env, &[]);
+    let mut names = STRANGE_NAMES.to_vec();
+    names.sort_unstable();
+    assert_eq!(live(&env), names);
+    let mut recorded = snapshot(&env).json["databases"].as_array().cloned().unwrap_or_default();
+    recorded.sort_by_key(|database| database["name"].as_str().map(str::to_owned));
+    assert!(recorded.iter().map(|database| &database["name"]).eq(&names), "{recorded:?}");
+    assert_live_equals_production(&env, &names);
+
+    // A pattern with such a name takes this one alone.
+    databases::execute(&env.production().join("per%20cent#.db"), "DELETE FROM items");
+    pull(&env, &["--only", "per%20cent#.db"]);
+    assert_eq!(databases::count(&env.data().join("per%20cent#.db"), "items"), 0);
+    assert_eq!(live(&env), names);
+}
+
+#[test]
+fn a_name_that_no_terminal_can_show_is_refused_by_name() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+
+    for (name, said) in [
+        (&b"bell\x07.db"[..], "\\u{7}"),
+        (b"escape\x1b[2J.db", "\\u{1b}[2J"),
+        (b"two\nlines.db", "two\\nlines.db"),
+        (b"latin\xe9.db", "is not UTF-8"),
+    ] {
+        let (env, _sshd) = production();
+        pull(&env, &[]);
+        let path = env.production().join(OsStr::from_bytes(name));
+        // SQLite takes no name that is not UTF-8.
+        fs::copy(env.production().join(NAMES[0]), path).expect("copy a database");
+        let output = pull_fails(&env, &[], 1).stderr_has("; nothing was changed\n");
+        assert!(output.stderr.contains(said), "{output}");
+        assert!(!output.stderr.contains(['\x07', '\x1b']), "{output}");
+    }
+}
+
+#[test]
+fn an_empty_file_is_an_empty_database() {
+    let (env, _sshd) = production();
+    env.write("production/empty.db", "");
+    pull(&env, &[]);
+    assert_eq!(live(&env), ["data.db", "empty.db", "tenant_iris.db", "tenant_juno.db"]);
+    // SQLite's backup writes the one page that an empty database has.
+    assert_live_equals_production(&env, &["empty.db"]);
+    assert_eq!(fs::metadata(env.production().join("empty.db")).expect("it stays").len(), 0);
+    pull(&env, &[]).stderr_has("with the same content as before\n");
+}
+
+#[test]
+fn more_databases_than_one_connection_can_attach_arrive() {
+    let (env, sshd) = TestEnv::with_server();
+    let names: Vec<String> = (0..25).map(|i| format!("tenant_{i:02}.db")).collect();
+    for (rows, name) in (1..).zip(&names) {
+        databases::create(&env.production().join(name), rows, rows);
+    }
+    pull(&env, &[]);
+    assert_eq!(live(&env), names);
+    for (rows, name) in (1..).zip(&names) {
+        assert_eq!(databases::count(&env.data().join(name), "items"), rows);
+    }
+    assert_eq!(sshd.connections(), 1);
+}
+
+#[test]
+fn databases_in_every_text_encoding_arrive_together() {
+    let (env, _sshd) = production();
+    let encodings = ["UTF-8", "UTF-16le", "UTF-16be"];
+    for encoding in encodings {
+        let schema = "CREATE TABLE items (name); INSERT INTO items VALUES ('naïve 東京')";
+        let path = env.production().join(format!("{encoding}.db"));
+        databases::execute(&path, &format!("PRAGMA encoding = '{encoding}'; {schema}"));
+    }
+    pull(&env, &[]);
+    for encoding in encodings {
+        let name = format!("{encoding}.db");
+        assert_live_equals_production(&env, &[&name, NAMES[0]]);
+        let found = databases::query(&env.data().join(&name), "PRAGMA encoding");
+        assert_eq!(found, rusqlite::types::Value::from(encoding.to_owned()));
+    }
+}
+
+#[test]
+fn start_wakes_a_stopped_machine_and_leaves_a_started_one_alone() {
+    let (env, _sshd) = production();
+    let states = |state: &str| {
+        env.edit_world(|world| {
+            world.apps.values_mut().flatten().for_each(|m| m.state = state.to_owned());
+        });
+    };
+    let verbs = || -> Vec<String> {
+        env.fly_invocations().iter().map(|argv| argv[..2].join(" ")).collect()
+    };
+    states("stopped");
+    pull_fails(&env, &[], 1).stderr_has("hint: cargo xtask pull-db --start");
+    pull_fails(&env, &["--start", "--region", "xyz"], 1).stderr_has("has no such machine");
+    pull(&env, &["--start"]);
+    assert!(verbs().contains(&"machine start".to_owned()), "{:?}", verbs());
+    assert_live_equals_production(&env, &NAMES);
+    let before = verbs().len();
+    pull(&env, &["--start"]);
+    assert_eq!(verbs()[before..], ["machine list", "ssh console"]);
+}
+
+#[test]
+fn every_page_size_and_both_journal_modes_stay_what_they_are() {
+    let (env, _sshd) = TestEnv::with_server();
+    let sizes: Vec<u32> = (9..=16).map(|power| 1 << power).collect();
+    for size in &sizes {
+        for mode in ["wal", "delete"] {
+            let path = env.production().join(format!("{mode}-{size}.db"));
+            databases::execute(
+                &path,
+                &format!(
+                    "PRAGMA page_size = {size}; PRAGMA journal_mode = {mode};
+                     CREATE TABLE items (data); INSERT INTO items VALUES (zeroblob(100000))"
+                ),
+            );
+        }
+    }
+    pull(&env, &[]);
+    let json = snapshot(&env).json;
+    let databases = json["databases"].as_array().expect("an array");
+    for size in sizes {
+        for (mode, version) in [("wal", 2), ("delete", 1)] {
+            let name = format!("{mode}-{size}.db");
+            assert_live_equals_production(&env, &[&name]);
+            let header = fs::read(env.data().join(&name)).expect("it came");
+            assert_eq!(header[18..20], [version, version], "journal mode of {name}");
+            let found = databases.iter().find(|database| database["name"] == name);
+            assert_eq!(found.map(|database| &database["page_size"]), Some(&size.into()));
+        }
+    }
+}

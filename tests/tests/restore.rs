@@ -1,0 +1,383 @@
+//! `restore-db` brings an earlier set back, or leaves the live set as it is.
+
+use std::fs;
+use std::path::Path;
+
+use rusqlite::Connection;
+use tests::databases;
+use tests::env::TestEnv;
+use tests::output::Output;
+use tests::process::Running;
+use tests::sets::{assert_same, change, content, developer, named, pull, snapshots};
+use tests::store::{fingerprint, left_behind, modes};
+
+const OLD: &str = "backup_2025-01-02T03-04-05-678Z";
+
+fn restore(env: &TestEnv, args: &[&str]) -> Output {
+    env.xtask([&["restore-db", "--yes"], args].concat())
+}
+
+/// Runs what must fail, and proves that it changed nothing.
+#[track_caller]
+fn refused(env: &TestEnv, args: &[&str], code: i32) -> Output {
+    let (live, names) = (fingerprint(&env.data()), databases::files(&env.data()));
+    let output = env.xtask([&["restore-db"], args].concat()).fails(code).stdout_is("");
+    assert_eq!(fingerprint(&env.data()), live, "the live set was changed by {args:?}");
+    assert_eq!(databases::files(&env.data()), names);
+    assert_tidy(env);
+    output
+}
+
+#[track_caller]
+fn assert_tidy(env: &TestEnv) {
+    assert_eq!(left_behind(&env.data()), [""; 0]);
+}
+
+#[track_caller]
+fn assert_live(env: &TestEnv, snapshot: &str) {
+    assert_same(&content(&env.data()), &content(&env.data().join(snapshot)));
+    assert_tidy(env);
+}
+
+fn copy_dir(from: &Path, to: &Path) {
+    fs::create_dir(to).expect("make a directory");
+    for name in databases::files(from) {
+        fs::copy(from.join(&name), to.join(&name)).expect("copy a file");
+    }
+}
+
+#[test]
+fn a_snapshot_is_found_by_its_name_or_a_part_that_only_it_has() {
+    let env = developer();
+    let first = named(&env, "pull").remove(0);
+    change(&env.production().join("data.db"));
+    let second = pull(&env);
+    let differ = first.bytes().zip(second.bytes()).position(|(a, b)| a != b).expect("two names");
+    for text in [&first[..], &first[..=differ], &first["backup_".len()..=differ]] {
+        restore(&env, &["--name", text]).ok().stderr_has(&first);
+        assert_live(&env, &first);
+        restore(&env, &["--name", &second[differ..]]).ok().stderr_has(&second);
+        assert_live(&env, &second);
+        let suffix = second[differ..].trim_end_matches('Z');
+        restore(&env, &["--name", suffix]).ok().stderr_has(&second);
+    }
+    refused(&env, &["--yes", "--name", "backup_"], 2)
+        .stderr_has("2 snapshots are called like \"backup_\"")
+        .stderr_has(&format!("hint: name one, for example {second}\n"));
+    refused(&env, &["--yes", "--name", "1999"], 1)
+        .stderr_has("is called \"1999\"")
+        .stderr_has("hint: cargo xtask restore-db --list\n");
+    refused(&env, &["--yes", "--name", ""], 2);
+    refused(&env, &["--yes", "--name", "../production"], 1);
+}
+
+#[test]
+fn the_latest_is_the_newest_pulled_one_even_when_newer_ones_were_saved() {
+    let env = developer();
+    change(&env.production().join("data.db"));
+    let pulled = pull(&env);
+    change(&env.data().join("data.db"));
+    env.xtask(["snapshots", "create"]).ok();
+    change(&env.data().join("data.db"));
+    restore(&env, &["--latest"]).ok();
+    assert_live(&env, &pulled);
+    assert_ne!(snapshots(&env)[0]["name"], pulled.as_str());
+    assert_same(&content(&env.data()), &content(&env.production()));
+}
+
+#[test]
+fn undo_goes_back_and_undo_of_undo_goes_forth() {
+    let env = developer();
+    change(&env.data().join("data.db"));
+    let mine = content(&env.data());
+    change(&env.production().join("tenant_iris.db"));
+    let pulled = pull(&env);
+    for _ in 0..2 {
+        restore(&env, &["--undo"]).ok();
+        assert_same(&content(&env.data()), &mine);
+        restore(&env, &["--undo"]).ok();
+        assert_live(&env, &pulled);
+    }
+    change(&env.data().join("tenant_iris.db"));
+    let mine = content(&env.data());
+    restore(&env, &["--latest"]).ok().stderr_has("restore-db --undo brings back");
+    restore(&env, &["--undo"]).ok();
+    assert_same(&content(&env.data()), &mine);
+}
+
+#[test]
+fn undo_takes_away_what_a_wider_pull_brought() {
+    let env = TestEnv::new();
+    databases::create(&env.production().join("data.db"), 30, 1);
+    databases::create(&env.production().join("tenant_iris.db"), 30, 2);
+    let via = format!("local:{}", env.production().display());
+    env.xtask(["pull-db", "--via", &via, "--only", "data.db"]).ok();
+    let narrow = content(&env.data());
+    assert_eq!(narrow.len(), 1);
+    pull(&env);
+    restore(&env, &["--undo"]).ok();
+    assert_same(&content(&env.data()), &narrow);
+}
+
+#[test]
+fn without_a_change_there_is_nothing_to_undo() {
+    let env = developer();
+    refused(&env, &["--yes", "--undo"], 1)
+        .stderr_has("there is nothing to go back to")
+        .stderr_has("restore-db --list");
+}
+
+#[test]
+fn only_restores_what_matches_and_leaves_the_rest() {
+    let env = developer();
+    for name in ["data.db", "tenant_iris.db"] {
+        change(&env.data().join(name));
+    }
+    databases::create(&env.data().join("mine.db"), 5, 9);
+    let live = fingerprint(&env.data());
+    restore(&env, &["--latest", "--only", "tenant_*"]).ok();
+    let after = fingerprint(&env.data());
+    assert_eq!((&after["data.db"], &after["mine.db"]), (&live["data.db"], &live["mine.db"]));
+    databases::assert_same(
+        &env.data().join("tenant_iris.db"),
+        &env.production().join("tenant_iris.db"),
+    );
+    refused(&env, &["--yes", "--latest", "--only", "x*"], 1).stderr_has("no database of backup_");
+    refused(&env, &["--yes", "--latest", "--only", "a/b"], 2);
+    restore(&env, &["--latest"]).ok().stderr_has("Removed mine.db");
+    assert_same(&content(&env.data()), &content(&env.production()));
+}
+
+#[test]
+fn the_list_is_data_on_standard_output() {
+    let env = developer();
+    change(&env.data().join("data.db"));
+    restore(&env, &["--latest"]).ok();
+    let list = env.xtask(["restore-db", "--list"]).ok().stderr_is("");
+    assert_eq!(
+        env.normalize(&list.stdout()),
+        "backup_<TIME> just now   before-restore   2 db  <SIZE>\n\
+         backup_<TIME> just now   pull             2 db  <SIZE> live\n"
+    );
+    let [saved, pulled] = &snapshots(&env)[..] else { panic!("two snapshots") };
+    assert_eq!((&saved["kind"], &pulled["kind"]), (&"before-restore".into(), &"pull".into()));
+    assert_eq!(pulled["databases"], serde_json::json!(["data.db", "tenant_iris.db"]));
+    assert_eq!(pulled["last_put_in_place"], true);
+    assert_eq!((&pulled["only"], &pulled["defect"]), (&().into(), &().into()));
+    env.xtask(["restore-db", "--list", "--latest"]).fails(2);
+    let report = env.xtask(["restore-db", "--undo", "--yes", "--json"]).ok().json();
+    assert_eq!(report["snapshot"], saved["name"]);
+    assert_eq!(report["before"], pulled["name"]);
+}
+
+#[test]
+fn without_a_terminal_a_question_is_an_error_that_names_the_flag() {
+    let env = developer();
+    change(&env.data().join("data.db"));
+    refused(&env, &[], 2).stderr_has("--name, --latest or --undo");
+    refused(&env, &["--latest"], 2).stderr_has("hint: add --yes\n");
+    refused(&env, &["--latest", "--undo"], 2);
+}
+
+#[test]
+fn what_was_live_is_saved_once() {
+    let env = developer();
+    change(&env.data().join("data.db"));
+    let mine = content(&env.data());
+    restore(&env, &["--latest"]).ok().stderr_has("Saved what was live as backup_");
+    let saved = named(&env, "before-restore");
+    assert_eq!(saved.len(), 1);
+    assert_same(&content(&env.data().join(&saved[0])), &mine);
+    restore(&env, &["--latest"]).ok().stderr_has("with the same content as before");
+    for _ in 0..3 {
+        restore(&env, &["--undo"]).ok().stderr_has("which holds what was live");
+    }
+    assert_eq!(named(&env, "before-restore"), saved);
+    assert_same(&content(&env.data()), &mine);
+}
+
+#[test]
+fn without_a_snapshot_the_next_step_is_a_pull() {
+    let env = TestEnv::new();
+    for args in [&["restore-db"][..], &["restore-db", "--latest", "--yes"]] {
+        env.xtask(args)
+            .fails(1)
+            .stderr_has("there is no snapshot in ")
+            .stderr_has("hint: cargo xtask pull-db\n");
+    }
+    env.xtask(["restore-db", "--list"]).ok().stdout_is("").stderr_has("no snapshot in");
+    env.xtask(["restore-db", "--list", "--json"]).ok().stdout_is("[]\n").stderr_is("");
+    assert!(!env.data().exists(), "looking makes no directory");
+}
+
+#[test]
+fn a_damaged_snapshot_changes_nothing() {
+    type Damage = fn(&Path);
+    let damages: [(&str, Damage); 7] = [
+        ("holds no database", |dir| {
+            fs::remove_dir_all(dir).expect("remove");
+            fs::create_dir(dir).expect("make an empty one");
+        }),
+        ("tenant_iris.db is missing", |dir| {
+            fs::remove_file(dir.join("tenant_iris.db")).expect("remove");
+        }),
+        ("tenant_iris.db has 4096 bytes, not ", |dir| {
+            let file = fs::File::options().write(true).open(dir.join("tenant_iris.db"));
+            file.and_then(|file| file.set_len(4096)).expect("truncate");
+        }),
+        ("tenant_iris.db is damaged", |dir| {
+            let mut bytes = fs::read(dir.join("tenant_iris.db")).expect("read");
+            bytes[9000] ^= 0x20;
+            fs::write(dir.join("tenant_iris.db"), bytes).expect("write");
+        }),
+        ("its snapshot.json is malformed", |dir| {
+            fs::write(dir.join("snapshot.json"), "{\"version\": 1, ").expect("write");
+        }),
+        ("it has format 2, and this tool knows format 1", |dir| {
+            let meta = fs::read_to_string(dir.join("snapshot.json")).expect("read");
+            let meta = meta.replace("\"version\": 1", "\"version\": 2");
+            fs::write(dir.join("snapshot.json"), meta).expect("write");
+        }),
+        ("junk.db is damaged", |dir| {
+            fs::remove_file(dir.join("snapshot.json")).expect("remove");
+            fs::write(dir.join("junk.db"), "no database").expect("write");
+        }),
+    ];
+    let env = developer();
+    let good = env.data().join(named(&env, "pull").remove(0));
+    change(&env.data().join("data.db"));
+    for (message, damage) in damages {
+        let bad = env.data().join(OLD);
+        copy_dir(&good, &bad);
+        damage(&bad);
+        refused(&env, &["--yes", "--name", OLD], 1)
+            .stderr_has(message)
+            .stderr_has("restore-db --list")
+            .stderr_lacks("a run was killed");
+        fs::remove_dir_all(&bad).expect("remove the bad one");
+    }
+    restore(&env, &["--latest"]).ok().stderr_lacks("warning");
+}
+
+#[test]
+fn a_directory_of_an_older_tool_is_a_snapshot_too() {
+    let env = developer();
+    let old = env.data().join(OLD);
+    fs::create_dir(&old).expect("make a directory");
+    databases::create(&old.join("data.db"), 7, 7);
+    // A copy that was made while the program wrote has the rows in its -wal.
+    databases::create(&env.path("tenant.db"), 8, 8);
+    let writer = Connection::open(env.path("tenant.db")).expect("open");
+    databases::insert(&writer, 5, 9);
+    for end in ["", "-wal"] {
+        fs::copy(env.path(format!("tenant.db{end}")), old.join(format!("tenant_iris.db{end}")))
+            .expect("copy");
+    }
+    drop(writer);
+    let before = fingerprint(&old);
+    env.xtask(["restore-db", "--list"]).ok().stdout_has(OLD).stdout_has("by hand");
+    restore(&env, &["--name", "2025"]).ok();
+    assert_eq!(fingerprint(&old), before, "the snapshot is only read");
+    assert_eq!(databases::files(&env.data()).len(), 5, "{:?}", databases::files(&env.data()));
+    assert_eq!(databases::count(&env.data().join("data.db"), "items"), 7);
+    databases::assert_same(&env.data().join("tenant_iris.db"), &env.path("tenant.db"));
+    assert_tidy(&env);
+}
+
+#[test]
+fn what_a_killed_program_left_beside_the_live_set_does_no_harm() {
+    let env = TestEnv::new();
+    let production = env.production().display().to_string();
+    env.app(["setup", "--data-dir", &production, "--rows", "10"]).ok();
+    let pulled = pull(&env);
+    let app = env.serve(&env.data());
+    let load = app.load(&["iris"]);
+    load.wait_for_writes(5);
+    let written = i64::try_from(load.stop().acknowledged["iris"]).expect("a small number");
+    app.kill();
+    assert!(databases::files(&env.data()).contains(&"tenant_iris.db-wal".to_owned()));
+    restore(&env, &["--latest"]).ok();
+    assert_live(&env, &pulled);
+    let stray = databases::files(&env.data()).into_iter().find(|name| name.contains(".db-"));
+    assert_eq!(stray, None);
+    let saved = env.data().join(named(&env, "before-restore").remove(0)).join("tenant_iris.db");
+    let before = databases::count(&env.data().join("tenant_iris.db"), "pull_requests");
+    assert_eq!(databases::count(&saved, "pull_requests"), before + written);
+    // The -wal of another database, in rollback and in WAL mode, is no better.
+    fs::write(env.data().join("data.db-wal"), vec![0x37; 50_000]).expect("write");
+    fs::write(env.data().join("data.db-shm"), vec![0x37; 32_768]).expect("write");
+    restore(&env, &["--latest"]).ok();
+    assert_live(&env, &pulled);
+}
+
+#[test]
+fn a_damaged_live_database_is_replaced_and_kept() {
+    let env = developer();
+    let pulled = named(&env, "pull").remove(0);
+    let garbage = b"garbage ".repeat(5000);
+    fs::write(env.data().join("data.db"), &garbage).expect("overwrite");
+    restore(&env, &["--latest"]).ok().stderr_has("warning: data.db is damaged");
+    assert_live(&env, &pulled);
+    let saved = env.data().join(named(&env, "before-restore").remove(0));
+    assert!(fs::read(saved.join("data.db")).expect("read") == garbage);
+    databases::assert_same(&saved.join("tenant_iris.db"), &env.data().join("tenant_iris.db"));
+}
+
+#[test]
+fn a_running_app_is_named_and_only_force_goes_over_it() {
+    let env = TestEnv::new();
+    let production = env.production().display().to_string();
+    env.app(["setup", "--data-dir", &production, "--rows", "10"]).ok();
+    let pulled = pull(&env);
+    let app = env.serve(&env.data());
+    let (status, _) = app.client().get("/orgs/iris/stats").expect("the app answers");
+    assert_eq!(status, 200);
+    let before = content(&env.data());
+    restore(&env, &["--latest"])
+        .fails(1)
+        .stderr_has(".db is open in app (process ")
+        .stderr_has("nothing was changed")
+        .stderr_has("--force");
+    assert_same(&content(&env.data()), &before);
+    assert_tidy(&env);
+    assert_eq!(snapshots(&env).len(), 1, "nothing was saved for nothing");
+    restore(&env, &["--latest", "--force"])
+        .ok()
+        .stderr_has("warning: ")
+        .stderr_has("keeps the old data until it is started again")
+        .stderr_lacks("a run was killed");
+    app.kill();
+    assert_live(&env, &pulled);
+}
+
+/// In a rollback mode an idle connection holds no lock that SQLite could show.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_idle_connection_in_rollback_mode_is_noticed() {
+    let env = developer();
+    let live = env.data().join("data.db");
+    databases::execute(&live, "PRAGMA journal_mode = DELETE");
+    let mut shell = env.command("sqlite3");
+    shell.arg(&live).args(["SELECT count(*) FROM items;", ".shell echo open; exec sleep 1000"]);
+    let mut holder = Running::start(&mut shell);
+    holder.wait_for("sqlite3 to open", |holder| holder.stdout_so_far().ends_with(b"open\n"));
+    refused(&env, &["--yes", "--latest"], 1).stderr_has("data.db is open in sqlite3 (process ");
+    drop(holder);
+    restore(&env, &["--latest"]).ok();
+}
+
+#[test]
+fn nobody_else_can_read_what_is_here() {
+    let env = TestEnv::new();
+    fs::create_dir(env.data()).expect("a directory that everyone may read");
+    databases::create(&env.production().join("data.db"), 30, 1);
+    pull(&env);
+    change(&env.data().join("data.db"));
+    env.xtask(["snapshots", "create"]).ok();
+    change(&env.data().join("data.db"));
+    restore(&env, &["--latest"]).ok();
+    for (path, mode) in modes(&env.data()) {
+        let wanted = if path.is_dir() { 0o700 } else { 0o600 };
+        assert!(mode == wanted || path.ends_with("lock"), "{mode:o} {}", path.display());
+    }
+}

@@ -1,0 +1,404 @@
+use std::collections::HashSet;
+use std::sync::mpsc;
+
+use jiff::{SignedDuration, Timestamp};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::snapshot::time_of;
+use super::*;
+
+fn ui() -> Ui {
+    Ui::new(true, false, false, true)
+}
+
+fn store() -> (tempfile::TempDir, LockedStore) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::new(dir.path()).lock(&ui(), "test").unwrap();
+    (dir, store)
+}
+
+fn time(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+fn meta(kind: Kind, time: Timestamp, databases: &[(&str, u64)]) -> Meta {
+    let database = |&(name, bytes): &(&str, u64)| Database {
+        name: name.to_owned(),
+        bytes,
+        sha256: String::new(),
+        page_size: 4096,
+        user_version: 0,
+        schema: String::new(),
+        damaged: false,
+    };
+    let databases = databases.iter().map(database).collect();
+    Meta { version: 1, kind, time, origin: None, git_commit: None, only: None, databases }
+}
+
+/// Makes a snapshot of one database that holds `content`.
+fn commit(store: &LockedStore, at: &str, content: &str) -> Snapshot {
+    let incoming = store.begin().unwrap();
+    durable::write(&incoming.path().join("a.db"), content.as_bytes()).unwrap();
+    incoming.commit(meta(Kind::Pull, time(at), &[("a.db", content.len() as u64)])).unwrap()
+}
+
+/// Makes a directory as a person would.
+fn by_hand(store: &Store, name: &str, files: &[(&str, &str)]) {
+    std::fs::create_dir(store.dir.join(name)).unwrap();
+    for (file, content) in files {
+        std::fs::write(store.dir.join(name).join(file), content).unwrap();
+    }
+}
+
+fn names(store: &Store) -> Vec<String> {
+    store.list().unwrap().into_iter().map(|snapshot| snapshot.name).collect()
+}
+
+fn mode(path: &Path) -> u32 {
+    path.metadata().unwrap().permissions().mode() & 0o777
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_name_tells_its_time_to_the_millisecond(ms in 0_i64..4_102_444_800_000) {
+        let time = Timestamp::from_millisecond(ms).unwrap();
+        let name = name_of(time);
+        prop_assert_eq!(time_of(&name), Some(time));
+        prop_assert_eq!(name.len(), "backup_2026-03-15T14-18-50-365Z".len());
+        let next = name_of(time + SignedDuration::from_millis(1));
+        prop_assert!(next > name, "{} is not behind {}", next, name);
+    }
+}
+
+#[test]
+fn a_name_of_an_older_tool_tells_its_time_too() {
+    let at = time("2026-03-15T14:18:50.365Z");
+    assert_eq!(name_of(at), "backup_2026-03-15T14-18-50-365Z");
+    assert_eq!(time_of("backup_2026-03-15T14-18-50-365Z"), Some(at));
+    assert_eq!(time_of("backup_2026-03-15T14-18-50Z"), Some(time("2026-03-15T14:18:50Z")));
+}
+
+#[test]
+fn what_is_called_otherwise_is_no_snapshot() {
+    for name in [
+        "",
+        "backup_",
+        "backup_Z",
+        "backup_2026-03-15Z",
+        "backup_2026-03-15T14-18Z",
+        "backup_2026-03-15T14-18-50",
+        "backup_2026-02-30T14-18-50Z",
+        "backup_2026-03-15T24-18-50Z",
+        "backup_2026-03-15T14-18-50-Z",
+        "backup_2026-03-15T14-18-50-xZ",
+        "backup_2026-03-15T14-18-50-365-copyZ",
+        "backup_2026-03-15T14-18-50-365Z copy",
+        "Backup_2026-03-15T14-18-50-365Z",
+        "old_backup_2026-03-15T14-18-50-365Z",
+    ] {
+        assert_eq!(time_of(name), None, "{name}");
+    }
+}
+
+#[test]
+fn the_list_begins_with_the_newest_and_passes_over_what_is_no_snapshot() {
+    let (dir, store) = store();
+    commit(&store, "2026-03-15T14:18:50.365Z", "one");
+    by_hand(&store, "backup_2026-03-15T14-18-50Z", &[("a.db", "x")]);
+    commit(&store, "2026-03-16T00:00:00Z", "two");
+    commit(&store, "2025-12-31T23:59:59.999Z", "three");
+    std::fs::create_dir(dir.path().join("backup_of_mine")).unwrap();
+    std::fs::write(dir.path().join("backup_2027-01-01T00-00-00Z"), "a file").unwrap();
+    std::fs::write(dir.path().join("live.db"), "").unwrap();
+    assert_eq!(
+        names(&store),
+        [
+            "backup_2026-03-16T00-00-00-000Z",
+            "backup_2026-03-15T14-18-50-365Z",
+            "backup_2026-03-15T14-18-50Z",
+            "backup_2025-12-31T23-59-59-999Z",
+        ]
+    );
+    assert_eq!(names(&Store::new(&dir.path().join("missing"))), [""; 0]);
+}
+
+#[test]
+fn a_snapshot_is_found_by_how_its_name_begins_or_ends() {
+    let (_dir, store) = store();
+    let one = commit(&store, "2026-03-15T14:18:50.365Z", "one").name;
+    let two = commit(&store, "2026-03-16T14:18:50.365Z", "two").name;
+    by_hand(&store, "backup_2026-03-15T14-18-50Z", &[("a.db", "x")]);
+    let found = |text: &str| store.find(text).map(|snapshot| snapshot.name);
+    for text in [&one, "2026-03-15T14-18-50-365Z", "2026-03-15T14-18-50-3", "15T14-18-50-365"] {
+        assert_eq!(found(text).unwrap(), one, "{text}");
+    }
+    for text in [&two, "backup_2026-03-16", "2026-03-16", "16T14-18-50-365Z"] {
+        assert_eq!(found(text).unwrap(), two, "{text}");
+    }
+    assert_eq!(found("18-50").unwrap(), "backup_2026-03-15T14-18-50Z");
+}
+
+#[test]
+fn a_name_that_fits_none_or_several_is_an_error_with_a_next_step() {
+    let (_dir, store) = store();
+    let nothing = store.find("").unwrap_err();
+    assert_eq!(crate::error::exit(&nothing), crate::error::Exit::Failed);
+    commit(&store, "2026-03-15T14:18:50.365Z", "one");
+    assert!(store.find("").is_err(), "an empty name names nothing, also where there is one");
+    commit(&store, "2026-03-15T14:18:51.365Z", "two");
+    let several = store.find("365Z").unwrap_err();
+    assert_eq!(several.to_string(), "2 snapshots are called like \"365Z\"");
+    assert_eq!(crate::error::exit(&several), crate::error::Exit::Usage);
+    let hint = crate::error::hint(&several);
+    assert_eq!(hint, Some("name one, for example backup_2026-03-15T14-18-51-365Z"));
+    for text in ["2027", "backup_2026-03-15T14-18-50-365ZZ", "18-50-3", "../x", "\u{1b}[2J"] {
+        let none = store.find(text).unwrap_err();
+        assert!(none.to_string().contains("no snapshot"), "{none}");
+        assert!(!none.to_string().contains('\u{1b}'));
+        assert!(crate::error::hint(&none).is_some());
+    }
+}
+
+#[test]
+fn a_directory_made_by_hand_is_a_snapshot_of_the_databases_in_it() {
+    let (_dir, store) = store();
+    let files = [
+        ("a.db", "12345"),
+        ("a.db-wal", "x"),
+        ("b.sqlite", ""),
+        ("c.sqlite3", "1"),
+        (".d.db", "x"),
+        ("notes.txt", "x"),
+    ];
+    by_hand(&store, "backup_2026-03-15T14-18-50Z", &files);
+    std::fs::create_dir(store.dir.join("backup_2026-03-15T14-18-50Z/dir.db")).unwrap();
+    let snapshot = store.find("2026").unwrap();
+    assert_eq!(
+        snapshot.files,
+        [("a.db".to_owned(), 5), ("b.sqlite".to_owned(), 0), ("c.sqlite3".to_owned(), 1)]
+    );
+    assert!(snapshot.meta.is_none() && snapshot.defect.is_none());
+    assert_eq!((snapshot.kind(), snapshot.bytes(), snapshot.is_pull()), ("by hand", 6, false));
+}
+
+#[test]
+fn what_is_wrong_with_a_snapshot_is_said_and_the_others_are_listed() {
+    let (_dir, store) = store();
+    let defect = |day: u32, files: &[(&str, &str)]| {
+        let name = format!("backup_2026-03-{day}T00-00-00Z");
+        by_hand(&store, &name, files);
+        store.find(&name).unwrap().defect.unwrap_or_default()
+    };
+    let text = |change: fn(&mut Meta)| {
+        let mut meta = meta(Kind::Manual, time("2026-03-15T14:18:50Z"), &[("a.db", 3)]);
+        change(&mut meta);
+        serde_json::to_string(&meta).unwrap()
+    };
+    let good = text(|_| {});
+    assert_eq!(defect(10, &[(META, &good), ("a.db", "abc")]), "");
+    assert_eq!(defect(11, &[(META, &good)]), "a.db is missing");
+    assert_eq!(defect(12, &[(META, &good), ("a.db", "abcd")]), "a.db has 4 bytes, not 3");
+    assert_eq!(defect(13, &[]), "it holds no database");
+    assert_eq!(defect(14, &[("a.txt", "x")]), "it holds no database");
+    assert!(defect(15, &[(META, "{"), ("a.db", "abc")]).starts_with("its snapshot.json is malf"));
+    assert!(
+        defect(16, &[(META, &good.replace("manual", "other")), ("a.db", "abc")]).contains("malf")
+    );
+    for (day, version) in [(17, 0), (18, 2), (19, u32::MAX)] {
+        let text = good.replace("\"version\":1", &format!("\"version\":{version}"));
+        let said = format!("it has format {version}, and this tool knows format 1");
+        assert_eq!(defect(day, &[(META, &text), ("a.db", "abc")]), said);
+    }
+    let damaged = text(|meta| meta.databases[0].damaged = true);
+    assert_eq!(
+        defect(20, &[(META, &damaged), ("a.db", "abc")]),
+        "a.db was damaged when it was saved"
+    );
+    let empty = text(|meta| meta.databases.clear());
+    assert_eq!(defect(21, &[(META, &empty), ("a.db", "abc")]), "it holds no database");
+    let unusual = text(|meta| meta.databases[0].name = "a\u{200b}b.db".to_owned());
+    assert_eq!(defect(22, &[(META, &unusual), ("a\u{200b}b.db", "abc")]), "");
+    let outside = text(|meta| meta.databases[0].name = "../a.db".to_owned());
+    assert_eq!(defect(23, &[(META, &outside), ("a.db", "abc")]), "../a.db is missing");
+    let link = store.dir.join("backup_2026-03-11T00-00-00Z/a.db");
+    std::os::unix::fs::symlink("../backup_2026-03-10T00-00-00Z/a.db", link).unwrap();
+    assert_eq!(store.find("2026-03-11").unwrap().defect.as_deref(), Some("a.db is missing"));
+    let more = good.replace("\"version\":1", "\"version\":1,\"later\":{\"x\":1}");
+    assert_eq!(defect(24, &[(META, &more), ("a.db", "abc")]), "", "keys of a later version");
+    let unreadable = store.dir.join("backup_2026-03-25T00-00-00Z").join(META);
+    std::fs::create_dir_all(unreadable).unwrap();
+    assert!(store.find("2026-03-25").unwrap().defect.is_some());
+    assert_eq!(store.list().unwrap().len(), 16);
+}
+
+#[test]
+fn a_committed_snapshot_is_private_and_what_was_given() {
+    let (_dir, store) = store();
+    let snapshot = commit(&store, "2026-03-15T14:18:50.365999Z", "content");
+    assert_eq!(snapshot.name, "backup_2026-03-15T14-18-50-365Z");
+    assert_eq!(mode(&snapshot.path), 0o700);
+    for file in ["a.db", META] {
+        assert_eq!(mode(&snapshot.path.join(file)), 0o600, "{file}");
+    }
+    assert_eq!(mode(&store.state_dir()), 0o700);
+    assert_eq!(snapshot.defect, None);
+    assert!(snapshot.is_pull());
+    assert_eq!(store.list().unwrap().len(), 1);
+    assert_eq!(store.state_dir().read_dir().unwrap().count(), 1, "the lock");
+}
+
+#[test]
+fn two_snapshots_of_one_millisecond_are_two() {
+    let (_dir, store) = store();
+    let made = ["one", "two", "three"].map(|text| commit(&store, "2026-03-15T14:18:50.999Z", text));
+    let days = made.iter().map(|snapshot| &snapshot.name[7..]).collect::<Vec<_>>();
+    assert_eq!(
+        days,
+        ["2026-03-15T14-18-50-999Z", "2026-03-15T14-18-51-000Z", "2026-03-15T14-18-51-001Z"]
+    );
+    for (snapshot, text) in made.iter().zip(["one", "two", "three"]) {
+        assert_eq!(std::fs::read_to_string(snapshot.path.join("a.db")).unwrap(), text);
+        assert_eq!(snapshot.meta.as_ref().unwrap().time, snapshot.time);
+    }
+}
+
+#[test]
+fn what_is_not_committed_leaves_nothing() {
+    let (dir, store) = store();
+    let incoming = store.begin().unwrap();
+    assert_eq!(mode(incoming.path()), 0o700);
+    std::fs::write(incoming.path().join("a.db"), "half").unwrap();
+    drop(incoming);
+    assert_eq!(store.state_dir().read_dir().unwrap().count(), 1, "the lock");
+    assert_eq!(dir.path().read_dir().unwrap().count(), 1, "the state directory");
+}
+
+#[test]
+fn what_a_killed_run_left_is_removed_by_the_next() {
+    let (dir, store) = store();
+    let kept = commit(&store, "2026-03-15T14:18:50Z", "one");
+    std::mem::forget(store.begin().unwrap());
+    let killed = store.begin().unwrap();
+    std::fs::write(killed.path().join("a.db"), "half").unwrap();
+    std::mem::forget(killed);
+    assert_eq!(store.state_dir().read_dir().unwrap().count(), 3);
+    drop(store);
+    let store = Store::new(dir.path()).lock(&ui(), "test").unwrap();
+    assert_eq!(store.state_dir().read_dir().unwrap().count(), 1, "the lock");
+    assert_eq!(names(&store), [kept.name]);
+}
+
+#[test]
+fn a_removed_snapshot_is_gone() {
+    let (_dir, store) = store();
+    let one = commit(&store, "2026-03-15T14:18:50Z", "one");
+    let two = commit(&store, "2026-03-15T14:18:51Z", "two");
+    store.remove(&one).unwrap();
+    assert_eq!(names(&store), [two.name]);
+    assert_eq!(store.state_dir().read_dir().unwrap().count(), 1, "the lock");
+    assert!(store.remove(&one).is_err());
+}
+
+/// What the kernel says; the waiter's own word would come too early or too late.
+fn someone_waits_for(lock: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let inode = format!(":{} ", lock.metadata().unwrap().ino());
+    let locks = std::fs::read_to_string("/proc/locks").unwrap();
+    locks.lines().any(|line| line.contains("-> FLOCK") && line.contains(&inode))
+}
+
+#[test]
+fn who_comes_second_waits_for_the_first_to_end() {
+    let (dir, first) = store();
+    let lock = first.state_dir().join("lock");
+    let holder = std::fs::read_to_string(&lock).unwrap();
+    assert_eq!(holder, format!("test (process {})", std::process::id()));
+    let (tell, told) = mpsc::channel();
+    std::thread::scope(|scope| {
+        let second = Store::new(dir.path());
+        let tell_second = tell.clone();
+        scope.spawn(move || {
+            let second = second.lock(&ui(), "second").unwrap();
+            tell_second.send("second").unwrap();
+            assert_eq!(names(&second), ["backup_2026-03-15T14-18-50-000Z"]);
+        });
+        while cfg!(target_os = "linux") && !someone_waits_for(&lock) {
+            assert!(told.try_recv().is_err(), "the second went on");
+            std::thread::yield_now();
+        }
+        // The order of the two messages is the proof, however fast each thread runs.
+        commit(&first, "2026-03-15T14:18:50Z", "one");
+        tell.send("first").unwrap();
+        drop(first);
+    });
+    assert_eq!(told.try_iter().collect::<Vec<_>>(), ["first", "second"]);
+    assert!(std::fs::read_to_string(&lock).unwrap().starts_with("second (process "));
+}
+
+#[test]
+fn a_lock_that_is_held_is_not_taken() {
+    let (dir, _first) = store();
+    let file = File::open(dir.path().join(".xtask/lock")).unwrap();
+    assert!(matches!(file.try_lock(), Err(TryLockError::WouldBlock)));
+}
+
+const KINDS: [Option<Kind>; 5] =
+    [None, Some(Kind::Pull), Some(Kind::BeforePull), Some(Kind::BeforeRestore), Some(Kind::Manual)];
+
+/// Snapshots, newest first, of these kinds; some are defective.
+fn snapshots(made: &[(usize, bool)]) -> Vec<Snapshot> {
+    let of = |(i, &(kind, defective)): (usize, &(usize, bool))| {
+        let time = Timestamp::from_second(1_000_000 - i as i64).unwrap();
+        Snapshot {
+            name: name_of(time),
+            path: PathBuf::new(),
+            time,
+            meta: KINDS[kind].map(|kind| meta(kind, time, &[("a.db", 1)])),
+            files: vec![("a.db".to_owned(), 1)],
+            defect: defective.then(|| "a.db is missing".to_owned()),
+        }
+    };
+    made.iter().enumerate().map(of).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_prune_keeps_the_newest_sound_ones_and_all_that_is_not_its_own(
+        made in vec((0..KINDS.len(), proptest::bool::weighted(0.2)), 0..40),
+        keep in 0_usize..6,
+        needed in vec(0_usize..40, 0..3),
+    ) {
+        let snapshots = snapshots(&made);
+        let needed: Vec<_> =
+            needed.iter().filter_map(|&i| snapshots.get(i)).map(|s| s.name.clone()).collect();
+        let plan: HashSet<_> =
+            prune_plan(&snapshots, keep, &needed).into_iter().map(|s| s.name.clone()).collect();
+        for group in [&KINDS[1..2], &KINDS[2..4]] {
+            let sound = snapshots.iter().filter(|s| {
+                s.defect.is_none() && group.contains(&s.meta.as_ref().map(|meta| meta.kind))
+            });
+            for (i, snapshot) in sound.enumerate() {
+                let stays = i < keep || needed.contains(&snapshot.name);
+                prop_assert_eq!(!plan.contains(&snapshot.name), stays, "{}", snapshot.name);
+            }
+        }
+        for snapshot in &snapshots {
+            let own = snapshot.meta.as_ref().is_some_and(|meta| meta.kind != Kind::Manual);
+            if !own || snapshot.defect.is_some() || needed.contains(&snapshot.name) {
+                prop_assert!(!plan.contains(&snapshot.name), "{}", snapshot.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_defective_snapshot_takes_no_place_of_a_sound_one() {
+    let snapshots = snapshots(&[(1, true), (1, false), (1, false)]);
+    let plan = prune_plan(&snapshots, 1, &[]);
+    assert_eq!(plan.iter().map(|s| &s.name).collect::<Vec<_>>(), [&snapshots[2].name]);
+}
