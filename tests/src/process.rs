@@ -3,11 +3,13 @@
 use std::fs;
 use std::io::{Read, Write as _};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, Once};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use signal_hook::consts::{SIGHUP, SIGINT};
 
 use crate::output::Output;
 
@@ -37,6 +39,20 @@ pub fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
         assert!(start.elapsed() < DEADLINE, "waited in vain for {what}");
         thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Where the tests run in the background, the shell has made them ignore
+/// Ctrl-C, and their children would inherit that. A signal that is handled is
+/// one that a child gets as by default.
+fn can_be_interrupted() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        for signal in [SIGINT, SIGHUP] {
+            let always = Arc::new(AtomicBool::new(true));
+            signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, always)
+                .expect("handle a signal");
+        }
+    });
 }
 
 /// A program that runs; it and all it started are killed when this is dropped.
@@ -73,6 +89,7 @@ impl Running {
     fn spawn(command: &mut Command) -> Running {
         use std::os::unix::process::CommandExt as _;
 
+        can_be_interrupted();
         let describe = format!("{command:?}");
         // A group of its own lets a hung program be killed with its children.
         command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -262,6 +262,12 @@ fn a_program_that_has_the_live_set_open_stops_the_pull() {
 #[test]
 fn ctrl_c_in_a_stalled_pull_ends_it_on_both_sides() {
     let (env, _sshd) = pulled();
+    // More than the buffers on the way hold: the server cannot be done.
+    databases::execute(
+        &env.production().join(NAMES[0]),
+        "CREATE TABLE noise AS WITH n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 200)
+         SELECT randomblob(100000) AS data FROM n",
+    );
     let before = store::fingerprint(&env.data());
     env.edit_world(|world| {
         world.faults = Faults { stall_after_bytes: Some(300_000), ..Faults::default() };

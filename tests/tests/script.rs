@@ -309,9 +309,10 @@ fn a_client_that_is_gone_leaves_nothing_behind() {
         server.block();
         server.env.write("request", &server.request());
         // The client says no more, and its end comes while the copying goes on.
-        let client = "{ cat ../request; until [ -e ../blocked ]; do sleep 0.01; done; } | \
+        let client = "{ cat ../request; until [ -e ../gone ]; do sleep 0.01; done; } | \
                       XTASK_REQUEST=1 \"$@\"";
         let running = server.start_blocked(|command| Running::start(&mut wrapped(client, command)));
+        server.env.write("gone", "");
         running.wait().fails(143).stdout_has("\nXTASK-DB-STATUS 1 00 copying 1 ");
         assert_eq!(server.left(), [""; 0], "{}", server.shell.name);
         let cut = server.request().replace("end\n", "");

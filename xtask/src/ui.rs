@@ -130,7 +130,7 @@ impl Ui {
     pub fn progress(&self, total: u64) -> Progress<'_> {
         let bar = (self.interactive() && !self.quiet).then(|| {
             let style = ProgressStyle::with_template(
-                "{prefix:>12.green.bold} [{bar:24}] {decimal_bytes}/{decimal_total_bytes}, {decimal_bytes_per_sec}, {eta} left  {wide_msg}",
+                "{prefix:>12.green.bold} [{bar:14}] {decimal_bytes}/{decimal_total_bytes}, {decimal_bytes_per_sec}, {eta} left  {wide_msg}",
             );
             let style = style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ");
             let bar = ProgressBar::new(total).with_prefix("Receiving").with_style(style);
