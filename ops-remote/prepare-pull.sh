@@ -151,7 +151,7 @@ check_space() {
 		total=$((total + size))
 		[ "$size" -le "$largest" ] || largest=$size
 	done
-	# Beside the copies, VACUUM needs the largest once more, and so does an archive.
+	# Beside the copies, VACUUM needs the largest once more; an archive may be as large as all.
 	needed=$(((total + largest) / 1024 + 1024))
 	[ "$mode" = stream ] || needed=$((needed + total / 1024))
 	free=$(df -Pk "$stage" | { read -r _ && read -r _ _ _ free _ && echo "$free"; })
@@ -168,10 +168,11 @@ backup_all() {
 	start_group
 	for name do
 		if is_utf16 "$directory/$name"; then
-			start_copier "$directory/$name" "BEGIN;${newline}SELECT count(*) FROM sqlite_schema;${newline}.backup main $i.db"
+			start_copier "$directory/$name" "BEGIN;${newline}SELECT count(*) FROM sqlite_master;${newline}.backup main $i.db"
 		else
-			attach="${attach}ATTACH $(literal "$directory/$name") AS s$i;$newline"
-			pin="$pin + (SELECT count(*) FROM s$i.sqlite_schema)"
+			# A small cache: a machine of 256 MB runs the app as well.
+			attach="${attach}ATTACH $(literal "$directory/$name") AS s$i; PRAGMA s$i.cache_size = -64;$newline"
+			pin="$pin + (SELECT count(*) FROM s$i.sqlite_master)"
 			copy="$copy.backup s$i $i.db$newline"
 			members=$((members + 1))
 			[ "$members" -lt 10 ] || finish_group
@@ -182,15 +183,10 @@ backup_all() {
 	for copier in $copiers; do
 		wait "${copier#*:}" || failed_copy=${copier%%:*}
 	done
+	jobs=${watcher-} # a process id that was waited for may be another's by now
 }
 
-start_group() {
-	members=0
-	attach=''
-	pin='SELECT 0'
-	copy=''
-}
-
+start_group() { members=0 attach='' pin='SELECT 0' copy=''; }
 finish_group() {
 	start_copier :memory: "${attach}BEGIN;$newline$pin;$newline$copy"
 	start_group
@@ -208,24 +204,34 @@ start_copier() {
 
 # The text encoding stands at offset 56 of the header, most significant byte first.
 is_utf16() {
-	case $(od -An -tu1 -j59 -N1 "$1") in
-	*[23]) return 0 ;;
-	*) return 1 ;;
-	esac
+	case $(header_byte "$1" 59) in 2 | 3) ;; *) return 1 ;; esac
 }
+
+# header_byte FILE OFFSET, in decimal.
+header_byte() { od -An -tu1 -j"$2" -N1 "$1" 2>/dev/null | tr -d ' \n'; }
 
 # explain_failed_copy NAME…: sqlite3 says what went wrong, but not with which file.
 explain_failed_copy() {
 	error=$(head -n 3 "$failed_copy.err")
 	case $error in
-	*'disk is full'* | *'disk I/O error'*) fail no-space "copying failed: $error ($staging_dir may be full)" ;;
-	*'is locked'*) fail busy "a database in $directory stayed locked for 10 s" ;;
+	*'disk is full'* | *'disk I/O error'* | *'is locked'*) ;;
+	*)
+		for name do
+			why=$(sql -readonly "$directory/$name" 'SELECT count(*) FROM sqlite_master' 2>&1 >/dev/null) ||
+				fail unreadable "$directory/$name cannot be read: $why"
+		done
+		;;
 	esac
-	for name do
-		why=$(sql -readonly "$directory/$name" '.timeout 10000' 'SELECT count(*) FROM sqlite_schema' 2>&1 >/dev/null) ||
-			fail unreadable "$directory/$name cannot be read: $why"
-	done
-	fail copy "copying failed: $error"
+	fail_sql copy "copying failed: $error"
+}
+
+# fail_sql CODE MESSAGE…: two things can happen to every statement.
+fail_sql() {
+	case $2 in
+	*'disk is full'* | *'disk I/O error'*) fail no-space "$2 (is $staging_dir full?)" ;;
+	*'is locked'*) fail busy "$2 (a database in $directory stayed locked for 10 s)" ;;
+	*) fail "$@" ;;
+	esac
 }
 
 # ---- sanitizing ----------------------------------------------------------
@@ -233,49 +239,65 @@ explain_failed_copy() {
 # The client's SQL has filled temp.xtask_rule. Which of the rules this database
 # needs is asked of the database itself; sqlite3 writes the script and reads it.
 sanitize_script() {
-	printf '.bail on\nPRAGMA secure_delete = ON;\nPRAGMA synchronous = OFF;\n%s\n' "$rules"
+	printf '.bail on\nPRAGMA secure_delete = ON;\nPRAGMA synchronous = OFF;\nPRAGMA journal_mode = OFF;\n%s\n' "$rules"
 	cat <<-SQL
 		CREATE TEMP TABLE xtask_count (rule INTEGER, rows INTEGER);
+		DELETE FROM temp.xtask_rule
+		 WHERE NOT ($(literal "$2") GLOB pattern
+		   AND (tbl IS NULL OR EXISTS (SELECT 1 FROM main.sqlite_master
+		        WHERE type = 'table' AND name = tbl COLLATE NOCASE)));
+		.output $1.applied
+		SELECT rule FROM temp.xtask_rule;
 		.output $1.todo
-		SELECT sql FROM temp.xtask_rule
-		 WHERE $(literal "$2") GLOB pattern
-		   AND (tbl IS NULL OR EXISTS (SELECT 1 FROM main.sqlite_schema
-		        WHERE type = 'table' AND name = tbl COLLATE NOCASE))
-		 ORDER BY rule;
+		SELECT sql FROM temp.xtask_rule ORDER BY rule;
 		.output
+		.dbconfig enable_trigger off
 		BEGIN;
 		.read $1.todo
 		COMMIT;
 		.output $1.todo
-		SELECT 'INSERT INTO ' || fts || '(' || fts || ') VALUES (''rebuild'');' FROM (
+		SELECT 'INSERT INTO ' || fts || '(' || fts || ') VALUES (''' || how || ''');' FROM (
 		       SELECT '"' || replace(name, '"', '""') || '"' AS fts,
-		              replace(replace(replace(lower(sql), ' ', ''), char(9), ''), char(10), '') AS plain
-		         FROM main.sqlite_schema)
-		 WHERE plain LIKE 'createvirtualtable%usingfts_(%'
-		   AND plain NOT LIKE '%content=''''%' AND plain NOT LIKE '%content=""%'
-		   AND (SELECT sum(rows) FROM temp.xtask_count) > 0;
-		SELECT 'VACUUM;' WHERE (SELECT sum(rows) FROM temp.xtask_count) > 0;
+		              CASE WHEN plain LIKE '%content=''''%' OR plain LIKE '%content=""%'
+		                   THEN 'delete-all' ELSE 'rebuild' END AS how
+		         FROM (SELECT name, replace(replace(replace(replace(lower(sql),
+		                      ' ', ''), char(9), ''), char(10), ''), char(13), '') AS plain
+		                 FROM main.sqlite_master) AS made
+		        WHERE plain LIKE 'createvirtualtable%'
+		          AND EXISTS (SELECT 1 FROM main.sqlite_master AS shadow
+		                       WHERE shadow.name IN (made.name || '_config', made.name || '_segdir')))
+		 WHERE EXISTS (SELECT 1 FROM temp.xtask_rule);
+		SELECT 'VACUUM;' WHERE EXISTS (SELECT 1 FROM temp.xtask_rule);
 		.output
 		.read $1.todo
 		.output $1.rows
 		SELECT coalesce(sum(rows), 0) FROM temp.xtask_count;
+		.output
 	SQL
+	# The copy is thrown away when it fails, so it needs no journal meanwhile.
+	[ "$(header_byte "$1.db" 18)" != 2 ] || echo 'PRAGMA journal_mode = WAL;'
 }
 
 # An UPDATE leaves the old text in free space and in full-text indexes: where
-# a rule changed a row, the indexes are rebuilt and the file is written anew.
+# a rule applies, the indexes are rebuilt (those without content are emptied) and
+# the file is written anew. Triggers, which might copy what a rule is about to
+# remove, do not fire.
 sanitize_all() {
 	i=0
 	sanitized=''
 	for name do
 		sanitize_script "$i" "$name" >"$i.sql"
 		sqlite3 -batch -bail -init /dev/null "$i.db" <"$i.sql" >/dev/null 2>"$i.err" &
-		jobs="$jobs $!"
-		wait $! || fail sanitize "sanitizing $name failed: $(head -n 3 "$i.err")"
+		jobs="${watcher-} $!"
+		wait $! || fail_sql sanitize "sanitizing $name failed: $(head -n 3 "$i.err")"
+		jobs=${watcher-}
 		sanitized="$sanitized${sanitized:+,}$(cat "$i.rows")"
 		i=$((i + 1))
 	done
 	sanitized="[$sanitized]"
+	idle=$(printf "%s\nSELECT 'number ' || (rule + 1) || coalesce(' (table ' || tbl || ')', '') FROM temp.xtask_rule
+		WHERE rule NOT IN (%s -1) LIMIT 1;" "$rules" "$(cat ./*.applied | tr '\n' ',')" | sql :memory:)
+	[ -z "$idle" ] || [ -n "$only" ] || fail rule "[[sanitize]] $idle applies to none of the databases"
 }
 
 # ---- packing -------------------------------------------------------------
@@ -316,6 +338,14 @@ write_end() {
 	printf ']}\n'
 }
 
+# macOS's tar writes attributes of its own in a format of its own.
+archive() {
+	case $(tar --version 2>/dev/null) in
+	bsdtar*) tar --format gnutar -cf - "$@" ;;
+	*) tar -cf - "$@" ;;
+	esac
+}
+
 compress() {
 	if command -v zstd >/dev/null 2>&1; then zstd -q -3 -c; else gzip -1 -c; fi
 }
@@ -329,7 +359,7 @@ pack() {
 		sha256_of index.json $(numbers $#) >sums &
 		sums=$!
 		# shellcheck disable=SC2046 # numbers
-		tar -cf - index.json $(numbers $#) && wait "$sums" && write_end >end.json && tar -cf - end.json
+		archive index.json $(numbers $#) && wait "$sums" && write_end >end.json && archive end.json
 	} | compress
 }
 
@@ -395,7 +425,8 @@ deliver() {
 		pack "$@"
 		;;
 	archive)
-		pack "$@" >pull.archive
+		# Without its end record it is not whole, whatever the pipeline says.
+		{ pack "$@" >pull.archive && [ -s end.json ]; } || fail no-space "cannot write the archive in $staging_dir"
 		announce_archive "$stage/pull.archive" "$@"
 		machine=$(word "${FLY_MACHINE_ID:-}")
 		printf '\nXTASK-DB-ARCHIVE 1 %s %s %s\n' "$nonce" "${machine:--}" "$stage/pull.archive"
@@ -427,6 +458,8 @@ main() {
 	command -v sqlite3 >/dev/null 2>&1 || fail no-sqlite3 "sqlite3 is not installed on this machine"
 	found=$(cd -- "$directory" 2>/dev/null && pwd) || fail no-directory "there is no directory $directory here"
 	directory=$found
+	found=$(cd -- "$staging_dir" 2>/dev/null && pwd) || fail no-space "there is no directory $staging_dir to copy to"
+	staging_dir=$found
 	remove_abandoned
 	set --
 	for path in "$directory"/*; do

@@ -171,7 +171,7 @@ fn a_full_disk_on_the_server_is_noticed_before_and_during_the_copy() {
     // Another one takes the space after we have asked for it.
     free(99_999_999);
     pull_fails(&env, &[], 1)
-        .stderr_has(&format!("({} may be full)\n", small.display()))
+        .stderr_has(&format!("(is {} full?)\n", small.display()))
         .stderr_has(hint);
     wait_for("the server to clean up", || databases::files(&small).is_empty().then_some(()));
 }

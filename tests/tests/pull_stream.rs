@@ -298,3 +298,11 @@ fn a_directory_and_a_pattern_are_data_whatever_they_look_like() {
     }
     assert!(!env.path("owned").exists());
 }
+
+#[test]
+fn only_what_only_names_is_taken() {
+    let (env, _sshd) = production();
+    impostor(&env, &env.path("stream"));
+    forge(&env, &HONEST);
+    pull_fails(&env, &["--only", "tenant_*"], 1).stderr_has("\"data.db\" was not asked for");
+}

@@ -135,7 +135,7 @@ fn setup_migrates_and_seeds_and_both_ways_lead_back() {
     // What is there keeps its rows, and what is missing is made anew.
     fs::remove_file(env.data().join("tenant_iris.db")).expect("remove");
     let mine = content(&env.data());
-    env.xtask(["setup-db"]).ok().stderr_has("restore-db --undo brings it back");
+    env.xtask(["setup-db"]).ok().stderr_has("restore-db --undo brings back what was live before");
     assert_eq!(pull_requests(&env.data()), 50);
     env.xtask(["restore-db", "--undo", "--yes"]).ok();
     assert_same(&content(&env.data()), &mine);

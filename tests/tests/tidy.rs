@@ -8,8 +8,9 @@ use toml::{Table, Value};
 
 /// A file that does not fit into a reader's head has to be split.
 const MAX_LINES: usize = 400;
-/// Of tests, and of the script that a server gets as one file.
 const MAX_LINES_OF_TESTS: usize = 450;
+/// A server gets it as one file, and an operator finds it as one.
+const MAX_LINES_OF_SCRIPT: usize = 480;
 
 /// Written in two pieces, so that this file does not find itself.
 const FORBIDDEN_IN_RUST: [(&str, &str); 4] = [
@@ -63,8 +64,11 @@ fn find(path: &str, text: &str, forbidden: &[(&str, &str)], problems: &mut Vec<S
 fn files_are_short() {
     let mut problems = Vec::new();
     for (path, text) in text_files() {
-        let longer = path.contains("/tests") || path.starts_with("tests/") || path.ends_with(".sh");
-        let limit = if longer { MAX_LINES_OF_TESTS } else { MAX_LINES };
+        let limit = match () {
+            () if path.ends_with(".sh") => MAX_LINES_OF_SCRIPT,
+            () if path.contains("tests") => MAX_LINES_OF_TESTS,
+            () => MAX_LINES,
+        };
         let lines = text.lines().count();
         if (path.ends_with(".rs") || path.ends_with(".sh")) && lines > limit {
             problems.push(format!("{path}: {lines} lines, more than {limit}: split it"));

@@ -9,17 +9,28 @@ pub fn head(sh: &Shell, root: &Path) -> Option<String> {
     cmd!(sh, "git -C {root} rev-parse --verify --quiet HEAD").quiet().ignore_stderr().read().ok()
 }
 
-/// Whether a commit would take the files of `dir` along: it lies in a work
-/// tree, and nothing ignores it.
-pub fn would_commit(sh: &Shell, dir: &Path) -> bool {
+/// Whether a commit would take data along: `dir` lies in a work tree, and of
+/// the databases called `names`, what SQLite keeps beside them and a snapshot
+/// of them, something is tracked already or is not ignored.
+pub fn would_commit(sh: &Shell, dir: &Path, names: &[String]) -> bool {
     let inside =
         cmd!(sh, "git -C {dir} rev-parse --is-inside-work-tree").quiet().ignore_stderr().read();
-    // A path inside, since a directory itself is not ignored by a pattern like `data/*`.
-    let probe = dir.join("a.db");
-    inside.is_ok_and(|answer| answer == "true")
-        && cmd!(sh, "git -C {dir} check-ignore --quiet {probe}")
-            .quiet()
-            .ignore_stderr()
-            .run()
-            .is_err()
+    if inside.is_err() || inside.is_ok_and(|answer| answer != "true") {
+        return false;
+    }
+    let places = ["", "backup_2026-01-01T00-00-00-000Z/", ".xtask/staged/"];
+    let files = |name: &String| {
+        let beside = ["-wal", "-shm"].map(|end| format!("{name}{end}"));
+        places.map(|place| format!("{place}{name}")).into_iter().chain(beside).collect::<Vec<_>>()
+    };
+    let probes: Vec<_> = names.iter().flat_map(files).collect();
+    let probed = probes.len();
+    let ignored = cmd!(sh, "git -C {dir} check-ignore -- {probes...}")
+        .quiet()
+        .ignore_status()
+        .ignore_stderr()
+        .read();
+    let tracked = cmd!(sh, "git -C {dir} ls-files -- {names...}").quiet().ignore_stderr().read();
+    ignored.is_ok_and(|ignored| ignored.lines().count() < probed)
+        || tracked.is_ok_and(|tracked| !tracked.is_empty())
 }

@@ -1,6 +1,7 @@
 //! Who else has a database open.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Result;
 use xshell::Shell;
@@ -8,6 +9,11 @@ use xshell::Shell;
 use crate::error::Failure;
 use crate::sqlite;
 use crate::ui::{Ui, escape};
+
+/// What is found is looked at again: a program that just ends, or a child that
+/// has yet to run its own program, holds nothing in a moment.
+const LOOKS: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(70);
 
 /// Refuses to go on when another program has one of `names` in `dir` open;
 /// with `force` it warns instead.
@@ -18,13 +24,15 @@ use crate::ui::{Ui, escape};
 pub fn refuse(ui: &Ui, sh: &Shell, dir: &Path, names: &[String], force: bool) -> Result<()> {
     let paths: Vec<_> =
         names.iter().map(|name| dir.join(name)).filter(|path| path.is_file()).collect();
-    for (path, mut programs) in paths.iter().zip(programs(sh, &paths)) {
-        if programs.is_empty() {
-            if !sqlite::in_use(path)? {
-                continue;
-            }
-            programs.push("another program".to_owned());
+    let mut found = open_in(sh, &paths)?;
+    for _ in 0..LOOKS {
+        if found.is_empty() {
+            return Ok(());
         }
+        std::thread::sleep(PAUSE);
+        found = open_in(sh, &paths)?;
+    }
+    for (path, programs) in found {
         let message = format!("{} is open in {}", path.display(), escape(&programs.join(", ")));
         if !force {
             return Err(Failure::new(message + "; nothing was changed")
@@ -34,6 +42,20 @@ pub fn refuse(ui: &Ui, sh: &Shell, dir: &Path, names: &[String], force: bool) ->
         ui.warn(format!("{message}: it keeps the old data until it is started again"));
     }
     Ok(())
+}
+
+/// The paths that are open, and in which programs.
+fn open_in<'a>(sh: &Shell, paths: &'a [PathBuf]) -> Result<Vec<(&'a PathBuf, Vec<String>)>> {
+    let mut open = Vec::new();
+    for (path, mut programs) in paths.iter().zip(programs(sh, paths)) {
+        if programs.is_empty() && sqlite::in_use(path)? {
+            programs.push("another program".to_owned());
+        }
+        if !programs.is_empty() {
+            open.push((path, programs));
+        }
+    }
+    Ok(open)
 }
 
 /// For each path the programs that have the file open, as far as this user may see.

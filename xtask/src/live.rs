@@ -42,7 +42,12 @@ impl State {
     ///
     /// The state cannot be read.
     pub fn read(store: &Store) -> Result<Self> {
-        Ok(read_json(&store.state_dir().join(STATE))?.unwrap_or_default())
+        let path = store.state_dir().join(STATE);
+        let state = read_json(&path).with_context(|| {
+            Failure::new("it is not known what is live and what was before")
+                .hint(format!("remove {}; then restore by name", path.display()))
+        })?;
+        Ok(state.unwrap_or_default())
     }
 
     fn write(&self, store: &Store) -> Result<()> {
@@ -116,6 +121,16 @@ impl<'a> Live<'a> {
     /// The directory cannot be read.
     pub fn databases(&self) -> Result<Vec<String>> {
         databases(&self.store.dir, &self.settings.names)
+    }
+
+    /// How much a save of the live set takes.
+    ///
+    /// # Errors
+    ///
+    /// The directory cannot be read.
+    pub fn bytes(&self) -> Result<u64> {
+        let size = |name: &String| self.store.dir.join(name).metadata().map_or(0, |m| m.len());
+        Ok(self.databases()?.iter().map(size).sum())
     }
 
     /// Refuses to go on when another program has one of `names` open, unless

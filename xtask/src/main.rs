@@ -43,7 +43,19 @@ impl Context {
     }
 }
 
+/// Saving a live set of hundreds of databases opens all of them at once; macOS
+/// allows 256 files unless asked.
+fn allow_many_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = Some(limit.maximum.unwrap_or(u64::MAX).min(10_240));
+    // Where it may not be raised, opening says so.
+    let _ = setrlimit(Resource::Nofile, limit);
+}
+
 fn main() -> ExitCode {
+    allow_many_files();
     let Cli { global, command } = Cli::parse();
     match run(global, command) {
         Ok(()) => ExitCode::SUCCESS,

@@ -34,7 +34,8 @@ pub struct Pulled {
     pub wire_bytes: u64,
 }
 
-/// Receives the databases that `request` asks for into `dir`.
+/// Receives the databases that `request` asks for into `dir`. On its disk,
+/// `reserved` bytes more are needed afterwards.
 ///
 /// # Errors
 ///
@@ -45,11 +46,18 @@ pub fn receive(
     transport: &mut Transport<'_>,
     request: &Request<'_>,
     dir: &Path,
+    reserved: u64,
 ) -> Result<Pulled> {
     let message = request.render(settings)?;
     let wire = Rc::new(Cell::new(0));
-    let mut receiver = Receiver::new(ui, &settings.names, request.only, dir);
-    receiver.working = Some(ui.working("Connecting", format!("to {}", transport.peer())));
+    let mut receiver = Receiver::new(ui, &settings.names, request.only, dir, reserved);
+    let connecting = format!("to {}", transport.peer());
+    if transport.may_ask() {
+        // A spinner would draw over its question.
+        ui.status("Connecting", connecting);
+    } else {
+        receiver.working = Some(ui.working("Connecting", connecting));
+    }
 
     let mut connection = transport.start(ui)?;
     connection.send(&message);
@@ -76,9 +84,9 @@ pub fn receive(
     receiver.quiet_down();
     match outcome {
         Ok(received) => {
-            let pulled = receiver.prove(received, wire.get())?;
-            connection.close();
-            Ok(pulled)
+            let pulled = receiver.prove(received, wire.get());
+            drop(connection);
+            pulled
         }
         Err(error) => Err(explain(error, transport, connection, wire.get(), dir)),
     }
@@ -94,9 +102,7 @@ fn explain(
 ) -> anyhow::Error {
     // Only a stream that ended by itself is waited for: the server might go on for long.
     let said = match error {
-        Error::NoStream | Error::Cut => {
-            connection.finish().map(|(_, said)| said).unwrap_or_default()
-        }
+        Error::NoStream | Error::Cut => connection.last_words(),
         _ => String::new(),
     };
     let failure = match error {
@@ -139,6 +145,7 @@ struct Receiver<'a> {
     names: &'a Names,
     only: Option<&'a Pattern>,
     dir: &'a Path,
+    reserved: u64,
     machine: Option<String>,
     region: Option<String>,
     working: Option<Working>,
@@ -149,12 +156,19 @@ struct Receiver<'a> {
 }
 
 impl<'a> Receiver<'a> {
-    fn new(ui: &'a Ui, names: &'a Names, only: Option<&'a Pattern>, dir: &'a Path) -> Self {
+    fn new(
+        ui: &'a Ui,
+        names: &'a Names,
+        only: Option<&'a Pattern>,
+        dir: &'a Path,
+        reserved: u64,
+    ) -> Self {
         Self {
             ui,
             names,
             only,
             dir,
+            reserved,
             machine: None,
             region: None,
             working: None,
@@ -254,7 +268,7 @@ impl Sink for Receiver<'_> {
         let total =
             index.databases.iter().fold(0_u64, |sum, database| sum.saturating_add(database.bytes));
         // The snapshot, and the copy of it that becomes the live set.
-        let needed = total.saturating_mul(2);
+        let needed = total.saturating_mul(2).saturating_add(self.reserved);
         let free = rustix::fs::statvfs(self.dir)
             .map_or(u64::MAX, |fs| fs.f_bavail.saturating_mul(fs.f_frsize));
         if needed > free {

@@ -35,6 +35,8 @@ pub struct Rule {
     /// A database without this table is skipped.
     table: Option<String>,
     sql: String,
+    /// It may be more than one statement.
+    several: bool,
 }
 
 impl RuleToml {
@@ -44,6 +46,7 @@ impl RuleToml {
     pub fn resolve(self) -> Result<Rule> {
         let database = pattern(&self.database)?;
         let condition = self.r#where.as_ref().map(|w| format!(" WHERE {w}")).unwrap_or_default();
+        let several = self.sql.is_some();
         let sql = match (&self.table, self.set, self.delete, self.sql) {
             (Some(table), Some(set), false, None) if !set.is_empty() => {
                 let assignments: Vec<_> = set
@@ -68,7 +71,7 @@ impl RuleToml {
         if sql.lines().any(|line| line.trim_start().starts_with('.')) {
             return Err(Failure::usage("a line of SQL must not begin with a dot").into());
         }
-        Ok(Rule { database, table: self.table, sql })
+        Ok(Rule { database, table: self.table, sql, several })
     }
 }
 
@@ -81,17 +84,32 @@ pub fn script(rules: &[Rule]) -> String {
     let mut script =
         "CREATE TEMP TABLE xtask_rule (rule INTEGER PRIMARY KEY, pattern TEXT, tbl TEXT, sql TEXT);\n".to_owned();
     for (i, rule) in rules.iter().enumerate() {
-        // The newline ends a comment that the statement may close with.
-        let statement =
-            format!("{}\n;\nINSERT INTO temp.xtask_count VALUES ({i}, changes());", rule.sql);
         script += &format!(
             "INSERT INTO temp.xtask_rule VALUES ({i}, {}, {}, {});\n",
             literal(&rule.database.as_str().replace("[!", "[^")),
             rule.table.as_deref().map_or_else(|| "NULL".to_owned(), literal),
-            literal(&statement),
+            literal(&rule.counted(i)),
         );
     }
     script
+}
+
+impl Rule {
+    /// Its SQL, which also notes how many rows it changes as rule number `i`.
+    /// Of several statements that is the sum, to which virtual tables add the
+    /// rows that they keep their data in. The newline ends a comment.
+    fn counted(&self, i: usize) -> String {
+        let sql = &self.sql;
+        if self.several {
+            // The first count is a change itself.
+            format!(
+                "INSERT INTO temp.xtask_count VALUES ({i}, -total_changes());\n{sql}\n;\n\
+                 UPDATE temp.xtask_count SET rows = rows + total_changes() - 1 WHERE rule = {i};"
+            )
+        } else {
+            format!("{sql}\n;\nINSERT INTO temp.xtask_count VALUES ({i}, changes());")
+        }
+    }
 }
 
 /// Names the rules that a snapshot was made with; none without rules.

@@ -98,6 +98,7 @@ pub fn failure(code: &str, text: &str) -> Failure {
         }
         "no-space" => failure
             .hint("free some, or set staging-dir in xtask/db.toml to a directory on a larger disk"),
+        "rule" => failure.hint("mend or remove it in xtask/db.toml; nothing was sent"),
         "sanitize" => {
             failure.hint("mend the [[sanitize]] rules in xtask/db.toml; nothing was sent")
         }

@@ -100,14 +100,12 @@ impl Settings {
             None => root.join(db.local_dir.as_deref().unwrap_or(Path::new("data"))),
         };
         let in_file = || format!("in {}", path.display());
+        if db.keep == Some(0) {
+            return Err(Failure::usage("keep is at least 1")).with_context(in_file);
+        }
         Ok(Self {
             app: std::env::var("FLY_APP").ok().filter(|app| !app.is_empty()).or(db.app).or(fly.app),
-            via: db
-                .via
-                .map(|via| via.parse())
-                .transpose()
-                .map_err(Failure::usage)
-                .with_context(in_file)?,
+            via: db.via.map(|via| resolve_via(&via, &root)).transpose().with_context(in_file)?,
             remote_dir: db.remote_dir.or_else(|| fly.mounts.and_then(first_destination)),
             staging_dir: db.staging_dir,
             names: Names {
@@ -115,7 +113,7 @@ impl Settings {
                     .with_context(in_file)?,
                 exclude: patterns(&db.exclude.unwrap_or_default()).with_context(in_file)?,
             },
-            keep: db.keep.unwrap_or(10).max(1),
+            keep: db.keep.unwrap_or(10),
             setup: db.setup.map(|command| words(&command)).transpose().with_context(in_file)?,
             rules: db
                 .sanitize
@@ -194,6 +192,13 @@ fn first_destination(mounts: Mounts) -> Option<String> {
 
 fn patterns(texts: &[String]) -> Result<Vec<Pattern>> {
     texts.iter().map(|text| pattern(text)).collect()
+}
+
+fn resolve_via(text: &str, root: &Path) -> Result<Via> {
+    Ok(match text.parse().map_err(|why| Failure::usage(format!("via = {text:?}: {why}")))? {
+        Via::Local(dir) => Via::Local(root.join(dir)),
+        via => via,
+    })
 }
 
 /// A file-name pattern that sh's `case`, SQLite's GLOB and we read the same way.

@@ -231,20 +231,21 @@ impl Incoming<'_> {
     }
 }
 
-/// What to remove so that of the pulled snapshots, and of those that were
-/// saved before a pull or restore, the newest `keep` stay each. What a person
-/// made, what is defective, and what `needed` names, stays.
+/// What to remove so that the newest `keep` stay of each kind: whole pulls,
+/// pulls of some databases, and what was saved before a pull or restore. What a
+/// person made, what is defective, and what `needed` names, stays.
 pub fn prune_plan<'a>(
     snapshots: &'a [Snapshot],
     keep: usize,
     needed: &[String],
 ) -> Vec<&'a Snapshot> {
-    let (mut pulls, mut saves) = (0, 0);
+    let (mut whole, mut partial, mut saves) = (0, 0, 0);
     let mut plan: Vec<&Snapshot> = Vec::new();
     // What is defective takes no place of what could be restored.
     for snapshot in snapshots.iter().filter(|snapshot| snapshot.defect.is_none()) {
         let seen = match snapshot.meta.as_ref().map(|meta| meta.kind) {
-            Some(Kind::Pull) => &mut pulls,
+            Some(Kind::Pull) if snapshot.only().is_none() => &mut whole,
+            Some(Kind::Pull) => &mut partial,
             Some(Kind::BeforePull | Kind::BeforeRestore) => &mut saves,
             Some(Kind::Manual) | None => continue,
         };

@@ -32,15 +32,10 @@ fn open_closed(path: &Path) -> Result<Connection> {
     let mut uri = "file:".to_owned();
     for byte in path.to_str().context("a path that is not UTF-8")?.bytes() {
         match byte {
-            b'%' | b'?' | b'#' => uri += &format!("%{byte:02x}"),
-            _ => uri.push(byte as char),
+            b'%' | b'?' | b'#' | 0x80.. => uri += &format!("%{byte:02x}"),
+            _ => uri.push(byte.into()),
         }
     }
-    // Bytes beyond ASCII were pushed as characters of their own: quote them too.
-    let uri: String = uri
-        .chars()
-        .map(|c| if c.is_ascii() { c.to_string() } else { format!("%{:02x}", c as u32) })
-        .collect();
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
         | OpenFlags::SQLITE_OPEN_URI
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -303,5 +298,45 @@ mod tests {
         assert!(!in_use(&path).unwrap());
         std::fs::write(&path, "no database").unwrap();
         assert!(!in_use(&path).unwrap());
+    }
+
+    #[test]
+    fn what_is_written_while_it_is_copied_is_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let app = database(
+            &path("a.db"),
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; CREATE TABLE t (a);
+             WITH n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 400)
+             INSERT INTO t SELECT zeroblob(50000) FROM n",
+        );
+        let begun = std::sync::atomic::AtomicBool::new(false);
+        let done = std::sync::atomic::AtomicBool::new(false);
+        let relaxed = std::sync::atomic::Ordering::Relaxed;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let app = app;
+                while !done.load(relaxed) {
+                    app.execute_batch("INSERT INTO t VALUES (1)").unwrap();
+                    begun.store(true, relaxed);
+                }
+            });
+            while !begun.load(relaxed) {
+                std::thread::yield_now();
+            }
+            let written = backup_set(&[(&path("a.db"), &path("b.db"))]).unwrap();
+            done.store(true, relaxed);
+            assert_eq!(written, [0]);
+        });
+        assert!(backup_set(&[(&path("a.db"), &path("c.db"))]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_closed_file_is_not_trusted() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(database(&dir.path().join("a.db"), "CREATE TABLE t (a)"));
+        let db = open_closed(&dir.path().join("a.db")).unwrap();
+        assert!(db.db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE).unwrap());
+        assert!(!db.db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA).unwrap());
     }
 }

@@ -90,9 +90,9 @@ pub struct Delivered {
 /// The server's own account, in milliseconds.
 #[derive(Clone, Copy, Debug)]
 pub struct Timings {
-    pub copy: u64,
-    pub sanitize: u64,
-    pub pack: u64,
+    pub copy: i64,
+    pub sanitize: i64,
+    pub pack: i64,
 }
 
 /// Reads a stream from the talk before it to its end.
@@ -120,7 +120,8 @@ pub fn find_archive(
 ) -> Result<(Option<String>, String), Error> {
     let said = read_talk(&mut BufReader::new(input), nonce, "XTASK-DB-ARCHIVE", sink)?;
     let (machine, path) = said.split_once(' ').unwrap_or_default();
-    let plain = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
+    let plain =
+        |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "/._- +@=,:%".contains(c));
     let named = machine == "-" || !(machine.is_empty() || machine.starts_with('-'));
     if !path.starts_with('/') || path.contains("..") || !plain(path) || !named || !plain(machine) {
         return Err(refused(format!("{said:?} is no path of an archive")));

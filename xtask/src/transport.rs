@@ -5,8 +5,9 @@ mod fly;
 
 use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::str::FromStr;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,9 @@ const STDERR_TAIL: usize = 8 << 10;
 
 /// How long the server may take to remove its copies.
 const CLOSE: Duration = Duration::from_secs(5);
+/// How long the last of its standard error may take.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+const POLL: Duration = Duration::from_millis(5);
 
 /// Where the databases are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,6 +103,11 @@ impl<'a> Transport<'a> {
         }
     }
 
+    /// Whether the program may ask for a passphrase or about a host's key.
+    pub fn may_ask(&self) -> bool {
+        matches!(self.via, Via::Ssh { .. })
+    }
+
     pub fn is_fly(&self) -> bool {
         self.via == Via::Fly
     }
@@ -118,7 +127,9 @@ impl<'a> Transport<'a> {
             }
             Via::Ssh { host, port } => {
                 let port = port.iter().flat_map(|port| ["-p".to_owned(), port.to_string()]);
-                cmd!(sh, "ssh -T {port...} -- {host} {remote}")
+                // A connection that has died without a word must not be waited for.
+                let alive = ["-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4"];
+                cmd!(sh, "ssh -T {alive...} {port...} -- {host} {remote}")
             }
             Via::Docker(container) => {
                 cmd!(sh, "docker exec --interactive {container} sh -c {BOOTSTRAP}")
@@ -157,12 +168,15 @@ impl<'a> Transport<'a> {
     }
 }
 
-/// A program that talks to the server. Dropped, it is killed and reaped.
+/// A program that talks to the server. Dropped, it gets the time that the server
+/// takes to remove its copies; then it is killed and reaped.
 pub struct Connection {
     child: Child,
     stdin: Option<ChildStdin>,
     stdout: Option<ChildStdout>,
-    stderr: Option<JoinHandle<String>>,
+    /// The end of what it says, which a thread listens to.
+    said: Arc<Mutex<Vec<u8>>>,
+    listener: Option<JoinHandle<()>>,
 }
 
 impl Connection {
@@ -178,11 +192,12 @@ impl Connection {
                     .hint(format!("is {program} installed?"))
             })?;
         let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
-        let stderr = child.stderr.take().map(|stderr| {
-            let echo = ui.echo();
-            std::thread::spawn(move || tail(stderr, |line| echo.line(line)))
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let listener = child.stderr.take().map(|stderr| {
+            let (echo, said) = (ui.echo(), said.clone());
+            std::thread::spawn(move || listen(stderr, &said, |line| echo.line(line)))
         });
-        Ok(Self { child, stdin, stdout, stderr })
+        Ok(Self { child, stdin, stdout, said, listener })
     }
 
     /// Sends the script and the request. The input stays open: its end tells
@@ -201,35 +216,38 @@ impl Connection {
         self.stdout.take().expect("the output is taken once")
     }
 
-    /// Ends the connection once all has been received: the server is given the
-    /// time to remove its copies.
-    pub fn close(mut self) {
+    /// Ends a connection that has broken; returns what the program last said.
+    pub fn last_words(mut self) -> String {
         self.stdin = None;
+        self.stdout = None;
+        self.wait();
+        // A program that it left behind may hold the other end for hours.
+        let deadline = Instant::now() + LAST_WORDS;
+        let open = |listener: &JoinHandle<()>| !listener.is_finished();
+        while self.listener.as_ref().is_some_and(open) && Instant::now() < deadline {
+            std::thread::sleep(POLL);
+        }
+        let said = self.said.lock().map(|said| String::from_utf8_lossy(&said).into_owned());
+        said.unwrap_or_default()
+    }
+
+    /// Waits for the program, but not for ever.
+    fn wait(&mut self) {
         let deadline = Instant::now() + CLOSE;
         while self.child.try_wait().is_ok_and(|status| status.is_none())
             && Instant::now() < deadline
         {
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(POLL);
         }
-    }
-
-    /// Waits for the end of a connection that has broken; returns how the program ended and what it last said.
-    ///
-    /// # Errors
-    ///
-    /// It cannot be waited for.
-    pub fn finish(mut self) -> Result<(ExitStatus, String)> {
-        self.stdin = None;
-        self.stdout = None;
-        let status = self.child.wait()?;
-        let said = self.stderr.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
-        Ok((status, said))
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
+        // The end of its input lets the server remove its copies.
         self.stdin = None;
+        self.stdout = None;
+        self.wait();
         if self.child.try_wait().is_ok_and(|status| status.is_none()) {
             let _ = self.child.kill();
             let _ = self.child.wait();
@@ -237,14 +255,16 @@ impl Drop for Connection {
     }
 }
 
-/// Reads to the end, line by line, and keeps the last of it.
-fn tail(mut input: impl Read, mut on_line: impl FnMut(&str)) -> String {
-    let mut kept: Vec<u8> = Vec::new();
+/// Reads to the end, line by line, and keeps the last of it in `said`.
+fn listen(mut input: impl Read, said: &Mutex<Vec<u8>>, mut on_line: impl FnMut(&str)) {
     let mut open = Vec::new();
     let mut buffer = [0; 4096];
     while let Ok(n @ 1..) = input.read(&mut buffer) {
-        kept.extend_from_slice(&buffer[..n]);
-        kept.drain(..kept.len().saturating_sub(STDERR_TAIL));
+        if let Ok(mut said) = said.lock() {
+            said.extend_from_slice(&buffer[..n]);
+            let surplus = said.len().saturating_sub(STDERR_TAIL);
+            said.drain(..surplus);
+        }
         open.extend_from_slice(&buffer[..n]);
         while let Some(end) = open.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = open.drain(..=end).collect();
@@ -252,7 +272,6 @@ fn tail(mut input: impl Read, mut on_line: impl FnMut(&str)) -> String {
         }
         open.truncate(STDERR_TAIL);
     }
-    String::from_utf8_lossy(&kept).into_owned()
 }
 
 /// The last lines that another program said, harmless and indented.
@@ -298,8 +317,10 @@ mod tests {
     fn the_tail_is_bounded_and_told_line_by_line() {
         let text = "x".repeat(20_000) + "\nlast\n";
         let mut lines = 0;
-        let kept = tail(text.as_bytes(), |_| lines += 1);
+        let said = Mutex::new(Vec::new());
+        listen(text.as_bytes(), &said, |_| lines += 1);
+        let kept = said.into_inner().unwrap();
         assert_eq!((kept.len(), lines), (STDERR_TAIL, 2));
-        assert!(kept.ends_with("last\n"));
+        assert!(kept.ends_with(b"last\n"));
     }
 }

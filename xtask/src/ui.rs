@@ -102,7 +102,9 @@ impl Ui {
             return Ok(());
         }
         if !self.interactive() {
-            return Err(Failure::usage("this needs a confirmation, and there is no terminal")
+            let why =
+                if self.json { "nothing is asked with --json" } else { "there is no terminal" };
+            return Err(Failure::usage(format!("this needs a confirmation, and {why}"))
                 .hint("add --yes")
                 .into());
         }

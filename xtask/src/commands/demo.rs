@@ -35,7 +35,7 @@ impl Args {
         demo.say("A production: the app of this repository, with three databases, serving.");
         cmd!(sh, "cargo build --quiet --profile xtask --package app").quiet().run()?;
         let app = app_binary(sh)?;
-        cmd!(sh, "{app} setup --data-dir {production} --rows {rows}").quiet().run()?;
+        cmd!(sh, "{app} setup --data-dir {production} --rows {rows}").quiet().read()?;
         let server = Server::start(sh, &app, &production)?;
         demo.shell(cmd!(sh, "ls -l {production}"))?;
 

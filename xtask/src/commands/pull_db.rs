@@ -5,12 +5,14 @@ use glob::Pattern;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::snapshots::report_pruned;
 use crate::error::Failure;
 use crate::live::{Live, Replaced, Replacement};
 use crate::receive::{Pulled, receive};
 use crate::server::{Mode, Request};
 use crate::settings::{Settings, pattern};
-use crate::snapshots::{Kind, LockedStore, Meta, Origin, Snapshot};
+use crate::snapshots::{Kind, Meta, Origin, Snapshot};
+use crate::stream::Timings;
 use crate::transport::{Target, Transport, Via, checked};
 use crate::ui::{Ui, bytes, count, escape};
 use crate::{Context, git, sanitize, server};
@@ -76,8 +78,10 @@ impl Args {
         }
 
         let live = Live::lock(cx, &settings, "cargo xtask pull-db", self.force)?;
-        warn_unless_ignored(cx, &live.store);
-        live.refuse_if_open(&live.databases()?)?;
+        warn_unless_ignored(cx, &settings, &live)?;
+        let mut touched = live.databases()?;
+        touched.retain(|name| self.only.as_ref().is_none_or(|only| only.matches(name)));
+        live.refuse_if_open(&touched)?;
 
         let request = Request {
             nonce: server::nonce(),
@@ -90,11 +94,15 @@ impl Args {
             transport.start_machine(&cx.ui)?;
         }
         let incoming = live.store.begin()?;
-        let pulled = receive(&cx.ui, &settings, &mut transport, &request, incoming.path())?;
+        let kept = if self.no_backup { 0 } else { live.bytes()? };
+        let pulled = receive(&cx.ui, &settings, &mut transport, &request, incoming.path(), kept)?;
         let seconds = start.elapsed().as_secs_f64();
         let snapshot = incoming.commit(self.meta(cx, &settings, &transport, &pulled, seconds))?;
         let replaced = self.replace(&live, &snapshot)?;
-        prune(&cx.ui, &settings, &live.store)?;
+        let pruned = super::snapshots::prune(&live.store, settings.keep)?;
+        if !pruned.is_empty() {
+            report_pruned(&cx.ui, &pruned);
+        }
         report(&cx.ui, &transport, &pulled, &snapshot, &replaced, start.elapsed().as_secs_f64())
     }
 
@@ -116,9 +124,19 @@ impl Args {
             }
             (_, None) => String::new(),
         };
-        if self.sftp && via != Via::Fly {
-            return Err(Failure::usage("--sftp goes with `fly` only")
-                .hint("leave out --sftp, or --via")
+        let for_fly = [
+            ("--sftp", self.sftp),
+            ("--start", self.start),
+            ("--machine", self.machine.is_some()),
+            ("--region", self.region.is_some()),
+            ("--process-group", self.process_group.is_some()),
+            ("--container", self.container.is_some()),
+        ];
+        if via != Via::Fly
+            && let Some((flag, _)) = for_fly.iter().find(|(_, given)| *given)
+        {
+            return Err(Failure::usage(format!("{flag} goes with `fly` only"))
+                .hint(format!("leave out {flag}, or --via"))
                 .into());
         }
         let target = Target {
@@ -198,27 +216,25 @@ fn word(text: &str) -> Result<String, String> {
     checked(text, "._-")
 }
 
-fn warn_unless_ignored(cx: &Context, store: &LockedStore) {
-    if git::would_commit(&cx.sh, &store.dir) {
+/// Warns when git would take the databases along. Before the first pull it goes
+/// by names that the patterns stand for.
+fn warn_unless_ignored(cx: &Context, settings: &Settings, live: &Live<'_>) -> Result<()> {
+    let examples = settings.names.include.iter().map(|p| p.as_str().replace(['*', '?'], "a"));
+    let names: Vec<_> = live.databases()?.into_iter().chain(examples).collect();
+    let dir = &live.store.dir;
+    if git::would_commit(&cx.sh, dir, &names) {
         cx.ui.warn(format!(
-            "git does not ignore {}: a commit could take production data along",
-            store.dir.display()
+            "git does not ignore all of {}: a commit could take production data along",
+            dir.display()
         ));
-        let name = store.dir.file_name().unwrap_or_default().to_string_lossy();
+        let name = dir.file_name().unwrap_or_default().to_string_lossy();
         cx.ui.hint(format!("add a line to .gitignore: /{name}"));
-    }
-}
-
-fn prune(ui: &Ui, settings: &Settings, store: &LockedStore) -> Result<()> {
-    let removed = super::snapshots::prune(store, settings.keep)?;
-    if !removed.is_empty() {
-        ui.status(
-            "Pruned",
-            format!("{} (keep = {})", count(removed.len(), "old snapshot"), settings.keep),
-        );
     }
     Ok(())
 }
+
+/// How many databases a summary shows.
+const SHOWN: usize = 12;
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -264,31 +280,34 @@ fn report(
         from += &escape(&format!(", machine {machine}{region}"));
     }
     ui.status("Pulled", format!("{} from {from}", count(pulled.databases.len(), "database")));
-    let width =
-        pulled.databases.iter().map(|database| database.name.chars().count()).max().unwrap_or(0);
-    for (database, rows) in pulled.databases.iter().zip(&pulled.sanitized) {
-        let sanitized = if *rows > 0 {
-            format!("  {} sanitized", count(*rows as usize, "row"))
-        } else {
-            String::new()
-        };
-        ui.status(
-            "",
-            format!("{:width$} {:>9}{sanitized}", escape(&database.name), bytes(database.bytes)),
-        );
-    }
-    let t = pulled.timings;
-    ui.status(
-        "Took",
-        format!(
-            "{seconds:.1} s, {} on the wire for {} (server: copy {:.1} s, sanitize {:.1} s, pack {:.1} s)",
-            bytes(pulled.wire_bytes),
-            bytes(snapshot.bytes()),
-            t.copy as f64 / 1000.0,
-            t.sanitize as f64 / 1000.0,
-            t.pack as f64 / 1000.0,
-        ),
-    );
+    report_databases(ui, pulled);
+    let wire = format!("{} on the wire for {}", bytes(pulled.wire_bytes), bytes(snapshot.bytes()));
+    ui.status("Took", format!("{seconds:.1} s, {wire}"));
+    let Timings { copy, sanitize, pack } = pulled.timings;
+    ui.verbose(format!("on the server: copy {copy} ms, sanitize {sanitize} ms, pack {pack} ms"));
     super::restore_db::report_replaced(ui, snapshot, replaced);
     Ok(())
+}
+
+/// The largest databases, so that hundreds do not scroll everything else away.
+fn report_databases(ui: &Ui, pulled: &Pulled) {
+    let mut rows: Vec<_> = pulled.databases.iter().zip(&pulled.sanitized).collect();
+    if rows.len() > SHOWN {
+        rows.sort_by_key(|(database, _)| std::cmp::Reverse(database.bytes));
+        rows.truncate(SHOWN - 1);
+    }
+    let width = rows.iter().map(|(database, _)| database.name.chars().count()).max().unwrap_or(0);
+    for (database, changed) in &rows {
+        let name = escape(&database.name);
+        let sanitized = match **changed {
+            0 => String::new(),
+            n => format!("  {} sanitized", count(n as usize, "row")),
+        };
+        ui.status("", format!("{name:width$} {:>9}{sanitized}", bytes(database.bytes)));
+    }
+    if rows.len() < pulled.databases.len() {
+        let sum: u64 = pulled.sanitized.iter().sum();
+        let more = pulled.databases.len() - rows.len();
+        ui.status("", format!("and {more} more; {} sanitized in all", count(sum as usize, "row")));
+    }
 }

@@ -1,14 +1,14 @@
 use anyhow::Result;
 use glob::Pattern;
-use jiff::Timestamp;
 use serde::Serialize;
 
+use super::snapshots::{lines, list};
 use crate::Context;
 use crate::error::Failure;
 use crate::live::{self, Live, Replaced, Replacement, State};
 use crate::settings::{Names, Settings, pattern};
 use crate::snapshots::{Kind, Snapshot, Store};
-use crate::ui::{Ui, age, bytes, count, escape};
+use crate::ui::{Ui, count, escape};
 
 /// Bring an earlier set of databases back
 ///
@@ -91,10 +91,11 @@ impl Args {
     }
 
     fn replacement<'a>(&'a self, snapshot: &'a Snapshot, names: &Names) -> Result<Replacement<'a>> {
-        if let Some(why) = &snapshot.defect {
+        if let Some(why) = snapshot.defect_of(self.only.as_ref()) {
             return Err(Failure::new(format!("{} cannot be restored: {why}", snapshot.name))
                 .hint(format!(
-                    "restore another one (cargo xtask restore-db --list); its files are in {}",
+                    "restore another one (cargo xtask restore-db --list), or others of its databases \
+                     with --only GLOB; its files are in {}",
                     snapshot.path.display()
                 ))
                 .into());
@@ -127,15 +128,16 @@ impl Args {
     }
 }
 
-/// The newest pulled set; where nothing was ever pulled, the newest.
+/// The newest pulled set, a whole one if there is one; where nothing was ever
+/// pulled, the newest.
 fn latest(store: &Store) -> Result<Snapshot> {
     let snapshots = store.list()?;
-    let sound = |snapshot: &&Snapshot| snapshot.defect.is_none();
-    snapshots
-        .iter()
-        .filter(sound)
-        .find(|snapshot| snapshot.is_pull())
-        .or_else(|| snapshots.iter().find(sound))
+    let sound = || snapshots.iter().filter(|snapshot| snapshot.defect.is_none());
+    let pulls = || sound().filter(|snapshot| snapshot.is_pull());
+    pulls()
+        .find(|snapshot| snapshot.only().is_none())
+        .or_else(|| pulls().next())
+        .or_else(|| sound().next())
         .cloned()
         .ok_or_else(|| {
             Failure::new("every snapshot is damaged")
@@ -160,81 +162,6 @@ fn pick(ui: &Ui, store: &Store) -> Result<Snapshot> {
     let lines = lines(&snapshots, &State::read(store)?);
     let chosen = ui.select("Restore which snapshot?", lines)?;
     Ok(snapshots.swap_remove(chosen))
-}
-
-/// A line for each snapshot: name, age, kind, databases, size, in columns.
-fn lines(snapshots: &[Snapshot], state: &State) -> Vec<String> {
-    let now = Timestamp::now().as_second();
-    snapshots
-        .iter()
-        .map(|snapshot| {
-            // With its mark, a line fits into 80 columns.
-            let mut line = format!(
-                "{} {:<10} {:<14} {:>3} db {:>8}",
-                snapshot.name,
-                age(now - snapshot.time.as_second()),
-                snapshot.kind(),
-                snapshot.files.len(),
-                bytes(snapshot.bytes()),
-            );
-            if state.live.as_ref() == Some(&snapshot.name) {
-                line += " live";
-            }
-            if let Some(only) = snapshot.meta.as_ref().and_then(|meta| meta.only.as_ref()) {
-                line += &format!("  only {}", escape(only));
-            }
-            if let Some(defect) = &snapshot.defect {
-                line += &format!("  damaged: {}", escape(defect));
-            }
-            line
-        })
-        .collect()
-}
-
-/// What `--list --json` prints for each.
-#[derive(Serialize)]
-struct Listed<'a> {
-    name: &'a str,
-    time: Timestamp,
-    kind: &'a str,
-    databases: Vec<&'a str>,
-    bytes: u64,
-    only: Option<&'a str>,
-    defect: Option<&'a str>,
-    last_put_in_place: bool,
-}
-
-/// Prints the snapshots, newest first.
-///
-/// # Errors
-///
-/// They cannot be read.
-pub fn list(ui: &Ui, store: &Store) -> Result<()> {
-    let snapshots = store.list()?;
-    let state = State::read(store)?;
-    if ui.json {
-        let listed: Vec<_> = snapshots
-            .iter()
-            .map(|snapshot| Listed {
-                name: &snapshot.name,
-                time: snapshot.time,
-                kind: snapshot.kind(),
-                databases: snapshot.files.iter().map(|(name, _)| name.as_str()).collect(),
-                bytes: snapshot.bytes(),
-                only: snapshot.meta.as_ref().and_then(|meta| meta.only.as_deref()),
-                defect: snapshot.defect.as_deref(),
-                last_put_in_place: state.live.as_ref() == Some(&snapshot.name),
-            })
-            .collect();
-        return ui.json(&listed);
-    }
-    if snapshots.is_empty() {
-        ui.status("Found", format!("no snapshot in {}", store.dir.display()));
-    }
-    for line in lines(&snapshots, &state) {
-        ui.data(line)?;
-    }
-    Ok(())
 }
 
 /// What `--json` prints.
@@ -267,7 +194,12 @@ pub fn report_replaced(ui: &Ui, snapshot: &Snapshot, replaced: &Replaced) {
         "Live",
         format!("{} ({})", snapshot.name, count(replaced.installed.len(), "database")),
     );
-    if replaced.before.is_some() {
-        ui.hint("cargo xtask restore-db --undo brings back what was live before");
+    match &replaced.before {
+        Some(saved) if saved.damaged => ui.hint(format!(
+            "what was sound of the set before is in {}: cargo xtask restore-db --undo --only GLOB",
+            saved.name
+        )),
+        Some(_) => ui.hint("cargo xtask restore-db --undo brings back what was live before"),
+        None => {}
     }
 }

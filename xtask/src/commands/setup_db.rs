@@ -1,4 +1,4 @@
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use xshell::cmd;
 
 use crate::Context;
@@ -37,12 +37,17 @@ impl Args {
         live.refuse_if_open(&live.databases()?)?;
         let saved = live.save(Kind::BeforeRestore)?;
         live.about_to_change(saved.as_ref())?;
+        if let Some(saved) = &saved {
+            cx.ui.status("Saved", format!("what was live as {}", saved.name));
+        }
         cx.ui.status("Running", words.join(" "));
         let _root = cx.sh.push_dir(&settings.root);
-        cmd!(cx.sh, "{program} {args...} {more...}").quiet().run()?;
-        if let Some(saved) = saved {
-            cx.ui.status("Saved", format!("what was live as {}", saved.name));
-            cx.ui.hint("cargo xtask restore-db --undo brings it back");
+        cmd!(cx.sh, "{program} {args...} {more...}").quiet().run().with_context(|| {
+            Failure::new("the command failed, and may have changed the live set")
+                .hint("cargo xtask restore-db --undo brings back what was live before")
+        })?;
+        if saved.is_some() {
+            cx.ui.hint("cargo xtask restore-db --undo brings back what was live before");
         }
         Ok(())
     }

@@ -1,17 +1,19 @@
 use anyhow::Result;
 use clap::Subcommand;
+use jiff::Timestamp;
+use serde::Serialize;
 
 use crate::Context;
 use crate::error::Failure;
 use crate::live::{Live, State};
 use crate::snapshots::{Kind, LockedStore, Snapshot, Store, prune_plan};
-use crate::ui::{bytes, count};
+use crate::ui::{Ui, age, bytes, count, escape};
 
 /// List, make and remove snapshots
 #[derive(clap::Args)]
 pub struct Args {
     #[command(subcommand)]
-    action: Action,
+    action: Option<Action>,
 }
 
 #[derive(Subcommand)]
@@ -36,44 +38,39 @@ enum Action {
 impl Args {
     pub fn run(self, cx: &Context) -> Result<()> {
         let settings = cx.settings()?;
-        if let Action::List = self.action {
-            return super::restore_db::list(&cx.ui, &Store::new(&settings.data_dir));
-        }
-        if let Action::Rm { name } = &self.action {
-            // A question is asked before the lock is taken: nobody waits for a person.
-            let snapshot = Store::new(&settings.data_dir).find(name)?;
-            let size = bytes(snapshot.bytes());
-            cx.ui.confirm(&format!("Remove {} ({size})?", snapshot.name))?;
-        }
-        let live = Live::lock(cx, &settings, "cargo xtask snapshots", false)?;
-        let store = &live.store;
-        match self.action {
-            Action::List => unreachable!("done above"),
-            Action::Create => match live.save(Kind::Manual)? {
-                Some(saved) => cx.ui.status("Saved", saved.name),
-                None => {
-                    return Err(
-                        Failure::new(format!("no database in {}", store.dir.display())).into()
-                    );
-                }
-            },
+        let store = Store::new(&settings.data_dir);
+        let lock = || Live::lock(cx, &settings, "cargo xtask snapshots", false);
+        match self.action.unwrap_or(Action::List) {
+            Action::List => list(&cx.ui, &store),
+            Action::Create => create(cx, &lock()?),
             Action::Rm { name } => {
+                // A question is asked before the lock is taken: nobody waits for a person.
                 let snapshot = store.find(&name)?;
-                store.remove(&snapshot)?;
+                let size = bytes(snapshot.bytes());
+                cx.ui.confirm(&format!("Remove {} ({size})?", snapshot.name))?;
+                let live = lock()?;
+                live.store.remove(&live.store.find(&snapshot.name)?)?;
                 cx.ui.status("Removed", snapshot.name);
+                Ok(())
             }
             Action::Prune { keep } => {
                 let keep = keep.map_or(settings.keep, |keep| keep as usize);
-                let removed = prune(store, keep)?;
-                let freed = removed.iter().map(Snapshot::bytes).sum();
-                cx.ui.status(
-                    "Pruned",
-                    format!("{}, {}", count(removed.len(), "snapshot"), bytes(freed)),
-                );
+                report_pruned(&cx.ui, &prune(&lock()?.store, keep)?);
+                Ok(())
             }
         }
-        Ok(())
     }
+}
+
+fn create(cx: &Context, live: &Live<'_>) -> Result<()> {
+    match live.save(Kind::Manual)? {
+        Some(saved) => cx.ui.status("Saved", saved.name),
+        None => {
+            let dir = live.store.dir.display();
+            return Err(Failure::new(format!("no database in {dir}")).into());
+        }
+    }
+    Ok(())
 }
 
 /// Removes what [`prune_plan`] names; the way back (`restore-db --undo`) stays.
@@ -90,4 +87,88 @@ pub fn prune(store: &LockedStore, keep: usize) -> Result<Vec<Snapshot>> {
         store.remove(snapshot)?;
     }
     Ok(plan)
+}
+
+/// Names what was removed.
+pub fn report_pruned(ui: &Ui, removed: &[Snapshot]) {
+    for snapshot in removed {
+        ui.status("Removed", format!("{} ({})", snapshot.name, snapshot.kind()));
+    }
+    let freed = removed.iter().map(Snapshot::bytes).sum();
+    ui.status("Pruned", format!("{}, {}", count(removed.len(), "snapshot"), bytes(freed)));
+}
+
+/// A line for each snapshot: name, age, kind, databases, size, in columns.
+pub fn lines(snapshots: &[Snapshot], state: &State) -> Vec<String> {
+    let now = Timestamp::now().as_second();
+    snapshots
+        .iter()
+        .map(|snapshot| {
+            // With its mark, a line fits into 80 columns.
+            let mut line = format!(
+                "{} {:<10} {:<14} {:>3} db {:>8}",
+                snapshot.name,
+                age(now - snapshot.time.as_second()),
+                snapshot.kind(),
+                snapshot.files.len(),
+                bytes(snapshot.bytes()),
+            );
+            if state.live.as_ref() == Some(&snapshot.name) {
+                line += " live";
+            }
+            if let Some(only) = snapshot.only() {
+                line += &format!("  only {}", escape(only));
+            }
+            if let Some(defect) = &snapshot.defect {
+                line += &format!("  damaged: {}", escape(defect));
+            }
+            line
+        })
+        .collect()
+}
+
+/// What `--json` prints for each.
+#[derive(Serialize)]
+struct Listed<'a> {
+    name: &'a str,
+    time: Timestamp,
+    kind: &'a str,
+    databases: Vec<&'a str>,
+    bytes: u64,
+    only: Option<&'a str>,
+    defect: Option<&'a str>,
+    last_put_in_place: bool,
+}
+
+/// Prints the snapshots, newest first.
+///
+/// # Errors
+///
+/// They cannot be read.
+pub fn list(ui: &Ui, store: &Store) -> Result<()> {
+    let snapshots = store.list()?;
+    let state = State::read(store)?;
+    if ui.json {
+        let listed: Vec<_> = snapshots
+            .iter()
+            .map(|snapshot| Listed {
+                name: &snapshot.name,
+                time: snapshot.time,
+                kind: snapshot.kind(),
+                databases: snapshot.files.iter().map(|(name, _)| name.as_str()).collect(),
+                bytes: snapshot.bytes(),
+                only: snapshot.only(),
+                defect: snapshot.defect.as_deref(),
+                last_put_in_place: state.live.as_ref() == Some(&snapshot.name),
+            })
+            .collect();
+        return ui.json(&listed);
+    }
+    if snapshots.is_empty() {
+        ui.status("Found", format!("no snapshot in {}", store.dir.display()));
+    }
+    for line in lines(&snapshots, &state) {
+        ui.data(line)?;
+    }
+    Ok(())
 }

@@ -17,6 +17,8 @@ pub struct Saved {
     pub name: String,
     /// False when a snapshot held the very same already.
     pub new: bool,
+    /// One of its databases could not be read.
+    pub damaged: bool,
 }
 
 impl Live<'_> {
@@ -58,7 +60,7 @@ impl Live<'_> {
             && damaged.is_empty()
             && let Some(name) = self.held_by(&names, incoming.path(), next)?
         {
-            return Ok(Some(Saved { name, new: false }));
+            return Ok(Some(Saved { name, new: false, damaged: false }));
         }
         let meta = Meta {
             version: 1,
@@ -72,7 +74,8 @@ impl Live<'_> {
                 .map(|name| describe(&incoming.path().join(name), damaged.contains(name)))
                 .collect::<Result<_>>()?,
         };
-        Ok(Some(Saved { name: incoming.commit(meta)?.name, new: true }))
+        let damaged = meta.databases.iter().any(|database| database.damaged);
+        Ok(Some(Saved { name: incoming.commit(meta)?.name, new: true, damaged }))
     }
 
     /// The snapshot with the same content as the files in `dir`.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use glob::Pattern;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -97,6 +98,23 @@ impl Snapshot {
 
     pub fn is_pull(&self) -> bool {
         self.meta.as_ref().is_some_and(|meta| meta.kind == Kind::Pull)
+    }
+
+    /// The pattern that its databases were taken by; none for a whole set.
+    pub fn only(&self) -> Option<&str> {
+        self.meta.as_ref()?.only.as_deref()
+    }
+
+    /// Why those of its databases that match cannot be restored.
+    pub fn defect_of(&self, only: Option<&Pattern>) -> Option<String> {
+        match (&self.meta, only) {
+            (Some(meta), Some(only)) => {
+                let mut meta = meta.clone();
+                meta.databases.retain(|database| only.matches(&database.name));
+                defect(Some(&meta), &self.files)
+            }
+            _ => self.defect.clone(),
+        }
     }
 
     pub(super) fn read(path: PathBuf) -> Result<Option<Self>> {

@@ -50,9 +50,10 @@ pub struct EndRecord {
     version: u32,
     /// How many rows the rules changed, for each database; none without rules.
     pub sanitized: Option<Vec<u64>>,
-    pub copy_ms: u64,
-    pub sanitize_ms: u64,
-    pub pack_ms: u64,
+    /// Less than nothing where the server's clock was set back meanwhile.
+    pub copy_ms: i64,
+    pub sanitize_ms: i64,
+    pub pack_ms: i64,
     /// The sha256 of the index, in hex.
     pub index: String,
     /// The same of each database.

@@ -96,17 +96,17 @@ impl Machine {
 ///
 /// `fly` failed, no machine fits, or it does not start.
 pub fn start_machine(ui: &Ui, sh: &Shell, target: &Target) -> Result<()> {
-    let fitting = |state: &str| -> Result<Option<String>> {
+    let fitting = |states: &[&str]| -> Result<Option<String>> {
         let machines = machines(sh, &target.app)?;
         let mut fitting = machines.iter().filter(|machine| machine.fits(target));
         Ok(fitting
-            .find(|machine| state.is_empty() || machine.state == state)
+            .find(|machine| states.contains(&machine.state.as_str()))
             .map(|machine| machine.id.clone()))
     };
-    if fitting("started")?.is_some() {
+    if fitting(&["started"])?.is_some() {
         return Ok(());
     }
-    let Some(id) = fitting("")? else {
+    let Some(id) = fitting(&["stopped", "suspended"])? else {
         return Err(Failure::new(format!("the app {} has no such machine", target.app))
             .hint(format!("fly machine list --app {}", target.app))
             .into());
@@ -116,7 +116,7 @@ pub fn start_machine(ui: &Ui, sh: &Shell, target: &Target) -> Result<()> {
     let _working = ui.working("Starting", format!("machine {id} of {}", target.app));
     run(sh, &target.app, &["machine", "start", &id])?;
     let deadline = Instant::now() + START;
-    while fitting("started")?.is_none() {
+    while fitting(&["started"])?.is_none() {
         if Instant::now() > deadline {
             return Err(Failure::new(format!(
                 "machine {id} did not start within {} s",
@@ -127,6 +127,7 @@ pub fn start_machine(ui: &Ui, sh: &Shell, target: &Target) -> Result<()> {
         }
         std::thread::sleep(Duration::from_millis(500));
     }
+    ui.hint(format!("it stays started; stop it with: fly machine stop {id} --app {}", target.app));
     Ok(())
 }
 

@@ -1,0 +1,141 @@
+//! What is synced before it is relied on, and what is left by whoever failed.
+
+use std::fs;
+
+use rusqlite::Connection;
+use tests::databases;
+use tests::process::Running;
+use tests::pull::production;
+use tests::sets::{assert_same, change, content, developer, named, pull};
+use tests::shells;
+
+#[test]
+fn a_replacement_that_fails_halfway_is_finished_by_the_next_command() {
+    let env = developer();
+    let pulled = named(&env, "pull").remove(0);
+    change(&env.data().join("data.db"));
+    let obstacle = env.data().join("tenant_iris.db");
+    fs::remove_file(&obstacle).expect("remove");
+    fs::create_dir_all(obstacle.join("x")).expect("a directory in the way");
+    env.xtask(["restore-db", "--latest", "--yes"]).fails(1).stderr_has("cannot rename");
+    fs::remove_dir_all(&obstacle).expect("out of the way");
+    env.xtask(["snapshots", "prune"]).ok().stderr_has("that is now finished");
+    assert_same(&content(&env.data()), &content(&env.data().join(&pulled)));
+}
+
+#[test]
+fn the_lock_is_private_too() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let env = developer();
+    let mode = fs::metadata(env.data().join(".xtask/lock")).expect("it is there").permissions();
+    assert_eq!(mode.mode() & 0o777, 0o600);
+}
+
+#[test]
+fn what_a_killed_program_left_in_production_stays_as_it_is() {
+    let (env, _sshd) = production();
+    databases::create(&env.path("killed.db"), 10, 1);
+    let writer = Connection::open(env.path("killed.db")).expect("open");
+    databases::insert(&writer, 50, 2);
+    for end in ["", "-wal"] {
+        fs::copy(
+            env.path(format!("killed.db{end}")),
+            env.production().join(format!("killed.db{end}")),
+        )
+        .expect("copy");
+    }
+    drop(writer);
+    let read = || {
+        ["", "-wal"]
+            .map(|end| fs::read(env.production().join(format!("killed.db{end}"))).expect("read"))
+    };
+    let before = read();
+    tests::pull::pull(&env, &[]);
+    assert!(read() == before, "not even a checkpoint is written");
+    assert_eq!(databases::count(&env.data().join("killed.db"), "items"), 60);
+}
+
+#[test]
+fn a_local_pull_that_fails_leaves_no_copy() {
+    let env = developer();
+    let rows = "WITH n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 20000)
+                INSERT INTO t SELECT randomblob(2000) FROM n";
+    databases::execute(&env.production().join("large.db"), &format!("CREATE TABLE t (a); {rows}"));
+    env.db_toml("[[sanitize]]\nsql = 'DELETE FROM no_such_table'\n");
+    let via = format!("local:{}", env.production().display());
+    env.xtask(["pull-db", "--via", &via]).fails(1).stderr_has("sanitizing");
+    assert_eq!(databases::files(&env.path("local-tmp")), [""; 0]);
+}
+
+#[test]
+fn what_is_saved_and_staged_is_synced_before_it_is_renamed() {
+    let env = developer();
+    change(&env.data().join("data.db"));
+    let trace = env.path("trace");
+    let mut strace = env.command("strace");
+    strace
+        .args(["-qq", "-y", "-f", "-e", "trace=fsync,fdatasync,rename,renameat,renameat2", "-o"])
+        .arg(&trace);
+    strace.arg(tests::binaries::xtask()).args(["restore-db", "--latest", "--yes", "--config"]);
+    strace.arg(env.path("repo/xtask/db.toml"));
+    Running::start(&mut strace).wait().ok();
+    let trace = fs::read_to_string(trace).expect("read");
+    let lines: Vec<&str> = trace.lines().collect();
+    let at = |what: &str, from: &str| {
+        lines
+            .iter()
+            .position(|line| line.contains(what) && line.contains(from))
+            .unwrap_or_else(|| panic!("no {what} of {from} in\n{trace}"))
+    };
+    let decided = at("rename", "journal.json");
+    for (name, dir) in
+        [("data.db", "staged"), ("tenant_iris.db", "staged"), ("data.db", "incoming-")]
+    {
+        let synced =
+            lines.iter().position(|l| l.contains("sync(") && l.contains(dir) && l.contains(name));
+        assert!(synced.is_some_and(|i| i < decided), "{dir} {name} in\n{trace}");
+    }
+    let synced = |what: &str| lines.iter().any(|l| l.contains("sync(") && l.contains(what));
+    assert!(synced("unfinished-"), "the journal");
+    assert!(
+        lines[decided..].iter().any(|l| l.contains("sync(") && l.contains(".xtask>")),
+        "its directory"
+    );
+    assert!(
+        lines[decided..].iter().any(|l| l.contains("sync(") && l.contains("/data>")),
+        "the live directory"
+    );
+}
+
+#[test]
+fn what_arrives_is_synced_before_it_is_a_snapshot() {
+    let env = developer();
+    change(&env.production().join("data.db"));
+    let trace = env.path("trace");
+    let mut strace = env.command("strace");
+    strace.args(["-qq", "-y", "-e", "trace=fsync,rename,renameat,renameat2", "-o"]).arg(&trace);
+    strace.arg(tests::binaries::xtask()).args(["pull-db", "--via"]);
+    strace.arg(format!("local:{}", env.production().display()));
+    strace.arg("--config").arg(env.path("repo/xtask/db.toml"));
+    Running::start(&mut strace).wait().ok();
+    let trace = fs::read_to_string(trace).expect("read");
+    let committed = trace
+        .lines()
+        .position(|line| line.contains("rename") && line.contains("/backup_"))
+        .expect("a commit");
+    for name in ["data.db", "tenant_iris.db"] {
+        let synced = trace
+            .lines()
+            .position(|l| l.contains("fsync(") && l.contains("incoming-") && l.contains(name));
+        assert!(synced.is_some_and(|i| i < committed), "{name} in\n{trace}");
+    }
+}
+
+#[test]
+fn a_pull_ends_when_the_servers_side_has() {
+    let env = developer();
+    let rm = format!("sleep 1; exec {} \"$@\"", shells::find("rm").display());
+    shells::script(&env.path("bin"), "rm", &rm);
+    pull(&env);
+    assert_eq!(databases::files(&env.path("local-tmp")), [""; 0], "at once");
+}

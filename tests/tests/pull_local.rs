@@ -1,0 +1,104 @@
+//! Pulls without Fly.io, from a directory or over ssh.
+
+use std::fs;
+
+use tests::databases;
+use tests::process::Running;
+use tests::sets::{assert_same, change, content, developer, pull};
+use tests::shells;
+
+#[test]
+fn a_database_in_the_working_directory_and_a_directory_called_so_do_no_harm() {
+    let env = developer();
+    env.write("repo/zzz.db", "");
+    fs::create_dir(env.production().join("dir.db")).expect("make a directory");
+    pull(&env);
+}
+
+#[test]
+fn what_the_server_calls_itself_cannot_break_the_index() {
+    let env = developer();
+    let via = format!("local:{}", env.production().display());
+    let mut xtask = env.xtask_command(["pull-db", "--via", &via]);
+    Running::start(xtask.env("FLY_REGION", "a\"b\\").env("FLY_MACHINE_ID", "x y")).wait().ok();
+}
+
+#[test]
+fn a_failure_is_one_line_whatever_it_is_about() {
+    let env = developer();
+    env.write("production/two\nlines.db", &"no database at all ".repeat(99));
+    let via = format!("local:{}", env.production().display());
+    env.xtask(["pull-db", "--via", &via]).fails(1).stderr_has("two lines.db cannot be read");
+}
+
+#[test]
+fn git_is_asked_about_all_that_a_commit_could_take() {
+    let env = developer();
+    let via = format!("local:{}", env.production().display());
+    let warns = |ignored: &str| {
+        env.write("repo/.gitignore", ignored);
+        let output = env.xtask(["pull-db", "--via", &via]).ok();
+        output.stderr.contains("git does not ignore all of")
+    };
+    assert!(!warns("/data\n"));
+    assert!(warns("*.db\n"), "a -wal is not ignored");
+    assert!(!warns("*.db\n*.db-wal\n*.db-shm\n"));
+    env.db_toml("include = ['*.db', '*.sqlite']\n");
+    assert!(warns("*.db\n*.db-wal\n*.db-shm\n"), "nor is what the next pull may bring");
+    env.db_toml("");
+    env.git(&["add", "--force", "data/data.db"]);
+    assert!(warns("/data\n"), "what is tracked is not ignored");
+}
+
+#[test]
+fn what_only_fly_knows_is_refused_elsewhere() {
+    let env = developer();
+    for flag in
+        ["--sftp", "--start", "--machine=1", "--region=a", "--process-group=a", "--container=a"]
+    {
+        let name = flag.split('=').next().unwrap_or_default();
+        env.xtask(["pull-db", "--via", "local:x", flag])
+            .fails(2)
+            .stderr_has(&format!("{name} goes with `fly` only"));
+    }
+    env.db_toml("keep = 0\n");
+    env.xtask(["pull-db", "--via", "local:x"]).fails(2).stderr_has("keep is at least 1");
+}
+
+/// As the master of a shared ssh connection does.
+#[test]
+fn a_program_that_is_left_behind_does_not_hold_up_the_error() {
+    let env = developer();
+    shells::script(
+        &env.path("bin"),
+        "ssh",
+        "sleep 600 >/dev/null 2>&1 <&- & exec 3>&2; sleep 600 2>&3 >/dev/null &\necho refused >&2; exit 255",
+    );
+    let output = env.xtask(["pull-db", "--via", "ssh:me@host", "--remote-dir", "/data"]).fails(1);
+    output.stderr_has("me@host sent no databases\n  | refused\n");
+}
+
+#[test]
+fn the_settings_may_say_how_to_reach_the_server() {
+    let env = developer();
+    change(&env.production().join("data.db"));
+    env.db_toml("via = 'local:../production'\nstaging-dir = '../local-tmp'\n");
+    env.xtask(["pull-db"]).ok();
+    assert_same(&content(&env.data()), &content(&env.production()));
+    assert_eq!(databases::files(&env.path("local-tmp")), [""; 0]);
+}
+
+#[test]
+fn a_clock_that_is_set_back_is_no_reason_to_refuse() {
+    let env = developer();
+    let real = shells::find("sqlite3");
+    // The clock of the script goes backwards, an hour at each look.
+    let body = format!(
+        "case \"$*\" in *julianday*) n=$(cat {0} 2>/dev/null || echo 9); echo $((n - 1)) >{0}; \
+         echo $((n * 3600000)) ;; *) exec {1} \"$@\" ;; esac",
+        env.path("clock").display(),
+        real.display()
+    );
+    shells::script(&env.path("bin"), "sqlite3", &body);
+    pull(&env);
+}

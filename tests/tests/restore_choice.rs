@@ -1,0 +1,122 @@
+//! Which set a restore brings back, and what it asks.
+
+use std::fs;
+
+use rusqlite::Connection;
+use tests::databases;
+use tests::sets::{assert_same, change, content, developer, named, pull, snapshots};
+use tests::shells;
+
+#[test]
+fn latest_passes_over_a_damaged_pull() {
+    let env = developer();
+    let first = named(&env, "pull").remove(0);
+    change(&env.production().join("data.db"));
+    let second = pull(&env);
+    fs::remove_file(env.data().join(&second).join("data.db")).expect("damage");
+    env.xtask(["restore-db", "--latest", "--yes"]).ok().stderr_has(&first);
+    assert_same(&content(&env.data()), &content(&env.data().join(&first)));
+}
+
+#[test]
+fn a_program_that_is_open_from_the_start_costs_no_snapshot() {
+    let env = developer();
+    change(&env.data().join("data.db"));
+    let holder = Connection::open(env.data().join("data.db")).expect("open");
+    holder.execute_batch("BEGIN; SELECT * FROM items").expect("read");
+    let output = env.xtask(["restore-db", "--latest", "--yes"]).fails(1);
+    output.stderr_has(" is open in ").stderr_lacks("Saving");
+    drop(holder);
+    assert_eq!(snapshots(&env).len(), 1, "nothing was saved for nothing");
+}
+
+/// git is asked for the commit when the live set has been copied.
+#[test]
+fn a_program_that_is_started_while_the_set_is_saved_stops_the_restore() {
+    let env = developer();
+    change(&env.data().join("data.db"));
+    let before = content(&env.data());
+    let (opened, live) = (env.path("opened"), env.data().join("data.db"));
+    shells::script(
+        &env.path("bin"),
+        "git",
+        &format!(
+            "sqlite3 '{}' 'SELECT count(*) FROM items;' '.shell touch {}; exec sleep 20' >/dev/null 2>&1 &\n\
+             until [ -e '{}' ]; do sleep 0.01; done; exec {} \"$@\"",
+            live.display(),
+            opened.display(),
+            opened.display(),
+            shells::find("git").display()
+        ),
+    );
+    let output = env.xtask(["restore-db", "--latest", "--yes"]).fails(1);
+    output.stderr_has("data.db is open in sqlite3 (process ");
+    assert_same(&content(&env.data()), &before);
+}
+
+#[test]
+fn json_on_a_terminal_asks_nothing() {
+    let env = developer();
+    for args in [&["restore-db", "--json"][..], &["restore-db", "--latest", "--json"]] {
+        let mut session = env.xtask_on_pty(args);
+        assert_eq!(session.wait_exit(), 2, "{}", session.screen());
+    }
+}
+
+#[test]
+fn who_waited_is_asked_again_when_the_answer_means_something_else_by_now() {
+    let env = developer();
+    change(&env.data().join("data.db"));
+    change(&env.production().join("tenant_iris.db"));
+    let body = format!(
+        "while [ ! -e '{}' ]; do sleep 0.01; done; exec {} \"$@\"",
+        env.path("go").display(),
+        shells::find("sqlite3").display()
+    );
+    shells::script(&env.path("bin"), "sqlite3", &body);
+    let via = format!("local:{}", env.production().display());
+    let mut running = env.start_xtask(["pull-db", "--via", &via]);
+    running.wait_for_stderr("Connecting");
+    let mut session = env.xtask_on_pty(["restore-db", "--latest"]);
+    session.wait_for_text("(y/N)");
+    session.send("y\r");
+    session.wait_for_text("Waiting for");
+    env.write("go", "");
+    running.wait().ok();
+    let pulled = content(&env.data());
+    session.wait_for(
+        |screen| screen.matches("to get backup_").count() == 2 && screen.contains("(y/N)"),
+        "a second question",
+    );
+    session.send("n\r");
+    assert_eq!(session.wait_exit(), 130);
+    assert_same(&content(&env.data()), &pulled);
+}
+
+#[test]
+fn what_was_sound_beside_a_damaged_database_comes_back_alone() {
+    let env = developer();
+    change(&env.data().join("data.db"));
+    let mine = databases::content(&env.data().join("data.db"));
+    fs::write(env.data().join("tenant_iris.db"), "no database").expect("write");
+    let restored = env.xtask(["restore-db", "--latest", "--yes"]).ok();
+    restored.stderr_has("restore-db --undo --only GLOB").stderr_lacks("brings back");
+    let undo = ["restore-db", "--undo", "--yes"];
+    env.xtask(undo).fails(1).stderr_has("tenant_iris.db was damaged").stderr_has("--only GLOB");
+    env.xtask([&undo[..], &["--only", "data.db"]].concat()).ok();
+    assert_eq!(databases::content(&env.data().join("data.db")), mine);
+}
+
+#[test]
+fn latest_prefers_a_whole_set_and_prune_keeps_it() {
+    let env = developer();
+    let whole = named(&env, "pull").remove(0);
+    env.db_toml("keep = 1\n");
+    let via = format!("local:{}", env.production().display());
+    for _ in 0..3 {
+        change(&env.production().join("data.db"));
+        env.xtask(["pull-db", "--via", &via, "--only", "data.db"]).ok();
+    }
+    assert_eq!(named(&env, "pull").len(), 2, "a whole one and a partial one");
+    env.xtask(["restore-db", "--latest", "--yes"]).ok().stderr_has(&whole);
+}

@@ -1,0 +1,105 @@
+//! What a rule removes is in no page, index or trigger's table of what arrives.
+
+use tests::databases;
+use tests::sets::{assert_same, content, developer, pull};
+
+#[test]
+fn a_rule_of_several_statements_leaves_no_word_in_an_index() {
+    let env = developer();
+    databases::execute(
+        &env.production().join("data.db"),
+        "CREATE TABLE notes (id INTEGER PRIMARY KEY, body); INSERT INTO notes VALUES (1, 'hunter2isnosecret');
+         CREATE VIRTUAL TABLE f USING fts5 (body, content = 'notes', content_rowid = 'id');
+         INSERT INTO f (f) VALUES ('rebuild')",
+    );
+    env.db_toml("[[sanitize]]\ndatabase = 'data.db'\nsql = \"UPDATE notes SET body = 'x'; DELETE FROM items WHERE 0\"\n");
+    pull(&env);
+    assert!(!databases::bytes_contain(&env.data().join("data.db"), "hunter2isnosecret"));
+}
+
+#[test]
+fn rules_run_in_their_order() {
+    let env = developer();
+    env.db_toml(
+        "[[sanitize]]\nsql = \"UPDATE items SET key = 'one' || id\"\n\
+         [[sanitize]]\ntable = 'items'\ndelete = true\nwhere = \"key LIKE 'one%'\"\n",
+    );
+    pull(&env);
+    assert_eq!(databases::count(&env.data().join("data.db"), "items"), 0);
+}
+
+#[test]
+fn a_rule_that_applies_to_no_database_sends_nothing() {
+    let env = developer();
+    let before = content(&env.data());
+    env.db_toml("[[sanitize]]\ntable = 'items'\ndelete = true\n[[sanitize]]\ntable = 'itemz'\ndelete = true\n");
+    let via = format!("local:{}", env.production().display());
+    env.xtask(["pull-db", "--via", &via])
+        .fails(1)
+        .stderr_has("[[sanitize]] number 2 (table itemz) applies to none of the databases\n")
+        .stderr_lacks("Receiving");
+    assert_same(&content(&env.data()), &before);
+    // Of some databases it need not.
+    env.xtask(["pull-db", "--via", &via, "--only", "data.db"]).ok();
+}
+
+/// What was deleted before is in free pages, where SQLite was not told to wipe them.
+#[test]
+fn a_rule_that_finds_no_row_wipes_what_was_deleted_before() {
+    let env = developer();
+    let path = env.production().join("data.db");
+    databases::execute(
+        &path,
+        "PRAGMA secure_delete = OFF; CREATE TABLE tokens (t);
+         WITH n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 3000)
+         INSERT INTO tokens SELECT 'hunter2isnosecret' || i FROM n; DELETE FROM tokens",
+    );
+    assert!(databases::bytes_contain(&path, "hunter2isnosecret"));
+    env.db_toml("[[sanitize]]\ntable = 'tokens'\ndelete = true\n");
+    pull(&env);
+    assert!(!databases::bytes_contain(&env.data().join("data.db"), "hunter2isnosecret"));
+}
+
+#[test]
+fn a_trigger_does_not_copy_what_a_rule_removes() {
+    let env = developer();
+    databases::execute(
+        &env.production().join("data.db"),
+        "CREATE TABLE users (token); INSERT INTO users VALUES ('hunter2isnosecret');
+         CREATE TABLE audit (old);
+         CREATE TRIGGER t AFTER UPDATE ON users BEGIN INSERT INTO audit VALUES (old.token); END",
+    );
+    env.db_toml("[[sanitize]]\ntable = 'users'\nset = { token = 'NULL' }\n");
+    pull(&env);
+    assert!(!databases::bytes_contain(&env.data().join("data.db"), "hunter2isnosecret"));
+    assert_eq!(databases::count(&env.data().join("data.db"), "audit"), 0);
+}
+
+#[test]
+fn an_index_of_any_making_forgets_what_a_rule_removes() {
+    for index in [
+        "fts5 (body, content = 'notes', content_rowid = 'id')",
+        "\"fts5\" (body)",
+        "fts5 /* words */ (body)",
+        "fts5 (body, content = '')",
+        "fts4 (body)",
+    ] {
+        let env = developer();
+        let sql = format!(
+            "CREATE TABLE notes (id INTEGER PRIMARY KEY, body);
+             INSERT INTO notes VALUES (1, 'hunter2isnosecret');
+             CREATE VIRTUAL TABLE f USING {index};
+             INSERT INTO f (rowid, body) VALUES (1, 'hunter2isnosecret')"
+        );
+        databases::execute(&env.production().join("data.db"), &sql);
+        let own = if index.contains("content") { "" } else { "UPDATE f SET body = 'x';" };
+        env.db_toml(&format!(
+            "[[sanitize]]\ndatabase = 'data.db'\nsql = \"{own} UPDATE notes SET body = 'x'\"\n"
+        ));
+        pull(&env);
+        assert!(
+            !databases::bytes_contain(&env.data().join("data.db"), "hunter2isnosecret"),
+            "{index}"
+        );
+    }
+}
