@@ -161,7 +161,10 @@ impl<'a> Live<'a> {
     pub fn replace(&self, replacement: &Replacement<'_>) -> Result<Replaced> {
         let replaced = self.decide(replacement).and_then(|(journal, before)| {
             journal.write(&self.store)?;
-            journal.finish(&self.store)?;
+            journal.finish(&self.store).with_context(|| {
+                Failure::new("the live set could not be replaced as a whole")
+                    .hint("mend the cause; the next command, whichever it is, goes on with it")
+            })?;
             Ok(Replaced { before, installed: journal.install, removed: journal.remove })
         });
         if replaced.is_err() {
