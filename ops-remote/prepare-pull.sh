@@ -14,7 +14,8 @@ export LC_ALL=C
 export COPYFILE_DISABLE=1 # macOS's tar would add a file of attributes to each.
 
 stage=''  # private directory that holds the copies
-jobs=''   # process ids of what runs in the background
+jobs=''   # process ids of what copies and sanitizes in the background
+watcher='' # and of what waits for the client to end
 nonce=''  # names this pull in every line that the client reads; empty by hand
 mode=archive
 staging_dir=${TMPDIR:-/tmp}
@@ -43,13 +44,18 @@ fail() {
 	exit 1
 }
 
+# A signal may come at any moment of it, also of its beginning at a normal exit:
+# then this runs to its end from the signal's own trap.
 cleanup() {
-	trap - EXIT
 	trap '' HUP INT TERM PIPE
-	for job in $jobs; do
+	trap - EXIT
+	# The watcher is not waited for: it may itself wait for the client.
+	for job in $watcher $jobs; do
 		kill "$job" 2>/dev/null
 	done
-	wait
+	for job in $jobs; do
+		wait "$job"
+	done
 	[ -z "$stage" ] || rm -rf "$stage"
 }
 
@@ -124,7 +130,6 @@ watch_client() {
 		kill -TERM $$
 	} <&3 >/dev/null 2>&1 &
 	watcher=$!
-	jobs="$jobs $watcher"
 	exec 3<&- </dev/null
 }
 
@@ -183,7 +188,7 @@ backup_all() {
 	for copier in $copiers; do
 		wait "${copier#*:}" || failed_copy=${copier%%:*}
 	done
-	jobs=${watcher-} # a process id that was waited for may be another's by now
+	jobs='' # a process id that was waited for may be another's by now
 }
 
 start_group() { members=0 attach='' pin='SELECT 0' copy=''; }
@@ -288,9 +293,9 @@ sanitize_all() {
 	for name do
 		sanitize_script "$i" "$name" >"$i.sql"
 		sqlite3 -batch -bail -init /dev/null "$i.db" <"$i.sql" >/dev/null 2>"$i.err" &
-		jobs="${watcher-} $!"
+		jobs=$!
 		wait $! || fail_sql sanitize "sanitizing $name failed: $(head -n 3 "$i.err")"
-		jobs=${watcher-}
+		jobs=''
 		sanitized="$sanitized${sanitized:+,}$(cat "$i.rows")"
 		i=$((i + 1))
 	done
@@ -350,16 +355,25 @@ compress() {
 	if command -v zstd >/dev/null 2>&1; then zstd -q -3 -c; else gzip -1 -c; fi
 }
 
-# The members are called by number: what a database is called stands in the
-# index. Hashing runs beside packing, so the end record is an archive of its own.
+# In the background, because a signal interrupts only what is waited for; in the
+# middle of making a pipeline, bash would even hang.
 pack() {
 	write_index "$@" >index.json || exit 1
+	send_members $# &
+	jobs=$!
+	wait "$jobs" || return 1
+	jobs=''
+}
+
+# The members are called by number: what a database is called stands in the
+# index. Hashing runs beside packing, so the end record is an archive of its own.
+send_members() {
 	{
 		# shellcheck disable=SC2046 # numbers
-		sha256_of index.json $(numbers $#) >sums &
+		sha256_of index.json $(numbers "$1") >sums &
 		sums=$!
 		# shellcheck disable=SC2046 # numbers
-		archive index.json $(numbers $#) && wait "$sums" && write_end >end.json && archive end.json
+		archive index.json $(numbers "$1") && wait "$sums" && write_end >end.json && archive end.json
 	} | compress
 }
 
@@ -443,10 +457,10 @@ deliver() {
 
 main() {
 	trap cleanup EXIT
-	trap 'exit 129' HUP
-	trap 'exit 130' INT
-	trap 'exit 141' PIPE
-	trap 'exit 143' TERM
+	trap 'cleanup; exit 129' HUP
+	trap 'cleanup; exit 130' INT
+	trap 'cleanup; exit 141' PIPE
+	trap 'cleanup; exit 143' TERM
 	directory=${1:-${DATA_DIR:-/data}}
 	if [ -n "${XTASK_REQUEST:-}" ]; then
 		includes=''
