@@ -4,7 +4,7 @@ use std::fs;
 
 use rusqlite::Connection;
 use tests::databases;
-use tests::process::Running;
+use tests::process::{Running, wait_for};
 use tests::pull::production;
 use tests::sets::{assert_same, change, content, developer, named, pull};
 use tests::shells;
@@ -138,4 +138,35 @@ fn a_pull_ends_when_the_servers_side_has() {
     shells::script(&env.path("bin"), "rm", &rm);
     pull(&env);
     assert_eq!(databases::files(&env.path("local-tmp")), [""; 0], "at once");
+}
+
+/// At 40 moments of a run: whatever it does just then, it cleans up.
+#[test]
+fn a_client_that_goes_at_any_moment_leaves_nothing_on_the_server() {
+    use std::io::Write as _;
+    use std::process::Stdio;
+    use std::time::Duration;
+
+    let env = developer();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../ops-remote/prepare-pull.sh");
+    let request = format!(
+        "nonce 00\nmode stream\ndirectory {}\nstaging {}\ninclude *.db\nend\n",
+        env.production().display(),
+        env.path("tmp").display()
+    );
+    for shell in [&["dash"][..], &["bash", "--posix"], &["busybox", "sh"]] {
+        for moment in 0..40 {
+            let mut server = env.command(shell[0]);
+            server.args(&shell[1..]).arg(script).env("XTASK_REQUEST", "1");
+            server.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+            let mut server = server.spawn().expect("start the script");
+            let mut client = server.stdin.take().expect("it listens");
+            client.write_all(request.as_bytes()).expect("ask");
+            std::thread::sleep(Duration::from_millis(moment * 3));
+            drop(client);
+            wait_for("the script to end", || server.try_wait().expect("it is ours"));
+            let left = databases::files(&env.path("tmp"));
+            assert_eq!(left, [""; 0], "{shell:?} after {moment} times 3 ms");
+        }
+    }
 }
