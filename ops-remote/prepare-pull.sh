@@ -17,7 +17,7 @@ stage=''  # private directory that holds the copies
 jobs=''   # process ids of what copies and sanitizes in the background
 watcher='' # and of what waits for the client to end
 nonce=''  # names this pull in every line that the client reads; empty by hand
-mode=archive
+mode=by-hand
 staging_dir=${TMPDIR:-/tmp}
 includes='*.db'
 excludes=''
@@ -63,6 +63,15 @@ cleanup() {
 
 literal() { printf "'%s'" "$(printf '%s\n' "$1" | sed "s/'/''/g")"; }
 hex() { printf '%s' "$1" | od -An -v -tx1 | tr -d ' \n'; }
+# Waits for the one background job. Its process id is forgotten either way: once
+# waited for it may be another's, which cleanup must not signal.
+await_job() {
+	wait "$jobs"
+	set -- $?
+	jobs=''
+	return "$1"
+}
+
 sql() { sqlite3 -batch -bail -init /dev/null "$@"; }
 milliseconds() { sql :memory: "SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER);" </dev/null; }
 
@@ -80,16 +89,16 @@ sha256_of() {
 
 # matches NAME PATTERNS: PATTERNS are separated by newlines.
 matches() {
-	found=1
+	matched=1
 	set -f
 	IFS=$newline
 	for pattern in $2; do
 		# shellcheck disable=SC2254 # the pattern is meant to be one
-		case $1 in $pattern) found=0 ;; esac
+		case $1 in $pattern) matched=0 ;; esac
 	done
 	unset IFS
 	set +f
-	return "$found"
+	return "$matched"
 }
 
 selected() {
@@ -188,7 +197,7 @@ backup_all() {
 	for copier in $copiers; do
 		wait "${copier#*:}" || failed_copy=${copier%%:*}
 	done
-	jobs='' # a process id that was waited for may be another's by now
+	jobs=''
 }
 
 start_group() { members=0 attach='' pin='SELECT 0' copy=''; }
@@ -294,8 +303,7 @@ sanitize_all() {
 		sanitize_script "$i" "$name" >"$i.sql"
 		sqlite3 -batch -bail -init /dev/null "$i.db" <"$i.sql" >/dev/null 2>"$i.err" &
 		jobs=$!
-		wait $! || fail_sql sanitize "sanitizing $name failed: $(head -n 3 "$i.err")"
-		jobs=''
+		await_job || fail_sql sanitize "sanitizing $name failed: $(head -n 3 "$i.err")"
 		sanitized="$sanitized${sanitized:+,}$(cat "$i.rows")"
 		i=$((i + 1))
 	done
@@ -344,7 +352,7 @@ write_end() {
 }
 
 # macOS's tar writes attributes of its own in a format of its own.
-archive() {
+tar_members() {
 	case $(tar --version 2>/dev/null) in
 	bsdtar*) tar --format gnutar -cf - "$@" ;;
 	*) tar -cf - "$@" ;;
@@ -361,8 +369,7 @@ pack() {
 	write_index "$@" >index.json || exit 1
 	send_members $# &
 	jobs=$!
-	wait "$jobs" || return 1
-	jobs=''
+	await_job
 }
 
 # The members are called by number: what a database is called stands in the
@@ -373,7 +380,7 @@ send_members() {
 		sha256_of index.json $(numbers "$1") >sums &
 		sums=$!
 		# shellcheck disable=SC2046 # numbers
-		archive index.json $(numbers "$1") && wait "$sums" && write_end >end.json && archive end.json
+		tar_members index.json $(numbers "$1") && wait "$sums" && write_end >end.json && tar_members end.json
 	} | compress
 }
 
@@ -466,8 +473,6 @@ main() {
 		includes=''
 		read_request || fail request "the request did not arrive whole"
 		watch_client
-	else
-		mode=by-hand
 	fi
 	command -v sqlite3 >/dev/null 2>&1 || fail no-sqlite3 "sqlite3 is not installed on this machine"
 	found=$(cd -- "$directory" 2>/dev/null && pwd) || fail no-directory "there is no directory $directory here"

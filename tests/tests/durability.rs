@@ -3,11 +3,12 @@
 use std::fs;
 
 use rusqlite::Connection;
-use tests::databases;
+use tests::env::TestEnv;
 use tests::process::{Running, wait_for};
 use tests::pull::production;
 use tests::sets::{assert_same, change, content, developer, named, pull};
 use tests::shells;
+use tests::{binaries, databases};
 
 #[test]
 fn a_replacement_that_fails_halfway_is_finished_by_the_next_command() {
@@ -67,19 +68,22 @@ fn a_local_pull_that_fails_leaves_no_copy() {
     assert_eq!(databases::files(&env.path("local-tmp")), [""; 0]);
 }
 
+/// What a run syncs and renames, a line each, with the paths.
+fn traced(env: &TestEnv, args: &[&str]) -> String {
+    let trace = env.path("trace");
+    let mut strace = env.command("strace");
+    strace.args(["-qq", "-y", "-f", "-e", "trace=fsync,fdatasync,rename,renameat,renameat2", "-o"]);
+    strace.arg(&trace).arg(binaries::xtask()).args(args);
+    strace.arg("--config").arg(env.path("repo/xtask/db.toml"));
+    Running::start(&mut strace).wait().ok();
+    fs::read_to_string(trace).expect("read")
+}
+
 #[test]
 fn what_is_saved_and_staged_is_synced_before_it_is_renamed() {
     let env = developer();
     change(&env.data().join("data.db"));
-    let trace = env.path("trace");
-    let mut strace = env.command("strace");
-    strace
-        .args(["-qq", "-y", "-f", "-e", "trace=fsync,fdatasync,rename,renameat,renameat2", "-o"])
-        .arg(&trace);
-    strace.arg(tests::binaries::xtask()).args(["restore-db", "--latest", "--yes", "--config"]);
-    strace.arg(env.path("repo/xtask/db.toml"));
-    Running::start(&mut strace).wait().ok();
-    let trace = fs::read_to_string(trace).expect("read");
+    let trace = traced(&env, &["restore-db", "--latest", "--yes"]);
     let lines: Vec<&str> = trace.lines().collect();
     let at = |what: &str, from: &str| {
         lines
@@ -111,14 +115,8 @@ fn what_is_saved_and_staged_is_synced_before_it_is_renamed() {
 fn what_arrives_is_synced_before_it_is_a_snapshot() {
     let env = developer();
     change(&env.production().join("data.db"));
-    let trace = env.path("trace");
-    let mut strace = env.command("strace");
-    strace.args(["-qq", "-y", "-e", "trace=fsync,rename,renameat,renameat2", "-o"]).arg(&trace);
-    strace.arg(tests::binaries::xtask()).args(["pull-db", "--via"]);
-    strace.arg(format!("local:{}", env.production().display()));
-    strace.arg("--config").arg(env.path("repo/xtask/db.toml"));
-    Running::start(&mut strace).wait().ok();
-    let trace = fs::read_to_string(trace).expect("read");
+    let via = format!("local:{}", env.production().display());
+    let trace = traced(&env, &["pull-db", "--via", &via]);
     let committed = trace
         .lines()
         .position(|line| line.contains("rename") && line.contains("/backup_"))

@@ -20,13 +20,12 @@ pub use self::save::Saved;
 use crate::error::Failure;
 use crate::settings::{Names, Settings};
 use crate::snapshots::{Kind, LockedStore, Snapshot, Store};
+use crate::sqlite::SIDECARS;
 use crate::ui::Ui;
 use crate::{Context, durable, holders, sqlite};
 
 const STATE: &str = "state.json";
 const STAGED: &str = "staged";
-/// What SQLite keeps beside a database; no pattern makes a database of them.
-const SIDECARS: [&str; 3] = ["-wal", "-shm", "-journal"];
 
 /// Where the live set came from, and the way back.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -76,6 +75,7 @@ pub fn databases(dir: &Path, names: &Names) -> Result<Vec<String>> {
         let entry = entry?;
         if let Ok(name) = entry.file_name().into_string()
             && !name.starts_with('.')
+            // Whatever the patterns say, no database.
             && !SIDECARS.iter().any(|end| name.ends_with(end))
             && names.contains(&name)
             && entry.path().is_file()
@@ -180,6 +180,7 @@ impl<'a> Live<'a> {
         let remove = replacement.removes(&self.settings.names, &self.databases()?);
         let touched: Vec<_> = install.iter().chain(&remove).cloned().collect();
         self.refuse_if_open(&touched)?;
+        journal::remove_staged(&self.store)?;
         stage(replacement.snapshot, &install, &self.store.state_dir().join(STAGED))?;
         let before = match replacement.save {
             Some(kind) => self.save_before(kind, Some(&replacement.snapshot.name))?,
@@ -217,10 +218,8 @@ impl Replacement<'_> {
     /// The databases that it puts in place. What a snapshot has beyond `names`
     /// is left alone: nothing of that was saved.
     pub fn installs(&self, names: &Names) -> Vec<String> {
-        let wanted =
-            |name: &str| names.contains(name) && self.only.is_none_or(|only| only.matches(name));
         let files = self.snapshot.files.iter().map(|(name, _)| name);
-        files.filter(|name| wanted(name)).cloned().collect()
+        files.filter(|name| names.selects(name, self.only)).cloned().collect()
     }
 
     /// The live databases that it takes away: those that a whole set does not
@@ -237,9 +236,6 @@ impl Replacement<'_> {
 
 /// Copies what is to be installed, proving it on the way.
 fn stage(snapshot: &Snapshot, install: &[String], to: &Path) -> Result<()> {
-    if to.exists() {
-        std::fs::remove_dir_all(to).with_context(|| format!("cannot remove {}", to.display()))?;
-    }
     durable::create_dir(to)?;
     for name in install {
         let (from, copy) = (snapshot.path.join(name), to.join(name));

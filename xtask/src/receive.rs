@@ -83,11 +83,7 @@ pub fn receive(
     };
     receiver.quiet_down();
     match outcome {
-        Ok(received) => {
-            let pulled = receiver.prove(received, wire.get());
-            drop(connection);
-            pulled
-        }
+        Ok(received) => receiver.prove(received, wire.get()),
         Err(error) => Err(explain(error, transport, connection, wire.get(), dir)),
     }
 }
@@ -100,7 +96,7 @@ fn explain(
     wire: u64,
     dir: &Path,
 ) -> anyhow::Error {
-    // Only a stream that ended by itself is waited for: the server might go on for long.
+    // Only where the stream ended by itself may the program know why.
     let said = match error {
         Error::NoStream | Error::Cut => connection.last_words(),
         _ => String::new(),
@@ -260,8 +256,7 @@ impl Sink for Receiver<'_> {
 
     fn index(&mut self, index: &Index) -> Result<(), Error> {
         for database in &index.databases {
-            let wanted = self.only.is_none_or(|only| only.matches(&database.name));
-            if !wanted || !self.names.contains(&database.name) {
+            if !self.names.selects(&database.name, self.only) {
                 return Err(Error::Refused(format!("{:?} was not asked for", database.name)));
             }
         }

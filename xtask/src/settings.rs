@@ -76,6 +76,11 @@ impl Names {
         self.include.iter().any(|p| p.matches(name))
             && !self.exclude.iter().any(|p| p.matches(name))
     }
+
+    /// Whether a command that takes `only` these concerns itself with `name`.
+    pub fn selects(&self, name: &str, only: Option<&Pattern>) -> bool {
+        self.contains(name) && only.is_none_or(|only| only.matches(name))
+    }
 }
 
 impl Settings {

@@ -17,6 +17,9 @@ use crate::durable;
 /// How long another program's lock is waited for.
 const BUSY: Duration = Duration::from_secs(10);
 
+/// What SQLite keeps beside a database, by how its name ends.
+pub const SIDECARS: [&str; 3] = ["-wal", "-shm", "-journal"];
+
 /// What is recorded of a closed database file.
 #[derive(Default)]
 pub struct Description {
@@ -42,6 +45,14 @@ fn open_closed(path: &Path) -> Result<Connection> {
     let db = Connection::open_with_flags(uri + "?immutable=1", flags)?;
     distrust(&db)?;
     Ok(db)
+}
+
+/// Opens a database that other programs may have open too; it is not created.
+fn open_existing(path: &Path) -> rusqlite::Result<Connection> {
+    Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )
 }
 
 fn distrust(db: &Connection) -> Result<()> {
@@ -122,10 +133,7 @@ pub fn backup_set(pairs: &[(&Path, &Path)]) -> Result<Vec<usize>, (usize, anyhow
 }
 
 fn pin(path: &Path) -> Result<(Connection, i64)> {
-    let db = Connection::open_with_flags(
-        path,
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-    )?;
+    let db = open_existing(path)?;
     db.busy_timeout(BUSY)?;
     db.execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema")?;
     let version = data_version(&db)?;
@@ -139,10 +147,7 @@ fn data_version(db: &Connection) -> rusqlite::Result<i64> {
 
 fn backup(source: &Connection, to: &Path) -> Result<()> {
     drop(durable::create(to)?);
-    let mut target = Connection::open_with_flags(
-        to,
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-    )?;
+    let mut target = open_existing(to)?;
     // The copy is synced once, by its owner, and thrown away after a crash.
     target.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF")?;
     let deadline = Instant::now() + BUSY;
@@ -164,10 +169,7 @@ fn backup(source: &Connection, to: &Path) -> Result<()> {
 ///
 /// The file cannot be opened.
 pub fn in_use(path: &Path) -> Result<bool> {
-    let db = Connection::open_with_flags(
-        path,
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-    )?;
+    let db = open_existing(path)?;
     db.busy_timeout(Duration::ZERO)?;
     let probe = db.execute_batch("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; ROLLBACK");
     Ok(matches!(

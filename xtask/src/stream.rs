@@ -236,10 +236,7 @@ fn read_tar(input: impl Read, sink: &mut impl Sink) -> Result<Received, Error> {
     if next()?.is_some() {
         return Err(refused("there is more behind the end record"));
     }
-    if end.index != hex(&Sha256::digest(index_text)) {
-        return Err(refused("the index is not what the server sent (sha256)"));
-    }
-    prove(index, &hashes, end)
+    prove(index, &index_text, &hashes, end)
 }
 
 /// The tar or its compression ends early, or is not one.
@@ -302,7 +299,15 @@ fn database(
     Ok(hex(&hash.finalize()))
 }
 
-fn prove(index: Index, hashes: &[String], end: EndRecord) -> Result<Received, Error> {
+fn prove(
+    index: Index,
+    index_text: &str,
+    hashes: &[String],
+    end: EndRecord,
+) -> Result<Received, Error> {
+    if end.index != hex(&Sha256::digest(index_text)) {
+        return Err(refused("the index is not what the server sent (sha256)"));
+    }
     let sanitized = end.sanitized.unwrap_or_else(|| vec![0; hashes.len()]);
     if end.sha256.len() != hashes.len() || sanitized.len() != hashes.len() {
         return Err(refused("the end record does not fit the index"));

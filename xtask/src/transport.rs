@@ -218,9 +218,7 @@ impl Connection {
 
     /// Ends a connection that has broken; returns what the program last said.
     pub fn last_words(mut self) -> String {
-        self.stdin = None;
-        self.stdout = None;
-        self.wait();
+        self.end();
         // A program that it left behind may hold the other end for hours.
         let deadline = Instant::now() + LAST_WORDS;
         let open = |listener: &JoinHandle<()>| !listener.is_finished();
@@ -231,12 +229,18 @@ impl Connection {
         said.unwrap_or_default()
     }
 
-    /// Waits for the program, but not for ever.
-    fn wait(&mut self) {
+    /// The end of its input lets the server remove its copies; a program that
+    /// does not end then is killed. Once it has ended this does nothing.
+    fn end(&mut self) {
+        self.stdin = None;
+        self.stdout = None;
         let deadline = Instant::now() + CLOSE;
-        while self.child.try_wait().is_ok_and(|status| status.is_none())
-            && Instant::now() < deadline
-        {
+        while self.child.try_wait().is_ok_and(|status| status.is_none()) {
+            if Instant::now() > deadline {
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+                return;
+            }
             std::thread::sleep(POLL);
         }
     }
@@ -244,14 +248,7 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        // The end of its input lets the server remove its copies.
-        self.stdin = None;
-        self.stdout = None;
-        self.wait();
-        if self.child.try_wait().is_ok_and(|status| status.is_none()) {
-            let _ = self.child.kill();
-            let _ = self.child.wait();
-        }
+        self.end();
     }
 }
 

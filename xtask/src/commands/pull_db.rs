@@ -78,10 +78,10 @@ impl Args {
         }
 
         let live = Live::lock(cx, &settings, "cargo xtask pull-db", self.force)?;
-        warn_unless_ignored(cx, &settings, &live)?;
-        let mut touched = live.databases()?;
-        touched.retain(|name| self.only.as_ref().is_none_or(|only| only.matches(name)));
-        live.refuse_if_open(&touched)?;
+        let mut names = live.databases()?;
+        warn_unless_ignored(cx, &settings, &names);
+        names.retain(|name| settings.names.selects(name, self.only.as_ref()));
+        live.refuse_if_open(&names)?;
 
         let request = Request {
             nonce: server::nonce(),
@@ -218,10 +218,10 @@ fn word(text: &str) -> Result<String, String> {
 
 /// Warns when git would take the databases along. Before the first pull it goes
 /// by names that the patterns stand for.
-fn warn_unless_ignored(cx: &Context, settings: &Settings, live: &Live<'_>) -> Result<()> {
+fn warn_unless_ignored(cx: &Context, settings: &Settings, live: &[String]) {
     let examples = settings.names.include.iter().map(|p| p.as_str().replace(['*', '?'], "a"));
-    let names: Vec<_> = live.databases()?.into_iter().chain(examples).collect();
-    let dir = &live.store.dir;
+    let names: Vec<_> = live.iter().cloned().chain(examples).collect();
+    let dir = &settings.data_dir;
     if git::would_commit(&cx.sh, dir, &names) {
         cx.ui.warn(format!(
             "git does not ignore all of {}: a commit could take production data along",
@@ -230,7 +230,6 @@ fn warn_unless_ignored(cx: &Context, settings: &Settings, live: &Live<'_>) -> Re
         let name = dir.file_name().unwrap_or_default().to_string_lossy();
         cx.ui.hint(format!("add a line to .gitignore: /{name}"));
     }
-    Ok(())
 }
 
 /// How many databases a summary shows.

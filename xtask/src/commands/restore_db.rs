@@ -164,6 +164,9 @@ fn pick(ui: &Ui, store: &Store) -> Result<Snapshot> {
     Ok(snapshots.swap_remove(chosen))
 }
 
+/// What every command says that has changed the live set.
+pub const WAY_BACK: &str = "cargo xtask restore-db --undo brings back what was live before";
+
 /// What `--json` prints.
 #[derive(Serialize)]
 struct Report<'a> {
@@ -199,7 +202,7 @@ pub fn report_replaced(ui: &Ui, snapshot: &Snapshot, replaced: &Replaced) {
             "what was sound of the set before is in {}: cargo xtask restore-db --undo --only GLOB",
             saved.name
         )),
-        Some(_) => ui.hint("cargo xtask restore-db --undo brings back what was live before"),
+        Some(_) => ui.hint(WAY_BACK),
         None => {}
     }
 }

@@ -1,6 +1,7 @@
 use anyhow::{Context as _, Result};
 use xshell::cmd;
 
+use super::restore_db::WAY_BACK;
 use crate::Context;
 use crate::error::Failure;
 use crate::live::Live;
@@ -43,11 +44,10 @@ impl Args {
         cx.ui.status("Running", words.join(" "));
         let _root = cx.sh.push_dir(&settings.root);
         cmd!(cx.sh, "{program} {args...} {more...}").quiet().run().with_context(|| {
-            Failure::new("the command failed, and may have changed the live set")
-                .hint("cargo xtask restore-db --undo brings back what was live before")
+            Failure::new("the command failed, and may have changed the live set").hint(WAY_BACK)
         })?;
         if saved.is_some() {
-            cx.ui.hint("cargo xtask restore-db --undo brings back what was live before");
+            cx.ui.hint(WAY_BACK);
         }
         Ok(())
     }

@@ -62,7 +62,7 @@ impl Journal {
     }
 }
 
-fn remove_staged(store: &Store) -> Result<()> {
+pub(super) fn remove_staged(store: &Store) -> Result<()> {
     let staged = store.state_dir().join(STAGED);
     if staged.exists() {
         std::fs::remove_dir_all(&staged)

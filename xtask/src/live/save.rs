@@ -6,9 +6,10 @@ use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use rusqlite::ErrorCode;
 
-use super::{Live, SIDECARS, State, sidecar};
+use super::{Live, State, sidecar};
 use crate::error::Failure;
 use crate::snapshots::{Database, Kind, Meta, Snapshot};
+use crate::sqlite::SIDECARS;
 use crate::ui::{count, escape};
 use crate::{durable, git, sqlite};
 

@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use serde::Deserialize;
 
 use super::{Error, refused};
+use crate::sqlite::SIDECARS;
 
 const MAX_DATABASES: usize = 10_000;
 
@@ -97,8 +98,7 @@ fn file_name(hex: &str) -> Result<String, Error> {
     let name = decode_hex(hex)
         .and_then(|bytes| String::from_utf8(bytes).ok())
         .ok_or_else(|| refused(format!("the name {hex:?} is not UTF-8 in hex")))?;
-    let reserved =
-        ["-wal", "-shm", "-journal", ".json"].iter().any(|end| name.to_lowercase().ends_with(end));
+    let reserved = SIDECARS.iter().chain(&[".json"]).any(|end| name.to_lowercase().ends_with(end));
     let bad = name.is_empty()
         || name.len() > 255
         || name.starts_with('.')
