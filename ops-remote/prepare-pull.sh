@@ -56,7 +56,11 @@ cleanup() {
 	for job in $jobs; do
 		wait "$job"
 	done
-	[ -z "$stage" ] || rm -rf "$stage"
+	# A child of what was killed may just make a file there, but not for long.
+	for _ in 1 2 3 4 5; do
+		if [ -z "$stage" ] || rm -rf "$stage"; then break; fi
+		sleep 1
+	done 2>/dev/null
 }
 
 # ---- small tools ---------------------------------------------------------

@@ -168,3 +168,18 @@ fn a_client_that_goes_at_any_moment_leaves_nothing_on_the_server() {
         }
     }
 }
+
+#[test]
+fn a_file_that_is_made_while_the_copies_are_removed_is_removed_as_well() {
+    let env = developer();
+    // As a child of what was killed may do it, once.
+    let body = format!(
+        "rm=$(PATH=/usr/bin:/bin command -v rm); $rm \"$@\"; [ ! -e {0} ] || exec $rm \"$@\"\n\
+         touch {0}; mkdir -p \"$2\"; touch \"$2/late\"; exit 1",
+        env.path("once").display()
+    );
+    shells::script(&env.path("bin"), "rm", &body);
+    pull(&env);
+    assert!(env.path("once").exists(), "it was in the way");
+    assert_eq!(databases::files(&env.path("local-tmp")), [""; 0]);
+}
