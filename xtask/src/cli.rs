@@ -45,6 +45,7 @@ pub enum Command {
     RestoreDb(commands::restore_db::Args),
     Snapshots(commands::snapshots::Args),
     SetupDb(commands::setup_db::Args),
+    RefreshFixtures(commands::refresh_fixtures::Args),
     Demo(commands::demo::Args),
     Test(commands::test::Args),
 }

@@ -1,9 +1,9 @@
 //! Files that survive a power loss, and that nobody else may read: written,
 //! synced, renamed, and the directory synced.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
@@ -56,9 +56,29 @@ pub fn sync_dir(dir: &Path) -> Result<()> {
 ///
 /// Those of writing, with the path.
 pub fn write(path: &Path, content: &[u8]) -> Result<()> {
+    write_with_mode(path, content, 0o600)
+}
+
+/// The same for a file of the repository, which others may read.
+///
+/// # Errors
+///
+/// Those of writing, with the path.
+pub fn write_public(path: &Path, content: &[u8]) -> Result<()> {
+    if let Some(dir) = path.parent() {
+        std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    }
+    write_with_mode(path, content, 0o666)
+}
+
+/// The umask takes from the mode.
+fn write_with_mode(path: &Path, content: &[u8], mode: u32) -> Result<()> {
     let dir = path.parent().context("a file lies in a directory")?;
     let write = || -> io::Result<()> {
-        let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(dir)?;
+        let mut file = tempfile::Builder::new()
+            .prefix(UNFINISHED)
+            .permissions(Permissions::from_mode(mode))
+            .tempfile_in(dir)?;
         file.write_all(content)?;
         file.as_file().sync_all()?;
         file.persist(path)?;
@@ -138,7 +158,6 @@ pub fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt as _;
 
     #[test]
     fn files_are_private_and_replaced_whole() {

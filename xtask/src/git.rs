@@ -1,8 +1,14 @@
 //! What git knows of the repository; nothing where there is no git.
 
+pub mod checkout;
+pub mod index;
+
 use std::path::Path;
 
 use xshell::{Shell, cmd};
+
+/// What git sets for a hook, and what would lead another git astray.
+pub const VARIABLES: [&str; 4] = ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX"];
 
 /// The commit that is checked out.
 pub fn head(sh: &Shell, root: &Path) -> Option<String> {

@@ -6,6 +6,7 @@ mod cli;
 mod commands;
 mod durable;
 mod error;
+mod fixtures;
 mod git;
 mod holders;
 mod install;
@@ -74,6 +75,7 @@ fn run(global: Global, command: Command) -> Result<()> {
         Command::RestoreDb(args) => args.run(&cx),
         Command::Snapshots(args) => args.run(&cx),
         Command::SetupDb(args) => args.run(&cx),
+        Command::RefreshFixtures(args) => args.run(&cx),
         Command::Demo(args) => args.run(&cx),
         Command::Test(args) => args.run(&cx),
     }

@@ -3,14 +3,16 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use glob::Pattern;
+use rusqlite::Connection;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use crate::durable::hex;
 use crate::error::Failure;
 use crate::settings::pattern;
+use crate::sqlite::{identifier, literal};
 
 /// `[[sanitize]]`, as written.
 #[derive(Deserialize)]
@@ -77,13 +79,12 @@ impl RuleToml {
 
 /// SQL that fills `temp.xtask_rule`, from which `prepare-pull.sh` picks what a
 /// database needs; empty without rules.
-pub fn script(rules: &[Rule]) -> String {
-    if rules.is_empty() {
-        return String::new();
-    }
-    let mut script =
-        "CREATE TEMP TABLE xtask_rule (rule INTEGER PRIMARY KEY, pattern TEXT, tbl TEXT, sql TEXT);\n".to_owned();
-    for (i, rule) in rules.iter().enumerate() {
+pub fn script<'a>(rules: impl IntoIterator<Item = &'a Rule>) -> String {
+    let mut script = String::new();
+    for (i, rule) in rules.into_iter().enumerate() {
+        if i == 0 {
+            script += "CREATE TEMP TABLE xtask_rule (rule INTEGER PRIMARY KEY, pattern TEXT, tbl TEXT, sql TEXT);\n";
+        }
         script += &format!(
             "INSERT INTO temp.xtask_rule VALUES ({i}, {}, {}, {});\n",
             literal(&rule.database.as_str().replace("[!", "[^")),
@@ -95,6 +96,11 @@ pub fn script(rules: &[Rule]) -> String {
 }
 
 impl Rule {
+    /// Whether it is meant for a database of this name.
+    pub fn is_for(&self, database: &str) -> bool {
+        self.database.matches(database)
+    }
+
     /// Its SQL, which also notes how many rows it changes as rule number `i`.
     /// Of several statements that is the sum, to which virtual tables add the
     /// rows that they keep their data in. The newline ends a comment.
@@ -112,17 +118,30 @@ impl Rule {
     }
 }
 
+/// Applies to a database called `name` the rules that are meant for it.
+///
+/// # Errors
+///
+/// One of them does not fit the schema.
+pub fn apply(db: &Connection, name: &str, rules: &[Rule]) -> Result<()> {
+    for (i, rule) in rules.iter().enumerate().filter(|(_, rule)| rule.is_for(name)) {
+        let is_there = match &rule.table {
+            Some(table) => db
+                .prepare("SELECT 1 FROM main.sqlite_schema WHERE type = 'table' AND name = ?1 COLLATE NOCASE")?
+                .exists([table])?,
+            None => true,
+        };
+        if is_there {
+            db.execute_batch(&rule.sql)
+                .with_context(|| format!("[[sanitize]] number {} failed on {name}", i + 1))?;
+        }
+    }
+    Ok(())
+}
+
 /// Names the rules that a snapshot was made with; none without rules.
 pub fn rules_hash(rules: &[Rule]) -> Option<String> {
     (!rules.is_empty()).then(|| hex(&Sha256::digest(script(rules))))
-}
-
-fn identifier(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use glob::Pattern;
 use serde::Deserialize;
 
 use crate::error::Failure;
+use crate::fixtures::{Fixture, FixtureToml};
 use crate::sanitize::{Rule, RuleToml};
 use crate::transport::Via;
 
@@ -26,6 +27,8 @@ struct DbToml {
     setup: Option<String>,
     #[serde(default)]
     sanitize: Vec<RuleToml>,
+    #[serde(default)]
+    fixture: Vec<FixtureToml>,
 }
 
 /// What we read of `fly.toml`; the rest is fly's.
@@ -63,6 +66,29 @@ pub struct Settings {
     /// The words of the command that migrates and seeds; `{dir}` stands for the data directory.
     pub setup: Option<Vec<String>>,
     pub rules: Vec<Rule>,
+    pub fixtures: Vec<Fixture>,
+}
+
+/// Where settings are, before they are read.
+pub struct Location {
+    pub file: PathBuf,
+    /// The repository that they are about.
+    pub root: PathBuf,
+}
+
+impl Location {
+    /// The file that is named, else `xtask/db.toml`.
+    ///
+    /// # Errors
+    ///
+    /// There is no current directory.
+    pub fn new(config: Option<&Path>) -> Result<Self> {
+        let file = match config {
+            Some(file) => std::path::absolute(file)?,
+            None => default_config(),
+        };
+        Ok(Self { root: root_of(&file), file })
+    }
 }
 
 /// Which file names are databases of the set.
@@ -90,16 +116,25 @@ impl Settings {
     ///
     /// The file is missing or malformed, or has a key or value that means nothing.
     pub fn load(config: Option<&Path>, local_dir: Option<&Path>) -> Result<Self> {
-        let path = match config {
-            Some(path) => std::path::absolute(path)?,
-            None => default_config(),
-        };
-        let root = root_of(&path);
-        let db: DbToml = read_toml(&path)?.ok_or_else(|| {
-            Failure::usage(format!("there are no settings at {}", path.display()))
+        let location = Location::new(config)?;
+        let text = read(&location.file)?.ok_or_else(|| {
+            Failure::usage(format!("there are no settings at {}", location.file.display()))
                 .hint("copy xtask/db.toml of this tool, or name a file with --config")
         })?;
-        let fly: FlyToml = read_toml(&root.join("fly.toml"))?.unwrap_or_default();
+        Self::parse(location, &text, local_dir)
+    }
+
+    /// Reads settings whose text has been found elsewhere than in their file.
+    ///
+    /// # Errors
+    ///
+    /// They are malformed, or have a key or value that means nothing.
+    pub fn parse(location: Location, text: &str, local_dir: Option<&Path>) -> Result<Self> {
+        let Location { file: path, root } = location;
+        let db: DbToml = parse_toml(&path, text)?;
+        let fly = root.join("fly.toml");
+        let fly: FlyToml =
+            read(&fly)?.map(|text| parse_toml(&fly, &text)).transpose()?.unwrap_or_default();
         let data_dir = match local_dir {
             Some(dir) => std::path::absolute(dir)?,
             None => root.join(db.local_dir.as_deref().unwrap_or(Path::new("data"))),
@@ -120,15 +155,8 @@ impl Settings {
             },
             keep: db.keep.unwrap_or(10),
             setup: db.setup.map(|command| words(&command)).transpose().with_context(in_file)?,
-            rules: db
-                .sanitize
-                .into_iter()
-                .enumerate()
-                .map(|(i, rule)| {
-                    rule.resolve().with_context(|| format!("[[sanitize]] number {}", i + 1))
-                })
-                .collect::<Result<_>>()
-                .with_context(in_file)?,
+            rules: each(db.sanitize, "[[sanitize]]", RuleToml::resolve).with_context(in_file)?,
+            fixtures: fixtures(db.fixture).with_context(in_file)?,
             root,
             data_dir,
         })
@@ -155,13 +183,36 @@ fn root_of(config: &Path) -> PathBuf {
     root.to_owned()
 }
 
-fn read_toml<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<Option<T>> {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
-    };
-    toml::from_str(&text).map(Some).map_err(|error| {
+/// Resolves the tables of an array; an error says which of them it is about.
+fn each<T, U>(tables: Vec<T>, key: &str, resolve: fn(T) -> Result<U>) -> Result<Vec<U>> {
+    let numbered = tables.into_iter().enumerate();
+    numbered
+        .map(|(i, table)| resolve(table).with_context(|| format!("{key} number {}", i + 1)))
+        .collect()
+}
+
+fn fixtures(tables: Vec<FixtureToml>) -> Result<Vec<Fixture>> {
+    let fixtures = each(tables, "[[fixture]]", FixtureToml::resolve)?;
+    let mut paths: Vec<_> = fixtures.iter().map(|fixture| &fixture.path).collect();
+    paths.sort();
+    match paths.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => {
+            Err(Failure::usage(format!("two [[fixture]] have the path {}", pair[0])).into())
+        }
+        None => Ok(fixtures),
+    }
+}
+
+fn read(path: &Path) -> Result<Option<String>> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+fn parse_toml<T: for<'de> Deserialize<'de>>(path: &Path, text: &str) -> Result<T> {
+    toml::from_str(text).map_err(|error| {
         let failure =
             Failure::usage(format!("{}: {}", path.display(), error.to_string().trim_end()));
         match nearest_key(error.message()) {
@@ -219,7 +270,12 @@ pub fn pattern(text: &str) -> Result<Pattern> {
     Pattern::new(text).map_err(|error| wrong(&format!("is malformed: {error}")).into())
 }
 
-fn words(command: &str) -> Result<Vec<String>> {
+/// The words of a command.
+///
+/// # Errors
+///
+/// There is none, or a quote is open.
+pub fn words(command: &str) -> Result<Vec<String>> {
     shlex::split(command).filter(|words| !words.is_empty()).ok_or_else(|| {
         Failure::usage(format!("the command {command:?} is empty or has an open quote")).into()
     })

@@ -31,7 +31,26 @@ pub struct Description {
 
 /// Opens a file that no program has open. Nothing is locked, no file is made
 /// beside it, and nothing that its schema says is trusted.
-fn open_closed(path: &Path) -> Result<Connection> {
+///
+/// # Errors
+///
+/// The path is not UTF-8, or the file cannot be opened.
+pub fn open_closed(path: &Path) -> Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+        | OpenFlags::SQLITE_OPEN_URI
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(closed_uri(path)?, flags)?;
+    distrust(&db)?;
+    Ok(db)
+}
+
+/// How a file that no program has open is named to SQLite, so that it is only
+/// read and no file is made beside it.
+///
+/// # Errors
+///
+/// The path is not UTF-8.
+pub fn closed_uri(path: &Path) -> Result<String> {
     let mut uri = "file:".to_owned();
     for byte in path.to_str().context("a path that is not UTF-8")?.bytes() {
         match byte {
@@ -39,23 +58,33 @@ fn open_closed(path: &Path) -> Result<Connection> {
             _ => uri.push(byte.into()),
         }
     }
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
-        | OpenFlags::SQLITE_OPEN_URI
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let db = Connection::open_with_flags(uri + "?immutable=1", flags)?;
-    distrust(&db)?;
-    Ok(db)
+    Ok(uri + "?immutable=1&mode=ro")
+}
+
+/// A name within SQL.
+pub fn identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A text within SQL.
+pub fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
 }
 
 /// Opens a database that other programs may have open too; it is not created.
-fn open_existing(path: &Path) -> rusqlite::Result<Connection> {
+///
+/// # Errors
+///
+/// Those of SQLite.
+pub fn open_existing(path: &Path) -> rusqlite::Result<Connection> {
     Connection::open_with_flags(
         path,
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )
 }
 
-fn distrust(db: &Connection) -> Result<()> {
+/// Nothing that the schema of a database from elsewhere says is trusted.
+pub fn distrust(db: &Connection) -> Result<()> {
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     db.pragma_update(None, "cell_size_check", true)?;

@@ -2,6 +2,7 @@
 
 pub mod demo;
 pub mod pull_db;
+pub mod refresh_fixtures;
 pub mod restore_db;
 pub mod setup_db;
 pub mod snapshots;
