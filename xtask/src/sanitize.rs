@@ -185,7 +185,7 @@ mod tests {
             rule("database = \"o'[!x].db\"\ntable = \"it's\"\nset = { a = \"''\" }").unwrap(),
             rule("sql = 'DELETE FROM t -- all'").unwrap(),
         ];
-        let db = rusqlite::Connection::open_in_memory().unwrap();
+        let db = Connection::open_in_memory().unwrap();
         db.execute_batch(&script(&rules)).unwrap();
         let row = |i: i64| {
             db.query_row(
