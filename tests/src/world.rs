@@ -104,6 +104,8 @@ pub struct Mount {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Faults {
+    /// No name can be looked up; exit 1.
+    pub offline: bool,
     /// Passes exactly this much, then the connection is gone; exit 0.
     pub cut_stdout_after_bytes: Option<u64>,
     /// The last bytes are lost, as before flyctl 0.4.80; exit 0.

@@ -258,6 +258,17 @@ fn version_and_login() {
 }
 
 #[test]
+fn without_a_network_the_lookup_of_its_api_fails() {
+    let (env, sshd) = with_faults(Faults { offline: true, ..Faults::default() });
+    console(&env, &["-C", "true"]).fails(1).stdout_is("").stderr_has(
+        "Error: get app: Post \"https://api.fly.io/graphql\": dial tcp: lookup api.fly.io on ",
+    );
+    env.fly(&["machine", "list"]).fails(1).stderr_has("dial tcp: lookup api.machines.dev on ");
+    env.fly(&["version"]).ok();
+    assert_eq!(sshd.connections(), 0);
+}
+
+#[test]
 fn an_interrupt_exits_127_and_ends_the_session() {
     let (env, _sshd) = TestEnv::with_server();
     let mut fly = start(&env, "sh -c 'echo $$; exec sleep 1000'");

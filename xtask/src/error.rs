@@ -19,11 +19,17 @@ pub struct Failure {
     message: String,
     hint: Option<String>,
     exit: Exit,
+    offline: bool,
 }
 
 impl Failure {
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None, exit: Exit::Failed }
+        Self { message: message.into(), hint: None, exit: Exit::Failed, offline: false }
+    }
+
+    /// There is no way to the server from here, and nothing has been asked of it.
+    pub fn offline(message: impl Into<String>) -> Self {
+        Self { offline: true, ..Self::new(message) }
     }
 
     /// The command line or the settings are wrong.
@@ -70,6 +76,11 @@ pub fn exit(error: &anyhow::Error) -> Exit {
     error.downcast_ref::<Failure>().map_or(Exit::Failed, |failure| failure.exit)
 }
 
+/// Whether it is [`Failure::offline`], and nothing else went wrong on top of it.
+pub fn is_offline(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Failure>().is_some_and(|failure| failure.offline)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,5 +100,13 @@ mod tests {
             .unwrap_err();
         assert_eq!(chain(&above), ["cannot write x", "disk full"]);
         assert_eq!(hint(&above), Some("free space"));
+    }
+
+    #[test]
+    fn offline_is_what_failed_itself_and_not_its_cause() {
+        let offline = || Err::<(), _>(Failure::offline("no network"));
+        assert!(is_offline(&offline().context("cannot pull").unwrap_err()));
+        assert!(!is_offline(&offline().context(Failure::new("it was cut")).unwrap_err()));
+        assert!(!is_offline(&Failure::usage("no app").into()));
     }
 }

@@ -64,6 +64,11 @@ fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<Option<T>> {
     }
 }
 
+/// Whether a run is replacing the live set, or was killed while it did.
+pub fn is_being_replaced(store: &Store) -> bool {
+    store.state_dir().join(journal::JOURNAL).exists()
+}
+
 /// The databases of the live set, sorted.
 ///
 /// # Errors

@@ -16,7 +16,7 @@ use crate::server::{self, Mode, Request};
 use crate::settings::{Names, Settings};
 use crate::sqlite::{self, Description};
 use crate::stream::{self, Announced, Error, Index, Received, Sink};
-use crate::transport::{Connection, Transport, checked, diagnose, quoted};
+use crate::transport::{Connection, Transport, checked, quoted};
 use crate::ui::{Progress, Ui, Working, bytes, count, escape};
 use crate::{durable, snapshots};
 
@@ -61,6 +61,7 @@ pub fn receive(
 
     let mut connection = transport.start(ui)?;
     connection.send(&message);
+    transport.wait_for_a_sign(&connection)?;
     let output = Counted { inner: connection.take_output(), count: wire.clone() };
     let outcome = match request.mode {
         Mode::Stream => stream::read(output, &request.nonce, &mut receiver),
@@ -103,9 +104,8 @@ fn explain(
     };
     let failure = match error {
         Error::Server { code, text } => server::failure(&code, &text),
-        Error::NoStream if transport.is_fly() => diagnose(&transport.target.app, &said),
-        Error::NoStream => Failure::new(format!("{} sent no databases{}", transport.peer(), quoted(&said)))
-            .hint("add -v to see all that it says"),
+        Error::NoStream if wire == 0 => transport.diagnose(&said),
+        Error::NoStream => transport.explain(&said),
         Error::Cut => Failure::new(format!(
             "the connection was cut after {wire} bytes, before the end record; nothing was changed{}",
             quoted(&said)

@@ -1,20 +1,19 @@
 //! How a command runs on the server. The only place that starts `fly`, `ssh`
 //! or `docker`.
 
+mod connection;
 mod fly;
+mod offline;
 
-use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::str::FromStr;
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use xshell::{Shell, cmd};
 
-pub use self::fly::{Target, diagnose};
+pub use self::connection::Connection;
+pub use self::fly::Target;
 use crate::error::Failure;
 use crate::ui::{Ui, escape};
 
@@ -23,14 +22,10 @@ use crate::ui::{Ui, escape};
 /// is one fixed text for all, in which nothing is ever pasted.
 const BOOTSTRAP: &str =
     r#"read -r n && XTASK_REQUEST=1 && eval "$(dd bs=1 count="$n" 2>/dev/null | gzip -dc)""#;
-/// How much of its standard error is kept to explain a failure, in bytes.
-const STDERR_TAIL: usize = 8 << 10;
 
-/// How long the server may take to remove its copies.
-const CLOSE: Duration = Duration::from_secs(5);
-/// How long the last of its standard error may take.
-const LAST_WORDS: Duration = Duration::from_secs(1);
-const POLL: Duration = Duration::from_millis(5);
+/// How long an impatient one waits for a sign of the server: ten times as long
+/// as `fly` takes to reach one.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Where the databases are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,20 +81,35 @@ pub struct Transport<'a> {
     sh: &'a Shell,
     via: Via,
     pub target: Target,
+    /// Gives up after `PATIENCE`, where the programs would try for minutes.
+    impatient: bool,
+    /// It has been heard of already: whatever fails now, there is a network.
+    reached: bool,
 }
 
 impl<'a> Transport<'a> {
-    pub fn new(sh: &'a Shell, via: Via, target: Target) -> Self {
-        Self { sh, via, target }
+    pub fn new(sh: &'a Shell, via: Via, target: Target, impatient: bool) -> Self {
+        Self { sh, via, target, impatient, reached: false }
     }
 
     /// Whom we talk to, for a message.
     pub fn peer(&self) -> String {
         match &self.via {
-            Via::Fly => format!("{} on Fly.io", self.target.app),
+            Via::Fly => self.target.peer(),
             Via::Ssh { host, .. } => host.clone(),
             Via::Docker(container) => format!("container {container}"),
             Via::Local(dir) => dir.display().to_string(),
+        }
+    }
+
+    /// Names what is pulled when the databases in `directory` are.
+    pub fn source(&self, directory: &str) -> String {
+        match &self.via {
+            Via::Fly => format!("fly:{}:{directory}", self.target.app),
+            Via::Ssh { host, port: None } => format!("ssh:{host}:{directory}"),
+            Via::Ssh { host, port: Some(port) } => format!("ssh:{host}:{port}:{directory}"),
+            Via::Docker(container) => format!("docker:{container}:{directory}"),
+            Via::Local(_) => format!("local:{directory}"),
         }
     }
 
@@ -108,8 +118,39 @@ impl<'a> Transport<'a> {
         matches!(self.via, Via::Ssh { .. })
     }
 
-    pub fn is_fly(&self) -> bool {
+    fn is_fly(&self) -> bool {
         self.via == Via::Fly
+    }
+
+    /// Why nothing came, not even a word of the server: what the program `said`
+    /// of it, and the next thing to do.
+    pub fn diagnose(&self, said: &str) -> Failure {
+        let offline = (!self.reached).then(|| offline::diagnose(&self.via, &self.peer(), said));
+        offline.flatten().unwrap_or_else(|| self.explain(said))
+    }
+
+    /// The same where the server has been heard of before.
+    pub fn explain(&self, said: &str) -> Failure {
+        if self.is_fly() {
+            return fly::explain(&self.target.app, said);
+        }
+        Failure::new(format!("{} sent no databases{}", self.peer(), quoted(said)))
+            .hint("add -v to see all that it says")
+    }
+
+    /// Waits for a sign of the server, if that may take only so long. Anything
+    /// that `fly` says is one: while it connects it says so, and while it
+    /// replaces itself by a newer version it must not be killed.
+    ///
+    /// # Errors
+    ///
+    /// There is none.
+    pub fn wait_for_a_sign(&self, connection: &Connection) -> Result<()> {
+        // `ssh` has been told itself, and does not count the time in which it asks.
+        if self.impatient && !self.reached && self.is_fly() && connection.is_silent_for(PATIENCE)? {
+            return Err(offline::silent(&self.peer(), PATIENCE.as_secs()).into());
+        }
+        Ok(())
     }
 
     /// Starts the server's side, which waits for a script.
@@ -129,7 +170,9 @@ impl<'a> Transport<'a> {
                 let port = port.iter().flat_map(|port| ["-p".to_owned(), port.to_string()]);
                 // A connection that has died without a word must not be waited for.
                 let alive = ["-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4"];
-                cmd!(sh, "ssh -T {alive...} {port...} -- {host} {remote}")
+                let limit = format!("ConnectTimeout={}", PATIENCE.as_secs());
+                let limit = self.impatient.then_some(["-o", &limit]).into_iter().flatten();
+                cmd!(sh, "ssh -T {alive...} {limit...} {port...} -- {host} {remote}")
             }
             Via::Docker(container) => {
                 cmd!(sh, "docker exec --interactive {container} sh -c {BOOTSTRAP}")
@@ -145,8 +188,12 @@ impl<'a> Transport<'a> {
     /// # Errors
     ///
     /// It does not start.
-    pub fn start_machine(&self, ui: &Ui) -> Result<()> {
-        if self.is_fly() { fly::start_machine(ui, self.sh, &self.target) } else { Ok(()) }
+    pub fn start_machine(&mut self, ui: &Ui) -> Result<()> {
+        if self.is_fly() {
+            fly::start_machine(ui, self.sh, &self.target)?;
+            self.reached = true;
+        }
+        Ok(())
     }
 
     /// Fetches a file through `fly ssh sftp get`.
@@ -164,110 +211,7 @@ impl<'a> Transport<'a> {
             return Ok(());
         }
         crate::durable::remove(local)?;
-        Err(diagnose(&self.target.app, &String::from_utf8_lossy(&output.stderr)).into())
-    }
-}
-
-/// A program that talks to the server. Dropped, it gets the time that the server
-/// takes to remove its copies; then it is killed and reaped.
-pub struct Connection {
-    child: Child,
-    stdin: Option<ChildStdin>,
-    stdout: Option<ChildStdout>,
-    /// The end of what it says, which a thread listens to.
-    said: Arc<Mutex<Vec<u8>>>,
-    listener: Option<JoinHandle<()>>,
-}
-
-impl Connection {
-    fn start(mut command: Command, ui: &Ui) -> Result<Self> {
-        let program = command.get_program().to_string_lossy().into_owned();
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .with_context(|| {
-                Failure::new(format!("cannot run `{program}`"))
-                    .hint(format!("is {program} installed?"))
-            })?;
-        let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
-        let said = Arc::new(Mutex::new(Vec::new()));
-        let listener = child.stderr.take().map(|stderr| {
-            let (echo, said) = (ui.echo(), said.clone());
-            std::thread::spawn(move || listen(stderr, &said, |line| echo.line(line)))
-        });
-        Ok(Self { child, stdin, stdout, said, listener })
-    }
-
-    /// Sends the script and the request. The input stays open: its end tells
-    /// the server that nobody waits any more. An error is not one yet: a server
-    /// that does not listen says why on its output.
-    pub fn send(&mut self, message: &[u8]) {
-        if let Some(stdin) = &mut self.stdin {
-            let _ = stdin.write_all(message).and_then(|()| stdin.flush());
-        }
-    }
-
-    /// # Panics
-    ///
-    /// The second time.
-    pub fn take_output(&mut self) -> ChildStdout {
-        self.stdout.take().expect("the output is taken once")
-    }
-
-    /// Ends a connection that has broken; returns what the program last said.
-    pub fn last_words(mut self) -> String {
-        self.end();
-        // A program that it left behind may hold the other end for hours.
-        let deadline = Instant::now() + LAST_WORDS;
-        let open = |listener: &JoinHandle<()>| !listener.is_finished();
-        while self.listener.as_ref().is_some_and(open) && Instant::now() < deadline {
-            std::thread::sleep(POLL);
-        }
-        let said = self.said.lock().map(|said| String::from_utf8_lossy(&said).into_owned());
-        said.unwrap_or_default()
-    }
-
-    /// The end of its input lets the server remove its copies; a program that
-    /// does not end then is killed. Once it has ended this does nothing.
-    fn end(&mut self) {
-        self.stdin = None;
-        self.stdout = None;
-        let deadline = Instant::now() + CLOSE;
-        while self.child.try_wait().is_ok_and(|status| status.is_none()) {
-            if Instant::now() > deadline {
-                let _ = self.child.kill();
-                let _ = self.child.wait();
-                return;
-            }
-            std::thread::sleep(POLL);
-        }
-    }
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.end();
-    }
-}
-
-/// Reads to the end, line by line, and keeps the last of it in `said`.
-fn listen(mut input: impl Read, said: &Mutex<Vec<u8>>, mut on_line: impl FnMut(&str)) {
-    let mut open = Vec::new();
-    let mut buffer = [0; 4096];
-    while let Ok(n @ 1..) = input.read(&mut buffer) {
-        if let Ok(mut said) = said.lock() {
-            said.extend_from_slice(&buffer[..n]);
-            let surplus = said.len().saturating_sub(STDERR_TAIL);
-            said.drain(..surplus);
-        }
-        open.extend_from_slice(&buffer[..n]);
-        while let Some(end) = open.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = open.drain(..=end).collect();
-            on_line(String::from_utf8_lossy(&line).trim_end());
-        }
-        open.truncate(STDERR_TAIL);
+        Err(self.explain(&String::from_utf8_lossy(&output.stderr)).into())
     }
 }
 
@@ -311,13 +255,22 @@ mod tests {
     }
 
     #[test]
-    fn the_tail_is_bounded_and_told_line_by_line() {
-        let text = "x".repeat(20_000) + "\nlast\n";
-        let mut lines = 0;
-        let said = Mutex::new(Vec::new());
-        listen(text.as_bytes(), &said, |_| lines += 1);
-        let kept = said.into_inner().unwrap();
-        assert_eq!((kept.len(), lines), (STDERR_TAIL, 2));
-        assert!(kept.ends_with(b"last\n"));
+    fn a_source_has_all_that_tells_one_from_another() {
+        let sh = Shell::new().unwrap();
+        let source = |via: &str| {
+            let target = Target { app: "x".to_owned(), ..Target::default() };
+            Transport::new(&sh, via.parse().unwrap(), target, false).source("/data")
+        };
+        let vias = ["fly", "ssh:me@host", "ssh:me@host:2222", "docker:web", "local:data"];
+        assert_eq!(
+            vias.map(source),
+            [
+                "fly:x:/data",
+                "ssh:me@host:/data",
+                "ssh:me@host:2222:/data",
+                "docker:web:/data",
+                "local:/data"
+            ]
+        );
     }
 }

@@ -1,3 +1,5 @@
+mod skip;
+
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
@@ -5,13 +7,14 @@ use glob::Pattern;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use self::skip::{MaxAge, Wanted};
 use super::snapshots::report_pruned;
-use crate::error::Failure;
-use crate::live::{Live, Replaced, Replacement};
+use crate::error::{self, Failure};
+use crate::live::{self, Live, Replaced, Replacement};
 use crate::receive::{Pulled, receive};
 use crate::server::{Mode, Request};
 use crate::settings::{Settings, pattern};
-use crate::snapshots::{Kind, Meta, Origin, Snapshot};
+use crate::snapshots::{Kind, Meta, Origin, Snapshot, Store};
 use crate::stream::Timings;
 use crate::transport::{Target, Transport, Via, checked};
 use crate::ui::{Ui, bytes, count, escape};
@@ -64,29 +67,65 @@ pub struct Args {
     /// Go on although a program has the live set open
     #[arg(long)]
     force: bool,
+    /// Do nothing while the newest pull of the same databases, with the same rules, is
+    /// not older than this: 24h, 90m, 7d, 1h30m
+    #[arg(long, value_name = "AGE", allow_hyphen_values = true)]
+    if_older: Option<MaxAge>,
+    /// Where there is no network, warn and exit with 0; a connection that is refused, or
+    /// cut, is an error still
+    #[arg(long)]
+    offline_ok: bool,
 }
 
 impl Args {
     pub fn run(self, cx: &Context) -> Result<()> {
-        let start = Instant::now();
         let settings = cx.settings()?;
         let via = self.via.clone().or_else(|| settings.via.clone()).unwrap_or(Via::Fly);
         let directory = self.directory(&settings, &via)?;
-        let mut transport = self.transport(cx, &settings, via)?;
+        let transport = self.transport(cx, &settings, via)?;
+        let wanted = self.wanted(&settings, &transport, &directory);
+        let store = Store::new(&settings.data_dir);
+        // What another command changes just now is looked at again with the lock.
+        if !live::is_being_replaced(&store)
+            && let Ok(Some(young)) = wanted.young(&store)
+        {
+            return skip::report_young(&cx.ui, &wanted, &young);
+        }
+        match self.pull(cx, &settings, transport, &directory, &wanted) {
+            Err(error) if self.offline_ok && error::is_offline(&error) => {
+                skip::report_offline(&cx.ui, &error, &wanted, &store)
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn pull(
+        &self,
+        cx: &Context,
+        settings: &Settings,
+        mut transport: Transport<'_>,
+        directory: &str,
+        wanted: &Wanted<'_>,
+    ) -> Result<()> {
+        let start = Instant::now();
         if self.no_sanitize && !settings.rules.is_empty() {
             cx.ui.confirm("Bring production data here with its secrets?")?;
         }
 
-        let live = Live::lock(cx, &settings, "cargo xtask pull-db", self.force)?;
+        let live = Live::lock(cx, settings, "cargo xtask pull-db", self.force)?;
+        // The command that was waited for may have been a pull.
+        if let Some(young) = wanted.young(&live.store)? {
+            return skip::report_young(&cx.ui, wanted, &young);
+        }
         let mut names = live.databases()?;
-        warn_unless_ignored(cx, &settings, &names);
+        warn_unless_ignored(cx, settings, &names);
         names.retain(|name| settings.names.selects(name, self.only.as_ref()));
         live.refuse_if_open(&names)?;
 
         let request = Request {
             nonce: server::nonce(),
             mode: if self.sftp { Mode::Archive } else { Mode::Stream },
-            directory: &directory,
+            directory,
             only: self.only.as_ref(),
             sanitize: !self.no_sanitize,
         };
@@ -95,15 +134,32 @@ impl Args {
         }
         let incoming = live.store.begin()?;
         let kept = if self.no_backup { 0 } else { live.bytes()? };
-        let pulled = receive(&cx.ui, &settings, &mut transport, &request, incoming.path(), kept)?;
+        let pulled = receive(&cx.ui, settings, &mut transport, &request, incoming.path(), kept)?;
         let seconds = start.elapsed().as_secs_f64();
-        let snapshot = incoming.commit(self.meta(cx, &settings, &transport, &pulled, seconds))?;
+        let meta = meta(cx, settings, &transport.target.app, wanted, &pulled, seconds);
+        let snapshot = incoming.commit(meta)?;
         let replaced = self.replace(&live, &snapshot)?;
         let pruned = super::snapshots::prune(&live.store, settings.keep)?;
         if !pruned.is_empty() {
             report_pruned(&cx.ui, &pruned);
         }
         report(&cx.ui, &transport, &pulled, &snapshot, &replaced, start.elapsed().as_secs_f64())
+    }
+
+    fn wanted(
+        &self,
+        settings: &Settings,
+        transport: &Transport<'_>,
+        directory: &str,
+    ) -> Wanted<'_> {
+        let rules = if self.no_sanitize { &[][..] } else { &settings.rules };
+        Wanted {
+            source: transport.source(directory),
+            flags: transport.target.choice(),
+            sanitize_rules: sanitize::rules_hash(rules),
+            only: self.only.as_ref(),
+            if_older: self.if_older.as_ref(),
+        }
     }
 
     fn transport<'a>(
@@ -146,7 +202,7 @@ impl Args {
             process_group: self.process_group.clone(),
             container: self.container.clone(),
         };
-        Ok(Transport::new(&cx.sh, via, target))
+        Ok(Transport::new(&cx.sh, via, target, self.offline_ok))
     }
 
     fn directory(&self, settings: &Settings, via: &Via) -> Result<String> {
@@ -167,41 +223,41 @@ impl Args {
         }
     }
 
-    fn meta(
-        &self,
-        cx: &Context,
-        settings: &Settings,
-        transport: &Transport<'_>,
-        pulled: &Pulled,
-        seconds: f64,
-    ) -> Meta {
-        let origin = Origin {
-            app: Some(transport.target.app.clone()).filter(|app| !app.is_empty()),
-            machine: pulled.machine.clone(),
-            region: pulled.region.clone(),
-            sanitize_rules: (!self.no_sanitize)
-                .then(|| sanitize::rules_hash(&settings.rules))
-                .flatten(),
-            seconds,
-            wire_bytes: pulled.wire_bytes,
-        };
-        Meta {
-            version: 1,
-            kind: Kind::Pull,
-            time: Timestamp::now(),
-            origin: Some(origin),
-            git_commit: git::head(&cx.sh, &settings.root),
-            only: self.only.as_ref().map(|only| only.as_str().to_owned()),
-            databases: pulled.databases.clone(),
-        }
-    }
-
     fn replace(&self, live: &Live<'_>, snapshot: &Snapshot) -> Result<Replaced> {
         let save = (!self.no_backup).then_some(Kind::BeforePull);
         live.replace(&Replacement { snapshot, only: None, save }).with_context(|| {
             Failure::new(format!("{} was pulled, but did not become the live set", snapshot.name))
                 .hint(format!("cargo xtask restore-db --name {}", snapshot.name))
         })
+    }
+}
+
+fn meta(
+    cx: &Context,
+    settings: &Settings,
+    app: &str,
+    wanted: &Wanted<'_>,
+    pulled: &Pulled,
+    seconds: f64,
+) -> Meta {
+    let origin = Origin {
+        app: Some(app.to_owned()).filter(|app| !app.is_empty()),
+        source: Some(wanted.source.clone()),
+        flags: wanted.flags.clone(),
+        machine: pulled.machine.clone(),
+        region: pulled.region.clone(),
+        sanitize_rules: wanted.sanitize_rules.clone(),
+        seconds,
+        wire_bytes: pulled.wire_bytes,
+    };
+    Meta {
+        version: 1,
+        kind: Kind::Pull,
+        time: Timestamp::now(),
+        origin: Some(origin),
+        git_commit: git::head(&cx.sh, &settings.root),
+        only: wanted.only.map(|only| only.as_str().to_owned()),
+        databases: pulled.databases.clone(),
     }
 }
 
@@ -238,6 +294,7 @@ const SHOWN: usize = 12;
 /// What `--json` prints.
 #[derive(Serialize)]
 struct Report<'a> {
+    skipped: bool,
     snapshot: &'a str,
     before: Option<&'a str>,
     databases: &'a [crate::snapshots::Database],
@@ -261,6 +318,7 @@ fn report(
     let rows: u64 = pulled.sanitized.iter().sum();
     if ui.json {
         return ui.json(&Report {
+            skipped: false,
             snapshot: &snapshot.name,
             before: before.map(|saved| saved.name.as_str()),
             databases: &pulled.databases,

@@ -52,6 +52,12 @@ pub struct Meta {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Origin {
     pub app: Option<String>,
+    /// The way, the app or host, and the directory; none in older ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// The flags that chose the machine.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub flags: Vec<String>,
     pub machine: Option<String>,
     pub region: Option<String>,
     /// sha256 of the rules; none when it was not sanitized.
@@ -98,6 +104,10 @@ impl Snapshot {
 
     pub fn is_pull(&self) -> bool {
         self.meta.as_ref().is_some_and(|meta| meta.kind == Kind::Pull)
+    }
+
+    pub fn origin(&self) -> Option<&Origin> {
+        self.meta.as_ref()?.origin.as_ref()
     }
 
     /// The pattern that its databases were taken by; none for a whole set.

@@ -3,11 +3,11 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 use xshell::{Shell, cmd};
 
-use super::quoted;
+use super::{Via, offline, quoted};
 use crate::error::Failure;
 use crate::install::find;
 use crate::ui::{Ui, escape};
@@ -27,7 +27,16 @@ pub struct Target {
 
 impl Target {
     pub(super) fn flags(&self) -> Vec<String> {
-        let mut flags = vec!["--app".to_owned(), self.app.clone()];
+        [vec!["--app".to_owned(), self.app.clone()], self.choice()].concat()
+    }
+
+    pub(super) fn peer(&self) -> String {
+        format!("{} on Fly.io", self.app)
+    }
+
+    /// Those that choose among the machines of the app.
+    pub fn choice(&self) -> Vec<String> {
+        let mut flags = Vec::new();
         for (flag, value) in [
             ("--machine", &self.machine),
             ("--region", &self.region),
@@ -97,7 +106,7 @@ impl Machine {
 /// `fly` failed, no machine fits, or it does not start.
 pub fn start_machine(ui: &Ui, sh: &Shell, target: &Target) -> Result<()> {
     let fitting = |states: &[&str]| -> Result<Option<String>> {
-        let machines = machines(sh, &target.app)?;
+        let machines = machines(sh, target)?;
         let mut fitting = machines.iter().filter(|machine| machine.fits(target));
         Ok(fitting
             .find(|machine| states.contains(&machine.state.as_str()))
@@ -114,42 +123,50 @@ pub fn start_machine(ui: &Ui, sh: &Shell, target: &Target) -> Result<()> {
     let id = super::checked(&id, "-")
         .map_err(|why| Failure::new(format!("{id:?} is no machine: {why}")))?;
     let _working = ui.working("Starting", format!("machine {id} of {}", target.app));
-    run(sh, &target.app, &["machine", "start", &id])?;
-    let deadline = Instant::now() + START;
-    while fitting(&["started"])?.is_none() {
-        if Instant::now() > deadline {
-            return Err(Failure::new(format!(
-                "machine {id} did not start within {} s",
-                START.as_secs()
-            ))
+    start(sh, target, &id, || Ok(fitting(&["started"])?.is_some())).with_context(|| {
+        Failure::new(format!("machine {id} was to be started, and it is not known to be"))
             .hint(format!("fly machine status {id} --app {}", target.app))
-            .into());
-        }
-        std::thread::sleep(Duration::from_millis(500));
-    }
+    })?;
     ui.hint(format!("it stays started; stop it with: fly machine stop {id} --app {}", target.app));
     Ok(())
 }
 
-fn machines(sh: &Shell, app: &str) -> Result<Vec<Machine>> {
-    let listed = run(sh, app, &["machine", "list", "--json"])?;
+fn start(
+    sh: &Shell,
+    target: &Target,
+    id: &str,
+    is_started: impl Fn() -> Result<bool>,
+) -> Result<()> {
+    run(sh, target, &["machine", "start", id])?;
+    let deadline = Instant::now() + START;
+    while !is_started()? {
+        ensure!(Instant::now() < deadline, "it did not start within {} s", START.as_secs());
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    Ok(())
+}
+
+fn machines(sh: &Shell, target: &Target) -> Result<Vec<Machine>> {
+    let listed = run(sh, target, &["machine", "list", "--json"])?;
     serde_json::from_str(&listed)
         .with_context(|| format!("`fly machine list` said {}", escape(&listed)))
 }
 
 /// Runs a short `fly` command; returns what it printed.
-fn run(sh: &Shell, app: &str, args: &[&str]) -> Result<String> {
-    let fly = program(sh)?;
+fn run(sh: &Shell, target: &Target, args: &[&str]) -> Result<String> {
+    let (fly, app) = (program(sh)?, &target.app);
     let output = cmd!(sh, "{fly} {args...} --app {app}").quiet().ignore_status().output()?;
     if output.status.success() {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     } else {
-        Err(diagnose(app, &String::from_utf8_lossy(&output.stderr)).into())
+        let said = String::from_utf8_lossy(&output.stderr);
+        let offline = offline::diagnose(&Via::Fly, &target.peer(), &said);
+        Err(offline.unwrap_or_else(|| explain(app, &said)).into())
     }
 }
 
 /// What `fly` said when it failed, and the next thing to do about it.
-pub fn diagnose(app: &str, said: &str) -> Failure {
+pub(super) fn explain(app: &str, said: &str) -> Failure {
     let has = |text: &str| said.to_lowercase().contains(text);
     let (message, hint) = if has("auth login") || has("no access token") || has("unauthorized") {
         ("fly is not logged in".to_owned(), "fly auth login".to_owned())
@@ -188,7 +205,7 @@ mod tests {
             ("Error: app x has no started VMs.\nIt may be", "cargo xtask pull-db --start"),
             ("Error: --machine=\"1\" not found/started", "fly machine list --app x"),
         ] {
-            let error = diagnose("x", said).into();
+            let error = explain("x", said).into();
             assert_eq!(crate::error::hint(&error), Some(hint));
         }
     }

@@ -62,6 +62,9 @@ fn run(arguments: &[String]) -> Result<()> {
     if !world.logged_in {
         bail!("no access token available. Please login with 'flyctl auth login'");
     }
+    if world.faults.offline {
+        return offline(&fly.command);
+    }
     match fly.command {
         Command::Version { .. } => Ok(()),
         Command::Auth { command: Auth::Whoami } => {
@@ -75,6 +78,20 @@ fn run(arguments: &[String]) -> Result<()> {
         Command::Ssh { command: Ssh::Console(console) } => console::run(&world, &console),
         Command::Ssh { command: Ssh::Sftp { command } } => sftp::run(&world, &command),
     }
+}
+
+/// In the words of Go, behind a local resolver that has nobody to ask.
+fn offline(command: &Command) -> Result<()> {
+    let (what, host, path) = match command {
+        Command::Machine { .. } => {
+            ("failed to list VMs: Get", "api.machines.dev", "/v1/apps/upflow/machines")
+        }
+        _ => ("get app: Post", "api.fly.io", "/graphql"),
+    };
+    bail!(
+        "{what} \"https://{host}{path}\": dial tcp: lookup {host} on 127.0.0.53:53: \
+         server misbehaving"
+    )
 }
 
 fn version(version: &str, json: bool) {

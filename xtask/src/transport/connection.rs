@@ -1,0 +1,169 @@
+//! A program that is connected to the server: what goes in, what comes out, and
+//! how it ends.
+
+use std::io::{Read, Write as _};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::retry_on_intr;
+
+use crate::error::Failure;
+use crate::ui::Ui;
+
+/// How much of its standard error is kept to explain a failure, in bytes.
+const STDERR_TAIL: usize = 8 << 10;
+/// How long the server may take to remove its copies.
+const CLOSE: Duration = Duration::from_secs(5);
+/// How long the last of its standard error may take.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+const POLL: Duration = Duration::from_millis(5);
+
+/// A program that talks to the server. Dropped, it gets the time that the server
+/// takes to remove its copies; then it is killed and reaped.
+pub struct Connection {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    stdout: Option<ChildStdout>,
+    /// The end of what it says, which a thread listens to.
+    said: Arc<Mutex<Vec<u8>>>,
+    listener: Option<JoinHandle<()>>,
+}
+
+impl Connection {
+    pub(super) fn start(mut command: Command, ui: &Ui) -> Result<Self> {
+        let program = command.get_program().to_string_lossy().into_owned();
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| {
+                Failure::new(format!("cannot run `{program}`"))
+                    .hint(format!("is {program} installed?"))
+            })?;
+        let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let listener = child.stderr.take().map(|stderr| {
+            let (echo, said) = (ui.echo(), said.clone());
+            std::thread::spawn(move || listen(stderr, &said, |line| echo.line(line)))
+        });
+        Ok(Self { child, stdin, stdout, said, listener })
+    }
+
+    /// Sends the script and the request. The input stays open: its end tells
+    /// the server that nobody waits any more. An error is not one yet: a server
+    /// that does not listen says why on its output.
+    pub fn send(&mut self, message: &[u8]) {
+        if let Some(stdin) = &mut self.stdin {
+            let _ = stdin.write_all(message).and_then(|()| stdin.flush());
+        }
+    }
+
+    /// # Panics
+    ///
+    /// The second time.
+    pub fn take_output(&mut self) -> ChildStdout {
+        self.stdout.take().expect("the output is taken once")
+    }
+
+    /// Whether nothing at all is heard for so long, neither of the server nor of
+    /// the program, which still runs.
+    pub(super) fn is_silent_for(&self, limit: Duration) -> Result<bool> {
+        let Some(stdout) = &self.stdout else { return Ok(false) };
+        let mut output = [PollFd::new(stdout, PollFlags::IN)];
+        let limit = Timespec::try_from(limit)?;
+        let ready = retry_on_intr(|| poll(&mut output, Some(&limit)))?;
+        Ok(ready == 0 && self.said.lock().is_ok_and(|said| said.is_empty()))
+    }
+
+    /// Ends a connection that has broken; returns what the program last said.
+    pub fn last_words(mut self) -> String {
+        self.end();
+        // A program that it left behind may hold the other end for hours.
+        let deadline = Instant::now() + LAST_WORDS;
+        let open = |listener: &JoinHandle<()>| !listener.is_finished();
+        while self.listener.as_ref().is_some_and(open) && Instant::now() < deadline {
+            std::thread::sleep(POLL);
+        }
+        let said = self.said.lock().map(|said| String::from_utf8_lossy(&said).into_owned());
+        said.unwrap_or_default()
+    }
+
+    /// The end of its input lets the server remove its copies; a program that
+    /// does not end then is killed. Once it has ended this does nothing.
+    fn end(&mut self) {
+        self.stdin = None;
+        self.stdout = None;
+        let deadline = Instant::now() + CLOSE;
+        while self.child.try_wait().is_ok_and(|status| status.is_none()) {
+            if Instant::now() > deadline {
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+                return;
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Reads to the end, line by line, and keeps the last of it in `said`.
+fn listen(mut input: impl Read, said: &Mutex<Vec<u8>>, mut on_line: impl FnMut(&str)) {
+    let mut open = Vec::new();
+    let mut buffer = [0; 4096];
+    while let Ok(n @ 1..) = input.read(&mut buffer) {
+        if let Ok(mut said) = said.lock() {
+            said.extend_from_slice(&buffer[..n]);
+            let surplus = said.len().saturating_sub(STDERR_TAIL);
+            said.drain(..surplus);
+        }
+        open.extend_from_slice(&buffer[..n]);
+        while let Some(end) = open.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = open.drain(..=end).collect();
+            on_line(String::from_utf8_lossy(&line).trim_end());
+        }
+        open.truncate(STDERR_TAIL);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use xshell::{Shell, cmd};
+
+    #[test]
+    fn silent_is_who_neither_speaks_nor_ends() {
+        let silent = |script: &str, limit: u64| {
+            let sh = Shell::new().unwrap();
+            let ui = Ui::new(true, false, false, false);
+            let command = cmd!(sh, "sh -c {script}");
+            let connection = Connection::start(command.into(), &ui).unwrap();
+            connection.is_silent_for(Duration::from_millis(limit)).unwrap()
+        };
+        assert!(silent("read end", 50));
+        for script in ["echo x; read end", "exit 1"] {
+            assert!(!silent(script, 60_000), "{script}");
+        }
+        assert!(!silent("echo x >&2; read end", 2000));
+    }
+
+    #[test]
+    fn the_tail_is_bounded_and_told_line_by_line() {
+        let text = "x".repeat(20_000) + "\nlast\n";
+        let mut lines = 0;
+        let said = Mutex::new(Vec::new());
+        listen(text.as_bytes(), &said, |_| lines += 1);
+        let kept = said.into_inner().unwrap();
+        assert_eq!((kept.len(), lines), (STDERR_TAIL, 2));
+        assert!(kept.ends_with(b"last\n"));
+    }
+}
