@@ -45,6 +45,10 @@ pub enum Command {
     RestoreDb(commands::restore_db::Args),
     Snapshots(commands::snapshots::Args),
     SetupDb(commands::setup_db::Args),
+    InstallHooks(commands::install_hooks::Args),
+    // For git alone, which `install-hooks` tells to run it.
+    #[command(hide = true)]
+    Textconv(commands::textconv::Args),
     Demo(commands::demo::Args),
     Test(commands::test::Args),
 }

@@ -1,9 +1,9 @@
 //! Files that survive a power loss, and that nobody else may read: written,
 //! synced, renamed, and the directory synced.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
@@ -59,6 +59,35 @@ pub fn write(path: &Path, content: &[u8]) -> Result<()> {
     let dir = path.parent().context("a file lies in a directory")?;
     let write = || -> io::Result<()> {
         let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(dir)?;
+        file.write_all(content)?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        Ok(())
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))?;
+    sync_dir(dir)
+}
+
+/// The same for a file that is not private: it keeps its permissions, a new
+/// one gets those that the umask leaves. An executable one may be executed by
+/// those who may read it.
+///
+/// # Errors
+///
+/// Those of writing, with the path.
+pub fn write_shared(path: &Path, content: &[u8], executable: bool) -> Result<()> {
+    let dir = path.parent().context("a file lies in a directory")?;
+    let write = || -> io::Result<()> {
+        let wanted = Permissions::from_mode(if executable { 0o777 } else { 0o666 });
+        let mut file =
+            tempfile::Builder::new().prefix(UNFINISHED).permissions(wanted).tempfile_in(dir)?;
+        if path.exists() {
+            let mut mode = path.metadata()?.permissions().mode();
+            if executable && mode & 0o100 == 0 {
+                mode |= (mode & 0o444) >> 2;
+            }
+            file.as_file().set_permissions(Permissions::from_mode(mode))?;
+        }
         file.write_all(content)?;
         file.as_file().sync_all()?;
         file.persist(path)?;
@@ -138,7 +167,6 @@ pub fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt as _;
 
     #[test]
     fn files_are_private_and_replaced_whole() {

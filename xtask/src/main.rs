@@ -4,10 +4,12 @@
 
 mod cli;
 mod commands;
+mod dump;
 mod durable;
 mod error;
 mod git;
 mod holders;
+mod hooks;
 mod install;
 mod live;
 mod receive;
@@ -74,6 +76,8 @@ fn run(global: Global, command: Command) -> Result<()> {
         Command::RestoreDb(args) => args.run(&cx),
         Command::Snapshots(args) => args.run(&cx),
         Command::SetupDb(args) => args.run(&cx),
+        Command::InstallHooks(args) => args.run(&cx),
+        Command::Textconv(args) => args.run(&cx),
         Command::Demo(args) => args.run(&cx),
         Command::Test(args) => args.run(&cx),
     }

@@ -31,7 +31,11 @@ pub struct Description {
 
 /// Opens a file that no program has open. Nothing is locked, no file is made
 /// beside it, and nothing that its schema says is trusted.
-fn open_closed(path: &Path) -> Result<Connection> {
+///
+/// # Errors
+///
+/// It cannot be opened. That it is no database shows only when it is read.
+pub fn open_closed(path: &Path) -> Result<Connection> {
     let mut uri = "file:".to_owned();
     for byte in path.to_str().context("a path that is not UTF-8")?.bytes() {
         match byte {
