@@ -113,6 +113,8 @@ fn where_xtask_cannot_help_git_shows_a_line() {
     // One that is too old to know the command; then none.
     shells::script(&env.path("bin"), "cargo", "echo no such command >&2; exit 2");
     assert_eq!(changed(env.git(&["diff"])), wanted);
+    // What another repository calls xtask is not asked.
+    shells::script(&env.path("bin"), "cargo", "echo something else");
     fs::remove_file(env.path("repo/xtask/db.toml")).expect("remove a file");
     assert_eq!(changed(env.git(&["diff", "tests"])), wanted);
     env.uninstall("cargo");
@@ -146,6 +148,8 @@ fn every_kind_of_table_and_value_is_shown() {
          CREATE VIEW v AS SELECT 1;
          CREATE TABLE t (a, b REAL, \"c d\", g AS (a || 'x') VIRTUAL, s AS (b) STORED) ;
          CREATE TABLE w (k TEXT PRIMARY KEY, v INT) WITHOUT ROWID, STRICT;
+         CREATE TABLE k (a, b, PRIMARY KEY (b, a));
+         INSERT INTO k VALUES (1, 2), (2, 1);
          CREATE TABLE r (\"rowid\", oid TEXT PRIMARY KEY);
          CREATE TABLE \"se\"\"q\" (id INTEGER PRIMARY KEY AUTOINCREMENT);
          CREATE TRIGGER g AFTER INSERT ON t BEGIN
@@ -161,12 +165,16 @@ fn every_kind_of_table_and_value_is_shown() {
     let wanted = format!(
         "PRAGMA user_version = 3;\n\
          PRAGMA application_id = 7;\n\
+         CREATE TABLE k (a, b, PRIMARY KEY (b, a));\n\
          CREATE TABLE r (\"rowid\", oid TEXT PRIMARY KEY);\n\
          CREATE TABLE \"se\"\"q\" (id INTEGER PRIMARY KEY AUTOINCREMENT);\n\
          CREATE TABLE t (a, b REAL, \"c d\", g AS (a || 'x') VIRTUAL, s AS (b) STORED);\n\
          CREATE TABLE w (k TEXT PRIMARY KEY, v INT) WITHOUT ROWID, STRICT;\n\
          CREATE TRIGGER g AFTER INSERT ON t BEGIN\n         \tSELECT 1; END;\n\
          CREATE VIEW v AS SELECT 1;\n\
+         -- k (2 rows)\n\
+         k: a=2, b=1\n\
+         k: a=1, b=2\n\
          -- r (4 rows)\n\
          r: rowid=3, oid=NULL\n\
          r: rowid=4, oid=NULL\n\
@@ -202,17 +210,22 @@ fn what_sqlite_keeps_for_itself_is_left_out() {
          CREATE VIRTUAL TABLE theirs USING fts5 (body, content = t, content_rowid = id);
          CREATE VIRTUAL TABLE place USING rtree (id, low, high);
          INSERT INTO place VALUES (1, 2, 3);
-         ANALYZE t;",
+         CREATE TABLE a (id INTEGER PRIMARY KEY);
+         INSERT INTO a VALUES (1);
+         ANALYZE t; ANALYZE a;",
     );
     let wanted = "PRAGMA user_version = 0;\n\
+                  CREATE TABLE a (id INTEGER PRIMARY KEY);\n\
                   CREATE VIRTUAL TABLE own USING fts5 (body);\n\
                   CREATE VIRTUAL TABLE place USING rtree (id, low, high);\n\
                   CREATE TABLE t (id INTEGER PRIMARY KEY, body TEXT);\n\
                   CREATE VIRTUAL TABLE theirs USING fts5 (body, content = t, content_rowid = id);\n\
                   CREATE INDEX i ON t (body);\n\
+                  -- a (1 row)\na: id=1\n\
                   -- own (2 rows)\nown: body='two'\nown: body='one'\n\
                   -- place (1 row)\nplace: id=1, low=2.0, high=3.0\n\
-                  -- sqlite_stat1 (1 row)\nsqlite_stat1: tbl='t', idx='i', stat='2 1'\n\
+                  -- sqlite_stat1 (2 rows)\nsqlite_stat1: tbl='a', idx=NULL, stat='1'\n\
+                  sqlite_stat1: tbl='t', idx='i', stat='2 1'\n\
                   -- t (2 rows)\nt: id=1, body='a'\nt: id=2, body='b'\n";
     assert!(text == wanted, "{text}");
 }

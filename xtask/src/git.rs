@@ -60,13 +60,10 @@ impl WorkTree {
             let said = String::from_utf8_lossy(&answer.stderr);
             let why = said.lines().next().unwrap_or("no reason given");
             let why = why.trim_start_matches("fatal: ").to_owned();
-            return Err(anyhow::Error::msg(why)).with_context(|| {
-                Failure::new(format!(
-                    "{} is not in the work tree of a git repository",
-                    root.display()
-                ))
-                .hint(format!("git init {}", root.display()))
-            });
+            let shown = root.display().to_string();
+            let init = format!("git init {}", shlex::try_quote(&shown)?);
+            let message = format!("{shown} is not in the work tree of a git repository");
+            return Err(anyhow::Error::msg(why)).context(Failure::new(message).hint(init));
         }
         let top = String::from_utf8(answer.stdout).context("a path that is not UTF-8")?;
         let prefix = cmd!(sh, "git -C {root} rev-parse --show-prefix").quiet().read()?;

@@ -202,9 +202,9 @@ fn follow(path: &Path) -> Result<PathBuf> {
     if !path.is_symlink() {
         return Ok(path.to_owned());
     }
+    let remove = format!("rm {}", quoted(path)?);
     path.canonicalize().with_context(|| {
-        Failure::new(format!("{} is a link that leads nowhere", path.display()))
-            .hint(format!("rm {}", path.display()))
+        Failure::new(format!("{} is a link that leads nowhere", path.display())).hint(remove)
     })
 }
 

@@ -34,10 +34,14 @@ impl Args {
             places.say_diff(diff::uninstall(&cx.sh, &tree)?);
             return Ok(());
         }
-        let installed = hook.install(&tree)?;
-        places.say_hook(installed);
-        places.say_where(cx)?;
+        // A hook that is refused takes nothing away from the diff.
+        let installed = hook.install(&tree);
+        if let Ok(done) = &installed {
+            places.say_hook(*done);
+            places.say_where(cx)?;
+        }
         places.say_diff(diff::install(&cx.sh, &tree, &FIXTURES.map(str::to_owned))?);
+        installed?;
         cx.ui.hint("SKIP_FIXTURES=1 git commit skips the hook");
         Ok(())
     }
