@@ -46,6 +46,10 @@ pub enum Command {
     Snapshots(commands::snapshots::Args),
     SetupDb(commands::setup_db::Args),
     RefreshFixtures(commands::refresh_fixtures::Args),
+    InstallHooks(commands::install_hooks::Args),
+    // For git alone, which `install-hooks` tells to run it.
+    #[command(hide = true)]
+    Textconv(commands::textconv::Args),
     Demo(commands::demo::Args),
     Test(commands::test::Args),
 }

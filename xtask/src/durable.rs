@@ -56,29 +56,43 @@ pub fn sync_dir(dir: &Path) -> Result<()> {
 ///
 /// Those of writing, with the path.
 pub fn write(path: &Path, content: &[u8]) -> Result<()> {
-    write_with_mode(path, content, 0o600)
+    replace(path, content, Permissions::from_mode(0o600), None)
 }
 
-/// The same for a file of the repository, which others may read.
+/// The same for a file that is not private, in a directory that is made if need
+/// be: it keeps its permissions, a new one gets those that the umask leaves. An
+/// executable one may be executed by those who may read it.
 ///
 /// # Errors
 ///
 /// Those of writing, with the path.
-pub fn write_public(path: &Path, content: &[u8]) -> Result<()> {
+pub fn write_shared(path: &Path, content: &[u8], executable: bool) -> Result<()> {
     if let Some(dir) = path.parent() {
         std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
     }
-    write_with_mode(path, content, 0o666)
+    let wanted = Permissions::from_mode(if executable { 0o777 } else { 0o666 });
+    let kept = path.metadata().ok().map(|metadata| {
+        let mode = metadata.permissions().mode();
+        let lacks = executable && mode & 0o100 == 0;
+        Permissions::from_mode(if lacks { mode | ((mode & 0o444) >> 2) } else { mode })
+    });
+    replace(path, content, wanted, kept)
 }
 
-/// The umask takes from the mode.
-fn write_with_mode(path: &Path, content: &[u8], mode: u32) -> Result<()> {
+/// The umask takes from what is `wanted`, and not from what is `kept`.
+fn replace(
+    path: &Path,
+    content: &[u8],
+    wanted: Permissions,
+    kept: Option<Permissions>,
+) -> Result<()> {
     let dir = path.parent().context("a file lies in a directory")?;
     let write = || -> io::Result<()> {
-        let mut file = tempfile::Builder::new()
-            .prefix(UNFINISHED)
-            .permissions(Permissions::from_mode(mode))
-            .tempfile_in(dir)?;
+        let mut file =
+            tempfile::Builder::new().prefix(UNFINISHED).permissions(wanted).tempfile_in(dir)?;
+        if let Some(kept) = kept {
+            file.as_file().set_permissions(kept)?;
+        }
         file.write_all(content)?;
         file.as_file().sync_all()?;
         file.persist(path)?;

@@ -3,9 +3,12 @@
 pub mod checkout;
 pub mod index;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use anyhow::{Context as _, Result};
 use xshell::{Shell, cmd};
+
+use crate::error::Failure;
 
 /// What git sets for a hook, and what would lead another git astray.
 pub const VARIABLES: [&str; 4] = ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX"];
@@ -39,4 +42,58 @@ pub fn would_commit(sh: &Shell, dir: &Path, names: &[String]) -> bool {
     let tracked = cmd!(sh, "git -C {dir} ls-files -- {names...}").quiet().ignore_stderr().read();
     ignored.is_ok_and(|ignored| ignored.lines().count() < probed)
         || tracked.is_ok_and(|tracked| !tracked.is_empty())
+}
+
+/// A work tree, as seen from a directory in it.
+pub struct WorkTree {
+    /// The directory at its top.
+    pub top: PathBuf,
+    /// From there to the directory that was asked about: empty, or with a `/` at the end.
+    pub prefix: String,
+}
+
+impl WorkTree {
+    /// # Errors
+    ///
+    /// `root` lies in no work tree, or git is not there; git's own words are in it.
+    pub fn of(sh: &Shell, root: &Path) -> Result<Self> {
+        let answer = cmd!(sh, "git -C {root} rev-parse --show-toplevel")
+            .quiet()
+            .ignore_status()
+            .output()
+            .with_context(|| Failure::new("git does not run").hint("install git"))?;
+        if !answer.status.success() {
+            let said = String::from_utf8_lossy(&answer.stderr);
+            let why = said.lines().next().unwrap_or("no reason given");
+            let why = why.trim_start_matches("fatal: ").to_owned();
+            let shown = root.display().to_string();
+            let init = format!("git init {}", shlex::try_quote(&shown)?);
+            let message = format!("{shown} is not in the work tree of a git repository");
+            return Err(anyhow::Error::msg(why)).context(Failure::new(message).hint(init));
+        }
+        let top = String::from_utf8(answer.stdout).context("a path that is not UTF-8")?;
+        let prefix = cmd!(sh, "git -C {root} rev-parse --show-prefix").quiet().read()?;
+        Ok(Self { top: PathBuf::from(top.trim_end_matches('\n')), prefix })
+    }
+
+    /// Where git has `name`, such as `hooks`, by its settings. It need not exist.
+    pub fn git_path(&self, sh: &Shell, name: &str) -> Result<PathBuf> {
+        let top = &self.top;
+        Ok(top.join(cmd!(sh, "git -C {top} rev-parse --git-path {name}").quiet().read()?))
+    }
+
+    /// What all work trees of the repository have in common.
+    pub fn common_dir(&self, sh: &Shell) -> Result<PathBuf> {
+        let top = &self.top;
+        Ok(top.join(cmd!(sh, "git -C {top} rev-parse --git-common-dir").quiet().read()?))
+    }
+
+    pub fn ignores(&self, sh: &Shell, path: &Path) -> bool {
+        let top = &self.top;
+        cmd!(sh, "git -C {top} check-ignore --quiet -- {path}")
+            .quiet()
+            .ignore_stderr()
+            .run()
+            .is_ok()
+    }
 }

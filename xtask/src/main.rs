@@ -4,11 +4,13 @@
 
 mod cli;
 mod commands;
+mod dump;
 mod durable;
 mod error;
 mod fixtures;
 mod git;
 mod holders;
+mod hooks;
 mod install;
 mod live;
 mod receive;
@@ -76,6 +78,8 @@ fn run(global: Global, command: Command) -> Result<()> {
         Command::Snapshots(args) => args.run(&cx),
         Command::SetupDb(args) => args.run(&cx),
         Command::RefreshFixtures(args) => args.run(&cx),
+        Command::InstallHooks(args) => args.run(&cx),
+        Command::Textconv(args) => args.run(&cx),
         Command::Demo(args) => args.run(&cx),
         Command::Test(args) => args.run(&cx),
     }

@@ -2,7 +2,7 @@
 //! to standard error; nothing prompts without a terminal.
 
 use std::fmt::{Display, Write as _};
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
@@ -28,7 +28,7 @@ pub struct Ui {
 
 impl Ui {
     pub fn new(quiet: bool, verbose: bool, json: bool, yes: bool) -> Self {
-        let terminal = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+        let terminal = io::stdin().is_terminal() && io::stderr().is_terminal();
         Self { quiet, verbose, json, yes, terminal }
     }
 
@@ -85,6 +85,12 @@ impl Ui {
     pub fn data(&self, text: impl Display) -> Result<()> {
         writeln!(anstream::stdout(), "{text}")?;
         Ok(())
+    }
+
+    /// Much data, piece by piece, on standard output; it is to be flushed. What
+    /// is written there must be harmless for a terminal already.
+    pub fn stream(&self) -> impl io::Write {
+        io::BufWriter::new(io::stdout().lock())
     }
 
     /// Data as JSON, on standard output.

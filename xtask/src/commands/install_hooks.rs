@@ -1,0 +1,134 @@
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::Context;
+use crate::git::WorkTree;
+use crate::hooks::{Done, Hook, diff};
+use crate::ui::Ui;
+
+/// Refresh the fixtures before each commit, and show them in git diff
+///
+/// Puts a marked block into git's pre-commit hook, which runs
+/// `cargo xtask refresh-fixtures --staged`; the rest of a hook that is there
+/// already stays as it is. SKIP_FIXTURES=1 git commit skips it. In `git diff`
+/// fixtures are then text, a row a line.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Remove what was put there
+    #[arg(long)]
+    uninstall: bool,
+}
+
+impl Args {
+    pub fn run(self, cx: &Context) -> Result<()> {
+        let settings = cx.settings()?;
+        let tree = WorkTree::of(&cx.sh, &settings.root)?;
+        let hook = Hook::find(&cx.sh, &tree)?;
+        let places = Places { ui: &cx.ui, tree: &tree, hook: &hook };
+        if self.uninstall {
+            places.say_hook(hook.uninstall()?);
+            places.say_diff(diff::uninstall(&cx.sh, &tree)?);
+            return Ok(());
+        }
+        // A hook that is refused takes nothing away from the diff.
+        let installed = hook.install(&tree);
+        if let Ok(done) = &installed {
+            places.say_hook(*done);
+            places.say_where(cx)?;
+        }
+        let fixtures: BTreeSet<_> = settings.fixtures.iter().map(|f| siblings(&f.path)).collect();
+        let fixtures: Vec<_> = fixtures.into_iter().collect();
+        places.say_diff(diff::install(&cx.sh, &tree, &fixtures)?);
+        installed?;
+        cx.ui.hint("SKIP_FIXTURES=1 git commit skips the hook");
+        Ok(())
+    }
+}
+
+/// The pattern of a fixture and of those that will lie beside it.
+fn siblings(path: &str) -> String {
+    let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
+    let slash = if dir.is_empty() { "" } else { "/" };
+    match name.rsplit_once('.') {
+        Some((_, end)) => format!("{}{slash}*.{}", diff::literal(dir), diff::literal(end)),
+        None => diff::literal(path),
+    }
+}
+
+/// Says what was done where.
+struct Places<'a> {
+    ui: &'a Ui,
+    tree: &'a WorkTree,
+    hook: &'a Hook,
+}
+
+impl Places<'_> {
+    fn say_hook(&self, done: Done) {
+        let path = self.shown(&self.hook.path);
+        match done {
+            Done::Installed => self.ui.status("Installed", format!("the pre-commit hook {path}")),
+            Done::Updated => self.ui.status("Updated", format!("the pre-commit hook {path}")),
+            Done::Kept => {
+                self.ui.status("Kept", format!("the pre-commit hook {path}, which is up to date"));
+            }
+            Done::Removed if self.hook.is_there() => {
+                self.ui.status("Removed", format!("our block from {path}; the rest of it stays"));
+            }
+            Done::Removed => self.ui.status("Removed", format!("the pre-commit hook {path}")),
+            Done::Nothing => self.ui.status("Found", format!("nothing of ours in {path}")),
+        }
+    }
+
+    fn say_diff(&self, done: Done) {
+        match done {
+            Done::Installed => self.ui.status("Installed", "git diff of fixtures as text"),
+            Done::Updated => self.ui.status("Updated", "git diff of fixtures as text"),
+            Done::Kept => {
+                self.ui.status("Kept", "git diff of fixtures as text, which is up to date");
+            }
+            Done::Removed => self.ui.status("Removed", "git diff of fixtures as text"),
+            Done::Nothing => self.ui.status("Found", "no git diff of fixtures as text"),
+        }
+    }
+
+    /// What a person would not expect of the place where the hook is.
+    fn say_where(&self, cx: &Context) -> Result<()> {
+        let Hook { path, file, .. } = self.hook;
+        if path != file {
+            self.ui.status(
+                "",
+                format!("{} is a link: the file is {}", self.shown(path), self.shown(file)),
+            );
+        }
+        if self.hook.ignored {
+            let file = self.shown(file);
+            self.ui.warn(format!(
+                "{file} was not executable, so that git ignored it; now all of it runs"
+            ));
+        }
+        let file = file.canonicalize()?;
+        let (top, common) = (self.tree.top.canonicalize()?, self.tree.common_dir(&cx.sh)?);
+        if file.starts_with(common.canonicalize()?) {
+            return Ok(());
+        }
+        if file.starts_with(&top) {
+            if !self.tree.ignores(&cx.sh, &file) {
+                self.ui.hint(format!(
+                    "commit {}, so that others have the hook too",
+                    self.shown(&file)
+                ));
+            }
+        } else {
+            let dir = file.parent().unwrap_or(&file).display();
+            self.ui.warn(format!("the hook is for every repository that has its hooks in {dir}; in one without xtask/ it does nothing"));
+        }
+        Ok(())
+    }
+
+    /// From the top of the work tree, if it is in there.
+    fn shown(&self, path: &Path) -> String {
+        path.strip_prefix(&self.tree.top).unwrap_or(path).display().to_string()
+    }
+}

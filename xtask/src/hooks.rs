@@ -1,0 +1,260 @@
+//! Our block in git's pre-commit hook, a file that may be somebody else's.
+
+mod block;
+pub mod diff;
+
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use xshell::Shell;
+
+use crate::durable;
+use crate::error::Failure;
+use crate::git::WorkTree;
+
+/// A hook that is made anew, which is all of a script: the header and the block.
+const SCRIPT: &str = include_str!("pre-commit.sh");
+const HEADER: &str = "#!/bin/sh\n\n";
+/// Where `xtask/` is not at the top of the work tree, this line of the script
+/// is followed by others.
+const BEGIN: &str = "  [ \"${SKIP_FIXTURES:-0}\" = 0 ] || exit 0\n";
+/// In a linked worktree git tells its hooks where it has its own files, and
+/// then takes any directory that it is run in for the top of the work tree.
+const KEEP_THE_TOP: &str = r#"  case ${GIT_DIR:-/} in /*) ;; *) GIT_DIR=$PWD/$GIT_DIR ;; esac
+  [ -z "${GIT_DIR:-}" ] || export GIT_WORK_TREE="$PWD"
+"#;
+
+const SHELLS: [&str; 8] = ["sh", "bash", "dash", "ash", "zsh", "ksh", "mksh", "ksh93"];
+
+/// What became of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Done {
+    Installed,
+    Updated,
+    /// It was up to date.
+    Kept,
+    Removed,
+    /// There was nothing of ours to remove.
+    Nothing,
+}
+
+/// What git runs before a commit.
+pub struct Hook {
+    /// As git has it.
+    pub path: PathBuf,
+    /// Where a link there leads, else the same.
+    pub file: PathBuf,
+    content: Option<Vec<u8>>,
+    /// Whether git runs it itself, and so only when it is executable.
+    run_by_git: bool,
+    /// It is there, but git does not run it.
+    pub ignored: bool,
+}
+
+impl Hook {
+    /// # Errors
+    ///
+    /// There can be no hook, or the one that is there cannot be read.
+    pub fn find(sh: &Shell, tree: &WorkTree) -> Result<Self> {
+        let mut dir = tree.git_path(sh, "hooks")?;
+        if dir.exists() && !dir.is_dir() {
+            let message =
+                format!("git looks for hooks in {}, which is no directory", dir.display());
+            return Err(Failure::new(message)
+                .hint("git config --show-origin core.hooksPath shows where that is set")
+                .into());
+        }
+        // Husky makes this directory anew at each installation, of scripts
+        // which run what is in the one above.
+        let husky = dir.ends_with(".husky/_");
+        if husky {
+            dir.pop();
+        }
+        let path = dir.join("pre-commit");
+        let file = follow(&path)?;
+        let content = read(&file)?;
+        let ignored = !husky
+            && content.is_some()
+            && file.metadata().is_ok_and(|file| file.permissions().mode() & 0o111 == 0);
+        Ok(Self { path, file, content, run_by_git: !husky, ignored })
+    }
+
+    /// Puts our block in: where it is already, else before all that the hook
+    /// does, since hooks that a tool has made end with an `exec`.
+    ///
+    /// # Errors
+    ///
+    /// The hook is none for a block of sh, or cannot be written.
+    pub fn install(&self, tree: &WorkTree) -> Result<Done> {
+        let script = script(&tree.prefix)?;
+        let Some(content) = &self.content else {
+            durable::write_shared(&self.file, script.as_bytes(), self.run_by_git)?;
+            return Ok(Done::Installed);
+        };
+        let start = self.start(content)?;
+        let old = place(content, &self.file)?;
+        let done = if old.is_some() { Done::Updated } else { Done::Installed };
+        let new = block::put(content, old, start, &script[HEADER.len()..]);
+        if new == *content && !self.ignored {
+            return Ok(Done::Kept);
+        }
+        durable::write_shared(&self.file, &new, self.run_by_git)?;
+        Ok(done)
+    }
+
+    /// Takes our block out, and a file that was all ours away.
+    ///
+    /// # Errors
+    ///
+    /// The block is broken, or the hook cannot be written.
+    pub fn uninstall(&self) -> Result<Done> {
+        let content = self.content.as_deref().unwrap_or_default();
+        let Some(place) = place(content, &self.file)? else { return Ok(Done::Nothing) };
+        let all_ours = content[..place.start] == *HEADER.as_bytes() && place.end == content.len();
+        if all_ours && self.path == self.file {
+            durable::remove(&self.file)?;
+        } else {
+            durable::write_shared(&self.file, &block::remove(content, place), false)?;
+        }
+        Ok(Done::Removed)
+    }
+
+    /// Whether there is one now.
+    pub fn is_there(&self) -> bool {
+        self.file.exists()
+    }
+
+    /// Where a first block goes: behind the line that names the interpreter.
+    fn start(&self, content: &[u8]) -> Result<usize> {
+        let refused = |why: &str, hint: &str| {
+            Failure::new(format!("{} {why}; it was left alone", self.file.display())).hint(hint)
+        };
+        if !is_shell_script(content) {
+            let hint = "add to it by hand, so that it fails when this does: \
+                        cargo xtask refresh-fixtures --staged";
+            return Err(refused("is not a shell script", hint).into());
+        }
+        let line = content.split_inclusive(|byte| *byte == b'\n').next().unwrap_or_default();
+        if !line.starts_with(b"#!") {
+            return Ok(0);
+        }
+        if line.ends_with(b"\r\n") || line.ends_with(b"\r") {
+            let hint = format!("perl -pi -e 's/\\r$//' {}", quoted(&self.file)?);
+            return Err(refused("has line ends of Windows, with which it cannot run", &hint).into());
+        }
+        Ok(line.len())
+    }
+}
+
+/// The script for a repository whose `xtask/` lies in the directory `prefix`
+/// of the work tree.
+fn script(prefix: &str) -> Result<String> {
+    if prefix.is_empty() {
+        return Ok(SCRIPT.to_owned());
+    }
+    // With a dot before it, CDPATH has no say.
+    let dir = quoted(Path::new(&format!("./{prefix}")))?;
+    let change = format!("{BEGIN}{KEEP_THE_TOP}  cd {dir} 2>/dev/null || exit 0\n");
+    Ok(SCRIPT.replace(BEGIN, &change))
+}
+
+/// As one word of sh.
+fn quoted(path: &Path) -> Result<String> {
+    let path = path.to_str().context("a path that is not UTF-8")?;
+    Ok(shlex::try_quote(path)?.into_owned())
+}
+
+/// Without a line that names the interpreter, git lets sh run it.
+fn is_shell_script(content: &[u8]) -> bool {
+    if content.contains(&0) {
+        return false;
+    }
+    let Some(rest) = content.strip_prefix(b"#!") else { return true };
+    let line = rest.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let line = String::from_utf8_lossy(line);
+    let mut words = line.split_whitespace().map(|word| word.rsplit('/').next().unwrap_or(word));
+    let mut program = words.next();
+    if program == Some("env") {
+        program = words.find(|word| !word.starts_with('-') && !word.contains('='));
+    }
+    if program == Some("busybox") {
+        program = words.next();
+    }
+    program.is_some_and(|program| SHELLS.contains(&program))
+}
+
+fn place(content: &[u8], file: &Path) -> Result<Option<std::ops::Range<usize>>> {
+    block::find(content).map_err(|()| {
+        let (start, end) = (block::START, block::END);
+        Failure::new(format!("the block of cargo xtask in {} is broken", file.display()))
+            .hint(format!("there must be one `{start}` and one `{end}` behind it: remove the rest"))
+            .into()
+    })
+}
+
+/// The file that a link leads to: to replace the link would part the two.
+fn follow(path: &Path) -> Result<PathBuf> {
+    if !path.is_symlink() {
+        return Ok(path.to_owned());
+    }
+    let remove = format!("rm {}", quoted(path)?);
+    path.canonicalize().with_context(|| {
+        Failure::new(format!("{} is a link that leads nowhere", path.display())).hint(remove)
+    })
+}
+
+fn read(path: &Path) -> Result<Option<Vec<u8>>> {
+    match std::fs::read(path) {
+        Ok(content) => Ok(Some(content)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_script_is_a_header_and_a_block() {
+        let script = script("").unwrap();
+        let place = block::find(script.as_bytes()).unwrap().unwrap();
+        assert_eq!(place, HEADER.len()..script.len());
+        assert!(script[place].lines().count() <= 25);
+    }
+
+    #[test]
+    fn a_directory_in_the_work_tree_is_quoted() {
+        let script = script("it's 1/").unwrap();
+        assert!(script.contains("\n  cd \"./it's 1/\" 2>/dev/null || exit 0\n"), "{script}");
+        assert!(script.lines().count() <= 25 + HEADER.lines().count());
+    }
+
+    #[test]
+    fn only_a_shell_runs_our_block() {
+        for shell in [
+            "#!/bin/sh\n",
+            "#!/usr/bin/env bash\n",
+            "#! /bin/dash -e\n",
+            "#!/usr/bin/env -S FOO=1 zsh -e",
+            "#!/bin/busybox ash\n",
+            "echo no shebang\n",
+            "",
+        ] {
+            assert!(is_shell_script(shell.as_bytes()), "{shell:?}");
+        }
+        for other in [
+            "#!/usr/bin/env python3\n",
+            "#!/usr/bin/node",
+            "#!/usr/bin/fish\n",
+            "#!\n",
+            "#!/usr/bin/env\n",
+            "\x7fELF\0",
+            "#!/bin/sh\n\0",
+        ] {
+            assert!(!is_shell_script(other.as_bytes()), "{other:?}");
+        }
+    }
+}

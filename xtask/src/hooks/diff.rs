@@ -1,0 +1,153 @@
+//! Lets `git diff` show fixtures as text: a diff driver in the repository's own
+//! configuration, and the files that it is for.
+
+use anyhow::Result;
+use xshell::{Shell, cmd};
+
+use super::{Done, block, follow, place, quoted, read};
+use crate::durable;
+use crate::git::WorkTree;
+
+const SECTION: &str = "diff.xtask-sqlite";
+/// Shows above a hunk which table it is in: see `dump.rs`.
+const HEADINGS: &str = "^(-- .*)$";
+
+/// What git runs with the path of a file, from the top of the work tree. What
+/// is checked out there may be without xtask, or with one that cannot do this:
+/// a failure would end the whole diff, a line shows at least that there is one.
+const TEXTCONV: &str = r#"f() { case $1 in /*) ;; *) set -- "$PWD/$1" ;; esac; PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin; { cd ./ && [ -f xtask/db.toml ] && cargo xtask textconv -- "$1"; } 2>/dev/null || echo "cargo xtask textconv cannot show blob $(git hash-object --no-filters -- "$1")"; }; f"#;
+
+/// Sets the driver up for files that these patterns match, which begin at the
+/// directory of `xtask/`.
+///
+/// # Errors
+///
+/// Git's configuration or `info/attributes` cannot be read or written.
+pub fn install(sh: &Shell, tree: &WorkTree, patterns: &[String]) -> Result<Done> {
+    let dir = quoted(format!("./{}", tree.prefix).as_ref())?;
+    let textconv = TEXTCONV.replace("cd ./", &format!("cd {dir}"));
+    let mut configured = [Done::Kept; 2];
+    for (done, (key, value)) in
+        configured.iter_mut().zip([("textconv", &*textconv), ("xfuncname", HEADINGS)])
+    {
+        *done = configure(sh, tree, key, value)?;
+    }
+    let lines: String = patterns.iter().map(|pattern| line(&tree.prefix, pattern)).collect();
+    let (start, end) = (block::START, block::END);
+    let lines = format!("{start}\n{lines}{end}\n");
+
+    let file = follow(&tree.git_path(sh, "info/attributes")?)?;
+    let content = read(&file)?.unwrap_or_default();
+    // Before the rest, whose lines then go over ours.
+    let new = block::put(&content, place(&content, &file)?, 0, &lines);
+    let written = match () {
+        () if new == content => Done::Kept,
+        () if place(&content, &file)?.is_some() => Done::Updated,
+        () => Done::Installed,
+    };
+    if written != Done::Kept {
+        durable::write_shared(&file, &new, false)?;
+    }
+    let all = [configured[0], configured[1], written];
+    Ok(match () {
+        () if all.iter().all(|done| *done == Done::Kept) => Done::Kept,
+        () if all.iter().all(|done| *done == Done::Installed) => Done::Installed,
+        () => Done::Updated,
+    })
+}
+
+/// # Errors
+///
+/// Git's configuration or `info/attributes` cannot be read or written.
+pub fn uninstall(sh: &Shell, tree: &WorkTree) -> Result<Done> {
+    let mut done = Done::Nothing;
+    if value(sh, tree, "textconv").is_some() || value(sh, tree, "xfuncname").is_some() {
+        let top = &tree.top;
+        cmd!(sh, "git -C {top} config --local --remove-section {SECTION}").quiet().run()?;
+        done = Done::Removed;
+    }
+    let file = follow(&tree.git_path(sh, "info/attributes")?)?;
+    let content = read(&file)?.unwrap_or_default();
+    if let Some(place) = place(&content, &file)? {
+        let rest = block::remove(&content, place);
+        if rest.is_empty() {
+            durable::remove(&file)?;
+        } else {
+            durable::write_shared(&file, &rest, false)?;
+        }
+        done = Done::Removed;
+    }
+    Ok(done)
+}
+
+fn value(sh: &Shell, tree: &WorkTree, key: &str) -> Option<String> {
+    let top = &tree.top;
+    cmd!(sh, "git -C {top} config --local --get {SECTION}.{key}")
+        .quiet()
+        .ignore_stderr()
+        .read()
+        .ok()
+}
+
+fn configure(sh: &Shell, tree: &WorkTree, key: &str, wanted: &str) -> Result<Done> {
+    let old = value(sh, tree, key);
+    if old.as_deref() == Some(wanted) {
+        return Ok(Done::Kept);
+    }
+    let top = &tree.top;
+    cmd!(sh, "git -C {top} config --local --replace-all {SECTION}.{key} {wanted}").quiet().run()?;
+    Ok(if old.is_some() { Done::Updated } else { Done::Installed })
+}
+
+/// A line of gitattributes for a pattern that begins at the directory `prefix`.
+/// With the slash before it, it is anchored there and has no first character
+/// that means something else.
+fn line(prefix: &str, pattern: &str) -> String {
+    let path = format!("/{}{pattern}", literal(prefix));
+    let plain = |c: char| !c.is_whitespace() && !c.is_control() && c != '"';
+    let path = if path.chars().all(plain) { path } else { c_quoted(&path) };
+    format!("{path} diff={}\n", &SECTION["diff.".len()..])
+}
+
+/// A pattern that matches only this path.
+pub fn literal(path: &str) -> String {
+    let mut out = String::new();
+    for c in path.chars() {
+        if matches!(c, '*' | '?' | '[' | '\\') {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out
+}
+
+/// As git writes a string with characters that would end it.
+fn c_quoted(text: &str) -> String {
+    let mut out = "\"".to_owned();
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            c if c.is_ascii_control() => out += &format!("\\{:03o}", u32::from(c)),
+            c => out.push(c),
+        }
+    }
+    out + "\""
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_are_written_as_git_reads_them() {
+        for (prefix, pattern, wanted) in [
+            ("", "tests/*.db", "/tests/*.db"),
+            ("", "!a.db", "/!a.db"),
+            ("[x]*/", "*.db", "/\\[x]\\*/*.db"),
+            ("a b/", "#c.db", "\"/a b/#c.db\""),
+            ("a\\b \"c\"/", "\t.db", "\"/a\\\\\\\\b \\\"c\\\"/\\011.db\""),
+        ] {
+            assert_eq!(line(prefix, pattern), format!("{wanted} diff=xtask-sqlite\n"));
+        }
+    }
+}
