@@ -25,7 +25,8 @@ pub fn developer() -> TestEnv {
 
 /// As much of xtask as the hook looks at.
 pub fn add_xtask(env: &TestEnv, directory: &str) {
-    env.write(&format!("{directory}/xtask/db.toml"), "");
+    let fixture = "[[fixture]]\npath = 'tests/fixtures/some.db'\nfrom = 'some.db'\n";
+    env.write(&format!("{directory}/xtask/db.toml"), fixture);
     env.write(&format!("{directory}/xtask/Cargo.toml"), "");
     env.write(&format!("{directory}/xtask/src/pre-commit.sh"), SCRIPT);
 }
