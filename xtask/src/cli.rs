@@ -46,6 +46,7 @@ pub enum Command {
     Snapshots(commands::snapshots::Args),
     SetupDb(commands::setup_db::Args),
     RefreshFixtures(commands::refresh_fixtures::Args),
+    Bench(commands::bench::Args),
     Demo(commands::demo::Args),
     Test(commands::test::Args),
 }

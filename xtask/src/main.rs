@@ -2,6 +2,7 @@
 //!
 //! See `ARCHITECTURE.md` for the way of the data and the rooms.
 
+mod bench;
 mod cli;
 mod commands;
 mod durable;
@@ -16,6 +17,7 @@ mod sanitize;
 mod server;
 mod settings;
 mod snapshots;
+mod spent;
 mod sqlite;
 mod stream;
 mod transport;
@@ -76,6 +78,7 @@ fn run(global: Global, command: Command) -> Result<()> {
         Command::Snapshots(args) => args.run(&cx),
         Command::SetupDb(args) => args.run(&cx),
         Command::RefreshFixtures(args) => args.run(&cx),
+        Command::Bench(args) => args.run(&cx),
         Command::Demo(args) => args.run(&cx),
         Command::Test(args) => args.run(&cx),
     }
