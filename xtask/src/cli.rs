@@ -52,6 +52,7 @@ pub enum Command {
     Textconv(commands::textconv::Args),
     Demo(commands::demo::Args),
     Test(commands::test::Args),
+    Bench(commands::bench::Args),
 }
 
 #[cfg(test)]

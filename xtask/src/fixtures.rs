@@ -2,6 +2,7 @@
 
 pub mod build;
 mod canonical;
+mod follow;
 mod full_text;
 pub mod lock;
 mod random;

@@ -2,6 +2,7 @@
 //!
 //! See `ARCHITECTURE.md` for the way of the data and the rooms.
 
+mod bench;
 mod cli;
 mod commands;
 mod dump;
@@ -18,6 +19,7 @@ mod sanitize;
 mod server;
 mod settings;
 mod snapshots;
+mod spent;
 mod sqlite;
 mod stream;
 mod transport;
@@ -82,5 +84,6 @@ fn run(global: Global, command: Command) -> Result<()> {
         Command::Textconv(args) => args.run(&cx),
         Command::Demo(args) => args.run(&cx),
         Command::Test(args) => args.run(&cx),
+        Command::Bench(args) => args.run(&cx),
     }
 }

@@ -1,5 +1,6 @@
 //! One file a command: its help, its arguments, and the plan of its run.
 
+pub mod bench;
 pub mod demo;
 pub mod install_hooks;
 pub mod pull_db;

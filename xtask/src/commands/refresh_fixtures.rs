@@ -1,3 +1,5 @@
+use std::time::Instant;
+
 use anyhow::Result;
 use serde::Serialize;
 
@@ -8,6 +10,7 @@ use crate::fixtures::survey::Survey;
 use crate::fixtures::{Fixture, Stale};
 use crate::git::index::{Repository, Tree, is_commit_of_paths};
 use crate::settings::{Location, Settings};
+use crate::spent::Spent;
 use crate::ui::{Ui, count};
 
 /// How to commit in spite of what this command says.
@@ -32,6 +35,13 @@ pub struct Args {
 
 impl Args {
     pub fn run(self, cx: &Context) -> Result<()> {
+        let started = Instant::now();
+        self.refresh(cx)?;
+        cx.ui.verbose(Spent::since(started));
+        Ok(())
+    }
+
+    fn refresh(self, cx: &Context) -> Result<()> {
         if self.staged
             && std::env::var_os(SKIP).is_some_and(|value| !value.is_empty() && value != "0")
         {
