@@ -149,6 +149,8 @@ pub fn prepare(ui: &Ui, store: &LockedStore, rows: u32, fresh: bool) -> Result<S
     generate(&path, rows).with_context(|| format!("cannot make {}", path.display()))?;
     let origin = Origin {
         app: Some("bench".to_owned()),
+        source: None,
+        flags: Vec::new(),
         machine: None,
         region: None,
         sanitize_rules: None,
