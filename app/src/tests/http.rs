@@ -3,12 +3,15 @@
 use std::future::pending;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 
+use rusqlite::Connection;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
+use crate::migrate::{self, Kind};
 use crate::store::Store;
 use crate::{serve, setup};
 
@@ -23,6 +26,10 @@ impl Server {
     fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         setup::run(dir.path(), 20, &mut Vec::new()).unwrap();
+        Self::on(dir)
+    }
+
+    fn on(dir: TempDir) -> Self {
         let store = Store::open(dir.path()).unwrap();
         let runtime = Runtime::new().unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
@@ -142,4 +149,32 @@ fn a_lost_database_is_not_replaced_by_an_empty_one() {
     std::fs::remove_file(&path).unwrap();
     assert_eq!(server.get("/orgs/juno/stats"), (500, json!({"error": "internal error"})));
     assert!(!path.exists());
+}
+
+/// Real data, as far as the tests of this repository have any: what production
+/// has, cut down by `cargo xtask refresh-fixtures`.
+#[test]
+fn the_fixtures_are_served() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures");
+    let dir = tempfile::tempdir().unwrap();
+    for (fixture, database) in [("data.db", "data.db"), ("tenant.db", "tenant_iris.db")] {
+        std::fs::copy(fixtures.join(fixture), dir.path().join(database)).unwrap();
+        let conn = Connection::open(dir.path().join(database)).unwrap();
+        super::assert_sound(&conn);
+        let kind = Kind::of(database.as_ref(), &conn).unwrap();
+        // At the newest schema: migrations that were added since show here.
+        assert_eq!(migrate::user_version(&conn).unwrap(), kind.migrations().len(), "{fixture}");
+    }
+    let server = Server::on(dir);
+    let stats = json!({"repositories": 14, "pull_requests": 100, "reviews": 185});
+    assert_eq!(server.get("/orgs/iris/stats"), (200, stats));
+    let (_, found) = server.get("/orgs/iris/pull-requests?q=cache&limit=50");
+    let titles: Vec<_> = found.as_array().unwrap().iter().map(|row| &row["title"]).collect();
+    assert_eq!(titles.len(), 7, "{titles:?}");
+    // The service goes on writing where production had got to.
+    let new = json!({"repository": "api", "title": "Cache it", "body": "", "author": "ada"});
+    let (status, created) = server.post("/orgs/iris/pull-requests", &new);
+    assert_eq!((status, created["id"].as_i64() > Some(605)), (201, true), "{created}");
+    let (_, found) = server.get("/orgs/iris/pull-requests?q=cache+it");
+    assert_eq!(found[0]["id"], created["id"]);
 }

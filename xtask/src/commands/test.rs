@@ -8,7 +8,7 @@ use crate::install::{self, BUSYBOX, SHELLCHECK, SQLITE3, SSH, SSHD, STRACE, ZSTD
 use crate::ui::Ui;
 use crate::{Context, settings};
 
-/// Check this repository: formatting, lints, shell script, all tests
+/// Check this repository: formatting, lints, shell scripts, fixtures, all tests
 ///
 /// Installs what the tests need and this machine lacks.
 #[derive(clap::Args)]
@@ -33,6 +33,10 @@ impl Args {
                 .run()
         })?;
         step(&cx.ui, "shellcheck", || shellcheck(sh))?;
+        step(&cx.ui, "fixtures", || {
+            let xtask = std::env::current_exe().unwrap_or_default();
+            cmd!(sh, "{xtask} refresh-fixtures --check --quiet").quiet().run()
+        })?;
         step(&cx.ui, "tests", || {
             // The programs first, each by itself: that is how a user has them.
             for package in ["xtask", "app", "tests"] {
