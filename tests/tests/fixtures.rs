@@ -305,6 +305,16 @@ fn what_cannot_be_done_is_said() {
 }
 
 #[test]
+fn an_input_that_is_no_file_is_said() {
+    let env = pulled();
+    env.db_toml(&SETTINGS.replace("'migrate.sh'", "'./migrate.sh', 'migrations/[2-9].sql'"));
+    let said = "warning: tests/fixtures/orders.db: no file matches its input ";
+    let both = format!("{said}./migrate.sh\n{said}migrations/[2-9].sql\n");
+    env.xtask(["refresh-fixtures"]).ok().stderr_has(&both);
+    env.xtask(["refresh-fixtures", "--check"]).ok().stderr_has(&both);
+}
+
+#[test]
 fn a_lock_file_that_is_nonsense_is_named() {
     let env = pulled();
     env.xtask(["refresh-fixtures"]).ok();

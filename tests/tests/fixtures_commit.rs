@@ -8,6 +8,7 @@ use tests::fixtures::{
     LOCK, ORDERS, PEOPLE, SETTINGS, columns, commit, committed, committed_columns, developer,
     hooked, migration, pulled, status,
 };
+use tests::hooks;
 use tests::process::Running;
 
 const ADD_NOTE: &str = "ALTER TABLE orders ADD COLUMN note TEXT;\n";
@@ -309,4 +310,42 @@ fn the_first_commit_of_a_repository_makes_its_fixtures() {
     commit(&env, &[]).ok().stderr_has("Refreshed tests/fixtures/people.db");
     assert!(committed(&env).contains(&ORDERS.to_owned()));
     assert_fresh(&env);
+}
+
+/// In a repository of several projects, with a linked work tree of it as well.
+#[test]
+fn xtask_may_lie_below_the_top_of_the_work_tree() {
+    let env = developer();
+    fs::create_dir_all(env.path("mono/a part")).unwrap();
+    for name in ["xtask", "migrations", "migrate.sh", "tests", "target", ".gitignore"] {
+        fs::rename(env.repo().join(name), env.path("mono/a part").join(name)).unwrap();
+    }
+    let git = |dir: &str, args: &[&str]| {
+        Running::start(env.command("git").current_dir(env.path(dir)).args(args)).wait()
+    };
+    git("mono", &["init", "--quiet", "--initial-branch=main"]).ok();
+    for (key, value) in [("user.name", "Test"), ("user.email", "test@example.com")] {
+        git("mono", &["config", key, value]).ok();
+    }
+    git("mono", &["add", "--all"]).ok();
+    git("mono", &["commit", "--quiet", "--message=first"]).ok();
+    hooks::install_in(&env, "mono/a part").ok();
+    git("mono", &["worktree", "add", "--quiet", "-b", "other", "../linked"]).ok();
+    for (top, number) in [("mono", 2), ("linked", 3)] {
+        let path = format!("{top}/a part/migrations/{number}.sql");
+        env.write(&path, ADD_NOTE);
+        git(top, &["add", "--all"]).ok();
+        env.write(&path, "not staged");
+        git(top, &["commit", "--quiet", "--message=next"])
+            .ok()
+            .stderr_has("Refreshed tests/fixtures/orders.db");
+        let staged = git(top, &["show", "--format=", "--name-only"]).ok().stdout();
+        let of = |path: &str| format!("a part/{path}\n");
+        assert_eq!(staged, of(&format!("migrations/{number}.sql")) + &of(LOCK) + &of(ORDERS));
+        git(top, &["status", "--porcelain"])
+            .ok()
+            .stdout_is(format!(" M \"a part/migrations/{number}.sql\"\n"));
+        let fixture = env.path(top).join("a part").join(ORDERS);
+        databases::query(&fixture, "SELECT note FROM orders");
+    }
 }

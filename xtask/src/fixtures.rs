@@ -93,6 +93,10 @@ impl FixtureToml {
         if !within(&self.from) || self.from.contains('/') {
             return Err(wrong("from", &self.from, "is not the name of a database"));
         }
+        if self.migrate.as_ref().is_some_and(|command| !command.contains("{db}")) {
+            let command = self.migrate.unwrap_or_default();
+            return Err(wrong("migrate", &command, "says nowhere which file: {db}"));
+        }
         Ok(Fixture {
             rows: self.rows.into_iter().map(Rows::resolve).collect::<Result<_>>()?,
             migrate: self.migrate.map(|command| words(&command)).transpose()?,
@@ -150,25 +154,31 @@ impl Fixture {
     /// Names all that the settings say of what is in it.
     pub fn rules_hash(&self, rules: &[Rule]) -> String {
         let mut hash = Sha256::new();
+        // Each text after its length: two lists of texts never look the same.
         let mut add = |text: &str| {
             hash.update(text.len().to_be_bytes());
             hash.update(text);
         };
-        add(&format!("{FORMAT} {} {:?}", self.children, self.rows));
+        add(&format!("format {FORMAT}, children {}", self.children));
         add(&self.from);
-        add(&format!("{:?}", self.migrate));
+        for (table, rows) in &self.rows {
+            add(table);
+            match rows {
+                Rows::Count(n) => add(&format!("first {n}")),
+                Rows::Tail(tail) => add(tail),
+            }
+        }
+        add("migrate");
+        for word in self.migrate.iter().flatten() {
+            add(word);
+        }
         add(&sanitize::script(rules.iter().filter(|rule| rule.is_for(&self.from))));
         hex(&hash.finalize())
     }
 
     /// Whether a file of the repository decides what is in it.
     pub fn has_input(&self, path: &str) -> bool {
-        let options = MatchOptions { require_literal_separator: true, ..MatchOptions::default() };
-        self.inputs.iter().any(|pattern| {
-            // As with git, the name of a directory stands for all that is in it.
-            let below = path.strip_prefix(pattern.as_str()).is_some_and(|p| p.starts_with('/'));
-            below || pattern.matches_with(path, options)
-        })
+        self.inputs.iter().any(|pattern| is_input(pattern, path))
     }
 
     /// Where it is recorded.
@@ -178,6 +188,13 @@ impl Fixture {
             None => lock::NAME.to_owned(),
         }
     }
+}
+
+/// As with git, the name of a directory stands for all that is in it.
+fn is_input(pattern: &Pattern, path: &str) -> bool {
+    let options = MatchOptions { require_literal_separator: true, ..MatchOptions::default() };
+    let below = path.strip_prefix(pattern.as_str()).is_some_and(|rest| rest.starts_with('/'));
+    below || pattern.matches_with(path, options)
 }
 
 /// What a fixture is to be made of, as it is now.

@@ -55,6 +55,9 @@ impl Args {
         }
         let settings = cx.settings()?;
         let survey = Survey::of(&repository, Tree::Work, &settings)?;
+        for idle in survey.idle_inputs() {
+            cx.ui.warn(idle);
+        }
         if self.check {
             return check(&cx.ui, &survey);
         }
