@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use serde::Serialize;
-use xshell::{Shell, cmd};
+use xshell::{Cmd, Shell, cmd};
 
 use super::Times;
 use crate::git;
@@ -47,25 +47,25 @@ pub fn measure(sh: &Shell, root: &Path, runs: u32) -> Result<Option<Hook>> {
     let entry = format!("100644,{blob},of-no-concern.txt");
     cmd!(sh, "git update-index --add --cacheinfo {entry}").quiet().run()?;
 
-    let (hook, version) = (["refresh-fixtures", "--staged"], ["--version"]);
     // The first builds what is not built yet.
-    run(sh, &version)?;
-    run(sh, &hook)?;
+    let hook = || cmd!(sh, "sh xtask/src/pre-commit.sh").env_remove("SKIP_FIXTURES");
+    let cargo_run = || cmd!(sh, "cargo {XTASK...} --version");
+    run(hook())?;
+    run(cargo_run())?;
     let (mut hooks, mut alone) = (Vec::new(), Vec::new());
     for _ in 0..runs {
-        hooks.push(run(sh, &hook)?);
-        alone.push(run(sh, &version)?);
+        hooks.push(run(hook())?);
+        alone.push(run(cargo_run())?);
     }
     Ok(Some(Hook { hook: Times::of(hooks), cargo_run: Times::of(alone) }))
 }
 
-fn run(sh: &Shell, args: &[&str]) -> Result<Duration> {
-    let command = cmd!(sh, "cargo {XTASK...} {args...}").quiet().env_remove("SKIP_FIXTURES");
+fn run(command: Cmd<'_>) -> Result<Duration> {
     let started = Instant::now();
-    let output = command.ignore_status().output()?;
+    let output = command.quiet().ignore_status().output()?;
     let time = started.elapsed();
     if !output.status.success() {
-        bail!("cargo xtask {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+        bail!("the hook failed: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(time)
 }
