@@ -6,6 +6,7 @@ pub mod binaries;
 pub mod databases;
 pub mod disk;
 pub mod env;
+pub mod hook_managers;
 pub mod hooks;
 pub mod http;
 pub mod load;
