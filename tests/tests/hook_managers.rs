@@ -34,12 +34,13 @@ with_each_manager! {
     what_is_not_staged_survives_and_does_not_count
     skip_fixtures_skips_it
     commit_all_works_and_a_commit_of_paths_is_refused
+    a_fixture_refreshed_but_not_staged_can_be_committed
 }
 
 fn a_commit_takes_the_fixtures_along_that_it_makes_stale(manager: Manager) {
     let env = developer(manager);
     stage(&env, PLACE, SECOND);
-    commit(&env, &[]).ok();
+    commit(&env, &[]).ok().stderr_has(&format!("Refreshed {FIXTURE}"));
     assert_eq!(changed(&env), [PLACE, FIXTURE, LOCK]);
     assert_eq!((status(&env).as_str(), tables(&env)), ("", names(&["first", "second"])));
     env.xtask(["refresh-fixtures", "--check"]).ok();
@@ -54,7 +55,7 @@ fn a_commit_takes_the_fixtures_along_that_it_makes_stale(manager: Manager) {
 fn a_commit_of_other_files_is_left_alone(manager: Manager) {
     let env = developer(manager);
     stage(&env, "notes.txt", "other\n");
-    commit(&env, &[]).ok();
+    commit(&env, &[]).ok().stderr_lacks(FIXTURE);
     assert_eq!((changed(&env), status(&env).as_str()), (names(&["notes.txt"]), ""));
     assert_eq!(tables(&env), ["first"]);
 }
@@ -63,6 +64,8 @@ fn a_broken_migration_stops_the_commit(manager: Manager) {
     let env = developer(manager);
     stage(&env, PLACE, "CREATE TALE second (id);\n");
     env.write("repo/notes.txt", "not staged\n");
+    // Mended in the work tree is not mended in the commit.
+    env.write(&format!("repo/{PLACE}"), SECOND);
     let before = state(&env);
     commit(&env, &[])
         .fails(1)
@@ -122,6 +125,25 @@ fn commit_all_works_and_a_commit_of_paths_is_refused(manager: Manager) {
     env.write("repo/notes.txt", "once more\n");
     commit(&env, &["notes.txt"]).ok();
     assert_eq!((changed(&env), status(&env).as_str()), (names(&["notes.txt"]), ""));
+}
+
+/// A developer has refreshed it by hand, and forgotten to stage it. pre-commit
+/// and prek set that aside, and cannot bring it back over what the hook wrote.
+fn a_fixture_refreshed_but_not_staged_can_be_committed(manager: Manager) {
+    let env = developer(manager);
+    stage(&env, PLACE, SECOND);
+    env.xtask(["refresh-fixtures"]).ok();
+    let run = commit(&env, &[]);
+    if let Manager::PreCommit | Manager::Prek = manager {
+        run.fails(1).stderr_has("conflicted with");
+        // What the comment in the snippet says.
+        env.git(&["add", FIXTURE, LOCK]);
+        commit(&env, &[]).ok();
+    } else {
+        run.ok();
+    }
+    assert_eq!(changed(&env), [PLACE, FIXTURE, LOCK]);
+    assert_eq!((status(&env).as_str(), tables(&env)), ("", names(&["first", "second"])));
 }
 
 fn names(names: &[&str]) -> Vec<String> {
