@@ -7,6 +7,7 @@ pub mod databases;
 pub mod disk;
 pub mod env;
 pub mod fixtures;
+pub mod hook_managers;
 pub mod hooks;
 pub mod http;
 pub mod load;

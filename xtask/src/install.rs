@@ -10,20 +10,45 @@ use crate::ui::Ui;
 
 /// A program and the packages that bring it.
 pub struct Tool {
-    program: &'static str,
+    pub program: &'static str,
     apt: &'static str,
     /// None where Homebrew has no such package, or macOS brings the program.
     brew: Option<&'static str>,
+    /// With these arguments it fails where a part of it is missing.
+    proof: &'static [&'static str],
 }
 
-pub const SQLITE3: Tool = Tool { program: "sqlite3", apt: "sqlite3", brew: None };
-pub const ZSTD: Tool = Tool { program: "zstd", apt: "zstd", brew: Some("zstd") };
-pub const SSH: Tool = Tool { program: "ssh", apt: "openssh-client", brew: None };
-pub const SSHD: Tool = Tool { program: "sshd", apt: "openssh-server", brew: None };
-pub const SHELLCHECK: Tool =
-    Tool { program: "shellcheck", apt: "shellcheck", brew: Some("shellcheck") };
-pub const BUSYBOX: Tool = Tool { program: "busybox", apt: "busybox", brew: None };
-pub const STRACE: Tool = Tool { program: "strace", apt: "strace", brew: None };
+pub const SQLITE3: Tool = Tool::new("sqlite3", "sqlite3", None);
+pub const ZSTD: Tool = Tool::new("zstd", "zstd", Some("zstd"));
+pub const SSH: Tool = Tool::new("ssh", "openssh-client", None);
+pub const SSHD: Tool = Tool::new("sshd", "openssh-server", None);
+pub const SHELLCHECK: Tool = Tool::new("shellcheck", "shellcheck", Some("shellcheck"));
+pub const BUSYBOX: Tool = Tool::new("busybox", "busybox", None);
+pub const STRACE: Tool = Tool::new("strace", "strace", None);
+pub const NPM: Tool = Tool::new("npm", "npm", Some("node"));
+/// Debian packs what makes virtual environments apart, and macOS has an old one.
+pub const PYTHON3: Tool = Tool {
+    proof: &["-c", "import ensurepip, sys, venv; assert sys.version_info >= (3, 11)"],
+    ..Tool::new("python3", "python3-venv", Some("python"))
+};
+
+impl Tool {
+    const fn new(program: &'static str, apt: &'static str, brew: Option<&'static str>) -> Self {
+        Self { program, apt, brew, proof: &[] }
+    }
+
+    fn is_here(&self, sh: &Shell) -> bool {
+        let Some(program) = find(sh, self.program) else { return false };
+        let proof = self.proof;
+        proof.is_empty()
+            || cmd!(sh, "{program} {proof...}")
+                .quiet()
+                .ignore_stdout()
+                .ignore_stderr()
+                .run()
+                .is_ok()
+    }
+}
 
 /// Installs those of `tools` that are missing: after asking on a terminal, at
 /// once without one.
@@ -33,7 +58,7 @@ pub const STRACE: Tool = Tool { program: "strace", apt: "strace", brew: None };
 /// This user may not install, or the package manager failed: the hint is the
 /// command to type.
 pub fn ensure(ui: &Ui, sh: &Shell, tools: &[Tool]) -> Result<()> {
-    let missing: Vec<_> = tools.iter().filter(|tool| find(sh, tool.program).is_none()).collect();
+    let missing: Vec<_> = tools.iter().filter(|tool| !tool.is_here(sh)).collect();
     let (manager, packages) = if cfg!(target_os = "macos") {
         ("brew", missing.iter().filter_map(|tool| tool.brew).collect::<Vec<_>>())
     } else {

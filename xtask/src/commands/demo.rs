@@ -100,12 +100,7 @@ impl Demo<'_> {
 
 /// Beside the running xtask: both were built with the same profile.
 fn app_binary(sh: &Shell) -> Result<std::path::PathBuf> {
-    let metadata =
-        cmd!(sh, "cargo metadata --quiet --no-deps --format-version 1").quiet().read()?;
-    let metadata: serde_json::Value = serde_json::from_str(&metadata)?;
-    let target =
-        metadata["target_directory"].as_str().context("cargo names its target directory")?;
-    Ok(Path::new(target).join("xtask/app"))
+    Ok(super::test::target_directory(sh)?.join("xtask/app"))
 }
 
 /// The app, serving; killed when dropped.

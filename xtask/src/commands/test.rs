@@ -1,12 +1,18 @@
-use std::path::Path;
+mod hook_managers;
 
-use anyhow::Result;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
 use xshell::{Shell, cmd};
 
 use crate::error::Failure;
-use crate::install::{self, BUSYBOX, SHELLCHECK, SQLITE3, SSH, SSHD, STRACE, ZSTD};
+use crate::install::{
+    self, BUSYBOX, NPM, PYTHON3, SHELLCHECK, SQLITE3, SSH, SSHD, STRACE, Tool, ZSTD,
+};
 use crate::ui::Ui;
 use crate::{Context, settings};
+
+const TOOLS: [Tool; 9] = [SQLITE3, ZSTD, SSH, SSHD, SHELLCHECK, BUSYBOX, STRACE, PYTHON3, NPM];
 
 /// Check this repository: formatting, lints, shell scripts, fixtures, all tests
 ///
@@ -24,7 +30,7 @@ impl Args {
         require_own_repository(&root)?;
         let sh = &cx.sh;
         sh.change_dir(&root);
-        install::ensure(&cx.ui, sh, &[SQLITE3, ZSTD, SSH, SSHD, SHELLCHECK, BUSYBOX, STRACE])?;
+        install::ensure(&cx.ui, sh, &TOOLS)?;
         let args = &self.args;
         step(&cx.ui, "formatting", || cmd!(sh, "cargo fmt --all --check").quiet().run())?;
         step(&cx.ui, "clippy", || {
@@ -37,6 +43,7 @@ impl Args {
             let xtask = std::env::current_exe().unwrap_or_default();
             cmd!(sh, "{xtask} refresh-fixtures --check --quiet").quiet().run()
         })?;
+        hook_managers::install(&cx.ui, sh, &root, &target_directory(sh)?)?;
         step(&cx.ui, "tests", || {
             // The programs first, each by itself: that is how a user has them.
             for package in ["xtask", "app", "tests"] {
@@ -52,7 +59,7 @@ impl Args {
 }
 
 fn shellcheck(sh: &Shell) -> xshell::Result<()> {
-    let scripts = cmd!(sh, "git ls-files *.sh .ci/run").quiet().read()?;
+    let scripts = cmd!(sh, "git ls-files *.sh .ci/run docs/hooks/pre-commit").quiet().read()?;
     let scripts = scripts.lines();
     cmd!(sh, "shellcheck {scripts...}").quiet().run()
 }
@@ -60,6 +67,20 @@ fn shellcheck(sh: &Shell) -> xshell::Result<()> {
 fn step(ui: &Ui, name: &str, run: impl FnOnce() -> xshell::Result<()>) -> Result<()> {
     ui.status("Checking", name);
     run().map_err(|error| anyhow::Error::new(error).context(format!("{name} failed")))
+}
+
+/// Where Cargo builds this repository.
+///
+/// # Errors
+///
+/// Cargo does not say it.
+pub fn target_directory(sh: &Shell) -> Result<PathBuf> {
+    let metadata =
+        cmd!(sh, "cargo metadata --quiet --no-deps --format-version 1").quiet().read()?;
+    let metadata: serde_json::Value = serde_json::from_str(&metadata)?;
+    let target =
+        metadata["target_directory"].as_str().context("cargo names its target directory")?;
+    Ok(target.into())
 }
 
 /// Refuses to go on in a repository that has only copied `xtask`.
