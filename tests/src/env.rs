@@ -139,6 +139,11 @@ impl TestEnv {
         shells::script(&bin, "fly", body);
     }
 
+    /// Puts a script in the place of git.
+    pub fn replace_git(&self, body: &str) {
+        shells::script(&self.path("bin"), "git", body);
+    }
+
     /// Adds another machine to the app, which differs from the first as `change` says.
     pub fn add_machine(&self, change: impl FnOnce(&mut Machine)) {
         self.edit_world(|world| {

@@ -48,6 +48,10 @@ from = 'shop.db'
 rows = { people = 3 }
 ";
 
+/// A second migration, and the columns of `orders` after it.
+pub const ADD_NOTE: &str = "ALTER TABLE orders ADD COLUMN note TEXT;\n";
+pub const WITH_NOTE: &str = "id person total note";
+
 /// With a pull, and nothing yet in `tests/fixtures`.
 pub fn pulled() -> TestEnv {
     let env = TestEnv::new();
@@ -139,4 +143,11 @@ fn column_names(path: &std::path::Path) -> String {
         rusqlite::types::Value::Text(names) => names,
         other => panic!("{other:?} are no names"),
     }
+}
+
+/// The fixtures fit what is committed, and nothing else is there.
+#[track_caller]
+pub fn assert_fresh(env: &TestEnv) {
+    env.xtask(["refresh-fixtures", "--check"]).ok();
+    assert_eq!(status(env), Vec::<String>::new());
 }

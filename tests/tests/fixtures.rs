@@ -2,6 +2,7 @@
 //! and what it leaves alone.
 
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
@@ -34,6 +35,7 @@ fn fixtures_are_made_once_and_then_are_as_they_are() {
     assert_eq!(
         env.normalize(&output.stderr),
         "     Cutting tests/fixtures/orders.db from shop.db of backup_<TIME>
+     Running sh migrate.sh {db}
      Cutting tests/fixtures/people.db from shop.db of backup_<TIME>
    Refreshed tests/fixtures/orders.db (<SIZE>, 40 rows)
    Refreshed tests/fixtures/people.db (<SIZE>, 3 rows)
@@ -110,13 +112,13 @@ fn check_says_what_is_stale_and_needs_no_snapshot() {
             "orders.db: migrations/1.sql changed",
             "orders.db: migrations/2.sql is new",
             "orders.db: migrate.sh is gone",
-            "people.db: it was edited by hand: its sha256 is not the one in fixtures.lock",
+            "people.db: it is not what fixtures.lock records: edited by hand, or only one of the two is staged",
         ],
     );
     let json = env.xtask(["refresh-fixtures", "--check", "--json"]).fails(1).json();
     assert_eq!(json[1]["path"], ORDERS);
     assert_eq!(json[1]["why"], "migrations/2.sql is new");
-    assert_eq!(json.as_array().unwrap().len(), 4);
+    assert_eq!(json.as_array().unwrap().len(), 5);
 }
 
 #[test]
@@ -299,7 +301,7 @@ fn what_cannot_be_done_is_said() {
     fs::remove_dir_all(env.repo().join(".git")).unwrap();
     env.xtask(["refresh-fixtures"])
         .fails(1)
-        .stderr_has("is not in a git repository")
+        .stderr_has("is not in the work tree of a git repository")
         .stderr_has("hint: git init");
     assert!(!env.repo().join("tests").exists());
 }
@@ -307,11 +309,60 @@ fn what_cannot_be_done_is_said() {
 #[test]
 fn an_input_that_is_no_file_is_said() {
     let env = pulled();
-    env.db_toml(&SETTINGS.replace("'migrate.sh'", "'./migrate.sh', 'migrations/[2-9].sql'"));
-    let said = "warning: tests/fixtures/orders.db: no file matches its input ";
-    let both = format!("{said}./migrate.sh\n{said}migrations/[2-9].sql\n");
-    env.xtask(["refresh-fixtures"]).ok().stderr_has(&both);
-    env.xtask(["refresh-fixtures", "--check"]).ok().stderr_has(&both);
+    env.db_toml(&SETTINGS.replace("'migrate.sh'", "'migrations/[2-9].sql'"));
+    let said = "warning: tests/fixtures/orders.db: no file matches its input migrations/[2-9].sql";
+    env.xtask(["refresh-fixtures"]).ok().stderr_has(said);
+    env.xtask(["refresh-fixtures", "--check"]).fails(1).stderr_has(said);
+}
+
+#[test]
+fn inputs_are_the_same_in_the_work_tree_and_staged() {
+    let env = pulled();
+    // A link is where it leads; a submodule is no file; a name need not be UTF-8.
+    env.write("repo/elsewhere.sql", "-- first");
+    std::os::unix::fs::symlink("../elsewhere.sql", env.repo().join("migrations/link.txt")).unwrap();
+    env.git(&["init", "--quiet", "migrations/sub"]);
+    env.git(&[
+        "-C",
+        "migrations/sub",
+        "-c",
+        "user.name=x",
+        "-c",
+        "user.email=y",
+        "commit",
+        "--quiet",
+        "--allow-empty",
+        "--message=x",
+    ]);
+    let name = std::ffi::OsStr::from_bytes(b"repo/migrations/\xff.txt");
+    fs::write(env.path(name), "x").unwrap();
+    env.xtask(["refresh-fixtures"]).ok();
+    env.git(&["-c", "advice.addEmbeddedRepo=false", "add", "--all"]);
+    env.git(&["commit", "--quiet", "--message=x"]);
+    check(&env, &[]);
+    env.write("repo/elsewhere.sql", "-- second");
+    check(&env, &[]);
+    fs::remove_file(env.repo().join("migrations/link.txt")).unwrap();
+    std::os::unix::fs::symlink("../notes", env.repo().join("migrations/link.txt")).unwrap();
+    check(&env, &["orders.db: migrations/link.txt changed"]);
+    env.xtask(["refresh-fixtures"]).ok();
+    let in_work_tree = bytes(&env, LOCK);
+    env.git(&["add", "--all"]);
+    env.git(&["commit", "--quiet", "--message=y"]);
+    check(&env, &[]);
+    assert!(bytes(&env, LOCK) == in_work_tree);
+}
+
+#[test]
+fn a_repository_that_git_does_not_trust_is_named_as_such() {
+    let env = pulled();
+    env.replace_git(
+        "echo \"fatal: detected dubious ownership in repository at 'x'\" >&2; exit 128",
+    );
+    env.xtask(["refresh-fixtures", "--check"])
+        .fails(1)
+        .stderr_has("caused by: detected dubious ownership in repository at 'x'")
+        .stderr_lacks("git init");
 }
 
 #[test]

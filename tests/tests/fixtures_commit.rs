@@ -3,22 +3,11 @@
 use std::fs;
 
 use tests::databases;
-use tests::env::TestEnv;
 use tests::fixtures::{
-    LOCK, ORDERS, PEOPLE, SETTINGS, columns, commit, committed, committed_columns, developer,
-    hooked, migration, pulled, status,
+    ADD_NOTE, LOCK, ORDERS, PEOPLE, SETTINGS, WITH_NOTE, assert_fresh, columns, commit, committed,
+    committed_columns, developer, hooked, migration, pulled, status,
 };
-use tests::hooks;
 use tests::process::Running;
-
-const ADD_NOTE: &str = "ALTER TABLE orders ADD COLUMN note TEXT;\n";
-const WITH_NOTE: &str = "id person total note";
-
-#[track_caller]
-fn assert_fresh(env: &TestEnv) {
-    env.xtask(["refresh-fixtures", "--check"]).ok();
-    assert_eq!(status(env), Vec::<String>::new());
-}
 
 #[test]
 fn a_commit_of_something_else_is_left_alone() {
@@ -133,110 +122,6 @@ fn skipping_is_possible_and_seen_later() {
 }
 
 #[test]
-fn an_amended_commit_has_the_fixture_of_its_content() {
-    let env = developer();
-    migration(&env, 2, ADD_NOTE);
-    commit(&env, &[]).ok();
-    migration(&env, 2, "ALTER TABLE orders ADD COLUMN remark TEXT;\n");
-    commit(&env, &["--amend"]).ok();
-    assert_eq!(committed(&env), ["migrations/2.sql", LOCK, ORDERS]);
-    assert_eq!(committed_columns(&env), "id person total remark");
-    assert_fresh(&env);
-    // To reword it is nobody's business.
-    commit(&env, &["--amend", "--message=other"]).ok().stderr_is("");
-}
-
-/// Two branches with a migration each, and `main` checked out.
-fn diverged() -> TestEnv {
-    let env = developer();
-    env.git(&["switch", "--quiet", "--create", "topic"]);
-    migration(&env, 3, "ALTER TABLE orders ADD COLUMN topic;\n");
-    commit(&env, &[]).ok();
-    env.git(&["switch", "--quiet", "main"]);
-    migration(&env, 2, ADD_NOTE);
-    commit(&env, &[]).ok();
-    env
-}
-
-fn conflict(env: &TestEnv, args: &[&str]) {
-    Running::start(env.command("git").args(args)).wait().fails(1);
-    assert_eq!(
-        status(env),
-        ["A  migrations/3.sql", &format!("UU {LOCK}"), &format!("UU {ORDERS}")]
-    );
-    env.xtask(["refresh-fixtures", "--check"]).fails(1).stderr_has("it has merge conflicts");
-    env.xtask(["refresh-fixtures"]).ok();
-    env.git(&["add", "--all"]);
-}
-
-#[test]
-fn a_merge_conflict_is_resolved_by_a_refresh() {
-    let env = diverged();
-    conflict(&env, &["merge", "--quiet", "topic"]);
-    commit(&env, &[]).ok().stderr_is("");
-    assert_eq!(committed_columns(&env), "id person total note topic");
-    assert_fresh(&env);
-}
-
-#[test]
-fn a_merge_conflict_resolved_by_one_side_is_mended_by_the_hook() {
-    let env = diverged();
-    Running::start(env.command("git").args(["merge", "--quiet", "topic"])).wait().fails(1);
-    env.git(&["checkout", "--ours", "--", LOCK, ORDERS]);
-    env.git(&["add", "--all"]);
-    commit(&env, &[]).ok().stderr_has("Refreshed");
-    assert_eq!(committed_columns(&env), "id person total note topic");
-    assert_fresh(&env);
-}
-
-#[test]
-fn a_rebase_conflict_is_resolved_by_a_refresh() {
-    let env = diverged();
-    env.git(&["switch", "--quiet", "topic"]);
-    conflict(&env, &["rebase", "--quiet", "main"]);
-    let mut rest = env.command("git");
-    rest.args(["rebase", "--continue"]).env("GIT_EDITOR", "true");
-    Running::start(&mut rest).wait().ok();
-    assert_eq!(committed_columns(&env), "id person total note topic");
-    assert_fresh(&env);
-}
-
-#[test]
-fn a_merge_without_conflict_stays_fresh() {
-    let env = developer();
-    env.git(&["switch", "--quiet", "--create", "topic"]);
-    migration(&env, 2, ADD_NOTE);
-    commit(&env, &[]).ok();
-    env.git(&["switch", "--quiet", "main"]);
-    env.write("repo/notes.txt", "else\n");
-    commit(&env, &["--all"]).ok();
-    env.git(&["merge", "--quiet", "--no-edit", "topic"]);
-    assert_fresh(&env);
-}
-
-#[test]
-fn a_linked_worktree_without_data_migrates_what_is_committed() {
-    let env = developer();
-    env.git(&["worktree", "add", "--quiet", "-b", "other", "../other tree"]);
-    let git = |args: &[&str]| {
-        Running::start(env.command("git").current_dir(env.path("other tree")).args(args)).wait()
-    };
-    env.write("other tree/migrations/2.sql", ADD_NOTE);
-    git(&["add", "--all"]).ok();
-    git(&["commit", "--quiet", "--message=next"])
-        .ok()
-        .stderr_has("Migrating tests/fixtures/orders.db")
-        .stderr_has("Refreshed tests/fixtures/orders.db");
-    git(&["status", "--porcelain"]).ok().stdout_is("");
-    assert_eq!(status(&env), Vec::<String>::new());
-    env.git(&["merge", "--quiet", "other"]);
-    assert_eq!(columns(&env), WITH_NOTE);
-    // The same bytes as from the snapshot.
-    env.xtask(["refresh-fixtures"]).ok().stderr_has("Unchanged tests/fixtures/orders.db");
-    assert_fresh(&env);
-}
-
-#[test]
 fn a_fixture_edited_by_hand_stops_the_commit() {
     let env = developer();
     databases::execute(&env.repo().join(ORDERS), "UPDATE orders SET total = 0");
@@ -244,8 +129,8 @@ fn a_fixture_edited_by_hand_stops_the_commit() {
     env.git(&["add", "--all"]);
     commit(&env, &[])
         .fails(1)
-        .stderr_has("tests/fixtures/orders.db: it was edited by hand")
-        .stderr_has("`cargo xtask refresh-fixtures` makes it anew");
+        .stderr_has("tests/fixtures/orders.db: it is not what fixtures.lock records")
+        .stderr_has("hint: cargo xtask refresh-fixtures, then git add tests/fixtures/orders.db tests/fixtures/fixtures.lock;");
     assert_eq!(fs::read(env.repo().join(ORDERS)).unwrap(), edited);
     env.xtask(["refresh-fixtures"]).ok().stderr_has("Refreshed tests/fixtures/orders.db");
     assert_eq!(status(&env), [format!("MM {ORDERS}")]);
@@ -304,48 +189,112 @@ fn a_refresh_by_hand_that_is_not_staged_is_taken() {
 }
 
 #[test]
+fn a_fixture_cannot_be_removed_while_the_settings_have_it() {
+    let env = developer();
+    env.git(&["rm", "--quiet", PEOPLE]);
+    commit(&env, &[])
+        .fails(1)
+        .stderr_has("tests/fixtures/people.db is removed, and db.toml still has it")
+        .stderr_has("hint: remove its [[fixture]] from db.toml too");
+}
+
+#[test]
+fn what_was_stale_before_is_another_commits_matter() {
+    let env = developer();
+    let people = "rows = { people = 3 }\ninputs = ['people/**']\n";
+    env.db_toml(&SETTINGS.replace("rows = { people = 3 }\n", people));
+    env.write("repo/people/1", "");
+    commit(&env, &["--all"]).ok();
+    env.git(&["add", "--all"]);
+    commit(&env, &[]).ok();
+    // Left out once, and then not made up for by a commit about something else.
+    env.write("repo/people/2", "");
+    env.git(&["add", "--all"]);
+    let mut skipped = env.command("git");
+    skipped.args(["commit", "--quiet", "--message=x"]).env("SKIP_FIXTURES", "1");
+    Running::start(&mut skipped).wait().ok();
+    migration(&env, 2, ADD_NOTE);
+    commit(&env, &[]).ok().stderr_lacks(PEOPLE);
+    assert_eq!(committed(&env), ["migrations/2.sql", LOCK, ORDERS]);
+    env.xtask(["refresh-fixtures", "--check"]).fails(1).stderr_has("people.db: people/2 is new");
+}
+
+/// A migration that is not tracked is none of the commit, even when nothing else differs.
+#[test]
+fn an_untracked_input_is_not_seen() {
+    let env = developer();
+    migration(&env, 2, ADD_NOTE);
+    env.write("repo/migrations/3.sql", "nonsense");
+    commit(&env, &[]).ok();
+    assert_eq!(committed_columns(&env), WITH_NOTE);
+}
+
+/// `migrate` may need what git ignores, and must not get at the data.
+#[test]
+fn the_checkout_has_what_is_ignored_but_no_data() {
+    for (ignored, local_dir) in [("/data\n", "data"), ("/data/*\n", "data"), ("/var\n", "var/data")]
+    {
+        let env = developer();
+        env.write("repo/.gitignore", &format!("{ignored}/target\n/deps\n"));
+        env.db_toml(&format!("local-dir = '{local_dir}'\n{SETTINGS}"));
+        env.write("repo/deps/lib.sh", "echo deps");
+        env.write(
+            "repo/migrate.sh",
+            ". ./deps/lib.sh && pwd && ls -RL . && env | grep ^GIT_INDEX && exit 1; exit 3",
+        );
+        if local_dir != "data" {
+            fs::create_dir(env.repo().join("var")).unwrap();
+            fs::rename(env.data(), env.repo().join(local_dir)).unwrap();
+        }
+        env.git(&["add", "--all"]);
+        env.write("repo/notes.txt", "not staged");
+        commit(&env, &[])
+            .fails(1)
+            .stderr_has("deps")
+            .stderr_has("xtask-staged")
+            .stderr_lacks("snapshot.json")
+            .stderr_lacks("shop.db:")
+            .stderr_lacks("GIT_INDEX_FILE");
+        let tree = env.repo().join(".git/xtask-staged/tree");
+        assert!(tree.join("deps/lib.sh").exists());
+        assert!(
+            !tree.join(local_dir).join("shop.db").exists()
+                && !tree.join(local_dir).join(".xtask").exists()
+        );
+    }
+}
+
+/// As with Git LFS: what git keeps is not what is in the work tree.
+#[test]
+fn filters_of_git_are_applied() {
+    let env = developer();
+    env.write("repo/.gitattributes", "*.db filter=turn\n");
+    for (key, value) in [
+        ("filter.turn.clean", "base64"),
+        ("filter.turn.smudge", "base64 -d"),
+        ("filter.turn.required", "true"),
+    ] {
+        env.git(&["config", key, value]);
+    }
+    env.git(&["add", "--renormalize", "."]);
+    env.git(&["add", ".gitattributes"]);
+    commit(&env, &[]).ok().stderr_is("");
+    migration(&env, 2, ADD_NOTE);
+    commit(&env, &[]).ok();
+    assert_eq!(committed(&env), ["migrations/2.sql", LOCK, ORDERS]);
+    assert_eq!(columns(&env), WITH_NOTE);
+    assert_fresh(&env);
+    // Where they fail, it is not as if there were no fixture.
+    env.git(&["config", "filter.turn.smudge", "false"]);
+    migration(&env, 3, "ALTER TABLE orders ADD COLUMN more;");
+    commit(&env, &[]).fails(1).stderr_has("cat-file").stderr_has("SKIP_FIXTURES=1");
+}
+
+#[test]
 fn the_first_commit_of_a_repository_makes_its_fixtures() {
     let env = hooked(pulled());
     env.git(&["update-ref", "-d", "HEAD"]);
     commit(&env, &[]).ok().stderr_has("Refreshed tests/fixtures/people.db");
     assert!(committed(&env).contains(&ORDERS.to_owned()));
     assert_fresh(&env);
-}
-
-/// In a repository of several projects, with a linked work tree of it as well.
-#[test]
-fn xtask_may_lie_below_the_top_of_the_work_tree() {
-    let env = developer();
-    fs::create_dir_all(env.path("mono/a part")).unwrap();
-    for name in ["xtask", "migrations", "migrate.sh", "tests", "target", ".gitignore"] {
-        fs::rename(env.repo().join(name), env.path("mono/a part").join(name)).unwrap();
-    }
-    let git = |dir: &str, args: &[&str]| {
-        Running::start(env.command("git").current_dir(env.path(dir)).args(args)).wait()
-    };
-    git("mono", &["init", "--quiet", "--initial-branch=main"]).ok();
-    for (key, value) in [("user.name", "Test"), ("user.email", "test@example.com")] {
-        git("mono", &["config", key, value]).ok();
-    }
-    git("mono", &["add", "--all"]).ok();
-    git("mono", &["commit", "--quiet", "--message=first"]).ok();
-    hooks::install_in(&env, "mono/a part").ok();
-    git("mono", &["worktree", "add", "--quiet", "-b", "other", "../linked"]).ok();
-    for (top, number) in [("mono", 2), ("linked", 3)] {
-        let path = format!("{top}/a part/migrations/{number}.sql");
-        env.write(&path, ADD_NOTE);
-        git(top, &["add", "--all"]).ok();
-        env.write(&path, "not staged");
-        git(top, &["commit", "--quiet", "--message=next"])
-            .ok()
-            .stderr_has("Refreshed tests/fixtures/orders.db");
-        let staged = git(top, &["show", "--format=", "--name-only"]).ok().stdout();
-        let of = |path: &str| format!("a part/{path}\n");
-        assert_eq!(staged, of(&format!("migrations/{number}.sql")) + &of(LOCK) + &of(ORDERS));
-        git(top, &["status", "--porcelain"])
-            .ok()
-            .stdout_is(format!(" M \"a part/migrations/{number}.sql\"\n"));
-        let fixture = env.path(top).join("a part").join(ORDERS);
-        databases::query(&fixture, "SELECT note FROM orders");
-    }
 }

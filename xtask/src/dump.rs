@@ -10,8 +10,9 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode};
 use sha2::{Digest as _, Sha256};
 
+use crate::durable;
+use crate::sqlite::{self, identifier};
 use crate::ui::escape;
-use crate::{durable, sqlite};
 
 /// A longer blob is shown by its size and its hash.
 const MAX_BLOB: usize = 64;
@@ -61,7 +62,7 @@ fn everything(db: &Connection, out: &mut impl Write) -> Result<Option<rusqlite::
     for table in tables.iter().filter(|table| table.has_rows(&tables)) {
         if let Err(error) = rows(db, &table.name, out) {
             let error = error.downcast::<rusqlite::Error>()?;
-            writeln!(out, "-- {}: {}", identifier(&table.name), message(&error))?;
+            writeln!(out, "-- {}: {}", shown_name(&table.name), message(&error))?;
             unread = Some(error);
         }
     }
@@ -122,9 +123,9 @@ fn schema(db: &Connection, tables: &[Table], out: &mut impl Write) -> Result<()>
 }
 
 fn rows(db: &Connection, table: &str, out: &mut impl Write) -> Result<()> {
-    let from = format!("FROM main.{}", sql_name(table));
+    let from = format!("FROM main.{}", identifier(table));
     let columns = columns(db, table)?;
-    let names: Vec<String> = columns.iter().map(|column| sql_name(&column.name)).collect();
+    let names: Vec<String> = columns.iter().map(|column| identifier(&column.name)).collect();
     let select = format!("SELECT {} {from}", names.join(", "));
     // Rows may share a key of NULL, and a table may be without a rowid. A key
     // may also need a collation that only the app knows.
@@ -142,9 +143,9 @@ fn rows(db: &Connection, table: &str, out: &mut impl Write) -> Result<()> {
     }
     let mut statement = statement?;
     let count: i64 = db.query_row(&format!("SELECT count(*) {from}"), [], |row| row.get(0))?;
-    let table = identifier(table);
+    let table = shown_name(table);
     writeln!(out, "-- {table} ({count} {})", if count == 1 { "row" } else { "rows" })?;
-    let names: Vec<String> = columns.iter().map(|column| identifier(&column.name)).collect();
+    let names: Vec<String> = columns.iter().map(|column| shown_name(&column.name)).collect();
     let mut rows = statement.query([])?;
     let mut line = String::new();
     while let Some(row) = rows.next()? {
@@ -177,18 +178,14 @@ fn columns(db: &Connection, table: &str) -> rusqlite::Result<Vec<Column>> {
 fn key(columns: &[Column]) -> String {
     let mut key: Vec<&Column> = columns.iter().filter(|column| column.key > 0).collect();
     key.sort_by_key(|column| column.key);
-    key.iter().map(|column| sql_name(&column.name) + ", ").collect()
-}
-
-fn sql_name(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
+    key.iter().map(|column| identifier(&column.name) + ", ").collect()
 }
 
 /// A name as it is read best: bare where SQL would take it so.
-fn identifier(name: &str) -> String {
+fn shown_name(name: &str) -> String {
     let bare = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
         && !name.starts_with(|c: char| c.is_ascii_digit());
-    if bare && !name.is_empty() { name.to_owned() } else { sql_name(&one_line(name)) }
+    if bare && !name.is_empty() { name.to_owned() } else { identifier(&one_line(name)) }
 }
 
 /// Text within one line, harmless for a terminal, and no two the same.

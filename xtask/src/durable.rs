@@ -12,6 +12,19 @@ use sha2::{Digest as _, Sha256};
 /// How a file's name begins before [`write`] gives it its own.
 pub const UNFINISHED: &str = "unfinished-";
 
+/// The content of a file; none where there is no such file.
+///
+/// # Errors
+///
+/// It is there and cannot be read; the path is named.
+pub fn read(path: &Path) -> Result<Option<Vec<u8>>> {
+    match std::fs::read(path) {
+        Ok(content) => Ok(Some(content)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
 /// Creates a file that only its owner reads; it must not exist.
 ///
 /// # Errors

@@ -88,14 +88,22 @@ impl FixtureToml {
                 && Path::new(path).components().all(|c| matches!(c, Component::Normal(_)))
         };
         if !within(&self.path) {
-            return Err(wrong("path", &self.path, "is not one of a file in the repository"));
+            return Err(wrong(
+                "path",
+                &self.path,
+                "must be a path within the repository, without . or ..",
+            ));
         }
         if !within(&self.from) || self.from.contains('/') {
-            return Err(wrong("from", &self.from, "is not the name of a database"));
+            return Err(wrong(
+                "from",
+                &self.from,
+                "must be the name of a database, without a directory",
+            ));
         }
         if self.migrate.as_ref().is_some_and(|command| !command.contains("{db}")) {
             let command = self.migrate.unwrap_or_default();
-            return Err(wrong("migrate", &command, "says nowhere which file: {db}"));
+            return Err(wrong("migrate", &command, "must contain {db}, the file to migrate"));
         }
         Ok(Fixture {
             rows: self.rows.into_iter().map(Rows::resolve).collect::<Result<_>>()?,
@@ -113,8 +121,10 @@ fn wrong(key: &str, value: &str, why: &str) -> anyhow::Error {
     Failure::usage(format!("{key} = {value:?} {why}")).into()
 }
 
+/// As with git, a directory may be written with a slash behind it.
 fn input(text: &str) -> Result<Pattern> {
-    Pattern::new(text).map_err(|error| wrong("inputs", text, &format!("is malformed: {error}")))
+    let pattern = text.trim_start_matches("./").trim_end_matches('/');
+    Pattern::new(pattern).map_err(|error| wrong("inputs", text, &format!("is malformed: {error}")))
 }
 
 impl Rows {
@@ -127,9 +137,11 @@ impl Rows {
         let first = words.first().map(String::as_str);
         let has = |word: &str| words.iter().any(|w| w == word);
         if has("limit") && !has("order") {
-            return Err(Failure::usage(format!("rows: LIMIT picks any rows of {table}"))
-                .hint("say which: ORDER BY id LIMIT 10")
-                .into());
+            return Err(Failure::usage(format!(
+                "rows of {table}: LIMIT without ORDER BY picks arbitrary ones"
+            ))
+            .hint("say which: ORDER BY id LIMIT 10")
+            .into());
         }
         Ok(match first {
             None => return Err(wrong("rows", &tail, "is empty")),
@@ -224,7 +236,11 @@ impl fmt::Display for Stale {
             Self::Rules => f.write_str("its rules in db.toml changed"),
             Self::Input(path, what) => write!(f, "{path} {what}"),
             Self::Edited => {
-                write!(f, "it was edited by hand: its sha256 is not the one in {}", lock::NAME)
+                let lock = lock::NAME;
+                write!(
+                    f,
+                    "it is not what {lock} records: edited by hand, or only one of the two is staged"
+                )
             }
         }
     }

@@ -10,12 +10,20 @@ use xshell::{Shell, cmd};
 
 use crate::error::Failure;
 
-/// What git sets for a hook, and what would lead another git astray.
-pub const VARIABLES: [&str; 4] = ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX"];
-
 /// The commit that is checked out.
 pub fn head(sh: &Shell, root: &Path) -> Option<String> {
     cmd!(sh, "git -C {root} rev-parse --verify --quiet HEAD").quiet().ignore_stderr().read().ok()
+}
+
+/// The variables by which git tells its hooks where they are, and which would
+/// lead another git astray.
+///
+/// # Errors
+///
+/// git does not run.
+pub fn local_variables(sh: &Shell) -> Result<Vec<String>> {
+    let names = cmd!(sh, "git rev-parse --local-env-vars").quiet().read()?;
+    Ok(names.lines().map(str::to_owned).collect())
 }
 
 /// Whether a commit would take data along: `dir` lies in a work tree, and of
@@ -44,20 +52,23 @@ pub fn would_commit(sh: &Shell, dir: &Path, names: &[String]) -> bool {
         || tracked.is_ok_and(|tracked| !tracked.is_empty())
 }
 
-/// A work tree, as seen from a directory in it.
-pub struct WorkTree {
-    /// The directory at its top.
+/// A work tree, as seen from a directory in it, where all paths start.
+pub struct Repository<'a> {
+    pub sh: &'a Shell,
+    pub root: PathBuf,
+    /// The directory at the top of the work tree.
     pub top: PathBuf,
-    /// From there to the directory that was asked about: empty, or with a `/` at the end.
+    /// From there to the root: empty, or with a `/` at the end.
     pub prefix: String,
 }
 
-impl WorkTree {
+impl<'a> Repository<'a> {
     /// # Errors
     ///
     /// `root` lies in no work tree, or git is not there; git's own words are in it.
-    pub fn of(sh: &Shell, root: &Path) -> Result<Self> {
-        let answer = cmd!(sh, "git -C {root} rev-parse --show-toplevel")
+    pub fn of(sh: &'a Shell, root: &Path) -> Result<Self> {
+        let asked = cmd!(sh, "git -C {root} rev-parse --show-prefix --show-toplevel");
+        let answer = asked
             .quiet()
             .ignore_status()
             .output()
@@ -68,32 +79,46 @@ impl WorkTree {
             let why = why.trim_start_matches("fatal: ").to_owned();
             let shown = root.display().to_string();
             let init = format!("git init {}", shlex::try_quote(&shown)?);
-            let message = format!("{shown} is not in the work tree of a git repository");
-            return Err(anyhow::Error::msg(why)).context(Failure::new(message).hint(init));
+            let failure =
+                Failure::new(format!("{shown} is not in the work tree of a git repository"));
+            // There may be one that git refuses to trust: its words say what to do.
+            let is_missing = why.starts_with("not a git repository");
+            let failure = if is_missing { failure.hint(init) } else { failure };
+            return Err(anyhow::Error::msg(why)).context(failure);
         }
-        let top = String::from_utf8(answer.stdout).context("a path that is not UTF-8")?;
-        let prefix = cmd!(sh, "git -C {root} rev-parse --show-prefix").quiet().read()?;
-        Ok(Self { top: PathBuf::from(top.trim_end_matches('\n')), prefix })
+        let answer = String::from_utf8(answer.stdout).context("a path that is not UTF-8")?;
+        let (prefix, top) = answer.split_once('\n').context("git answers one question of two")?;
+        Ok(Self {
+            sh,
+            root: root.to_owned(),
+            top: PathBuf::from(top.trim_end_matches('\n')),
+            prefix: prefix.to_owned(),
+        })
     }
 
     /// Where git has `name`, such as `hooks`, by its settings. It need not exist.
-    pub fn git_path(&self, sh: &Shell, name: &str) -> Result<PathBuf> {
-        let top = &self.top;
+    ///
+    /// # Errors
+    ///
+    /// git does not run.
+    pub fn git_path(&self, name: &str) -> Result<PathBuf> {
+        let Self { sh, top, .. } = self;
         Ok(top.join(cmd!(sh, "git -C {top} rev-parse --git-path {name}").quiet().read()?))
     }
 
     /// What all work trees of the repository have in common.
-    pub fn common_dir(&self, sh: &Shell) -> Result<PathBuf> {
-        let top = &self.top;
+    ///
+    /// # Errors
+    ///
+    /// git does not run.
+    pub fn common_dir(&self) -> Result<PathBuf> {
+        let Self { sh, top, .. } = self;
         Ok(top.join(cmd!(sh, "git -C {top} rev-parse --git-common-dir").quiet().read()?))
     }
 
-    pub fn ignores(&self, sh: &Shell, path: &Path) -> bool {
-        let top = &self.top;
-        cmd!(sh, "git -C {top} check-ignore --quiet -- {path}")
-            .quiet()
-            .ignore_stderr()
-            .run()
-            .is_ok()
+    pub fn ignores(&self, path: &Path) -> bool {
+        let Self { sh, top, .. } = self;
+        let asked = cmd!(sh, "git -C {top} check-ignore --quiet -- {path}");
+        asked.quiet().ignore_stderr().run().is_ok()
     }
 }

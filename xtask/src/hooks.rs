@@ -3,16 +3,14 @@
 mod block;
 pub mod diff;
 
-use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use xshell::Shell;
 
 use crate::durable;
 use crate::error::Failure;
-use crate::git::WorkTree;
+use crate::git::Repository;
 
 /// A hook that is made anew, which is all of a script: the header and the block.
 const SCRIPT: &str = include_str!("pre-commit.sh");
@@ -57,8 +55,8 @@ impl Hook {
     /// # Errors
     ///
     /// There can be no hook, or the one that is there cannot be read.
-    pub fn find(sh: &Shell, tree: &WorkTree) -> Result<Self> {
-        let mut dir = tree.git_path(sh, "hooks")?;
+    pub fn find(tree: &Repository<'_>) -> Result<Self> {
+        let mut dir = tree.git_path("hooks")?;
         if dir.exists() && !dir.is_dir() {
             let message =
                 format!("git looks for hooks in {}, which is no directory", dir.display());
@@ -74,7 +72,7 @@ impl Hook {
         }
         let path = dir.join("pre-commit");
         let file = follow(&path)?;
-        let content = read(&file)?;
+        let content = durable::read(&file)?;
         let ignored = !husky
             && content.is_some()
             && file.metadata().is_ok_and(|file| file.permissions().mode() & 0o111 == 0);
@@ -87,7 +85,7 @@ impl Hook {
     /// # Errors
     ///
     /// The hook is none for a block of sh, or cannot be written.
-    pub fn install(&self, tree: &WorkTree) -> Result<Done> {
+    pub fn install(&self, tree: &Repository<'_>) -> Result<Done> {
         let script = script(&tree.prefix)?;
         let Some(content) = &self.content else {
             durable::write_shared(&self.file, script.as_bytes(), self.run_by_git)?;
@@ -203,14 +201,6 @@ fn follow(path: &Path) -> Result<PathBuf> {
     path.canonicalize().with_context(|| {
         Failure::new(format!("{} is a link that leads nowhere", path.display())).hint(remove)
     })
-}
-
-fn read(path: &Path) -> Result<Option<Vec<u8>>> {
-    match std::fs::read(path) {
-        Ok(content) => Ok(Some(content)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
-    }
 }
 
 #[cfg(test)]

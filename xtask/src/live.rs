@@ -55,13 +55,10 @@ impl State {
 }
 
 fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<Option<T>> {
-    match std::fs::read(path) {
-        Ok(text) => serde_json::from_slice(&text)
-            .map(Some)
-            .with_context(|| format!("{} is malformed", path.display())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
-    }
+    let text = durable::read(path)?;
+    text.map(|text| serde_json::from_slice(&text))
+        .transpose()
+        .with_context(|| format!("{} is malformed", path.display()))
 }
 
 /// Whether a run is replacing the live set, or was killed while it did.

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use glob::Pattern;
 use serde::Deserialize;
 
+use crate::durable;
 use crate::error::Failure;
 use crate::fixtures::{Fixture, FixtureToml};
 use crate::sanitize::{Rule, RuleToml};
@@ -204,11 +205,8 @@ fn fixtures(tables: Vec<FixtureToml>) -> Result<Vec<Fixture>> {
 }
 
 fn read(path: &Path) -> Result<Option<String>> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
-    }
+    let content = durable::read(path)?.map(String::from_utf8).transpose();
+    content.with_context(|| format!("{} is not UTF-8", path.display()))
 }
 
 fn parse_toml<T: for<'de> Deserialize<'de>>(path: &Path, text: &str) -> Result<T> {

@@ -4,7 +4,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::Context;
-use crate::git::WorkTree;
+use crate::git::Repository;
 use crate::hooks::{Done, Hook, diff};
 use crate::ui::Ui;
 
@@ -24,23 +24,23 @@ pub struct Args {
 impl Args {
     pub fn run(self, cx: &Context) -> Result<()> {
         let settings = cx.settings()?;
-        let tree = WorkTree::of(&cx.sh, &settings.root)?;
-        let hook = Hook::find(&cx.sh, &tree)?;
+        let tree = Repository::of(&cx.sh, &settings.root)?;
+        let hook = Hook::find(&tree)?;
         let places = Places { ui: &cx.ui, tree: &tree, hook: &hook };
         if self.uninstall {
             places.say_hook(hook.uninstall()?);
-            places.say_diff(diff::uninstall(&cx.sh, &tree)?);
+            places.say_diff(diff::uninstall(&tree)?);
             return Ok(());
         }
         // A hook that is refused takes nothing away from the diff.
         let installed = hook.install(&tree);
         if let Ok(done) = &installed {
             places.say_hook(*done);
-            places.say_where(cx)?;
+            places.say_where()?;
         }
         let fixtures: BTreeSet<_> = settings.fixtures.iter().map(|f| siblings(&f.path)).collect();
         let fixtures: Vec<_> = fixtures.into_iter().collect();
-        places.say_diff(diff::install(&cx.sh, &tree, &fixtures)?);
+        places.say_diff(diff::install(&tree, &fixtures)?);
         installed?;
         cx.ui.hint("SKIP_FIXTURES=1 git commit skips the hook");
         Ok(())
@@ -60,7 +60,7 @@ fn siblings(path: &str) -> String {
 /// Says what was done where.
 struct Places<'a> {
     ui: &'a Ui,
-    tree: &'a WorkTree,
+    tree: &'a Repository<'a>,
     hook: &'a Hook,
 }
 
@@ -94,7 +94,7 @@ impl Places<'_> {
     }
 
     /// What a person would not expect of the place where the hook is.
-    fn say_where(&self, cx: &Context) -> Result<()> {
+    fn say_where(&self) -> Result<()> {
         let Hook { path, file, .. } = self.hook;
         if path != file {
             self.ui.status(
@@ -109,12 +109,12 @@ impl Places<'_> {
             ));
         }
         let file = file.canonicalize()?;
-        let (top, common) = (self.tree.top.canonicalize()?, self.tree.common_dir(&cx.sh)?);
+        let (top, common) = (self.tree.top.canonicalize()?, self.tree.common_dir()?);
         if file.starts_with(common.canonicalize()?) {
             return Ok(());
         }
         if file.starts_with(&top) {
-            if !self.tree.ignores(&cx.sh, &file) {
+            if !self.tree.ignores(&file) {
                 self.ui.hint(format!(
                     "commit {}, so that others have the hook too",
                     self.shown(&file)

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use xshell::cmd;
 
-use super::index::Repository;
+use super::Repository;
+use super::index::list;
 
 /// Where such a checkout is kept in git's directory, so that the next one writes
-/// only what differs, and what was built in it stays built.
+/// only what differs.
 const PLACE: &str = "xtask-staged";
 
 impl Repository<'_> {
@@ -18,31 +19,28 @@ impl Repository<'_> {
     ///
     /// # Errors
     ///
-    /// This is no repository.
+    /// git does not say.
     pub fn is_partially_staged(&self, wanted: impl Fn(&str) -> bool) -> Result<bool> {
-        let (sh, root) = (self.sh, self.root);
+        let Self { sh, root, .. } = self;
         let diff = cmd!(sh, "git -C {root} diff --quiet --no-ext-diff --ignore-submodules");
         if diff.quiet().ignore_status().output()?.status.code() != Some(0) {
             return Ok(true);
         }
-        let others =
-            cmd!(sh, "git -C {root} ls-files --others --exclude-standard -z").quiet().read()?;
-        Ok(others.split_terminator('\0').any(wanted))
+        let others = list(cmd!(sh, "git -C {root} ls-files --others --exclude-standard -z"))?;
+        Ok(others.iter().any(|path| wanted(path)))
     }
 
-    /// Writes all that is staged into a directory of its own, the root of this
-    /// repository's counterpart there. What git ignores (dependencies, build
-    /// output) is linked into it, but for what `without` names.
+    /// Writes all that is staged into a directory of its own; returns there the
+    /// counterpart of the root. What git ignores (dependencies, build output) is
+    /// linked into it, but for the directory `data`, what is in it and what it is in.
     ///
     /// # Errors
     ///
     /// It cannot be written.
-    pub fn check_out_staged(&self, without: &Path) -> Result<PathBuf> {
-        let (sh, root) = (self.sh, self.root);
-        let ask = |what: &str| cmd!(sh, "git -C {root} rev-parse {what}").quiet().read();
-        let git_dir = PathBuf::from(ask("--absolute-git-dir")?);
-        let top = PathBuf::from(ask("--show-toplevel")?);
-        let prefix = ask("--show-prefix")?;
+    pub fn check_out_staged(&self, data: &Path) -> Result<PathBuf> {
+        let Self { sh, root, top, prefix } = self;
+        let git_dir = cmd!(sh, "git -C {root} rev-parse --absolute-git-dir").quiet().read()?;
+        let git_dir = PathBuf::from(git_dir);
         let (tree, index) = (git_dir.join(PLACE).join("tree"), git_dir.join(PLACE).join("index"));
         std::fs::create_dir_all(&tree)
             .with_context(|| format!("cannot create {}", tree.display()))?;
@@ -52,12 +50,15 @@ impl Repository<'_> {
             .quiet()
             .run()
             .context("git cannot check out what is staged")?;
+        // As git has it, without links on the way there.
+        let data = data.canonicalize().unwrap_or_else(|_| data.to_owned());
         let ignored =
             cmd!(sh, "git -C {top} ls-files --others --ignored --exclude-standard --directory -z");
-        for path in ignored.quiet().read()?.split_terminator('\0') {
+        for path in list(ignored)? {
             let path = path.trim_end_matches('/');
             let (from, to) = (top.join(path), tree.join(path));
-            if from != without && !from.starts_with(&git_dir) && to.symlink_metadata().is_err() {
+            let is_data = from.starts_with(&data) || data.starts_with(&from);
+            if !is_data && !from.starts_with(&git_dir) && to.symlink_metadata().is_err() {
                 link(&from, &to)?;
             }
         }

@@ -1,13 +1,15 @@
 //! The contents of a repository, as they are in its work tree or in its index:
 //! what a person sees, and what the next commit takes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use anyhow::{Context as _, Result, bail};
-use xshell::{Shell, cmd};
+use anyhow::{Result, bail};
+use xshell::{Cmd, Shell, cmd};
 
-use crate::error::Failure;
+use super::Repository;
+use crate::durable;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tree {
@@ -15,11 +17,11 @@ pub enum Tree {
     Index,
 }
 
-/// A directory within a work tree; all paths start there.
-pub struct Repository<'a> {
-    pub sh: &'a Shell,
-    pub root: &'a Path,
-}
+/// git's ids of files, by path.
+pub type Ids = BTreeMap<String, String>;
+
+/// The mode of a submodule, which is no file.
+const SUBMODULE: &str = "160000";
 
 impl Repository<'_> {
     /// The content of a file; none where there is no such file.
@@ -29,11 +31,7 @@ impl Repository<'_> {
     /// It is there and cannot be read.
     pub fn read(&self, tree: Tree, path: &str) -> Result<Option<Vec<u8>>> {
         match tree {
-            Tree::Work => match std::fs::read(self.root.join(path)) {
-                Ok(content) => Ok(Some(content)),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-                Err(error) => Err(error).with_context(|| format!("cannot read {path}")),
-            },
+            Tree::Work => durable::read(&self.root.join(path)),
             Tree::Index => self.blob(&format!(":./{path}")),
         }
     }
@@ -42,34 +40,29 @@ impl Repository<'_> {
     ///
     /// # Errors
     ///
-    /// git does not run.
+    /// It is there and cannot be read.
     pub fn committed(&self, path: &str) -> Result<Option<Vec<u8>>> {
         self.blob(&format!("HEAD:./{path}"))
     }
 
     /// With filters, so that what Git LFS keeps elsewhere is fetched.
     fn blob(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        let (sh, root) = (self.sh, self.root);
-        let output = cmd!(sh, "git -C {root} cat-file --filters {name}")
-            .quiet()
-            .ignore_status()
-            .ignore_stderr()
-            .output()?;
-        Ok(output.status.success().then_some(output.stdout))
+        let Self { sh, root, .. } = self;
+        let known = cmd!(sh, "git -C {root} rev-parse --verify --quiet {name}");
+        if !known.quiet().ignore_status().ignore_stderr().output()?.status.success() {
+            return Ok(None);
+        }
+        output(cmd!(sh, "git -C {root} cat-file --filters {name}")).map(Some)
     }
 
     /// The files of which the next commit has another version than the last.
     ///
     /// # Errors
     ///
-    /// This is no repository.
+    /// git does not say.
     pub fn staged(&self) -> Result<Vec<String>> {
-        let (sh, root) = (self.sh, self.root);
-        let listed = cmd!(sh, "git -C {root} diff --cached --relative --name-only --no-renames -z")
-            .quiet()
-            .read()
-            .context("git does not say what is staged")?;
-        Ok(names(&listed).map(str::to_owned).collect())
+        let Self { sh, root, .. } = self;
+        list(cmd!(sh, "git -C {root} diff --cached --relative --name-only --no-renames -z"))
     }
 
     /// git's ids of the files that `wanted` selects. In a work tree these are
@@ -77,40 +70,57 @@ impl Repository<'_> {
     ///
     /// # Errors
     ///
-    /// This is no repository, or one of them cannot be read.
-    pub fn ids(
-        &self,
-        tree: Tree,
-        wanted: impl Fn(&str) -> bool,
-    ) -> Result<BTreeMap<String, String>> {
-        let (sh, root) = (self.sh, self.root);
+    /// One of them cannot be read.
+    pub fn ids(&self, tree: Tree, wanted: impl Fn(&str) -> bool) -> Result<Ids> {
+        let Self { sh, root, .. } = self;
+        // Mode, id, stage, and after a tab the path.
+        let entry = |line: String| {
+            let (facts, path) = line.split_once('\t')?;
+            let (mode, facts) = facts.split_once(' ')?;
+            let (id, _) = facts.split_once(' ')?;
+            (mode != SUBMODULE && wanted(path)).then(|| (path.to_owned(), id.to_owned()))
+        };
+        let staged = list(cmd!(sh, "git -C {root} ls-files --stage -z"))?;
+        let mut ids: Ids = staged.into_iter().filter_map(entry).collect();
         if tree == Tree::Index {
-            let listed = cmd!(sh, "git -C {root} ls-files --stage -z").quiet().read()?;
-            // Mode, id, stage, and after a tab the path.
-            let entry = |line: &str| {
-                let (facts, path) = line.split_once('\t')?;
-                let id = facts.split(' ').nth(1)?;
-                wanted(path).then(|| (path.to_owned(), id.to_owned()))
-            };
-            return Ok(names(&listed).filter_map(entry).collect());
+            return Ok(ids);
         }
-        let listed = cmd!(sh, "git -C {root} ls-files --cached --others --exclude-standard -z")
-            .quiet()
-            .ignore_stderr()
-            .read()
-            .with_context(|| {
-                Failure::new(format!("{} is not in a git repository", root.display()))
-                    .hint("git init")
-            })?;
-        let is_file = |path: &&str| wanted(path) && root.join(path).is_file();
-        let paths: BTreeSet<&str> = names(&listed).filter(is_file).collect();
+        // What git takes for changed may have the same content still.
+        let mut others = list(cmd!(sh, "git -C {root} diff-files --relative --name-only -z"))?;
+        others.extend(list(cmd!(sh, "git -C {root} ls-files --others --exclude-standard -z"))?);
+        let mut files = Vec::new();
+        for path in others.into_iter().filter(|path| wanted(path)) {
+            ids.remove(&path);
+            match root.join(&path).symlink_metadata() {
+                Ok(file) if file.is_symlink() => {
+                    let id = self.id_of_link(&path)?;
+                    ids.insert(path, id);
+                }
+                Ok(file) if file.is_file() => files.push(path),
+                _ => {}
+            }
+        }
+        ids.extend(self.ids_of_files(files)?);
+        Ok(ids)
+    }
+
+    fn ids_of_files(&self, paths: Vec<String>) -> Result<Ids> {
+        let Self { sh, root, .. } = self;
         if let Some(path) = paths.iter().find(|path| path.contains('\n')) {
             bail!("{path:?} has a line break in its name");
         }
-        let input = paths.iter().map(|path| format!("{path}\n")).collect::<String>();
+        let input: String = paths.iter().map(|path| format!("{path}\n")).collect();
         let ids =
             cmd!(sh, "git -C {root} hash-object --stdin-paths").stdin(input).quiet().read()?;
-        Ok(paths.into_iter().map(str::to_owned).zip(ids.lines().map(str::to_owned)).collect())
+        Ok(paths.into_iter().zip(ids.lines().map(str::to_owned)).collect())
+    }
+
+    /// git keeps of a symbolic link where it leads, and not what is there.
+    fn id_of_link(&self, path: &str) -> Result<String> {
+        let Self { sh, root, .. } = self;
+        let target = root.join(path).read_link()?;
+        let target = target.as_os_str().as_bytes();
+        Ok(cmd!(sh, "git -C {root} hash-object --stdin").stdin(target).quiet().read()?)
     }
 
     /// Makes `content` what the next commit has at `path`; the work tree is left
@@ -120,10 +130,9 @@ impl Repository<'_> {
     ///
     /// git cannot write it.
     pub fn stage(&self, path: &str, content: &[u8]) -> Result<()> {
-        let (sh, root) = (self.sh, self.root);
+        let Self { sh, root, prefix, .. } = self;
         let write = cmd!(sh, "git -C {root} hash-object -w --stdin --path {path}");
         let id = write.stdin(content).quiet().read()?;
-        let prefix = cmd!(sh, "git -C {root} rev-parse --show-prefix").quiet().read()?;
         let entry = format!("100644,{id},{prefix}{path}");
         cmd!(sh, "git -C {root} update-index --add --cacheinfo {entry}").quiet().run()?;
         Ok(())
@@ -139,7 +148,21 @@ pub fn is_commit_of_paths(sh: &Shell) -> bool {
     name.to_string_lossy().starts_with("next-index-")
 }
 
-/// The entries of a list that git separates by NUL.
-fn names(listed: &str) -> impl Iterator<Item = &str> {
-    listed.split_terminator('\0')
+/// What a git command prints; what it complains of is the error.
+fn output(command: Cmd<'_>) -> Result<Vec<u8>> {
+    let name = command.to_string();
+    let output = command.quiet().ignore_status().output()?;
+    if output.status.success() {
+        return Ok(output.stdout);
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(anyhow::anyhow!("{}", said.trim()).context(format!("`{name}` failed")))
+}
+
+/// The entries of a list that git separates by NUL. A name that is not UTF-8 is
+/// none that the settings can mean.
+pub(super) fn list(command: Cmd<'_>) -> Result<Vec<String>> {
+    let listed = output(command)?;
+    let names = listed.split(|byte| *byte == 0).map(|name| String::from_utf8(name.to_vec()));
+    Ok(names.filter_map(Result::ok).filter(|name| !name.is_empty()).collect())
 }

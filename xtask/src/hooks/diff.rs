@@ -2,11 +2,11 @@
 //! configuration, and the files that it is for.
 
 use anyhow::Result;
-use xshell::{Shell, cmd};
+use xshell::cmd;
 
-use super::{Done, block, follow, place, quoted, read};
+use super::{Done, block, follow, place, quoted};
 use crate::durable;
-use crate::git::WorkTree;
+use crate::git::Repository;
 
 const SECTION: &str = "diff.xtask-sqlite";
 /// Shows above a hunk which table it is in: see `dump.rs`.
@@ -23,21 +23,21 @@ const TEXTCONV: &str = r#"f() { case $1 in /*) ;; *) set -- "$PWD/$1" ;; esac; P
 /// # Errors
 ///
 /// Git's configuration or `info/attributes` cannot be read or written.
-pub fn install(sh: &Shell, tree: &WorkTree, patterns: &[String]) -> Result<Done> {
+pub fn install(tree: &Repository<'_>, patterns: &[String]) -> Result<Done> {
     let dir = quoted(format!("./{}", tree.prefix).as_ref())?;
     let textconv = TEXTCONV.replace("cd ./", &format!("cd {dir}"));
     let mut configured = [Done::Kept; 2];
     for (done, (key, value)) in
         configured.iter_mut().zip([("textconv", &*textconv), ("xfuncname", HEADINGS)])
     {
-        *done = configure(sh, tree, key, value)?;
+        *done = configure(tree, key, value)?;
     }
     let lines: String = patterns.iter().map(|pattern| line(&tree.prefix, pattern)).collect();
     let (start, end) = (block::START, block::END);
     let lines = format!("{start}\n{lines}{end}\n");
 
-    let file = follow(&tree.git_path(sh, "info/attributes")?)?;
-    let content = read(&file)?.unwrap_or_default();
+    let file = follow(&tree.git_path("info/attributes")?)?;
+    let content = durable::read(&file)?.unwrap_or_default();
     // Before the rest, whose lines then go over ours.
     let new = block::put(&content, place(&content, &file)?, 0, &lines);
     let written = match () {
@@ -59,15 +59,15 @@ pub fn install(sh: &Shell, tree: &WorkTree, patterns: &[String]) -> Result<Done>
 /// # Errors
 ///
 /// Git's configuration or `info/attributes` cannot be read or written.
-pub fn uninstall(sh: &Shell, tree: &WorkTree) -> Result<Done> {
+pub fn uninstall(tree: &Repository<'_>) -> Result<Done> {
     let mut done = Done::Nothing;
-    if value(sh, tree, "textconv").is_some() || value(sh, tree, "xfuncname").is_some() {
-        let top = &tree.top;
+    if value(tree, "textconv").is_some() || value(tree, "xfuncname").is_some() {
+        let Repository { sh, top, .. } = tree;
         cmd!(sh, "git -C {top} config --local --remove-section {SECTION}").quiet().run()?;
         done = Done::Removed;
     }
-    let file = follow(&tree.git_path(sh, "info/attributes")?)?;
-    let content = read(&file)?.unwrap_or_default();
+    let file = follow(&tree.git_path("info/attributes")?)?;
+    let content = durable::read(&file)?.unwrap_or_default();
     if let Some(place) = place(&content, &file)? {
         let rest = block::remove(&content, place);
         if rest.is_empty() {
@@ -80,8 +80,8 @@ pub fn uninstall(sh: &Shell, tree: &WorkTree) -> Result<Done> {
     Ok(done)
 }
 
-fn value(sh: &Shell, tree: &WorkTree, key: &str) -> Option<String> {
-    let top = &tree.top;
+fn value(tree: &Repository<'_>, key: &str) -> Option<String> {
+    let Repository { sh, top, .. } = tree;
     cmd!(sh, "git -C {top} config --local --get {SECTION}.{key}")
         .quiet()
         .ignore_stderr()
@@ -89,12 +89,12 @@ fn value(sh: &Shell, tree: &WorkTree, key: &str) -> Option<String> {
         .ok()
 }
 
-fn configure(sh: &Shell, tree: &WorkTree, key: &str, wanted: &str) -> Result<Done> {
-    let old = value(sh, tree, key);
+fn configure(tree: &Repository<'_>, key: &str, wanted: &str) -> Result<Done> {
+    let old = value(tree, key);
     if old.as_deref() == Some(wanted) {
         return Ok(Done::Kept);
     }
-    let top = &tree.top;
+    let Repository { sh, top, .. } = tree;
     cmd!(sh, "git -C {top} config --local --replace-all {SECTION}.{key} {wanted}").quiet().run()?;
     Ok(if old.is_some() { Done::Updated } else { Done::Installed })
 }
