@@ -148,3 +148,37 @@ fn the_other_packages_inherit_the_lints() {
         assert_eq!(manifest["lints"]["workspace"], Value::Boolean(true), "{package}");
     }
 }
+
+fn documents() -> impl Iterator<Item = (String, String)> {
+    text_files().into_iter().filter(|(path, _)| path.ends_with(".md"))
+}
+
+#[test]
+fn links_within_the_repository_lead_somewhere() {
+    let mut problems = Vec::new();
+    for (path, text) in documents() {
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let file = link.split('#').next().unwrap_or_default();
+            let beside = root().join(&path).with_file_name(file);
+            if !link.contains("://") && !file.is_empty() && !beside.exists() {
+                problems.push(format!("{path}: {link} leads nowhere"));
+            }
+        }
+    }
+    none(&problems);
+}
+
+#[test]
+fn rows_of_tables_are_not_torn_off() {
+    let mut problems = Vec::new();
+    for (path, text) in documents() {
+        let lines: Vec<&str> = text.lines().collect();
+        for (i, pair) in lines.windows(2).enumerate() {
+            let begins = pair[1].starts_with('|') && !pair[0].starts_with('|');
+            if begins && !lines.get(i + 2).is_some_and(|line| line.starts_with("| ---")) {
+                problems.push(format!("{path}:{}: a row without its table", i + 2));
+            }
+        }
+    }
+    none(&problems);
+}

@@ -35,8 +35,8 @@ impl fmt::Display for Spent {
     }
 }
 
-/// For a program that has started another one: only a process itself can say
-/// how large it was, since nothing is left of it to be asked afterwards.
+/// For a program that has started another one. (wait4 would tell how large that
+/// was, but neither std nor rustix offers it.)
 impl FromStr for Spent {
     type Err = ();
 

@@ -29,7 +29,7 @@ impl FromStr for MaxAge {
             .ok()
             .filter(SignedDuration::is_positive)
             .map(|limit| Self { text: text.to_owned(), limit })
-            .ok_or_else(|| "it is a time in days or less, such as 24h, 90m, 7d or 1h30m".to_owned())
+            .ok_or_else(|| "a duration such as 24h, 90m, 7d or 1h30m is expected".to_owned())
     }
 }
 
