@@ -13,7 +13,6 @@ pub mod survey;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Component, Path};
 
 use anyhow::Result;
 use glob::{MatchOptions, Pattern};
@@ -83,15 +82,21 @@ impl FixtureToml {
     ///
     /// A value means nothing.
     pub fn resolve(self) -> Result<Fixture> {
-        let within = |path: &str| {
-            !path.is_empty()
-                && Path::new(path).components().all(|c| matches!(c, Component::Normal(_)))
-        };
+        // Also as git writes it: with another spelling, it would know no such file.
+        let is_name = |part: &str| !matches!(part, "" | "." | ".." | ".git");
+        let within = |path: &str| path.split('/').all(is_name) && !path.contains(char::is_control);
         if !within(&self.path) {
             return Err(wrong(
                 "path",
                 &self.path,
                 "must be a path within the repository, without . or ..",
+            ));
+        }
+        if self.path.rsplit('/').next() == Some(lock::NAME) {
+            return Err(wrong(
+                "path",
+                &self.path,
+                "is where it is recorded what fixtures are made of",
             ));
         }
         if !within(&self.from) || self.from.contains('/') {
