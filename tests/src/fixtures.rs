@@ -20,7 +20,7 @@ CREATE TABLE orders (id INTEGER PRIMARY KEY, person REFERENCES people, total INT
 
 /// Applies what is newer than the database, a file a transaction. An error has
 /// the file and the line.
-const MIGRATE: &str = r#"set -u
+pub const MIGRATE: &str = r#"set -u
 version=$(sqlite3 "$1" 'PRAGMA user_version')
 for file in "$(dirname "$0")"/migrations/*.sql; do
   number=$(basename "$file" .sql)

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use tests::databases;
 use tests::env::TestEnv;
-use tests::fixtures::{LOCK, ORDERS, PEOPLE, SETTINGS, columns, pulled, status};
+use tests::fixtures::{LOCK, MIGRATE, ORDERS, PEOPLE, SETTINGS, columns, pulled, status};
 use tests::{sets, store};
 
 fn bytes(env: &TestEnv, path: &str) -> Vec<u8> {
@@ -211,6 +211,33 @@ fn without_a_snapshot_what_is_committed_moves_on() {
     fs::rename(env.path("elsewhere"), env.data()).unwrap();
     env.xtask(["refresh-fixtures"]).ok();
     assert!(in_place == bytes(&env, ORDERS), "the ways give different bytes");
+}
+
+#[test]
+fn without_a_snapshot_a_migration_that_changed_runs_on_what_was_before_it() {
+    let env = pulled();
+    env.xtask(["refresh-fixtures"]).ok();
+    let commit = || {
+        env.git(&["add", "--all"]);
+        env.git(&["commit", "--quiet", "--message=x"]);
+    };
+    commit();
+    fs::rename(env.data(), env.path("elsewhere")).unwrap();
+    let write = |name| {
+        let sql = format!("ALTER TABLE orders ADD COLUMN {name};\n");
+        env.write("repo/migrations/2.sql", &sql);
+        env.xtask(["refresh-fixtures"]).ok().stderr_lacks("warning");
+        assert_eq!(columns(&env), format!("id person total {name}"));
+    };
+    write("one");
+    write("two");
+    commit();
+    write("three");
+    // Of what is in all versions none is without it.
+    env.write("repo/migrate.sh", &format!("{MIGRATE}\n"));
+    env.xtask(["refresh-fixtures"])
+        .ok()
+        .stderr_has("warning: tests/fixtures/orders.db may have run already what changed");
 }
 
 #[test]

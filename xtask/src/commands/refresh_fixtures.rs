@@ -85,9 +85,12 @@ impl Args {
             return Ok(());
         }
         let mut survey = Survey::of(&repository, Tree::Index, &settings)?;
-        // A fixture that was stale before is not this commit's matter.
-        for found in survey.found.iter_mut().filter(|found| !concerns(found.fixture)) {
-            found.stale.clear();
+        // Neither one that was stale before is this commit's matter, nor one that git ignores.
+        for found in &mut survey.found {
+            let path = repository.root.join(&found.fixture.path);
+            if !concerns(found.fixture) || found.sha256.is_none() && repository.ignores(&path) {
+                found.stale.clear();
+            }
         }
         if survey.problems().is_empty() {
             return Ok(());

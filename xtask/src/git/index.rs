@@ -42,7 +42,32 @@ impl Repository<'_> {
     ///
     /// It is there and cannot be read.
     pub fn committed(&self, path: &str) -> Result<Option<Vec<u8>>> {
-        self.blob(&format!("HEAD:./{path}"))
+        self.at("HEAD", path)
+    }
+
+    /// The same of any commit.
+    ///
+    /// # Errors
+    ///
+    /// It is there and cannot be read.
+    pub fn at(&self, commit: &str, path: &str) -> Result<Option<Vec<u8>>> {
+        self.blob(&format!("{commit}:./{path}"))
+    }
+
+    /// The last commits that changed a file, at most 50, the newest first.
+    ///
+    /// # Errors
+    ///
+    /// git does not say.
+    pub fn versions(&self, path: &str) -> Result<Vec<String>> {
+        let Self { sh, root, .. } = self;
+        if super::head(sh, root).is_none() {
+            return Ok(Vec::new());
+        }
+        list(cmd!(
+            sh,
+            "git -C {root} --literal-pathspecs log --max-count=50 -z --format=%H -- {path}"
+        ))
     }
 
     /// With filters, so that what Git LFS keeps elsewhere is fetched.
@@ -83,10 +108,13 @@ impl Repository<'_> {
         let staged = list(cmd!(sh, "git -C {root} ls-files --stage -z"))?;
         let mut ids: Ids = staged.into_iter().filter_map(entry).collect();
         if tree == Tree::Index {
+            // What `git add --intent-to-add` announces is in no commit yet.
+            for path in self.differing("--diff-filter=A")? {
+                ids.remove(&path);
+            }
             return Ok(ids);
         }
-        // What git takes for changed may have the same content still.
-        let mut others = list(cmd!(sh, "git -C {root} diff-files --relative --name-only -z"))?;
+        let mut others = self.differing("--ignore-submodules")?;
         others.extend(list(cmd!(sh, "git -C {root} ls-files --others --exclude-standard -z"))?);
         let mut files = Vec::new();
         for path in others.into_iter().filter(|path| wanted(path)) {
@@ -102,6 +130,26 @@ impl Repository<'_> {
         }
         ids.extend(self.ids_of_files(files)?);
         Ok(ids)
+    }
+
+    /// The files whose content in the work tree is another than the staged one, as
+    /// git compares them; `option` chooses among them.
+    fn differing(&self, option: &str) -> Result<Vec<String>> {
+        let Self { sh, root, .. } = self;
+        list(cmd!(sh, "git -C {root} diff --relative --name-only --no-renames {option} -z"))
+    }
+
+    /// Whether the work tree has of a file what is staged, or neither has it. Line
+    /// ends may differ.
+    ///
+    /// # Errors
+    ///
+    /// git does not say.
+    pub fn is_staged(&self, path: &str) -> Result<bool> {
+        let is_there = self.root.join(path).symlink_metadata().is_ok();
+        let is_staged = self.read(Tree::Index, path)?.is_some();
+        let differs = is_staged && self.differing("--ignore-submodules")?.iter().any(|p| p == path);
+        Ok(is_there == is_staged && !differs)
     }
 
     fn ids_of_files(&self, paths: Vec<String>) -> Result<Ids> {
@@ -134,7 +182,13 @@ impl Repository<'_> {
         let write = cmd!(sh, "git -C {root} hash-object -w --stdin --path {path}");
         let id = write.stdin(content).quiet().read()?;
         let entry = format!("100644,{id},{prefix}{path}");
+        // A sparse checkout leaves it out of the work tree, and would else miss it there.
+        let tagged = list(cmd!(sh, "git -C {root} --literal-pathspecs ls-files -t -z -- {path}"))?;
+        let is_left_out = tagged.iter().any(|line| line.starts_with("S "));
         cmd!(sh, "git -C {root} update-index --add --cacheinfo {entry}").quiet().run()?;
+        if is_left_out {
+            cmd!(sh, "git -C {root} update-index --skip-worktree -- {path}").quiet().run()?;
+        }
         Ok(())
     }
 }
