@@ -59,8 +59,13 @@ impl std::error::Error for Failure {}
 /// of the one before.
 pub fn chain(error: &anyhow::Error) -> Vec<String> {
     let mut messages: Vec<String> = Vec::new();
-    for cause in error.chain() {
-        let message = cause.to_string();
+    // SQLite's code says again what the message above it says.
+    for cause in error.chain().filter(|cause| !cause.is::<rusqlite::ffi::Error>()) {
+        let message = match cause.downcast_ref() {
+            // Its own message has the whole statement, which nobody has written.
+            Some(rusqlite::Error::SqlInputError { msg, .. }) => msg.clone(),
+            _ => cause.to_string(),
+        };
         if !messages.last().is_some_and(|last| last.ends_with(&message)) {
             messages.push(message);
         }
@@ -108,5 +113,12 @@ mod tests {
         assert!(is_offline(&offline().context("cannot pull").unwrap_err()));
         assert!(!is_offline(&offline().context(Failure::new("it was cut")).unwrap_err()));
         assert!(!is_offline(&Failure::usage("no app").into()));
+    }
+
+    #[test]
+    fn of_an_sql_error_only_what_is_wrong_is_said() {
+        let db = rusqlite::Connection::open_in_memory().unwrap();
+        let error = db.execute("SELECT * FROM gone", []).unwrap_err();
+        assert_eq!(chain(&error.into()), ["no such table: gone"]);
     }
 }

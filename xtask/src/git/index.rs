@@ -171,23 +171,32 @@ impl Repository<'_> {
         Ok(cmd!(sh, "git -C {root} hash-object --stdin").stdin(target).quiet().read()?)
     }
 
-    /// Makes `content` what the next commit has at `path`; the work tree is left
-    /// alone.
+    /// Makes these, by path, what the next commit has, all or none of them; the work
+    /// tree is left alone.
     ///
     /// # Errors
     ///
-    /// git cannot write it.
-    pub fn stage(&self, path: &str, content: &[u8]) -> Result<()> {
+    /// git cannot write them.
+    pub fn stage(&self, files: &BTreeMap<String, Vec<u8>>) -> Result<()> {
         let Self { sh, root, prefix, .. } = self;
-        let write = cmd!(sh, "git -C {root} hash-object -w --stdin --path {path}");
-        let id = write.stdin(content).quiet().read()?;
-        let entry = format!("100644,{id},{prefix}{path}");
-        // A sparse checkout leaves it out of the work tree, and would else miss it there.
-        let tagged = list(cmd!(sh, "git -C {root} --literal-pathspecs ls-files -t -z -- {path}"))?;
-        let is_left_out = tagged.iter().any(|line| line.starts_with("S "));
-        cmd!(sh, "git -C {root} update-index --add --cacheinfo {entry}").quiet().run()?;
-        if is_left_out {
-            cmd!(sh, "git -C {root} update-index --skip-worktree -- {path}").quiet().run()?;
+        let mut entries = String::new();
+        let mut left_out = Vec::new();
+        for (path, content) in files {
+            let write = cmd!(sh, "git -C {root} hash-object -w --stdin --path {path}");
+            let id = write.stdin(content).quiet().read()?;
+            entries += &format!("100644 {id}\t{prefix}{path}\0");
+            // A sparse checkout leaves it out of the work tree, and would else miss it there.
+            let tagged = cmd!(sh, "git -C {root} --literal-pathspecs ls-files -t -z -- {path}");
+            if list(tagged)?.iter().any(|line| line.starts_with("S ")) {
+                left_out.push(path);
+            }
+        }
+        let update = cmd!(sh, "git -C {root} update-index -z --add --index-info");
+        update.stdin(entries).quiet().run()?;
+        if !left_out.is_empty() {
+            cmd!(sh, "git -C {root} update-index --skip-worktree -- {left_out...}")
+                .quiet()
+                .run()?;
         }
         Ok(())
     }
