@@ -275,3 +275,19 @@ fn it_is_for_git_and_not_in_the_help() {
     let help = env.xtask(["--help"]).stdout();
     assert!(!help.contains("textconv"), "{help}");
 }
+
+/// A branch of somebody else may hold anything.
+#[test]
+fn a_view_without_end_is_not_read() {
+    let env = TestEnv::new();
+    let hostile = env.path("repo/hostile.db");
+    databases::execute(
+        &hostile,
+        "CREATE VIEW endless AS WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n)
+           SELECT i AS rowid, i AS body FROM n;
+         CREATE VIRTUAL TABLE f USING fts5 (body, content = 'endless');
+         CREATE TABLE f_content (a);",
+    );
+    let shown = env.xtask(["textconv", &hostile.display().to_string()]).ok();
+    shown.stdout_has("CREATE VIRTUAL TABLE f").stdout_has("CREATE VIEW endless");
+}

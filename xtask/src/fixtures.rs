@@ -3,7 +3,7 @@
 pub mod build;
 mod canonical;
 mod follow;
-mod full_text;
+pub mod full_text;
 pub mod lock;
 mod random;
 pub mod refresh;
