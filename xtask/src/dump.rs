@@ -8,7 +8,6 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode};
-use sha2::{Digest as _, Sha256};
 
 use crate::durable;
 use crate::fixtures::full_text::{self, Content};
@@ -225,7 +224,7 @@ fn blob(bytes: &[u8], line: &mut String) -> std::fmt::Result {
     if bytes.len() <= MAX_BLOB {
         return write!(line, "x'{}'", durable::hex(bytes));
     }
-    let hash = durable::hex(&Sha256::digest(bytes));
+    let hash = durable::sha256_of(bytes);
     write!(line, "<{} bytes, sha256 {hash}>", bytes.len())
 }
 

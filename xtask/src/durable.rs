@@ -178,6 +178,11 @@ fn read_hashed(path: &Path, mut on_bytes: impl FnMut(&[u8]) -> Result<()>) -> Re
     }
 }
 
+/// The sha256 of bytes, in hex.
+pub fn sha256_of(bytes: impl AsRef<[u8]>) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

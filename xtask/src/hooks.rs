@@ -38,6 +38,19 @@ pub enum Done {
     Nothing,
 }
 
+impl Done {
+    /// As a line begins that says it.
+    pub fn verb(self) -> &'static str {
+        match self {
+            Self::Installed => "Installed",
+            Self::Updated => "Updated",
+            Self::Kept => "Kept",
+            Self::Removed => "Removed",
+            Self::Nothing => "Found",
+        }
+    }
+}
+
 /// What git runs before a commit.
 pub struct Hook {
     /// As git has it.

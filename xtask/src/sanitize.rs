@@ -7,9 +7,8 @@ use anyhow::{Context as _, Result};
 use glob::Pattern;
 use rusqlite::Connection;
 use serde::Deserialize;
-use sha2::{Digest as _, Sha256};
 
-use crate::durable::hex;
+use crate::durable::sha256_of;
 use crate::error::Failure;
 use crate::settings::pattern;
 use crate::sqlite::{identifier, literal};
@@ -141,7 +140,7 @@ pub fn apply(db: &Connection, name: &str, rules: &[Rule]) -> Result<()> {
 
 /// Names the rules that a snapshot was made with; none without rules.
 pub fn rules_hash(rules: &[Rule]) -> Option<String> {
-    (!rules.is_empty()).then(|| hex(&Sha256::digest(script(rules))))
+    (!rules.is_empty()).then(|| sha256_of(script(rules)))
 }
 
 #[cfg(test)]

@@ -10,10 +10,6 @@ use xshell::{Cmd, Shell, cmd};
 use super::Times;
 use crate::git;
 
-/// `cargo xtask`, as the alias has it.
-const XTASK: [&str; 7] =
-    ["run", "--quiet", "--profile", "xtask", "--manifest-path", "xtask/Cargo.toml", "--"];
-
 /// Those of the hook, and of what `cargo run` alone takes.
 #[derive(Debug, Serialize)]
 pub struct Hook {
@@ -49,7 +45,7 @@ pub fn measure(sh: &Shell, root: &Path, runs: u32) -> Result<Option<Hook>> {
 
     // The first builds what is not built yet.
     let hook = || cmd!(sh, "sh xtask/src/pre-commit.sh").env_remove("SKIP_FIXTURES");
-    let cargo_run = || cmd!(sh, "cargo {XTASK...} --version");
+    let cargo_run = || cmd!(sh, "cargo xtask --version");
     run(hook())?;
     run(cargo_run())?;
     let (mut hooks, mut alone) = (Vec::new(), Vec::new());

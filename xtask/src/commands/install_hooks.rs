@@ -67,30 +67,24 @@ struct Places<'a> {
 impl Places<'_> {
     fn say_hook(&self, done: Done) {
         let path = self.shown(&self.hook.path);
-        match done {
-            Done::Installed => self.ui.status("Installed", format!("the pre-commit hook {path}")),
-            Done::Updated => self.ui.status("Updated", format!("the pre-commit hook {path}")),
-            Done::Kept => {
-                self.ui.status("Kept", format!("the pre-commit hook {path}, which is up to date"));
-            }
+        let what = match done {
+            Done::Nothing => format!("nothing of ours in {path}"),
             Done::Removed if self.hook.is_there() => {
-                self.ui.status("Removed", format!("our block from {path}; the rest of it stays"));
+                format!("our block from {path}; the rest of it stays")
             }
-            Done::Removed => self.ui.status("Removed", format!("the pre-commit hook {path}")),
-            Done::Nothing => self.ui.status("Found", format!("nothing of ours in {path}")),
-        }
+            Done::Kept => format!("the pre-commit hook {path}, which is up to date"),
+            _ => format!("the pre-commit hook {path}"),
+        };
+        self.ui.status(done.verb(), what);
     }
 
     fn say_diff(&self, done: Done) {
-        match done {
-            Done::Installed => self.ui.status("Installed", "git diff of fixtures as text"),
-            Done::Updated => self.ui.status("Updated", "git diff of fixtures as text"),
-            Done::Kept => {
-                self.ui.status("Kept", "git diff of fixtures as text, which is up to date");
-            }
-            Done::Removed => self.ui.status("Removed", "git diff of fixtures as text"),
-            Done::Nothing => self.ui.status("Found", "no git diff of fixtures as text"),
-        }
+        let what = match done {
+            Done::Nothing => "no git diff of fixtures as text",
+            Done::Kept => "git diff of fixtures as text, which is up to date",
+            _ => "git diff of fixtures as text",
+        };
+        self.ui.status(done.verb(), what);
     }
 
     /// What a person would not expect of the place where the hook is.

@@ -71,6 +71,9 @@ impl Args {
         let location = Location::new(cx.global.config.as_deref())?;
         let repository = Repository::of(&cx.sh, &location.root)?;
         let staged = repository.staged()?;
+        if staged.is_empty() {
+            return Ok(());
+        }
         let config = location.file.strip_prefix(&location.root).unwrap_or(&location.file);
         let config = config.to_string_lossy().into_owned();
         let settings = staged_settings(cx, &repository, location, &config)?;

@@ -22,8 +22,7 @@ impl Repository<'_> {
     /// git does not say.
     pub fn is_partially_staged(&self, wanted: impl Fn(&str) -> bool) -> Result<bool> {
         let Self { sh, root, .. } = self;
-        let diff = cmd!(sh, "git -C {root} diff --quiet --no-ext-diff --ignore-submodules");
-        if diff.quiet().ignore_status().output()?.status.code() != Some(0) {
+        if !self.is_unchanged(&[])? {
             return Ok(true);
         }
         let others = list(cmd!(sh, "git -C {root} ls-files --others --exclude-standard -z"))?;

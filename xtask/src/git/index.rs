@@ -148,8 +148,16 @@ impl Repository<'_> {
     pub fn is_staged(&self, path: &str) -> Result<bool> {
         let is_there = self.root.join(path).symlink_metadata().is_ok();
         let is_staged = self.read(Tree::Index, path)?.is_some();
-        let differs = is_staged && self.differing("--ignore-submodules")?.iter().any(|p| p == path);
-        Ok(is_there == is_staged && !differs)
+        Ok(is_there == is_staged && (!is_staged || self.is_unchanged(&[path])?))
+    }
+
+    /// Whether the work tree has nothing tracked that differs from what is staged,
+    /// of these files or of all.
+    pub(super) fn is_unchanged(&self, paths: &[&str]) -> Result<bool> {
+        let Self { sh, root, .. } = self;
+        let options = ["--quiet", "--no-ext-diff", "--ignore-submodules"];
+        let diff = cmd!(sh, "git -C {root} --literal-pathspecs diff {options...} -- {paths...}");
+        Ok(diff.quiet().ignore_status().output()?.status.success())
     }
 
     fn ids_of_files(&self, paths: Vec<String>) -> Result<Ids> {
