@@ -11,6 +11,7 @@ pub mod hook_managers;
 pub mod hooks;
 pub mod http;
 pub mod load;
+pub mod long;
 pub mod output;
 pub mod process;
 pub mod pty;

@@ -19,6 +19,9 @@ const TOOLS: [Tool; 9] = [SQLITE3, ZSTD, SSH, SSHD, SHELLCHECK, BUSYBOX, STRACE,
 /// Installs what the tests need and this machine lacks.
 #[derive(clap::Args)]
 pub struct Args {
+    /// Also what takes longer: kills and faults at every system call, cuts at every byte, fuzzing
+    #[arg(long)]
+    long: bool,
     /// More arguments for `cargo test`
     #[arg(last = true)]
     args: Vec<String>,
@@ -51,9 +54,15 @@ impl Args {
                     .quiet()
                     .run()?;
             }
-            cmd!(sh, "cargo test --locked --profile xtask --workspace --no-fail-fast {args...}")
-                .quiet()
-                .run()
+            let long = self.long.then(|| sh.push_env("XTASK_TEST_LONG", "1"));
+            let tested = cmd!(
+                sh,
+                "cargo test --locked --profile xtask --workspace --no-fail-fast {args...}"
+            )
+            .quiet()
+            .run();
+            drop(long);
+            tested
         })
     }
 }
