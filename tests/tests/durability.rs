@@ -6,22 +6,23 @@ use rusqlite::Connection;
 use tests::env::TestEnv;
 use tests::process::{Running, wait_for};
 use tests::pull::production;
-use tests::sets::{assert_same, change, content, developer, named, pull};
+use tests::sets::{change, developer, named, pull};
 use tests::shells;
 use tests::{binaries, databases};
 
 #[test]
-fn a_replacement_that_fails_halfway_is_finished_by_the_next_command() {
+fn what_is_in_the_way_is_said_before_anything_changes() {
     let env = developer();
-    let pulled = named(&env, "pull").remove(0);
     change(&env.data().join("data.db"));
+    let before = databases::content(&env.data().join("data.db"));
     let obstacle = env.data().join("tenant_iris.db");
     fs::remove_file(&obstacle).expect("remove");
-    fs::create_dir_all(obstacle.join("x")).expect("a directory in the way");
-    env.xtask(["restore-db", "--latest", "--yes"]).fails(1).stderr_has("cannot rename");
-    fs::remove_dir_all(&obstacle).expect("out of the way");
-    env.xtask(["snapshots", "prune"]).ok().stderr_has("that is now finished");
-    assert_same(&content(&env.data()), &content(&env.data().join(&pulled)));
+    fs::create_dir(&obstacle).expect("a directory in the way");
+    env.xtask(["restore-db", "--latest", "--yes"])
+        .fails(1)
+        .stderr_has("tenant_iris.db is in the way, and no file; nothing was changed");
+    assert!(databases::content(&env.data().join("data.db")) == before);
+    assert_eq!(named(&env, "before-restore"), [""; 0]);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::hash::{DefaultHasher, Hasher as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use rusqlite::Connection;
 use tests::databases;
 use tests::env::TestEnv;
 use tests::process::{Running, command};
@@ -103,7 +104,11 @@ fn a_repository_without_rust_needs_only_what_was_copied() {
     let pulled = content(&env.production());
     assert_same(&content(&root.join("data")), &pulled);
     change(&root.join("data/data.db"));
-    cargo(&["restore-db", "--latest", "--yes"]);
+    let app = Connection::open(root.join("data/data.db")).expect("open");
+    app.execute_batch("SELECT * FROM items").expect("read");
+    // This takes what `.cargo/config.toml` builds into SQLite.
+    cargo(&["restore-db", "--latest", "--yes"]).stderr_has(": has it at its next query");
+    drop(app);
     assert_same(&content(&root.join("data")), &pulled);
     // Nothing was written beside: git sees the files that were copied, unchanged.
     let status = git(&["status", "--porcelain"]).stdout();

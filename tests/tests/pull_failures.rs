@@ -247,19 +247,6 @@ fn without_an_app_or_a_directory_the_ways_to_give_one_are_named() {
 }
 
 #[test]
-fn a_program_that_has_the_live_set_open_stops_the_pull() {
-    let (env, _sshd) = pulled();
-    let holder = rusqlite::Connection::open(env.data().join(NAMES[0])).expect("open");
-    holder.execute_batch("BEGIN; SELECT * FROM items").expect("read");
-    let output = env.xtask(["pull-db"]).fails(1);
-    output
-        .stderr_has(&format!("{} is open in ", env.data().join(NAMES[0]).display()))
-        .stderr_has("; nothing was changed\n")
-        .stderr_has("hint: stop it and try again");
-    assert_eq!(env.fly_invocations().len(), 1, "nobody is asked for what cannot be used");
-}
-
-#[test]
 fn ctrl_c_in_a_stalled_pull_ends_it_on_both_sides() {
     let (env, _sshd) = pulled();
     // More than the buffers on the way hold: the server cannot be done.

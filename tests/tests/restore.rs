@@ -7,7 +7,6 @@ use rusqlite::Connection;
 use tests::databases;
 use tests::env::TestEnv;
 use tests::output::Output;
-use tests::process::Running;
 use tests::sets::{assert_same, change, content, developer, named, pull, snapshots};
 use tests::store::{fingerprint, left_behind, modes};
 
@@ -321,49 +320,6 @@ fn a_damaged_live_database_is_replaced_and_kept() {
     let saved = env.data().join(named(&env, "before-restore").remove(0));
     assert!(fs::read(saved.join("data.db")).expect("read") == garbage);
     databases::assert_same(&saved.join("tenant_iris.db"), &env.data().join("tenant_iris.db"));
-}
-
-#[test]
-fn a_running_app_is_named_and_only_force_goes_over_it() {
-    let env = TestEnv::new();
-    let production = env.production().display().to_string();
-    env.app(["setup", "--data-dir", &production, "--rows", "10"]).ok();
-    let pulled = pull(&env);
-    let app = env.serve(&env.data());
-    let (status, _) = app.client().get("/orgs/iris/stats").expect("the app answers");
-    assert_eq!(status, 200);
-    let before = content(&env.data());
-    restore(&env, &["--latest"])
-        .fails(1)
-        .stderr_has(".db is open in app (process ")
-        .stderr_has("nothing was changed")
-        .stderr_has("--force");
-    assert_same(&content(&env.data()), &before);
-    assert_tidy(&env);
-    assert_eq!(snapshots(&env).len(), 1, "nothing was saved for nothing");
-    restore(&env, &["--latest", "--force"])
-        .ok()
-        .stderr_has("warning: ")
-        .stderr_has("keeps the old data until it is started again")
-        .stderr_lacks("a run was killed");
-    app.kill();
-    assert_live(&env, &pulled);
-}
-
-/// In a rollback mode an idle connection holds no lock that SQLite could show.
-#[cfg(target_os = "linux")]
-#[test]
-fn an_idle_connection_in_rollback_mode_is_noticed() {
-    let env = developer();
-    let live = env.data().join("data.db");
-    databases::execute(&live, "PRAGMA journal_mode = DELETE");
-    let mut shell = env.command("sqlite3");
-    shell.arg(&live).args(["SELECT count(*) FROM items;", ".shell echo open; exec sleep 1000"]);
-    let mut holder = Running::start(&mut shell);
-    holder.wait_for("sqlite3 to open", |holder| holder.stdout_so_far().ends_with(b"open\n"));
-    refused(&env, &["--yes", "--latest"], 1).stderr_has("data.db is open in sqlite3 (process ");
-    drop(holder);
-    restore(&env, &["--latest"]).ok();
 }
 
 #[test]

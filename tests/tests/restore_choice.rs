@@ -2,9 +2,8 @@
 
 use std::fs;
 
-use rusqlite::Connection;
 use tests::databases;
-use tests::sets::{assert_same, change, content, developer, named, pull, snapshots};
+use tests::sets::{assert_same, change, content, developer, named, pull};
 use tests::shells;
 
 #[test]
@@ -16,42 +15,6 @@ fn latest_passes_over_a_damaged_pull() {
     fs::remove_file(env.data().join(&second).join("data.db")).expect("damage");
     env.xtask(["restore-db", "--latest", "--yes"]).ok().stderr_has(&first);
     assert_same(&content(&env.data()), &content(&env.data().join(&first)));
-}
-
-#[test]
-fn a_program_that_is_open_from_the_start_costs_no_snapshot() {
-    let env = developer();
-    change(&env.data().join("data.db"));
-    let holder = Connection::open(env.data().join("data.db")).expect("open");
-    holder.execute_batch("BEGIN; SELECT * FROM items").expect("read");
-    let output = env.xtask(["restore-db", "--latest", "--yes"]).fails(1);
-    output.stderr_has(" is open in ").stderr_lacks("Saving");
-    drop(holder);
-    assert_eq!(snapshots(&env).len(), 1, "nothing was saved for nothing");
-}
-
-/// git is asked for the commit when the live set has been copied.
-#[test]
-fn a_program_that_is_started_while_the_set_is_saved_stops_the_restore() {
-    let env = developer();
-    change(&env.data().join("data.db"));
-    let before = content(&env.data());
-    let (opened, live) = (env.path("opened"), env.data().join("data.db"));
-    shells::script(
-        &env.path("bin"),
-        "git",
-        &format!(
-            "sqlite3 '{}' 'SELECT count(*) FROM items;' '.shell touch {}; exec sleep 20' >/dev/null 2>&1 &\n\
-             until [ -e '{}' ]; do sleep 0.01; done; exec {} \"$@\"",
-            live.display(),
-            opened.display(),
-            opened.display(),
-            shells::find("git").display()
-        ),
-    );
-    let output = env.xtask(["restore-db", "--latest", "--yes"]).fails(1);
-    output.stderr_has("data.db is open in sqlite3 (process ");
-    assert_same(&content(&env.data()), &before);
 }
 
 #[test]

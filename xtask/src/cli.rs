@@ -1,6 +1,7 @@
 //! The command line: global flags and the list of commands.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
@@ -37,6 +38,15 @@ pub struct Global {
     /// The local data directory [default: `local-dir` in the settings]
     #[arg(long, global = true, value_name = "DIR")]
     pub local_dir: Option<PathBuf>,
+    /// How long to wait for a transaction of a program that has the live set open, in seconds
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 10)]
+    pub wait: u32,
+}
+
+impl Global {
+    pub fn wait(&self) -> Duration {
+        Duration::from_secs(self.wait.into())
+    }
 }
 
 #[derive(Subcommand)]

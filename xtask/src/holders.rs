@@ -60,7 +60,7 @@ fn open_in<'a>(sh: &Shell, paths: &'a [PathBuf]) -> Result<Vec<(&'a PathBuf, Vec
 
 /// For each path the programs that have the file open, as far as this user may see.
 #[cfg(target_os = "linux")]
-fn programs(_: &Shell, paths: &[PathBuf]) -> Vec<Vec<String>> {
+pub fn programs(_: &Shell, paths: &[PathBuf]) -> Vec<Vec<String>> {
     use std::os::unix::fs::MetadataExt as _;
 
     let identity = |path: &Path| path.metadata().ok().map(|m| (m.dev(), m.ino()));
@@ -92,7 +92,7 @@ fn programs(_: &Shell, paths: &[PathBuf]) -> Vec<Vec<String>> {
 
 /// macOS tells it through `lsof`: a line `p<pid>`, `c<command>`, then `n<path>` for each file.
 #[cfg(not(target_os = "linux"))]
-fn programs(sh: &Shell, paths: &[PathBuf]) -> Vec<Vec<String>> {
+pub fn programs(sh: &Shell, paths: &[PathBuf]) -> Vec<Vec<String>> {
     let real: Vec<_> =
         paths.iter().map(|path| path.canonicalize().unwrap_or_else(|_| path.clone())).collect();
     let listed =

@@ -1,14 +1,18 @@
 //! The live set: saved as a snapshot, replaced by one. Nothing else changes it.
 //!
-//! A replacement is staged beside the set and synced. Then a journal is written,
-//! and from that moment it happens: a killed run is finished by the next
-//! command. Without a journal nothing has been changed yet, and what was staged
-//! is thrown away.
+//! A replacement is staged beside the set and synced. The databases are held, so
+//! that nobody writes to them but us, and all is prepared. Then a journal is
+//! written, and from that moment it happens: a killed run is finished by the next
+//! command. Without a journal nothing has been changed yet, and what was staged is
+//! thrown away.
 
+mod hold;
 mod journal;
 mod save;
+mod shared;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use glob::Pattern;
@@ -95,8 +99,8 @@ pub struct Live<'a> {
     sh: &'a Shell,
     settings: &'a Settings,
     pub store: LockedStore,
-    /// Go on although a program has the set open.
-    force: bool,
+    /// How long a program's transaction is waited for.
+    wait: Duration,
 }
 
 impl<'a> Live<'a> {
@@ -106,14 +110,9 @@ impl<'a> Live<'a> {
     /// # Errors
     ///
     /// The directory cannot be made or locked, or what was left cannot be finished.
-    pub fn lock(
-        cx: &'a Context,
-        settings: &'a Settings,
-        command: &str,
-        force: bool,
-    ) -> Result<Self> {
+    pub fn lock(cx: &'a Context, settings: &'a Settings, command: &str) -> Result<Self> {
         let store = Store::new(&settings.data_dir).lock(&cx.ui, command)?;
-        let live = Self { ui: &cx.ui, sh: &cx.sh, settings, store, force };
+        let live = Self { ui: &cx.ui, sh: &cx.sh, settings, store, wait: cx.global.wait() };
         live.recover()?;
         Ok(live)
     }
@@ -135,14 +134,13 @@ impl<'a> Live<'a> {
         Ok(self.databases()?.iter().map(size).sum())
     }
 
-    /// Refuses to go on when another program has one of `names` open, unless
-    /// that was asked for.
+    /// Refuses to go on when another program has the set open; with `force` it warns.
     ///
     /// # Errors
     ///
     /// One is open.
-    pub fn refuse_if_open(&self, names: &[String]) -> Result<()> {
-        holders::refuse(self.ui, self.sh, &self.store.dir, names, self.force)
+    pub fn refuse_if_open(&self, force: bool) -> Result<()> {
+        holders::refuse(self.ui, self.sh, &self.store.dir, &self.databases()?, force)
     }
 
     /// Records that another tool is about to change the live set, which `saved` holds.
@@ -154,21 +152,14 @@ impl<'a> Live<'a> {
         State { live: None, before: saved.map(|saved| saved.name.clone()) }.write(&self.store)
     }
 
-    /// Replaces the live set.
+    /// Replaces the live set, also under programs that have it open.
     ///
     /// # Errors
     ///
-    /// The snapshot is damaged, a program has the set open, or the disk fails:
-    /// the live set is as it was, or a journal lets the next command finish.
+    /// The snapshot is damaged, a program is in the way, or the disk fails: the
+    /// live set is as it was, or a journal lets the next command finish.
     pub fn replace(&self, replacement: &Replacement<'_>) -> Result<Replaced> {
-        let replaced = self.decide(replacement).and_then(|(journal, before)| {
-            journal.write(&self.store)?;
-            journal.finish(&self.store).with_context(|| {
-                Failure::new("the live set could not be replaced as a whole")
-                    .hint("mend the cause; the next command, whichever it is, goes on with it")
-            })?;
-            Ok(Replaced { before, installed: journal.install, removed: journal.remove })
-        });
+        let replaced = self.try_to_replace(replacement);
         if replaced.is_err() {
             // What is reported is the failure before; the next command tries again.
             let _ = journal::undo(&self.store);
@@ -176,28 +167,48 @@ impl<'a> Live<'a> {
         replaced
     }
 
-    /// All that comes before the point of no return.
-    fn decide(&self, replacement: &Replacement<'_>) -> Result<(Journal, Option<Saved>)> {
+    fn try_to_replace(&self, replacement: &Replacement<'_>) -> Result<Replaced> {
         let install = replacement.installs(&self.settings.names);
         let remove = replacement.removes(&self.settings.names, &self.databases()?);
-        let touched: Vec<_> = install.iter().chain(&remove).cloned().collect();
-        self.refuse_if_open(&touched)?;
         journal::remove_staged(&self.store)?;
         stage(replacement.snapshot, &install, &self.store.state_dir().join(STAGED))?;
-        let before = match replacement.save {
-            Some(kind) => self.save_before(kind, Some(&replacement.snapshot.name))?,
+
+        let mut held = self.hold(&remove, &install)?;
+        let mut copies = match replacement.save {
+            Some(_) => self.copy(&mut held)?,
             None => None,
         };
-        // Copying takes its time, in which a program may have been started.
-        self.refuse_if_open(&touched)?;
-        // A set that is the same already does not take the way back with it.
-        let target = &replacement.snapshot.name;
-        let way_back = match &before {
-            Some(saved) if saved.name == *target => State::read(&self.store)?.before,
-            saved => saved.as_ref().map(|saved| saved.name.clone()),
+        if let Some(copies) = &mut copies {
+            self.find_same(copies, Some(&replacement.snapshot.name))?;
+        }
+        hold::lock(&mut held, self.wait)?;
+        let in_place = hold::write(&mut held, copies.as_mut())?;
+        let before = match (copies, replacement.save) {
+            (Some(copies), Some(kind)) => Some(self.keep(copies, kind)?),
+            _ => None,
         };
-        let state = State { live: Some(target.clone()), before: way_back };
-        Ok((Journal { install, remove, state }, before))
+        let programs = hold::programs(&held);
+
+        let state = self.state_after(replacement.snapshot, before.as_ref())?;
+        let journal = Journal { install, remove, in_place, state };
+        journal.write(&self.store)?;
+        journal.finish(&self.store, held).with_context(|| {
+            Failure::new("the live set could not be replaced as a whole")
+                .hint("mend the cause; the next command, whichever it is, goes on with it")
+        })?;
+        if let Some(saved) = before.as_ref().filter(|saved| saved.new) {
+            self.store.record_hashes(self.store.find(&saved.name)?)?;
+        }
+        Ok(Replaced { before, installed: journal.install, removed: journal.remove, programs })
+    }
+
+    fn state_after(&self, snapshot: &Snapshot, before: Option<&Saved>) -> Result<State> {
+        let way_back = match before {
+            // A set that is the same already does not take the way back with it.
+            Some(saved) if saved.name == snapshot.name => State::read(&self.store)?.before,
+            saved => saved.map(|saved| saved.name.clone()),
+        };
+        Ok(State { live: Some(snapshot.name.clone()), before: way_back })
     }
 }
 
@@ -214,6 +225,8 @@ pub struct Replaced {
     pub before: Option<Saved>,
     pub installed: Vec<String>,
     pub removed: Vec<String>,
+    /// Those that have a database open, and go on with the new one.
+    pub programs: Vec<String>,
 }
 
 impl Replacement<'_> {
@@ -246,11 +259,12 @@ fn stage(snapshot: &Snapshot, install: &[String], to: &Path) -> Result<()> {
             .meta
             .iter()
             .flat_map(|meta| &meta.databases)
-            .find(|database| database.name == *name);
+            .find(|database| database.name == *name)
+            .map(|database| &database.sha256);
         match recorded {
-            Some(database) if database.sha256 == sha256 => {}
-            Some(_) => return Err(damaged(&from).into()),
-            None => stage_unrecorded(&from, &copy)?,
+            Some(Some(recorded)) if *recorded == sha256 => {}
+            Some(Some(_)) => return Err(damaged(&from).into()),
+            Some(None) | None => stage_unrecorded(&from, &copy)?,
         }
     }
     durable::sync_dir(to)

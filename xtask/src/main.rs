@@ -14,6 +14,7 @@ mod holders;
 mod hooks;
 mod install;
 mod live;
+mod pages;
 mod receive;
 mod sanitize;
 mod server;

@@ -204,7 +204,7 @@ impl<'a> Receiver<'a> {
             snapshots::Database {
                 name: database.name,
                 bytes: database.bytes,
-                sha256: database.sha256,
+                sha256: Some(database.sha256),
                 page_size: found.page_size,
                 user_version: found.user_version,
                 schema: found.schema,

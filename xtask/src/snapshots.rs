@@ -185,6 +185,19 @@ impl LockedStore {
         Ok(Incoming { store: self, dir })
     }
 
+    /// Records the sha256 of those databases of a snapshot that have none.
+    ///
+    /// # Errors
+    ///
+    /// They cannot be read, or it cannot be written.
+    pub fn record_hashes(&self, mut snapshot: Snapshot) -> Result<()> {
+        let Some(meta) = &mut snapshot.meta else { return Ok(()) };
+        for database in meta.databases.iter_mut().filter(|database| database.sha256.is_none()) {
+            database.sha256 = Some(durable::sha256(&snapshot.path.join(&database.name))?);
+        }
+        durable::write(&snapshot.path.join(META), &serde_json::to_vec_pretty(&meta)?)
+    }
+
     /// Removes a snapshot, so that a kill in between leaves no half of one.
     ///
     /// # Errors

@@ -13,6 +13,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use sha2::{Digest as _, Sha256};
 
 use crate::durable;
+use crate::pages::{self, HEADER};
 
 /// How long another program's lock is waited for.
 const BUSY: Duration = Duration::from_secs(10);
@@ -84,11 +85,23 @@ pub fn open_existing(path: &Path) -> rusqlite::Result<Connection> {
 }
 
 /// Nothing that the schema of a database from elsewhere says is trusted.
-pub fn distrust(db: &Connection) -> Result<()> {
+///
+/// # Errors
+///
+/// Those of SQLite.
+pub fn distrust(db: &Connection) -> rusqlite::Result<()> {
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    distrust_schema(db)
+}
+
+/// The same for a connection that writes pages, which a defensive one may not.
+///
+/// # Errors
+///
+/// Those of SQLite.
+pub fn distrust_schema(db: &Connection) -> rusqlite::Result<()> {
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
-    db.pragma_update(None, "cell_size_check", true)?;
-    Ok(())
+    db.pragma_update(None, "cell_size_check", true)
 }
 
 /// Checks the structure of a closed file, and describes it.
@@ -136,51 +149,50 @@ fn description(db: &Connection) -> Result<Description> {
     })
 }
 
-/// Copies databases that other programs may have open, each whole and all of
-/// one moment: a read transaction on every one begins before the first copy.
-/// Returns the indexes of those that another program has written meanwhile.
+/// Opens a database that programs may have open, and begins to read it: it is
+/// seen as it is now until the transaction ends.
 ///
 /// # Errors
 ///
-/// The index of the database, and why it cannot be copied.
-pub fn backup_set(pairs: &[(&Path, &Path)]) -> Result<Vec<usize>, (usize, anyhow::Error)> {
-    let mut sources = Vec::new();
-    for (i, (from, _)) in pairs.iter().enumerate() {
-        sources.push(pin(from).map_err(|error| (i, error))?);
-    }
-    for (i, ((source, _), (_, to))) in sources.iter().zip(pairs).enumerate() {
-        backup(source, to).map_err(|error| (i, error))?;
-    }
-    let mut written = Vec::new();
-    for (i, (source, version)) in sources.iter().enumerate() {
-        let now = source.execute_batch("COMMIT").and_then(|()| data_version(source));
-        if now.map_err(|error| (i, error.into()))? != *version {
-            written.push(i);
-        }
-    }
-    Ok(written)
-}
-
-fn pin(path: &Path) -> Result<(Connection, i64)> {
+/// Those of SQLite.
+pub fn pin(path: &Path) -> rusqlite::Result<Connection> {
     let db = open_existing(path)?;
     db.busy_timeout(BUSY)?;
     db.execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema")?;
-    let version = data_version(&db)?;
-    Ok((db, version))
+    Ok(db)
 }
 
 /// Changes when another connection commits.
-fn data_version(db: &Connection) -> rusqlite::Result<i64> {
+///
+/// # Errors
+///
+/// Those of SQLite.
+pub fn data_version(db: &Connection) -> rusqlite::Result<i64> {
     db.pragma_query_value(None, "data_version", |row| row.get(0))
 }
 
-fn backup(source: &Connection, to: &Path) -> Result<()> {
+/// Copies what `source` sees in its transaction into a file, which must not exist.
+/// It is not synced.
+///
+/// # Errors
+///
+/// Those of SQLite, and of making the file.
+pub fn backup(source: &Connection, to: &Path) -> Result<()> {
     drop(durable::create(to)?);
     let mut target = open_existing(to)?;
     // The copy is synced once, by its owner, and thrown away after a crash.
     target.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF")?;
+    copy_into(source, &mut target)
+}
+
+/// Makes `target` what `source` is, in one transaction.
+///
+/// # Errors
+///
+/// Those of SQLite.
+pub fn copy_into(source: &Connection, target: &mut Connection) -> Result<()> {
     let deadline = Instant::now() + BUSY;
-    let backup = Backup::new(source, &mut target)?;
+    let backup = Backup::new(source, target)?;
     loop {
         match backup.step(-1)? {
             StepResult::Done => return Ok(()),
@@ -190,21 +202,62 @@ fn backup(source: &Connection, to: &Path) -> Result<()> {
     }
 }
 
-/// Whether a connection other than ours has the database open: any connection
-/// in WAL mode, one within a transaction in a rollback mode. A file that is no
-/// database is not in use.
+/// Whether it says that the file is no database or a damaged one.
+pub fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt))
+}
+
+/// Whether it says that another connection is in the way.
+pub fn is_busy(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+}
+
+/// A connection that reads the database, and keeps all others out as long as it
+/// lives; none where one is there already: any one in WAL mode, one within a
+/// transaction in a rollback mode.
+///
+/// # Errors
+///
+/// It is no database, or cannot be locked.
+pub fn lock_out(path: &Path) -> rusqlite::Result<Option<Connection>> {
+    let db = open_existing(path)?;
+    db.busy_timeout(Duration::ZERO)?;
+    distrust_schema(&db)?;
+    // In this mode the lock outlives the transaction.
+    let locked = db.execute_batch(
+        "PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; ROLLBACK;
+         BEGIN; SELECT count(*) FROM sqlite_schema",
+    );
+    match locked {
+        Ok(()) => Ok(Some(db)),
+        Err(error) if is_busy(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Brings all of a database into its one file, and leaves nothing beside it, while
+/// [`lock_out`] keeps others out. Who opened the file before it was replaced, and
+/// gets in then, finds it moved: SQLite refuses to write to it, which it would not
+/// in WAL mode.
+///
+/// # Errors
+///
+/// Those of SQLite.
+pub fn unjournal(db: &Connection) -> Result<()> {
+    db.execute_batch("COMMIT")?;
+    let mode: String = db.query_row("PRAGMA journal_mode = MEMORY", [], |row| row.get(0))?;
+    if mode == "memory" { Ok(()) } else { bail!("its journal mode stays {mode}") }
+}
+
+/// Whether a connection other than ours has the database open, as far as
+/// [`lock_out`] tells. A file that is no database is not in use.
 ///
 /// # Errors
 ///
 /// The file cannot be opened.
 pub fn in_use(path: &Path) -> Result<bool> {
-    let db = open_existing(path)?;
-    db.busy_timeout(Duration::ZERO)?;
-    let probe = db.execute_batch("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; ROLLBACK");
-    Ok(matches!(
-        probe.map_err(|error| error.sqlite_error_code()),
-        Err(Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
-    ))
+    drop(open_existing(path)?);
+    Ok(matches!(lock_out(path), Ok(None)))
 }
 
 /// Brings the database, which no program has open, and the `-wal` or hot
@@ -240,9 +293,9 @@ pub fn same_content(a: &Path, b: &Path) -> Result<bool> {
         if read_full(&mut right, &mut y)? != n {
             return Ok(false);
         }
-        if std::mem::take(&mut first) && n >= 100 {
+        if std::mem::take(&mut first) && n >= HEADER {
             for buffer in [&mut x, &mut y] {
-                clear_counters(&mut buffer[..100]);
+                pages::clear_counters(&mut buffer[..HEADER]);
             }
         }
         if x[..n] != y[..n] {
@@ -251,14 +304,6 @@ pub fn same_content(a: &Path, b: &Path) -> Result<bool> {
         if n < x.len() {
             return Ok(true);
         }
-    }
-}
-
-/// Journal mode, change counter, schema cookie, version-valid-for, version
-/// number: sqlite.org/fileformat.html, 1.3.
-fn clear_counters(header: &mut [u8]) {
-    for range in [18..20, 24..28, 40..44, 92..100] {
-        header[range].fill(0);
     }
 }
 
@@ -310,12 +355,12 @@ mod tests {
             "PRAGMA journal_mode = WAL; CREATE TABLE t (a); INSERT INTO t VALUES (1)",
         );
         for name in ["b.db", "c.db"] {
-            backup_set(&[(&path("a.db"), &path(name))]).unwrap();
+            backup(&pin(&path("a.db")).unwrap(), &path(name)).unwrap();
             check(&path(name)).unwrap();
         }
         assert!(same_content(&path("b.db"), &path("c.db")).unwrap());
         app.execute_batch("INSERT INTO t VALUES (2)").unwrap();
-        backup_set(&[(&path("a.db"), &path("d.db"))]).unwrap();
+        backup(&pin(&path("a.db")).unwrap(), &path("d.db")).unwrap();
         assert!(!same_content(&path("b.db"), &path("d.db")).unwrap());
     }
 
@@ -329,37 +374,6 @@ mod tests {
         assert!(!in_use(&path).unwrap());
         std::fs::write(&path, "no database").unwrap();
         assert!(!in_use(&path).unwrap());
-    }
-
-    #[test]
-    fn what_is_written_while_it_is_copied_is_said() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = |name: &str| dir.path().join(name);
-        let app = database(
-            &path("a.db"),
-            "PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; CREATE TABLE t (a);
-             WITH n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 400)
-             INSERT INTO t SELECT zeroblob(50000) FROM n",
-        );
-        let begun = std::sync::atomic::AtomicBool::new(false);
-        let done = std::sync::atomic::AtomicBool::new(false);
-        let relaxed = std::sync::atomic::Ordering::Relaxed;
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                let app = app;
-                while !done.load(relaxed) {
-                    app.execute_batch("INSERT INTO t VALUES (1)").unwrap();
-                    begun.store(true, relaxed);
-                }
-            });
-            while !begun.load(relaxed) {
-                std::thread::yield_now();
-            }
-            let written = backup_set(&[(&path("a.db"), &path("b.db"))]).unwrap();
-            done.store(true, relaxed);
-            assert_eq!(written, [0]);
-        });
-        assert!(backup_set(&[(&path("a.db"), &path("c.db"))]).unwrap().is_empty());
     }
 
     #[test]

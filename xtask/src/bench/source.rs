@@ -175,7 +175,7 @@ fn describe(path: &Path) -> Result<Database> {
     Ok(Database {
         name: NAME.to_owned(),
         bytes: path.metadata()?.len(),
-        sha256: durable::sha256(path)?,
+        sha256: Some(durable::sha256(path)?),
         page_size: found.page_size,
         user_version: found.user_version,
         schema: found.schema,

@@ -64,9 +64,6 @@ pub struct Args {
     /// Make an archive on the server, and fetch it with `fly ssh sftp get`
     #[arg(long)]
     sftp: bool,
-    /// Go on although a program has the live set open
-    #[arg(long)]
-    force: bool,
     /// Do nothing while the newest pull of the same databases, with the same rules, is
     /// not older than this: 24h, 90m, 7d, 1h30m
     #[arg(long, value_name = "AGE", allow_hyphen_values = true)]
@@ -112,15 +109,12 @@ impl Args {
             cx.ui.confirm("Bring production data here with its secrets?")?;
         }
 
-        let live = Live::lock(cx, settings, "cargo xtask pull-db", self.force)?;
+        let live = Live::lock(cx, settings, "cargo xtask pull-db")?;
         // The command that was waited for may have been a pull.
         if let Some(young) = wanted.young(&live.store)? {
             return skip::report_young(&cx.ui, wanted, &young);
         }
-        let mut names = live.databases()?;
-        warn_unless_ignored(cx, settings, &names);
-        names.retain(|name| settings.names.selects(name, self.only.as_ref()));
-        live.refuse_if_open(&names)?;
+        warn_unless_ignored(cx, settings, &live.databases()?);
 
         let request = Request {
             nonce: server::nonce(),
@@ -299,6 +293,7 @@ struct Report<'a> {
     before: Option<&'a str>,
     databases: &'a [crate::snapshots::Database],
     removed: &'a [String],
+    programs: &'a [String],
     sanitized_rows: u64,
     machine: Option<&'a str>,
     region: Option<&'a str>,
@@ -323,6 +318,7 @@ fn report(
             before: before.map(|saved| saved.name.as_str()),
             databases: &pulled.databases,
             removed: &replaced.removed,
+            programs: &replaced.programs,
             sanitized_rows: rows,
             machine: pulled.machine.as_deref(),
             region: pulled.region.as_deref(),

@@ -32,9 +32,6 @@ pub struct Args {
     /// Restore only databases with such a name
     #[arg(long, value_name = "GLOB", value_parser = pattern, conflicts_with = "list")]
     only: Option<Pattern>,
-    /// Go on although a program has the live set open
-    #[arg(long)]
-    force: bool,
 }
 
 impl Args {
@@ -53,7 +50,7 @@ impl Args {
         let chosen = self.choose(&cx.ui, &store)?;
         self.confirm(&cx.ui, &settings, &self.replacement(&chosen, &settings.names)?)?;
 
-        let live = Live::lock(cx, &settings, "cargo xtask restore-db", self.force)?;
+        let live = Live::lock(cx, &settings, "cargo xtask restore-db")?;
         // The command that was waited for, or that was just finished, may have moved both.
         let confirmed = chosen.name.clone();
         let chosen = if self.latest || self.undo { self.choose(&cx.ui, &store)? } else { chosen };
@@ -68,6 +65,7 @@ impl Args {
                 before: replaced.before.as_ref().map(|saved| saved.name.as_str()),
                 restored: &replaced.installed,
                 removed: &replaced.removed,
+                programs: &replaced.programs,
             });
         }
         report_replaced(&cx.ui, &chosen, &replaced);
@@ -174,6 +172,7 @@ struct Report<'a> {
     before: Option<&'a str>,
     restored: &'a [String],
     removed: &'a [String],
+    programs: &'a [String],
 }
 
 /// Says what the live set is now, and the way back.
@@ -197,6 +196,7 @@ pub fn report_replaced(ui: &Ui, snapshot: &Snapshot, replaced: &Replaced) {
         "Live",
         format!("{} ({})", snapshot.name, count(replaced.installed.len(), "database")),
     );
+    report_programs(ui, replaced);
     match &replaced.before {
         Some(saved) if saved.damaged => ui.hint(format!(
             "what was sound of the set before is in {}: cargo xtask restore-db --undo --only GLOB",
@@ -205,4 +205,20 @@ pub fn report_replaced(ui: &Ui, snapshot: &Snapshot, replaced: &Replaced) {
         Some(_) => ui.hint(WAY_BACK),
         None => {}
     }
+}
+
+/// What a running program's writes come to.
+fn report_programs(ui: &Ui, replaced: &Replaced) {
+    if replaced.programs.is_empty() {
+        return;
+    }
+    ui.status("Running", escape(&replaced.programs.join(", ")) + ": has it at its next query");
+    let before = match &replaced.before {
+        Some(saved) => format!("is in {}", saved.name),
+        None => "is gone".to_owned(),
+    };
+    ui.status(
+        "",
+        format!("what it wrote before {before}; what it writes from now on goes to the new data"),
+    );
 }

@@ -34,9 +34,9 @@ impl Args {
         let (program, args) = (&words[0], &words[1..]);
         let more = &self.args;
 
-        let live = Live::lock(cx, &settings, "cargo xtask setup-db", self.force)?;
-        live.refuse_if_open(&live.databases()?)?;
-        let saved = live.save(Kind::BeforeRestore)?;
+        let live = Live::lock(cx, &settings, "cargo xtask setup-db")?;
+        live.refuse_if_open(self.force)?;
+        let saved = live.save(Kind::BeforeRestore, self.force)?;
         live.about_to_change(saved.as_ref())?;
         if let Some(saved) = &saved {
             cx.ui.status("Saved", format!("what was live as {}", saved.name));

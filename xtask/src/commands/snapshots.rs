@@ -39,7 +39,7 @@ impl Args {
     pub fn run(self, cx: &Context) -> Result<()> {
         let settings = cx.settings()?;
         let store = Store::new(&settings.data_dir);
-        let lock = || Live::lock(cx, &settings, "cargo xtask snapshots", false);
+        let lock = || Live::lock(cx, &settings, "cargo xtask snapshots");
         match self.action.unwrap_or(Action::List) {
             Action::List => list(&cx.ui, &store),
             Action::Create => create(cx, &lock()?),
@@ -63,7 +63,7 @@ impl Args {
 }
 
 fn create(cx: &Context, live: &Live<'_>) -> Result<()> {
-    match live.save(Kind::Manual)? {
+    match live.save(Kind::Manual, true)? {
         Some(saved) => cx.ui.status("Saved", saved.name),
         None => {
             let dir = live.store.dir.display();

@@ -4,11 +4,13 @@
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
-use super::{Live, STAGED, State, read_json, remove_sidecars};
-use crate::durable;
+use super::hold::{self, Held};
+use super::save::Copies;
+use super::{Live, STAGED, State, read_json};
 use crate::error::Failure;
-use crate::snapshots::Store;
+use crate::snapshots::{Kind, Store};
 use crate::ui::escape;
+use crate::{durable, sqlite};
 
 pub(super) const JOURNAL: &str = "journal.json";
 
@@ -18,6 +20,10 @@ pub(super) struct Journal {
     /// Staged under their own names.
     pub install: Vec<String>,
     pub remove: Vec<String>,
+    /// Those that are changed under programs that have them open. What is staged
+    /// of them says by its schema cookie whether that has happened.
+    #[serde(default)]
+    pub in_place: Vec<String>,
     pub state: State,
 }
 
@@ -39,20 +45,16 @@ impl Journal {
         self.remove.iter().filter(|_| !begun).collect()
     }
 
-    /// Does what has not been done yet. What lies beside a database goes
-    /// first, and for good: an old `-wal` must never meet a new database.
-    pub fn finish(&self, store: &Store) -> Result<()> {
-        let (pending, unremoved) = (self.pending(store), self.unremoved(store));
-        for name in pending.iter().chain(&unremoved) {
-            remove_sidecars(&store.dir.join(name))?;
-        }
-        for name in unremoved {
-            durable::remove(&store.dir.join(name))?;
+    /// Does what has not been done yet with what is held, all that is pending.
+    /// What lies beside a database goes first, and for good: an old `-wal` must
+    /// never meet a new database.
+    pub fn finish(&self, store: &Store, held: Vec<Held>) -> Result<()> {
+        for one in &held {
+            one.make_way()?;
         }
         durable::sync_dir(&store.dir)?;
-        let staged = store.state_dir().join(STAGED);
-        for name in pending {
-            durable::rename(&staged.join(name), &store.dir.join(name))?;
+        for one in held {
+            one.install()?;
         }
         durable::sync_dir(&store.dir)?;
         self.state.write(store)?;
@@ -92,18 +94,11 @@ impl Live<'_> {
                     path.display()
                 ))
         })?;
-        if let Some(journal) = journal {
-            let names: Vec<_> = journal
-                .pending(&self.store)
-                .into_iter()
-                .chain(journal.unremoved(&self.store))
-                .cloned()
-                .collect();
+        if let Some(mut journal) = journal {
             let name = escape(journal.state.live.as_deref().unwrap_or_default());
-            self.refuse_if_open(&names).with_context(|| {
+            self.go_on(&mut journal).with_context(|| {
                 format!("a run was killed while it put {name} in place, and must be finished first")
             })?;
-            journal.finish(&self.store)?;
             self.ui.warn(format!(
                 "a run was killed while it put {name} in place: that is now finished"
             ));
@@ -112,5 +107,55 @@ impl Live<'_> {
             self.ui.warn("a run was killed before it changed the live set, which is as it was");
         }
         Ok(())
+    }
+
+    /// What was put in place before the kill may have been written to since, and
+    /// stays. So does what was written to since and is not in place yet: as a snapshot.
+    fn go_on(&self, journal: &mut Journal) -> Result<()> {
+        let staged = self.store.state_dir().join(STAGED);
+        for name in &journal.in_place {
+            let (path, staged) = (self.store.dir.join(name), staged.join(name));
+            if staged.exists() && Held::is_done(&path, &staged) {
+                durable::remove(&staged)?;
+            }
+        }
+        let remove: Vec<_> = journal.unremoved(&self.store).into_iter().cloned().collect();
+        let install: Vec<_> = journal.pending(&self.store).into_iter().cloned().collect();
+        let mut held = self.hold(&remove, &install)?;
+        let mut copies = match journal.state.before {
+            Some(_) if !held.is_empty() => self.copy(&mut held)?,
+            _ => None,
+        };
+        hold::lock(&mut held, self.wait)?;
+        journal.in_place.extend(hold::write(&mut held, copies.as_mut())?);
+        let saved = match copies {
+            Some(copies) if !self.have(&journal.state, &copies, &held)? => {
+                Some(self.keep(copies, Kind::BeforeRestore)?)
+            }
+            _ => None,
+        };
+        journal.write(&self.store)?;
+        journal.finish(&self.store, held)?;
+        if let Some(saved) = saved {
+            self.ui.warn(format!("what was written to it since is in {}", saved.name));
+            self.store.record_hashes(self.store.find(&saved.name)?)?;
+        }
+        Ok(())
+    }
+
+    /// Whether each copy of what is held is also in what was, or in what is to be.
+    fn have(&self, state: &State, copies: &Copies<'_>, held: &[Held]) -> Result<bool> {
+        for one in held {
+            let copy = copies.path(&one.name);
+            let mut found = !copy.exists();
+            for snapshot in state.before.iter().chain(&state.live) {
+                let kept = self.store.dir.join(snapshot).join(&one.name);
+                found = found || (kept.exists() && sqlite::same_content(&kept, &copy)?);
+            }
+            if !found {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }

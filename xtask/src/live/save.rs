@@ -1,14 +1,19 @@
 //! Saving the live set.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
-use rusqlite::ErrorCode;
+use rusqlite::Connection;
 
+use super::hold::{By, Held};
+use super::shared::Shared;
 use super::{Live, State, sidecar};
 use crate::error::Failure;
-use crate::snapshots::{Database, Kind, Meta, Snapshot};
+use crate::pages::PageFile;
+use crate::snapshots::{Database, Incoming, Kind, Meta, Snapshot};
 use crate::sqlite::SIDECARS;
 use crate::ui::{count, escape};
 use crate::{durable, git, sqlite};
@@ -22,20 +27,55 @@ pub struct Saved {
     pub damaged: bool,
 }
 
+/// Copies of the live set, on their way to be a snapshot.
+pub(super) struct Copies<'a> {
+    incoming: Incoming<'a>,
+    names: Vec<String>,
+    /// What SQLite cannot read is copied byte by byte, with what lies beside it.
+    damaged: Vec<String>,
+    /// What was written to since, and brought up to date.
+    pub changed: Vec<String>,
+    /// What was written to by now, and was not.
+    pub outdated: Vec<String>,
+    /// The snapshot that holds the very same.
+    held_by: Option<String>,
+    /// sha256 of each, in hex, unless a snapshot holds the same.
+    hashes: Vec<Option<String>>,
+    git_commit: Option<String>,
+}
+
 impl Live<'_> {
     /// Makes a snapshot of the live set through SQLite's backup API, unless one
     /// holds the same already; none of an empty set.
     ///
     /// # Errors
     ///
-    /// It cannot be read or written; the live set is as it was.
-    pub fn save(&self, kind: Kind) -> Result<Option<Saved>> {
-        self.save_before(kind, None)
+    /// It cannot be read or written; the live set is as it was. Unless
+    /// `whoever_writes`, another program wrote to it meanwhile.
+    pub fn save(&self, kind: Kind, whoever_writes: bool) -> Result<Option<Saved>> {
+        let Some(mut copies) = self.copy(&mut [])? else { return Ok(None) };
+        if let Some(name) = copies.outdated.first().filter(|_| !whoever_writes) {
+            return Err(Failure::new(format!(
+                "{} was written by another program while it was saved; nothing was changed",
+                self.store.dir.join(name).display()
+            ))
+            .hint("stop it, and run the same command again")
+            .into());
+        }
+        match kind {
+            Kind::Manual => copies.hash()?,
+            _ => self.find_same(&mut copies, None)?,
+        }
+        self.keep(copies, kind).map(Some)
     }
 
-    /// As [`save`](Self::save); of several snapshots that hold the same it
-    /// returns `next`, which is about to be put in place, if it is one of them.
-    pub(super) fn save_before(&self, kind: Kind, next: Option<&str>) -> Result<Option<Saved>> {
+    /// Copies the live set, all of one moment; nothing of an empty one. What is
+    /// held is read through the connections that hold it.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read or written.
+    pub(super) fn copy(&self, held: &mut [Held]) -> Result<Option<Copies<'_>>> {
         let (names, dir) = (self.databases()?, &self.store.dir);
         if names.is_empty() {
             return Ok(None);
@@ -43,44 +83,26 @@ impl Live<'_> {
         let what = format!("{} in {}", count(names.len(), "database"), dir.display());
         let _working = self.ui.working("Saving", what);
         let incoming = self.store.begin()?;
-        let Copied { damaged, written } =
-            copy(dir, &names, incoming.path()).context("cannot save the live set")?;
-        // A manual save replaces nothing: what is written meanwhile is not lost.
-        if let Some(name) = written.first().filter(|_| kind != Kind::Manual && !self.force) {
-            return Err(Failure::new(format!(
-                "{} was written by another program while it was saved; nothing was changed",
-                dir.join(name).display()
-            ))
-            .hint("stop it, and run the same command again")
-            .into());
-        }
-        for name in &damaged {
+        let mut copies = Copies {
+            incoming,
+            damaged: Vec::new(),
+            changed: Vec::new(),
+            outdated: Vec::new(),
+            held_by: None,
+            hashes: vec![None; names.len()],
+            names,
+            git_commit: git::head(self.sh, &self.settings.root),
+        };
+        copies.fill(dir, held).context("cannot save the live set")?;
+        for name in &copies.damaged {
             self.ui.warn(format!("{} is damaged: it is saved as it is", escape(name)));
         }
-        if kind != Kind::Manual
-            && damaged.is_empty()
-            && let Some(name) = self.held_by(&names, incoming.path(), next)?
-        {
-            return Ok(Some(Saved { name, new: false, damaged: false }));
-        }
-        let meta = Meta {
-            version: 1,
-            kind,
-            time: Timestamp::now(),
-            origin: None,
-            git_commit: git::head(self.sh, &self.settings.root),
-            only: None,
-            databases: names
-                .iter()
-                .map(|name| describe(&incoming.path().join(name), damaged.contains(name)))
-                .collect::<Result<_>>()?,
-        };
-        let damaged = meta.databases.iter().any(|database| database.damaged);
-        Ok(Some(Saved { name: incoming.commit(meta)?.name, new: true, damaged }))
+        Ok(Some(copies))
     }
 
-    /// The snapshot with the same content as the files in `dir`.
-    fn held_by(&self, names: &[String], dir: &Path, next: Option<&str>) -> Result<Option<String>> {
+    /// Looks for a snapshot that holds the same as `copies`; of several it is
+    /// `next`, which is about to be put in place, if it is one of them.
+    pub(super) fn find_same(&self, copies: &mut Copies<'_>, next: Option<&str>) -> Result<()> {
         let last = State::read(&self.store)?.live;
         let mut snapshots = self.store.list()?;
         // The likely ones first: comparing reads all of both.
@@ -89,54 +111,147 @@ impl Live<'_> {
             (name != next, name != last.as_deref())
         });
         for snapshot in snapshots {
-            if holds(&snapshot, names, dir)? {
-                return Ok(Some(snapshot.name));
+            if copies.damaged.is_empty() && copies.are_held_by(&snapshot)? {
+                copies.held_by = Some(snapshot.name);
+                return Ok(());
             }
         }
-        Ok(None)
+        copies.hash()
     }
-}
 
-/// What came of copying the live set.
-struct Copied {
-    /// What SQLite cannot read is copied byte by byte, with what lies beside it.
-    damaged: Vec<String>,
-    /// What another program has written since.
-    written: Vec<String>,
-}
-
-fn copy(dir: &Path, names: &[String], to: &Path) -> Result<Copied> {
-    let mut damaged: Vec<String> = Vec::new();
-    let written = loop {
-        let sound: Vec<_> = names.iter().filter(|name| !damaged.contains(name)).collect();
-        let paths: Vec<_> = sound.iter().map(|name| (dir.join(name), to.join(name))).collect();
-        let pairs: Vec<_> = paths.iter().map(|(from, to)| (from.as_path(), to.as_path())).collect();
-        let (i, error) = match sqlite::backup_set(&pairs) {
-            Ok(written) => break written.into_iter().map(|i| sound[i].clone()).collect(),
-            Err(failed) => failed,
+    /// Makes a snapshot of `copies`, unless one holds the same.
+    pub(super) fn keep(&self, copies: Copies<'_>, kind: Kind) -> Result<Saved> {
+        if let Some(name) = copies.held_by.filter(|_| copies.changed.is_empty()) {
+            return Ok(Saved { name, new: false, damaged: false });
+        }
+        let dir = copies.incoming.path();
+        let databases = copies.names.iter().zip(copies.hashes).map(|(name, hash)| {
+            let hash = hash.filter(|_| !copies.changed.contains(name));
+            describe(&dir.join(name), copies.damaged.contains(name), hash)
+        });
+        let meta = Meta {
+            version: 1,
+            kind,
+            time: Timestamp::now(),
+            origin: None,
+            git_commit: copies.git_commit,
+            only: None,
+            databases: databases.collect::<Result<_>>()?,
         };
-        let code =
-            error.downcast_ref::<rusqlite::Error>().and_then(rusqlite::Error::sqlite_error_code);
-        if !matches!(code, Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt)) {
-            return Err(error)
-                .with_context(|| format!("{} cannot be copied", paths[i].0.display()));
+        let damaged = meta.databases.iter().any(|database| database.damaged);
+        Ok(Saved { name: copies.incoming.commit(meta)?.name, new: true, damaged })
+    }
+}
+
+impl Copies<'_> {
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.incoming.path().join(name)
+    }
+
+    /// The copy of a database that programs have open.
+    pub fn pages(&self, name: &str, live: &Shared) -> Result<PageFile> {
+        PageFile::open(&self.path(name), live.page_size()?, true)
+    }
+
+    fn fill(&mut self, dir: &Path, held: &mut [Held]) -> Result<()> {
+        let not_copied = |name: &str| format!("{} cannot be copied", dir.join(name).display());
+        let mut held: BTreeMap<_, _> =
+            held.iter_mut().map(|one| (one.name.clone(), &mut one.by)).collect();
+        let mut sources = Vec::new();
+        for name in &self.names {
+            let source = Source::of(&dir.join(name), held.remove(name));
+            sources.push((name.clone(), source.with_context(|| not_copied(name))?));
         }
-        damaged.push(sound[i].clone());
-        for (_, copy) in &paths {
-            durable::remove(copy)?;
+        for (name, source) in &mut sources {
+            source.copy(&self.path(name)).with_context(|| not_copied(name))?;
         }
-    };
-    for name in &damaged {
-        let (from, to) = (dir.join(name), to.join(name));
-        durable::copy(&from, &to)?;
-        for end in SIDECARS.iter().filter(|end| sidecar(&from, end).exists()) {
-            durable::copy(&sidecar(&from, end), &sidecar(&to, end))?;
+        for (name, source) in sources {
+            match source {
+                Source::Pinned(db, version) => {
+                    db.execute_batch("COMMIT")?;
+                    if sqlite::data_version(&db)? != version {
+                        self.outdated.push(name);
+                    }
+                }
+                Source::Damaged | Source::Held(By::Damaged) => self.damaged.push(name),
+                Source::Held(_) => {}
+            }
+        }
+        for name in &self.damaged {
+            let (from, to) = (dir.join(name), self.path(name));
+            durable::copy(&from, &to)?;
+            for end in SIDECARS.iter().filter(|end| sidecar(&from, end).exists()) {
+                durable::copy(&sidecar(&from, end), &sidecar(&to, end))?;
+            }
+        }
+        for name in &self.names {
+            File::open(self.path(name))?.sync_all()?;
+        }
+        Ok(())
+    }
+
+    fn hash(&mut self) -> Result<()> {
+        for (name, hash) in self.names.iter().zip(&mut self.hashes) {
+            *hash = Some(durable::sha256(&self.incoming.path().join(name))?);
+        }
+        Ok(())
+    }
+
+    /// Whether `snapshot` has exactly these databases with this content.
+    fn are_held_by(&self, snapshot: &Snapshot) -> Result<bool> {
+        let same_names = snapshot.files.iter().map(|(name, _)| name).eq(&self.names);
+        // One that is no whole set would not take away what comes later.
+        let whole = snapshot.meta.as_ref().is_some_and(|meta| meta.only.is_none());
+        if snapshot.defect.is_some() || !whole || !same_names {
+            return Ok(false);
+        }
+        for name in &self.names {
+            if !sqlite::same_content(&snapshot.path.join(name), &self.path(name))? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Where a copy of a live database is read from: all see it at one moment.
+enum Source<'a> {
+    Held(&'a mut By),
+    /// Nobody is going to replace it; with its version at that moment.
+    Pinned(Connection, i64),
+    /// SQLite cannot read it.
+    Damaged,
+}
+
+impl<'a> Source<'a> {
+    fn of(path: &Path, held: Option<&'a mut By>) -> Result<Self> {
+        if let Some(held) = held {
+            return Ok(Self::Held(held));
+        }
+        match sqlite::pin(path).and_then(|db| sqlite::data_version(&db).map(|now| (db, now))) {
+            Ok((db, version)) => Ok(Self::Pinned(db, version)),
+            Err(error) if sqlite::is_damage(&error) => Ok(Self::Damaged),
+            Err(error) => Err(error.into()),
         }
     }
-    for name in names {
-        std::fs::File::open(to.join(name))?.sync_all()?;
+
+    /// Copies what it sees; nothing of a damaged one, whose connection ends: as a
+    /// plain file it may only be read when none of ours has it open.
+    fn copy(&mut self, to: &Path) -> Result<()> {
+        let db = match self {
+            Self::Pinned(db, _) | Self::Held(By::Us(db)) => &*db,
+            Self::Held(By::All(shared)) => &shared.reader,
+            Self::Damaged | Self::Held(By::Damaged | By::Nobody) => return Ok(()),
+        };
+        let Err(error) = sqlite::backup(db, to) else { return Ok(()) };
+        match self {
+            _ if !error.downcast_ref().is_some_and(sqlite::is_damage) => return Err(error),
+            Self::Held(By::All(_)) => return Err(error),
+            Self::Held(by) => **by = By::Damaged,
+            _ => *self = Self::Damaged,
+        }
+        durable::remove(to)
     }
-    Ok(Copied { damaged, written })
 }
 
 /// Describes a closed file for `snapshot.json`. One that cannot be described is
@@ -145,33 +260,17 @@ fn copy(dir: &Path, names: &[String], to: &Path) -> Result<Copied> {
 /// # Errors
 ///
 /// It cannot be read.
-pub(super) fn describe(path: &Path, damaged: bool) -> Result<Database> {
+pub(super) fn describe(path: &Path, damaged: bool, sha256: Option<String>) -> Result<Database> {
     let found = if damaged { None } else { sqlite::describe(path).ok() };
     let damaged = found.is_none();
     let found = found.unwrap_or_default();
     Ok(Database {
         name: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         bytes: path.metadata()?.len(),
-        sha256: durable::sha256(path)?,
+        sha256,
         page_size: found.page_size,
         user_version: found.user_version,
         schema: found.schema,
         damaged,
     })
-}
-
-/// Whether `snapshot` has exactly these databases with this content.
-fn holds(snapshot: &Snapshot, names: &[String], dir: &Path) -> Result<bool> {
-    let same_names = snapshot.files.iter().map(|(name, _)| name).eq(names);
-    // One that is no whole set would not take away what comes later.
-    let whole = snapshot.meta.as_ref().is_some_and(|meta| meta.only.is_none());
-    if snapshot.defect.is_some() || !whole || !same_names {
-        return Ok(false);
-    }
-    for name in names {
-        if !sqlite::same_content(&snapshot.path.join(name), &dir.join(name))? {
-            return Ok(false);
-        }
-    }
-    Ok(true)
 }

@@ -7,6 +7,7 @@ use super::save::describe;
 use super::*;
 use crate::snapshots::Meta;
 
+mod open;
 mod recovery;
 
 /// A data directory of `a.db` and `b.db`, with settings that exclude `x.db`.
@@ -28,7 +29,8 @@ impl Env {
         // For as long as the tests run.
         let (ui, settings) = (Box::leak(Box::new(ui)), Box::leak(Box::new(settings)));
         let sh = Box::leak(Box::new(Shell::new().unwrap()));
-        let env = Self { _root: root, live: Live { ui, sh, settings, store, force: false } };
+        let env =
+            Self { _root: root, live: Live { ui, sh, settings, store, wait: Duration::ZERO } };
         for name in ["a.db", "b.db", "x.db"] {
             write(&env.path(name), &format!("old {name}"));
         }
@@ -44,7 +46,7 @@ impl Env {
     }
 
     fn save(&self, kind: Kind) -> Option<Saved> {
-        self.live.save(kind).unwrap()
+        self.live.save(kind, false).unwrap()
     }
 
     /// A pulled snapshot of databases that say `new` and their name.
@@ -53,8 +55,10 @@ impl Env {
         for name in names {
             write(&incoming.path().join(name), &format!("new {name}"));
         }
-        let databases =
-            names.iter().map(|name| describe(&incoming.path().join(name), false).unwrap());
+        let databases = names.iter().map(|name| {
+            let path = incoming.path().join(name);
+            describe(&path, false, Some(durable::sha256(&path).unwrap())).unwrap()
+        });
         let meta = Meta {
             version: 1,
             kind: Kind::Pull,
@@ -161,7 +165,7 @@ fn a_save_has_what_the_wal_holds_while_a_program_writes() {
     assert_eq!(said(&snapshot.path.join("a.db")), "old a.db,wal");
     assert_eq!(env.said("a.db"), "old a.db,wal,uncommitted");
     for database in snapshot.meta.unwrap().databases {
-        let recorded = describe(&snapshot.path.join(&database.name), false).unwrap();
+        let recorded = describe(&snapshot.path.join(&database.name), false, None).unwrap();
         assert_eq!((recorded.page_size, recorded.schema), (database.page_size, database.schema));
     }
 }
@@ -366,25 +370,4 @@ fn a_snapshot_that_is_not_what_was_recorded_changes_nothing() {
         assert!(env.is_clean(), "nothing is left for the next command to warn of");
     }
     assert_eq!(env.live.store.list().unwrap().len(), 2, "nothing was saved for nothing");
-}
-
-#[test]
-fn a_set_that_a_program_has_open_is_not_replaced_unless_forced() {
-    let mut env = Env::new();
-    let snapshot = env.pulled(&["a.db", "b.db"], None);
-    let app = open(&env.path("b.db"), "PRAGMA journal_mode = WAL; INSERT INTO t VALUES ('app')");
-    // Reading b.db itself by plain calls would drop the program's locks on it.
-    let files = || ["a.db", "b.db-wal"].map(|name| std::fs::read(env.path(name)).unwrap());
-    let before = files();
-    let error = env.run(&env.replacement(&snapshot)).err().unwrap();
-    assert!(error.to_string().contains("b.db is open in "), "{error}");
-    assert_eq!(files(), before);
-    assert!(env.is_clean());
-    env.live.force = true;
-    let saved = env.run(&env.replacement(&snapshot)).unwrap().before.unwrap();
-    assert_eq!(env.said("b.db"), "new b.db");
-    drop(app);
-    assert_eq!(env.said("b.db"), "new b.db", "what the program had open is not this file");
-    let saved = env.live.store.find(&saved.name).unwrap();
-    assert_eq!(said(&saved.path.join("b.db")), "old b.db,app");
 }

@@ -70,7 +70,10 @@ pub struct Origin {
 pub struct Database {
     pub name: String,
     pub bytes: u64,
-    pub sha256: String,
+    /// In hex. Missing for a moment, or after a kill in it, where a running
+    /// program has written to it while it was saved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
     pub page_size: u32,
     pub user_version: i64,
     /// sha256 of the schema.

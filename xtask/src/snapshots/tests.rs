@@ -26,7 +26,7 @@ fn meta(kind: Kind, time: Timestamp, databases: &[(&str, u64)]) -> Meta {
     let database = |&(name, bytes): &(&str, u64)| Database {
         name: name.to_owned(),
         bytes,
-        sha256: String::new(),
+        sha256: None,
         page_size: 4096,
         user_version: 0,
         schema: String::new(),

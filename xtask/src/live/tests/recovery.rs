@@ -9,14 +9,15 @@ use super::*;
 /// renames, the state, the staged directory and the journal.
 fn killed_after(steps: usize) -> Env {
     let env = Env::new();
+    let before = env.save(Kind::BeforeRestore).map(|saved| saved.name);
     for name in ["a.db-wal", "b.db-journal", "c.db-wal"] {
         std::fs::write(env.path(name), "stale").unwrap();
     }
     let snapshot = env.pulled(&["a.db", "c.db"], None);
     let install = ["a.db", "c.db"].map(String::from).to_vec();
     stage(&snapshot, &install, &env.state(STAGED)).unwrap();
-    let state = State { live: Some(snapshot.name), before: Some("backup_before".to_owned()) };
-    let journal = Journal { install, remove: vec!["b.db".to_owned()], state };
+    let state = State { live: Some(snapshot.name), before };
+    let journal = Journal { install, remove: vec!["b.db".to_owned()], in_place: Vec::new(), state };
     durable::write(&env.state(JOURNAL), &serde_json::to_vec(&journal).unwrap()).unwrap();
     let plan: [&dyn Fn(); STEPS] = [
         &|| std::fs::remove_file(env.path("a.db-wal")).unwrap(),
@@ -44,8 +45,9 @@ fn assert_new(env: &Env) {
     assert_eq!((env.said("a.db"), env.said("c.db")), ("new a.db".into(), "new c.db".into()));
     assert_eq!(env.said("x.db"), "old x.db");
     let state = State::read(&env.live.store).unwrap();
-    assert_eq!(state.before.as_deref(), Some("backup_before"));
-    assert_eq!(state.live, Some(env.live.store.list().unwrap()[0].name.clone()));
+    let snapshots: Vec<_> =
+        env.live.store.list().unwrap().into_iter().map(|snapshot| Some(snapshot.name)).collect();
+    assert_eq!([state.live, state.before], *snapshots, "nothing else was to be saved");
     assert!(env.is_clean());
 }
 

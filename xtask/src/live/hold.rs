@@ -1,0 +1,233 @@
+//! The live databases that a replacement touches, in its hands. Of those that
+//! nobody else has open everyone is kept out. Those that programs have open are
+//! changed through SQLite, in transactions that wait for the decision.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use rusqlite::Connection;
+
+use super::save::Copies;
+use super::shared::{Shared, is_done};
+use super::{Live, STAGED, damaged, remove_sidecars};
+use crate::error::Failure;
+use crate::ui::escape;
+use crate::{durable, holders, sqlite};
+
+/// A live database that is to be replaced or removed.
+pub(super) struct Held {
+    pub name: String,
+    pub path: PathBuf,
+    /// What it is replaced by; none if it is to be removed.
+    staged: Option<PathBuf>,
+    pub by: By,
+}
+
+pub(super) enum By {
+    /// It is not there.
+    Nobody,
+    /// SQLite cannot read it: it is replaced like any file.
+    Damaged,
+    /// Everyone else is kept out.
+    Us(Connection),
+    /// Programs have it open, and go on.
+    All(Box<Shared>),
+}
+
+impl Live<'_> {
+    /// Takes hold of the databases that are to be removed and installed.
+    ///
+    /// # Errors
+    ///
+    /// A program has one open that cannot be changed under it: nothing was changed.
+    pub(super) fn hold(&self, remove: &[String], install: &[String]) -> Result<Vec<Held>> {
+        let staged = self.store.state_dir().join(STAGED);
+        let mut held: Vec<_> = remove.iter().map(|name| (name, None)).collect();
+        held.extend(install.iter().map(|name| (name, Some(staged.join(name)))));
+        let paths: Vec<_> = held.iter().map(|(name, _)| self.store.dir.join(name)).collect();
+        let programs = holders::programs(self.sh, &paths);
+        let held = held.into_iter().zip(paths).zip(programs);
+        held.map(|(((name, staged), path), programs)| {
+            let by = By::of(&path, staged.as_deref(), programs, self.wait)?;
+            Ok(Held { name: name.clone(), path, staged, by })
+        })
+        .collect()
+    }
+}
+
+impl By {
+    fn of(
+        path: &Path,
+        staged: Option<&Path>,
+        mut programs: Vec<String>,
+        wait: Duration,
+    ) -> Result<Self> {
+        if !path.exists() {
+            return Ok(Self::Nobody);
+        }
+        if !path.is_file() {
+            let why = format!("{} is in the way, and no file; nothing was changed", path.display());
+            return Err(Failure::new(why).hint("move it away").into());
+        }
+        if programs.is_empty() {
+            match sqlite::lock_out(path) {
+                Ok(Some(db)) => return Ok(Self::Us(db)),
+                Ok(None) => programs.push("another program".to_owned()),
+                // The save tells what is wrong with it.
+                Err(_) => return Ok(Self::Damaged),
+            }
+        }
+        let refused = |why: &str| {
+            let programs = escape(&programs.join(", "));
+            Failure::new(format!(
+                "{} is open in {programs}, and {why}; nothing was changed",
+                path.display()
+            ))
+            .hint("stop it, and run the same command again")
+        };
+        let Some(staged) = staged else {
+            return Err(refused("the new set does not have it").into());
+        };
+        match Shared::new(path, staged, wait, &refused) {
+            Ok(shared) => Ok(Self::All(Box::new(shared.opened_by(programs)))),
+            Err(error) if is_busy(&error) => Err(locked(path, &programs, wait).into()),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub fn shared(&self) -> Option<&Shared> {
+        if let Self::All(shared) = self { Some(shared) } else { None }
+    }
+
+    fn shared_mut(&mut self) -> Option<&mut Shared> {
+        if let Self::All(shared) = self { Some(shared) } else { None }
+    }
+}
+
+fn is_busy(error: &anyhow::Error) -> bool {
+    error.downcast_ref().is_some_and(sqlite::is_busy)
+}
+
+fn locked(path: &Path, programs: &[String], wait: Duration) -> Failure {
+    Failure::new(format!(
+        "{} was locked by {} for longer than {} s; nothing was changed",
+        path.display(),
+        escape(&programs.join(", ")),
+        wait.as_secs()
+    ))
+    .hint("let its transaction end, and run the same command again; --wait SECONDS waits longer")
+}
+
+/// The programs that have some of it open, each once.
+pub(super) fn programs(held: &[Held]) -> Vec<String> {
+    let mut programs: Vec<_> = held
+        .iter()
+        .filter_map(|one| one.by.shared())
+        .flat_map(|one| one.programs.clone())
+        .collect();
+    programs.sort();
+    programs.dedup();
+    programs
+}
+
+/// From now on no program can write to what is held. All locks are taken or
+/// none: a program that has one and waits for another is not kept waiting.
+///
+/// # Errors
+///
+/// A program has one locked for longer than `wait`.
+pub(super) fn lock(held: &mut [Held], wait: Duration) -> Result<()> {
+    let deadline = Instant::now() + wait;
+    for one in held.iter().filter_map(|one| one.by.shared()) {
+        one.let_go()?;
+    }
+    loop {
+        let late = Instant::now() >= deadline;
+        let Some((i, error)) = lock_each(held, !late) else { return Ok(()) };
+        if !sqlite::is_busy(&error) {
+            return Err(error).with_context(|| format!("cannot lock {}", held[i].path.display()));
+        }
+        for one in held.iter().filter_map(|one| one.by.shared()) {
+            one.unlock()?;
+        }
+        if late {
+            let programs = held[i].by.shared().map(|one| &one.programs[..]).unwrap_or_default();
+            return Err(locked(&held[i].path, programs, wait).into());
+        }
+    }
+}
+
+/// The first that cannot be locked, and why.
+fn lock_each(held: &mut [Held], patient: bool) -> Option<(usize, rusqlite::Error)> {
+    held.iter_mut().enumerate().find_map(|(i, one)| {
+        let locked = one.by.shared_mut()?.lock(patient);
+        locked.err().map(|error| (i, error))
+    })
+}
+
+/// Writes what is new into the databases that programs have open, for no one to
+/// see yet, and brings `copies` up to what they had written before. Returns the
+/// names of those databases.
+///
+/// # Errors
+///
+/// Those of SQLite and the disk.
+pub(super) fn write(held: &mut [Held], copies: Option<&mut Copies<'_>>) -> Result<Vec<String>> {
+    let mut copies = copies;
+    let mut in_place = Vec::new();
+    for one in held {
+        let (path, name) = (&one.path, &one.name);
+        let Some(shared) = one.by.shared_mut() else { continue };
+        let mut write = || {
+            let saved = copies.as_ref().map(|copies| copies.pages(name, shared)).transpose()?;
+            if shared.catch_up(saved.as_ref())?
+                && let Some(copies) = &mut copies
+            {
+                copies.changed.push(name.clone());
+            }
+            shared.write()
+        };
+        write().with_context(|| format!("cannot change {}", path.display()))?;
+        in_place.push(name.clone());
+    }
+    Ok(in_place)
+}
+
+impl Held {
+    /// Nothing is left beside it that a new database could be taken to go with;
+    /// one that is to be removed is gone.
+    pub fn make_way(&self) -> Result<()> {
+        if let By::All(_) = self.by {
+            return Ok(());
+        }
+        if let By::Us(db) = &self.by {
+            sqlite::unjournal(db).with_context(|| damaged(&self.path))?;
+        }
+        remove_sidecars(&self.path)?;
+        if self.staged.is_none() { durable::remove(&self.path) } else { Ok(()) }
+    }
+
+    /// Puts the new one in place. What was staged is gone then.
+    pub fn install(self) -> Result<()> {
+        let Some(staged) = &self.staged else { return Ok(()) };
+        match self.by {
+            By::All(shared) => {
+                shared
+                    .commit()
+                    .with_context(|| format!("cannot change {}", self.path.display()))?;
+                durable::remove(staged)
+            }
+            By::Nobody if self.path.exists() => {
+                bail!("{} was made by another program meanwhile", self.path.display())
+            }
+            // The connection that keeps everyone out ends after the rename.
+            By::Us(_) | By::Damaged | By::Nobody => durable::rename(staged, &self.path),
+        }
+    }
+
+    /// Whether an earlier run has put the new one in place already.
+    pub fn is_done(path: &Path, staged: &Path) -> bool {
+        is_done(path, staged).unwrap_or(false)
+    }
+}
