@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use rusqlite::Connection;
 
+use super::sidecar;
 use crate::error::Failure;
 use crate::pages::{self, HEADER, Header, PageFile};
 use crate::sqlite;
@@ -163,8 +164,9 @@ impl Shared {
     pub fn catch_up(&mut self, saved: Option<&PageFile>) -> Result<bool> {
         let live = pages::count(&self.writer)?;
         let touched: Box<dyn Iterator<Item = u32>> = if self.wal {
-            let wal = self.writer.path().map(|path| format!("{path}-wal"));
-            Box::new(pages::in_wal(Path::new(&wal.unwrap_or_default()))?.into_iter())
+            // Beside the file itself, where `path` is a link to it.
+            let wal = sidecar(&self.path.canonicalize()?, "-wal");
+            Box::new(pages::in_wal(&wal)?.into_iter())
         } else if sqlite::data_version(&self.writer)? == self.version {
             Box::new(std::iter::empty())
         } else {

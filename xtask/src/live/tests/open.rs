@@ -350,3 +350,22 @@ fn ten_programs_go_on_at_once() {
         assert_eq!(says(app), ["new a.db", "new b.db"][i % 2]);
     }
 }
+
+#[test]
+fn a_link_to_a_database_elsewhere_stays_one() {
+    use std::os::unix::ffi::OsStringExt as _;
+    let env = Env::new();
+    let snapshot = env.pulled(&["a.db", "b.db"], None);
+    // No text, as SQLite's own account of the path would have it.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let name = std::ffi::OsString::from_vec(b"not \xff UTF-8.db".to_vec());
+    let real = elsewhere.path().join(name);
+    std::fs::rename(env.path("a.db"), &real).unwrap();
+    std::os::unix::fs::symlink(&real, env.path("a.db")).unwrap();
+    let app = program(&env, "a.db", "WAL");
+    let replaced = env.replace(&snapshot);
+    assert_eq!(says(&app), "new a.db");
+    assert!(env.path("a.db").is_symlink());
+    let saved = env.path(&replaced.before.unwrap().name).join("a.db");
+    assert_eq!(said(&saved), "old a.db,app");
+}
