@@ -12,10 +12,12 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use sha2::{Digest as _, Sha256};
 
-use crate::durable;
+use crate::{durable, interrupt};
 
 /// How long another program's lock is waited for.
 const BUSY: Duration = Duration::from_secs(10);
+/// How many pages are copied at a time.
+const PAGES: i32 = 1000;
 
 /// What SQLite keeps beside a database, by how its name ends.
 pub const SIDECARS: [&str; 3] = ["-wal", "-shm", "-journal"];
@@ -182,8 +184,11 @@ fn backup(source: &Connection, to: &Path) -> Result<()> {
     let deadline = Instant::now() + BUSY;
     let backup = Backup::new(source, &mut target)?;
     loop {
-        match backup.step(-1)? {
+        interrupt::check()?;
+        // Pinned, the source is not begun again between two steps.
+        match backup.step(PAGES)? {
             StepResult::Done => return Ok(()),
+            StepResult::More => {}
             _ if Instant::now() > deadline => bail!("it stayed locked for {} s", BUSY.as_secs()),
             _ => std::thread::sleep(Duration::from_millis(20)),
         }
