@@ -31,6 +31,9 @@ pub struct Global {
     /// Print data as JSON
     #[arg(long, global = true)]
     pub json: bool,
+    /// Fail at once where another command would be waited for
+    #[arg(long, global = true)]
+    pub no_wait: bool,
     /// The settings [default: xtask/db.toml]
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,

@@ -112,7 +112,8 @@ impl<'a> Live<'a> {
         command: &str,
         force: bool,
     ) -> Result<Self> {
-        let store = Store::new(&settings.data_dir).lock(&cx.ui, command)?;
+        let store =
+            Store::new(&settings.data_dir).no_wait(cx.global.no_wait).lock(&cx.ui, command)?;
         let live = Self { ui: &cx.ui, sh: &cx.sh, settings, store, force };
         live.recover()?;
         Ok(live)
