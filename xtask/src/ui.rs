@@ -21,7 +21,8 @@ const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 const ERROR: Style = AnsiColor::Red.on_default().bold();
 const HINT: Style = AnsiColor::Cyan.on_default().bold();
 
-const SHOW_CURSOR: &str = "\x1b[?25h";
+/// Shows the cursor, and begins a line below which there is nothing.
+const LEAVE_PROMPT: &str = "\x1b[?25h\r\n\x1b[J";
 
 pub struct Ui {
     quiet: bool,
@@ -191,7 +192,7 @@ fn ask<T: Send + 'static>(
     let answer = interrupt::beside(prompt);
     if let (Err(_), Ok(modes)) = (&answer, modes) {
         let _ = tcsetattr(io::stdin(), OptionalActions::Now, &modes);
-        let _ = writeln!(io::stderr(), "{SHOW_CURSOR}");
+        let _ = write!(io::stderr(), "{LEAVE_PROMPT}");
     }
     answer
 }

@@ -1,0 +1,172 @@
+//! A command that gets one SIGINT at any moment leaves the old set or the new one,
+//! says which, and leaves nothing else: the next command has nothing to clean up.
+
+#![expect(clippy::print_stdout, reason = "a test that fails says where it was")]
+
+use std::fs;
+
+use tests::binaries;
+use tests::databases;
+use tests::long::long;
+use tests::output::Output;
+use tests::process::{Running, wait_for};
+use tests::scene::{Scene, can_trace, signalled};
+use tests::sets::{assert_same, change, content, developer, named, snapshots};
+use tests::store::left_behind;
+
+/// What the main thread asks of the system, and after how many calls the next
+/// signal comes where there is little time.
+type Calls = [(&'static str, usize)];
+
+/// Interrupts a command at its calls, one after the other; how often it got that far.
+#[track_caller]
+fn sweep(scene: &Scene, args: &[&str], calls: &Calls) -> usize {
+    let mut interrupted = 0;
+    for (syscall, step) in calls {
+        for n in (1..).step_by(if long() { 1 } else { *step }) {
+            scene.set();
+            println!("{syscall} {n}");
+            let output = signalled(&scene.env, args, "INT", syscall, n);
+            check(scene, &output);
+            if output.code == Some(0) {
+                break;
+            }
+            interrupted += 1;
+        }
+    }
+    interrupted
+}
+
+#[track_caller]
+fn check(scene: &Scene, output: &Output) {
+    let env = &scene.env;
+    assert_eq!(left_behind(&env.data()), [""; 0], "{output}");
+    assert_eq!(databases::files(&env.path("local-tmp")), [""; 0], "{output}");
+    let says = |text: &str| output.stderr.contains(text);
+    let done = match output.code {
+        Some(0) => !says("interrupted"),
+        Some(130) if says("interrupted, when all was done already") => true,
+        Some(130) if says("error: interrupted; nothing was changed") => false,
+        // The system was still loading it, and it did not listen yet.
+        None if output.stderr.is_empty() => false,
+        Some(130) if says(" was pulled, but did not become the live set\n") => false,
+        _ => panic!("{output}"),
+    };
+    let live = content(&env.data());
+    assert_same(&live, if done { &scene.new } else { &scene.old });
+    for snapshot in snapshots(env) {
+        assert!(snapshot["defect"].is_null(), "{snapshot}");
+    }
+}
+
+#[test]
+fn a_restore_has_happened_or_has_not() {
+    if !can_trace() {
+        return;
+    }
+    let scene = Scene::begin();
+    let calls = [
+        ("rename", 1),
+        ("renameat", 1),
+        ("unlink", 1),
+        ("fsync", 1),
+        ("mkdir", 1),
+        ("unlinkat", 1),
+        ("flock", 1),
+        ("write", 2),
+        ("pwrite64", 7),
+        ("pread64", 11),
+        ("openat", 23),
+        ("read", 31),
+    ];
+    let interrupted = sweep(&scene, &["restore-db", "--latest", "--yes"], &calls);
+    assert!(interrupted > 50, "interrupted {interrupted} times only");
+    // And the way back is the one of a restore that nobody interrupted.
+    scene.env.xtask(["restore-db", "--undo", "--yes"]).ok();
+    assert_same(&content(&scene.env.data()), &scene.old);
+}
+
+#[test]
+fn a_pull_has_happened_or_has_not() {
+    if !can_trace() {
+        return;
+    }
+    let mut scene = Scene::begin();
+    change(&scene.env.production().join("data.db"));
+    scene.new = content(&scene.env.production());
+    let via = format!("local:{}", scene.env.production().display());
+    let calls = [
+        ("rename", 1),
+        ("renameat", 1),
+        ("fsync", 4),
+        ("mkdir", 2),
+        ("unlink", 9),
+        ("poll", 2),
+        ("write", 9),
+        ("openat", 43),
+    ];
+    let interrupted = sweep(&scene, &["pull-db", "--via", &via], &calls);
+    assert!(interrupted > 30, "interrupted {interrupted} times only");
+}
+
+#[test]
+fn a_snapshot_is_whole_or_is_none() {
+    if !can_trace() {
+        return;
+    }
+    let env = developer();
+    let live = content(&env.data());
+    for (syscall, step) in
+        [("rename", 1), ("fsync", 1), ("mkdir", 1), ("pwrite64", 5), ("write", 2)]
+    {
+        for n in (1..).step_by(step) {
+            println!("{syscall} {n}");
+            let before = named(&env, "manual").len();
+            let output = signalled(&env, &["snapshots", "create"], "INT", syscall, n);
+            assert_eq!(left_behind(&env.data()), [""; 0], "{output}");
+            let nothing = output.stderr.contains("error: interrupted; nothing was changed");
+            assert_eq!(
+                output.code,
+                Some(if output.stderr.contains("interrupted") { 130 } else { 0 })
+            );
+            assert_eq!(named(&env, "manual").len(), before + usize::from(!nothing), "{output}");
+            if output.code == Some(0) {
+                break;
+            }
+        }
+    }
+    assert_same(&content(&env.data()), &live);
+    assert!(snapshots(&env).iter().all(|snapshot| snapshot["defect"].is_null()));
+}
+
+#[test]
+fn what_has_arrived_need_not_be_checked_to_its_end() {
+    if !can_trace() {
+        return;
+    }
+    let env = developer();
+    for name in databases::files(&env.data()) {
+        if name.ends_with(".db") {
+            fs::remove_file(env.data().join(name)).expect("remove");
+        }
+    }
+    // Nothing but the system's loader and the checks reads so: there is no live set.
+    let log = env.path("calls");
+    let calls = || fs::read_to_string(&log).unwrap_or_default().matches("pread64(").count();
+    let start = |options: &[&str], args: &[&str]| {
+        let mut strace = env.command("strace");
+        strace.args(["-f", "-qq", "-e", "trace=pread64", "-o"]).arg(&log).args(options);
+        Running::start(strace.arg(binaries::xtask()).args(args))
+    };
+    start(&[], &["-V"]).wait().ok();
+    let loading = calls();
+    let delay = format!("inject=pread64:delay_enter=1000s:when={}+", loading + 1);
+    let via = format!("local:{}", env.production().display());
+    let config = env.path("repo/xtask/db.toml").display().to_string();
+    let mut xtask = start(&["-D", "-e", &delay], &["pull-db", "--via", &via, "--config", &config]);
+    xtask.wait_for("a check to begin", |_| calls() > loading);
+    xtask.interrupt_alone();
+    let output = xtask.wait().fails(130).stderr_has("error: interrupted; nothing was changed\n");
+    assert_eq!(left_behind(&env.data()), [""; 0], "{output}");
+    wait_for("all to end", || env.processes().is_empty().then_some(()));
+}
