@@ -28,6 +28,9 @@ const LOOK: Duration = Duration::from_millis(50);
 /// After how many of its own instructions SQLite looks: some milliseconds.
 const OPERATIONS: i32 = 100_000;
 
+/// How much later than another program we may be told; a thousand times of what is usual.
+const LATE: Duration = Duration::from_millis(100);
+
 static ASKED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
 /// Why a command ended. What it has changed by then is told by a [`Failure`]
@@ -83,9 +86,15 @@ pub fn check() -> Result<(), Interrupted> {
 }
 
 /// The reason for an error of what changes nothing here: on a terminal, Ctrl-C
-/// also ends the programs that we have started, and they fail first.
+/// also ends the programs that we have started.
 pub fn blame(error: anyhow::Error) -> anyhow::Error {
-    if is_asked() { Interrupted.into() } else { error }
+    if check_late().is_err() { Interrupted.into() } else { error }
+}
+
+/// As [`check`], where another program has failed. Of several, the system may tell
+/// that one of a Ctrl-C before us.
+fn check_late() -> Result<(), Interrupted> {
+    sleep(LATE)
 }
 
 /// An error as it is told.

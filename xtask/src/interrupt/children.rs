@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use xshell::Cmd;
 
-use super::{LOOK, check, is_asked};
+use super::{LOOK, check, check_late, is_asked};
 
 /// How long a program may take to end by itself, and then when it is told to.
 const GRACE: Duration = Duration::from_secs(5);
@@ -49,7 +49,7 @@ pub fn run(command: Cmd<'_>) -> Result<()> {
     let pid = Pid::from_child(&child);
     let status = wait(GRACE, |signal| kill_process(pid, signal), move || child.wait())?;
     if !status.success() {
-        check()?;
+        check_late()?;
         bail!("`{name}` failed ({status})");
     }
     Ok(())
