@@ -84,7 +84,7 @@ fn a_restore_has_happened_or_has_not() {
         ("read", 31),
     ];
     let interrupted = sweep(&scene, &["restore-db", "--latest", "--yes"], &calls);
-    assert!(interrupted[0] > 50, "{interrupted:?}");
+    assert!(interrupted[0] > 25 && interrupted[1] > 10, "{interrupted:?}");
     // And the way back is the one of a restore that nobody interrupted.
     scene.env.xtask(["restore-db", "--undo", "--yes"]).ok();
     assert_same(&content(&scene.env.data()), &scene.old);
@@ -110,7 +110,7 @@ fn a_pull_has_happened_or_has_not() {
         ("openat", 43),
     ];
     let interrupted = sweep(&scene, &["pull-db", "--via", &via], &calls);
-    assert!(interrupted[0] > 30, "{interrupted:?}");
+    assert!(interrupted[0] > 15 && interrupted[1] > 5, "{interrupted:?}");
 }
 
 #[test]
