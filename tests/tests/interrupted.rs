@@ -167,15 +167,10 @@ fn while_databases_arrive() {
     env.edit_world(|world| {
         world.faults = Faults { stall_after_bytes: Some(300_000), ..Faults::default() };
     });
-    let said = interrupt_when(&env, &["pull-db"], "", &|| has_arrived(&env, NAMES[0], 100_000));
+    let said = interrupt_when(&env, &["pull-db"], "", &|| {
+        store::has_arrived(&env.data(), NAMES[0], 100_000)
+    });
     ends_with(&said, UNCHANGED);
-}
-
-/// Whether so much of a database has been written here.
-fn has_arrived(env: &TestEnv, name: &str, bytes: u64) -> bool {
-    let entries = fs::read_dir(env.data().join(".xtask")).into_iter().flatten().flatten();
-    let size = |file: fs::DirEntry| file.path().join(name).metadata().map_or(0, |file| file.len());
-    entries.map(size).max().is_some_and(|size| size >= bytes)
 }
 
 #[test]
@@ -251,6 +246,7 @@ fn deaf_fly(env: &TestEnv) -> impl Fn(&Running) -> bool {
     move |_| held.exists()
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn the_second_time_nothing_is_waited_for() {
     let (env, _sshd) = pulled();
@@ -270,6 +266,7 @@ fn the_second_time_nothing_is_waited_for() {
     assert!(Path::new(&format!("/proc/{fly}")).exists(), "fly was waited for");
 }
 
+#[cfg(target_os = "linux")]
 fn pipes(dir: &str) -> usize {
     let links = fs::read_dir(dir).into_iter().flatten().flatten();
     let links = links.filter_map(|entry| fs::read_link(entry.path()).ok());
@@ -290,6 +287,7 @@ fn every_signal_that_ends_a_program_ends_it_tidily() {
     }
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn a_signal_that_nohup_ignores_ends_nothing() {
     let (env, _sshd) = pulled();

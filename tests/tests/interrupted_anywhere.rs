@@ -9,10 +9,10 @@ use tests::binaries;
 use tests::databases;
 use tests::long::long;
 use tests::output::Output;
-use tests::process::{Running, wait_for};
+use tests::process::{Running, command, wait_for};
 use tests::scene::{Scene, can_trace, signalled};
 use tests::sets::{assert_same, change, content, developer, named, snapshots};
-use tests::store::left_behind;
+use tests::store::{has_arrived, left_behind};
 
 /// What the main thread asks of the system, and after how many calls the next
 /// signal comes where there is little time.
@@ -154,12 +154,18 @@ fn what_has_arrived_need_not_be_checked_to_its_end() {
             fs::remove_file(env.data().join(name)).expect("remove");
         }
     }
+    // Two are checked at a time: the third must wait for its turn.
+    let third = env.production().join("tenant_juno.db");
+    databases::create(&third, 20, 3);
+    let bytes = third.metadata().expect("it was made").len();
     // Nothing but the system's loader and the checks reads so: there is no live set.
     let log = env.path("calls");
     let calls = || fs::read_to_string(&log).unwrap_or_default().matches("pread64(").count();
     let start = |options: &[&str], args: &[&str]| {
         let mut strace = env.command("strace");
-        strace.args(["-f", "-qq", "-e", "trace=pread64", "-o"]).arg(&log).args(options);
+        // Its threads, and not what it starts.
+        strace.args(["-f", "-b", "execve", "-qq", "-e", "trace=pread64"]).arg("-o").arg(&log);
+        strace.args(options);
         Running::start(strace.arg(binaries::xtask()).args(args))
     };
     start(&[], &["-V"]).wait().ok();
@@ -168,9 +174,36 @@ fn what_has_arrived_need_not_be_checked_to_its_end() {
     let via = format!("local:{}", env.production().display());
     let config = env.path("repo/xtask/db.toml").display().to_string();
     let mut xtask = start(&["-D", "-e", &delay], &["pull-db", "--via", &via, "--config", &config]);
-    xtask.wait_for("a check to begin", |_| calls() > loading);
+    let waits = || calls() > loading + 1 && has_arrived(&env.data(), "tenant_juno.db", bytes);
+    xtask.wait_for("the checks to be waited for", |_| waits());
     xtask.interrupt_alone();
-    let output = xtask.wait().fails(130).stderr_has("error: interrupted; nothing was changed\n");
+    xtask.wait_for_stderr("error: interrupted; nothing was changed\n");
+    // It keeps the process for as long as it delays a thread.
+    for (pid, _) in env.processes().into_iter().filter(|(_, name)| name == "strace") {
+        Running::start(command("kill").args(["-9", &pid.to_string()])).wait().ok();
+    }
+    let output = xtask.wait().fails(130);
     assert_eq!(left_behind(&env.data()), [""; 0], "{output}");
     wait_for("all to end", || env.processes().is_empty().then_some(()));
+}
+
+#[test]
+fn a_large_database_need_not_be_copied_to_its_end() {
+    if !can_trace() {
+        return;
+    }
+    let env = developer();
+    databases::execute(
+        &env.data().join("data.db"),
+        "CREATE TABLE noise AS WITH n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 5000)
+         SELECT randomblob(4000) AS data FROM n",
+    );
+    let log = env.path("calls");
+    let mut strace = env.command("strace");
+    strace.args(["-qq", "-e", "trace=pwrite64", "-e", "inject=pwrite64:signal=INT:when=100", "-o"]);
+    strace.arg(&log).arg(binaries::xtask()).args(["snapshots", "create", "--config"]);
+    let xtask = Running::start(strace.arg(env.path("repo/xtask/db.toml")));
+    xtask.wait().fails(130).stderr_has("error: interrupted; nothing was changed\n");
+    let pages = fs::read_to_string(&log).expect("it was traced").matches("pwrite64(").count();
+    assert!((100..2500).contains(&pages), "{pages} pages were written, of more than 5000");
 }

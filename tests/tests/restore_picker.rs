@@ -145,6 +145,7 @@ fn choosing_nothing_changes_nothing() {
     desk.unchanged(session);
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn a_signal_at_a_question_gives_the_terminal_back() {
     let desk = Desk::new();
