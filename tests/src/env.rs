@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::app::App;
 use crate::output::{self, Output};
-use crate::process::{Running, command};
+use crate::process::{Running, command, find_by_environment};
 use crate::server::{Environment, Sshd, login_user};
 use crate::shells::{self, link};
 use crate::world::{Machine, Mount, WORLD_VARIABLE, World};
@@ -215,6 +215,11 @@ impl TestEnv {
     #[track_caller]
     pub fn xtask_on_pty<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> pty::Session {
         pty::Session::spawn(&self.xtask_command(args))
+    }
+
+    /// What runs on the developer's machine, with the names of the programs.
+    pub fn processes(&self) -> Vec<(u32, String)> {
+        find_by_environment(&format!("{WORLD_VARIABLE}={}", self.world_path().display()))
     }
 
     #[track_caller]

@@ -16,6 +16,7 @@ pub mod output;
 pub mod process;
 pub mod pty;
 pub mod pull;
+pub mod scene;
 pub mod server;
 pub mod sets;
 pub mod shells;

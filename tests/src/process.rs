@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, Once};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+pub use rustix::process::Signal;
+use rustix::process::{Pid, kill_process, kill_process_group};
 use signal_hook::consts::{SIGHUP, SIGINT};
 
 use crate::output::Output;
@@ -123,7 +124,12 @@ impl Running {
 
     /// SIGINT to the program alone.
     pub fn interrupt_alone(&self) {
-        kill_process(self.pid(), Signal::INT).expect("the program exists");
+        self.signal(Signal::INT);
+    }
+
+    /// A signal to the program alone.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).expect("the program exists");
     }
 
     /// SIGKILL to the program alone: what it started must notice by itself.
@@ -246,14 +252,22 @@ pub fn kill_tree(root: u32) {
 /// its connection is an orphan, in no tree that is known, but it inherited its
 /// environment. Does nothing where there is no /proc to look into.
 pub fn kill_by_environment(text: &str) {
+    find_by_environment(text).into_iter().for_each(|(pid, _)| kill_one(pid));
+}
+
+/// The same processes, each with the name of its program.
+pub fn find_by_environment(text: &str) -> Vec<(u32, String)> {
+    let mut found = Vec::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
         if environment.windows(text.len()).any(|window| window == text.as_bytes())
             && let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok())
         {
-            kill_one(pid);
+            let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+            found.push((pid, name.trim().to_owned()));
         }
     }
+    found
 }
 
 fn kill_one(pid: u32) {

@@ -66,6 +66,10 @@ impl Session {
         keyboard.flush().expect("the program reads its keyboard");
     }
 
+    pub fn shows_cursor(&self) -> bool {
+        !self.screen.lock().expect("nobody panics with the screen").screen().hide_cursor()
+    }
+
     pub fn resize(&self, rows: u16, cols: u16) {
         let size = PtySize { rows, cols, pixel_width: 0, pixel_height: 0 };
         self.master.resize(size).expect("a pty can be resized");

@@ -91,6 +91,13 @@ pub fn left_behind(data: &Path) -> Vec<String> {
     names.filter(|name| name != "lock" && name != "state.json").collect()
 }
 
+/// Whether a pull that goes on has written so much of a database.
+pub fn has_arrived(data: &Path, database: &str, bytes: u64) -> bool {
+    let entries = fs::read_dir(data.join(".xtask")).into_iter().flatten().flatten();
+    let mut files = entries.filter_map(|entry| entry.path().join(database).metadata().ok());
+    files.any(|file| file.len() >= bytes)
+}
+
 fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }

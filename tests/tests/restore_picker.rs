@@ -2,6 +2,7 @@
 
 use tests::databases;
 use tests::env::TestEnv;
+use tests::process::{Running, command};
 use tests::pty::{CTRL_C, DOWN, ENTER, ESC, Session, UP};
 use tests::sets::{Set, assert_same, change, content, developer, named, pull};
 
@@ -142,6 +143,28 @@ fn choosing_nothing_changes_nothing() {
     session.send(ENTER);
     session.send(ESC);
     desk.unchanged(session);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_signal_at_a_question_gives_the_terminal_back() {
+    let desk = Desk::new();
+    for (args, asks) in [(&["restore-db"][..], KEYS), (&["restore-db", "--latest"], "(y/N)")] {
+        let xtask = desk.env.xtask_command(args);
+        let mut shell = desk.env.command("sh");
+        shell.args(["-c", "\"$@\"; echo \"code $?\"; stty -a", "sh"]);
+        let session =
+            Session::spawn_sized(shell.arg(xtask.get_program()).args(xtask.get_args()), 30, 200);
+        session.wait_for_text(asks);
+        let (pid, _) = (desk.env.processes().into_iter().find(|(_, name)| name == "xtask"))
+            .expect("it asks, and so it runs");
+        Running::start(command("kill").args(["-INT", &pid.to_string()])).wait().ok();
+        let screen = session.wait_for_text("icanon");
+        assert!(screen.contains("error: interrupted; nothing was changed\ncode 130\n"), "{screen}");
+        assert!(screen.contains(" icanon") && screen.contains(" echo "), "{screen}");
+        assert!(session.shows_cursor());
+        assert_same(&content(&desk.env.data()), &desk.live);
+    }
 }
 
 #[test]

@@ -32,6 +32,9 @@ pub struct Global {
     /// Print data as JSON
     #[arg(long, global = true)]
     pub json: bool,
+    /// Fail at once where another command, or a program's transaction, would be waited for
+    #[arg(long, global = true, conflicts_with = "wait")]
+    pub no_wait: bool,
     /// The settings [default: xtask/db.toml]
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -45,7 +48,8 @@ pub struct Global {
 
 impl Global {
     pub fn wait(&self) -> Duration {
-        Duration::from_secs(self.wait.into())
+        let seconds = if self.no_wait { 0 } else { self.wait };
+        Duration::from_secs(seconds.into())
     }
 }
 

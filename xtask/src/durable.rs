@@ -9,6 +9,8 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use sha2::{Digest as _, Sha256};
 
+use crate::interrupt;
+
 /// How a file's name begins before [`write`] gives it its own.
 pub const UNFINISHED: &str = "unfinished-";
 
@@ -144,7 +146,7 @@ pub fn remove(path: &Path) -> Result<()> {
 ///
 /// # Errors
 ///
-/// Those of reading and writing, with the path.
+/// Those of reading and writing, with the path; or this process was asked to end.
 pub fn copy(from: &Path, to: &Path) -> Result<String> {
     let mut output = create(to)?;
     let hash = read_hashed(from, |bytes| {
@@ -158,7 +160,7 @@ pub fn copy(from: &Path, to: &Path) -> Result<String> {
 ///
 /// # Errors
 ///
-/// Those of reading, with the path.
+/// Those of reading, with the path; or this process was asked to end.
 pub fn sha256(path: &Path) -> Result<String> {
     read_hashed(path, |_| Ok(()))
 }
@@ -168,6 +170,7 @@ fn read_hashed(path: &Path, mut on_bytes: impl FnMut(&[u8]) -> Result<()>) -> Re
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 18];
     loop {
+        interrupt::check()?;
         let n =
             input.read(&mut buffer).with_context(|| format!("cannot read {}", path.display()))?;
         if n == 0 {

@@ -12,6 +12,12 @@ pub enum Exit {
     Declined = 130,
 }
 
+impl From<Exit> for std::process::ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
 /// An error with a hint that is printed apart from the chain of causes. It also
 /// serves as the `context` of another error.
 #[derive(Debug)]

@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use xshell::{Shell, cmd};
 
 use crate::error::Failure;
+use crate::interrupt;
 use crate::ui::Ui;
 
 /// A program and the packages that bring it.
@@ -89,16 +90,13 @@ fn install(sh: &Shell, manager: &str, sudo: bool, packages: &[&str]) -> Result<(
     let words: Vec<_> = sudo.iter().copied().chain([manager]).collect();
     let (program, before) = (words[0], &words[1..]);
     if manager == "apt-get" {
-        cmd!(sh, "{program} {before...} update --quiet=2").quiet().run()?;
-        cmd!(
-            sh,
-            "{program} {before...} install --quiet=2 --yes --no-install-recommends {packages...}"
-        )
-        .quiet()
-        .ignore_stdout()
-        .run()?;
+        interrupt::run(cmd!(sh, "{program} {before...} update --quiet=2"))?;
+        let options = ["--quiet=2", "--yes", "--no-install-recommends"];
+        interrupt::run(
+            cmd!(sh, "{program} {before...} install {options...} {packages...}").ignore_stdout(),
+        )?;
     } else {
-        cmd!(sh, "{program} install --quiet {packages...}").quiet().run()?;
+        interrupt::run(cmd!(sh, "{program} install --quiet {packages...}"))?;
     }
     Ok(())
 }

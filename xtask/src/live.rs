@@ -26,7 +26,7 @@ use crate::settings::{Names, Settings};
 use crate::snapshots::{Kind, LockedStore, Snapshot, Store};
 use crate::sqlite::SIDECARS;
 use crate::ui::Ui;
-use crate::{Context, durable, holders, sqlite};
+use crate::{Context, durable, holders, interrupt, sqlite};
 
 const STATE: &str = "state.json";
 const STAGED: &str = "staged";
@@ -111,7 +111,8 @@ impl<'a> Live<'a> {
     ///
     /// The directory cannot be made or locked, or what was left cannot be finished.
     pub fn lock(cx: &'a Context, settings: &'a Settings, command: &str) -> Result<Self> {
-        let store = Store::new(&settings.data_dir).lock(&cx.ui, command)?;
+        let store =
+            Store::new(&settings.data_dir).no_wait(cx.global.no_wait).lock(&cx.ui, command)?;
         let live = Self { ui: &cx.ui, sh: &cx.sh, settings, store, wait: cx.global.wait() };
         live.recover()?;
         Ok(live)
@@ -191,15 +192,24 @@ impl<'a> Live<'a> {
 
         let state = self.state_after(replacement.snapshot, before.as_ref())?;
         let journal = Journal { install, remove, in_place, state };
+        interrupt::check()?;
         journal.write(&self.store)?;
         journal.finish(&self.store, held).with_context(|| {
             Failure::new("the live set could not be replaced as a whole")
                 .hint("mend the cause; the next command, whichever it is, goes on with it")
         })?;
-        if let Some(saved) = before.as_ref().filter(|saved| saved.new) {
-            self.store.record_hashes(self.store.find(&saved.name)?)?;
+        if let Some(saved) = &before {
+            self.complete(saved);
         }
         Ok(Replaced { before, installed: journal.install, removed: journal.remove, programs })
+    }
+
+    /// What is missing only makes it less certain later that the snapshot is sound.
+    fn complete(&self, saved: &Saved) {
+        let recorded = self.store.find(&saved.name).and_then(|it| self.store.record_hashes(it));
+        if let Err(error) = recorded {
+            self.ui.warn(format!("{} is saved without its sha256: {error:#}", saved.name));
+        }
     }
 
     fn state_after(&self, snapshot: &Snapshot, before: Option<&Saved>) -> Result<State> {

@@ -13,6 +13,7 @@ mod git;
 mod holders;
 mod hooks;
 mod install;
+mod interrupt;
 mod live;
 mod pages;
 mod receive;
@@ -33,6 +34,7 @@ use clap::Parser as _;
 use xshell::Shell;
 
 use crate::cli::{Cli, Command, Global};
+use crate::error::Exit;
 use crate::settings::Settings;
 use crate::ui::Ui;
 
@@ -64,18 +66,21 @@ fn main() -> ExitCode {
     allow_many_files();
     let Cli { global, command } = Cli::parse();
     match run(global, command) {
+        Ok(()) if interrupt::is_asked() => Exit::Declined.into(),
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            let error = interrupt::told(error);
             Ui::error(&error);
-            ExitCode::from(error::exit(&error) as u8)
+            if interrupt::is_asked() { Exit::Declined } else { error::exit(&error) }.into()
         }
     }
 }
 
 fn run(global: Global, command: Command) -> Result<()> {
+    interrupt::watch()?;
     let ui = Ui::new(global.quiet, global.verbose, global.json, global.yes);
     let cx = Context { ui, sh: Shell::new()?, global };
-    match command {
+    let outcome = match command {
         Command::PullDb(args) => args.run(&cx),
         Command::RestoreDb(args) => args.run(&cx),
         Command::Snapshots(args) => args.run(&cx),
@@ -86,5 +91,9 @@ fn run(global: Global, command: Command) -> Result<()> {
         Command::Demo(args) => args.run(&cx),
         Command::Test(args) => args.run(&cx),
         Command::Bench(args) => args.run(&cx),
+    };
+    if outcome.is_ok() && interrupt::is_asked() {
+        cx.ui.warn("interrupted, when all was done already");
     }
+    outcome
 }

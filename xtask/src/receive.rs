@@ -18,7 +18,7 @@ use crate::sqlite::{self, Description};
 use crate::stream::{self, Announced, Error, Index, Received, Sink};
 use crate::transport::{Connection, Transport, checked, quoted};
 use crate::ui::{Progress, Ui, Working, bytes, count, escape};
-use crate::{durable, snapshots};
+use crate::{durable, interrupt, snapshots};
 
 /// How many files are checked at a time, while the next one arrives.
 const CHECKS: usize = 2;
@@ -183,16 +183,17 @@ impl<'a> Receiver<'a> {
         self.progress = None;
     }
 
-    fn collect_check(&mut self) {
+    fn collect_check(&mut self) -> Result<()> {
         if let Some(check) = self.checks.pop_front() {
             let panicked = |_| Err(anyhow::anyhow!("a check panicked"));
-            self.checked.push(check.join().unwrap_or_else(panicked));
+            self.checked.push(interrupt::beside(|| check.join())?.unwrap_or_else(panicked));
         }
+        Ok(())
     }
 
     fn prove(mut self, received: Received, wire_bytes: u64) -> Result<Pulled> {
         while !self.checks.is_empty() {
-            self.collect_check();
+            self.collect_check()?;
         }
         let checked = self.checked.into_iter().collect::<Result<Vec<_>>>().context(
             Failure::new("what the server sent is whole, but damaged on the server already; nothing was changed")
@@ -295,7 +296,7 @@ impl Sink for Receiver<'_> {
         file.sync_all()?;
         drop(file);
         if self.checks.len() >= CHECKS {
-            self.collect_check();
+            self.collect_check().map_err(io::Error::other)?;
         }
         let path = self.path(database);
         self.checks.push_back(std::thread::spawn(move || sqlite::check(&path)));

@@ -1,10 +1,10 @@
 //! The store: snapshots below the data directory, the lock that orders those
 //! who change it, and what a plan to prune would remove.
 
+mod lock;
 mod snapshot;
 
-use std::fs::{File, TryLockError};
-use std::io::{Read as _, Seek as _, Write as _};
+use std::fs::File;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -23,11 +23,17 @@ const INCOMING: &str = "incoming-";
 /// A data directory and its snapshots, for reading.
 pub struct Store {
     pub dir: PathBuf,
+    no_wait: bool,
 }
 
 impl Store {
     pub fn new(dir: &Path) -> Self {
-        Self { dir: dir.to_owned() }
+        Self { dir: dir.to_owned(), no_wait: false }
+    }
+
+    /// Whether it is an error that another command has the lock.
+    pub fn no_wait(self, no_wait: bool) -> Self {
+        Self { no_wait, ..self }
     }
 
     pub fn state_dir(&self) -> PathBuf {
@@ -102,7 +108,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// The directory cannot be made or locked.
+    /// The directory cannot be made or locked, or another command is not to be
+    /// waited for.
     pub fn lock(self, ui: &Ui, command: &str) -> Result<LockedStore> {
         durable::create_dir(&self.dir)?;
         durable::create_dir(&self.state_dir())?;
@@ -115,25 +122,19 @@ impl Store {
             .mode(0o600)
             .open(&path)
             .with_context(|| format!("cannot open {}", path.display()))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                file.read_to_string(&mut holder)?;
-                ui.status(
-                    "Waiting",
-                    format!("for {} in {}", escape(holder.trim()), self.dir.display()),
-                );
-                file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
+        let may_wait = |holder: &str| {
+            let (holder, dir) = (escape(holder), self.dir.display());
+            if self.no_wait {
+                let message = format!("{holder} is at work in {dir}; nothing was changed");
+                let hint = "run it again later, or without --no-wait";
+                return Err(Failure::new(message).hint(hint).into());
             }
-            Err(TryLockError::Error(error)) => {
-                return Err(error).with_context(|| format!("cannot lock {}", path.display()));
-            }
-        }
-        file.set_len(0)?;
-        file.rewind()?;
-        write!(file, "{command} (process {})", std::process::id())?;
-        let store = LockedStore { store: self, _lock: file };
+            ui.status("Waiting", format!("for {holder} in {dir}"));
+            Ok(())
+        };
+        lock::take(&mut file, &path, may_wait)?;
+        lock::sign(&mut file, command);
+        let store = LockedStore { store: self, lock: file };
         store.remove_abandoned()?;
         Ok(store)
     }
@@ -142,7 +143,14 @@ impl Store {
 /// The store in the hands of the one process that may change it.
 pub struct LockedStore {
     store: Store,
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for LockedStore {
+    /// Nobody is to wait for a command that has ended.
+    fn drop(&mut self) {
+        let _ = self.lock.set_len(0);
+    }
 }
 
 impl std::ops::Deref for LockedStore {
@@ -192,6 +200,9 @@ impl LockedStore {
     /// They cannot be read, or it cannot be written.
     pub fn record_hashes(&self, mut snapshot: Snapshot) -> Result<()> {
         let Some(meta) = &mut snapshot.meta else { return Ok(()) };
+        if meta.databases.iter().all(|database| database.sha256.is_some()) {
+            return Ok(());
+        }
         for database in meta.databases.iter_mut().filter(|database| database.sha256.is_none()) {
             database.sha256 = Some(durable::sha256(&snapshot.path.join(&database.name))?);
         }

@@ -12,11 +12,13 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use sha2::{Digest as _, Sha256};
 
-use crate::durable;
 use crate::pages::{self, HEADER};
+use crate::{durable, interrupt};
 
 /// How long another program's lock is waited for.
 const BUSY: Duration = Duration::from_secs(10);
+/// How many pages are copied at a time.
+const PAGES: i32 = 1000;
 
 /// What SQLite keeps beside a database, by how its name ends.
 pub const SIDECARS: [&str; 3] = ["-wal", "-shm", "-journal"];
@@ -182,20 +184,28 @@ pub fn backup(source: &Connection, to: &Path) -> Result<()> {
     let mut target = open_existing(to)?;
     // The copy is synced once, by its owner, and thrown away after a crash.
     target.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF")?;
-    copy_into(source, &mut target)
+    copy_into(source, &mut target, || Ok(interrupt::check()?))
 }
 
-/// Makes `target` what `source` is, in one transaction.
+/// Makes `target` what `source` is, in one transaction. Every now and then it
+/// asks whether to `go_on`.
 ///
 /// # Errors
 ///
-/// Those of SQLite.
-pub fn copy_into(source: &Connection, target: &mut Connection) -> Result<()> {
+/// Those of SQLite and of `go_on`.
+pub fn copy_into(
+    source: &Connection,
+    target: &mut Connection,
+    go_on: impl Fn() -> Result<()>,
+) -> Result<()> {
     let deadline = Instant::now() + BUSY;
     let backup = Backup::new(source, target)?;
     loop {
-        match backup.step(-1)? {
+        go_on()?;
+        // Pinned, the source is not begun again between two steps.
+        match backup.step(PAGES)? {
             StepResult::Done => return Ok(()),
+            StepResult::More => {}
             _ if Instant::now() > deadline => bail!("it stayed locked for {} s", BUSY.as_secs()),
             _ => std::thread::sleep(Duration::from_millis(20)),
         }
@@ -289,6 +299,7 @@ pub fn same_content(a: &Path, b: &Path) -> Result<bool> {
     let (mut x, mut y) = (vec![0; 1 << 16], vec![0; 1 << 16]);
     let mut first = true;
     loop {
+        interrupt::check()?;
         let n = read_full(&mut left, &mut x)?;
         if read_full(&mut right, &mut y)? != n {
             return Ok(false);

@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use xshell::{Shell, cmd};
 
 pub use self::connection::Connection;
 pub use self::fly::Target;
 use crate::error::Failure;
+use crate::interrupt;
 use crate::ui::{Ui, escape};
 
 /// What is run on the server: it takes the script, gzipped, from its input,
@@ -206,7 +207,7 @@ impl<'a> Transport<'a> {
         let (fly, flags) = (fly::program(sh)?, self.target.flags());
         let command = cmd!(sh, "{fly} ssh sftp get {flags...} {remote} {local}");
         ui.verbose(format!("$ {command}"));
-        let output = command.quiet().ignore_status().output()?;
+        let output = interrupt::output(command).with_context(|| format!("cannot run `{fly}`"))?;
         if output.status.success() && local.exists() {
             return Ok(());
         }

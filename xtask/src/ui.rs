@@ -9,14 +9,20 @@ use anstyle::{AnsiColor, Style};
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
 use inquire::InquireError;
+use inquire::error::InquireResult;
+use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 use serde::Serialize;
 
 use crate::error::Failure;
+use crate::interrupt;
 
 const GOOD: Style = AnsiColor::Green.on_default().bold();
 const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 const ERROR: Style = AnsiColor::Red.on_default().bold();
 const HINT: Style = AnsiColor::Cyan.on_default().bold();
+
+/// Shows the cursor, and begins a line below which there is nothing.
+const LEAVE_PROMPT: &str = "\x1b[?25h\r\n\x1b[J";
 
 pub struct Ui {
     quiet: bool,
@@ -114,7 +120,8 @@ impl Ui {
                 .hint("add --yes")
                 .into());
         }
-        match inquire::Confirm::new(question).with_default(false).prompt() {
+        let question = question.to_owned();
+        match ask(move || inquire::Confirm::new(&question).with_default(false).prompt())? {
             Ok(true) => Ok(()),
             Ok(false) => Err(Failure::declined("declined; nothing was changed").into()),
             Err(error) => Err(unanswered(error)),
@@ -127,9 +134,8 @@ impl Ui {
     ///
     /// Nothing was picked.
     pub fn select(&self, question: &str, options: Vec<String>) -> Result<usize> {
-        inquire::Select::new(question, options)
-            .with_page_size(12)
-            .raw_prompt()
+        let question = question.to_owned();
+        ask(move || inquire::Select::new(&question, options).with_page_size(12).raw_prompt())?
             .map(|choice| choice.index)
             .map_err(unanswered)
     }
@@ -175,6 +181,20 @@ impl Echo {
             line(&format!("{:>12} {}", "", escape(said)));
         }
     }
+}
+
+/// Lets the user answer. Ctrl-C is a key meanwhile, but a signal may come from
+/// elsewhere, and the terminal must then be as it was.
+fn ask<T: Send + 'static>(
+    prompt: impl FnOnce() -> InquireResult<T> + Send + 'static,
+) -> Result<InquireResult<T>> {
+    let modes = tcgetattr(io::stdin());
+    let answer = interrupt::beside(prompt);
+    if let (Err(_), Ok(modes)) = (&answer, modes) {
+        let _ = tcsetattr(io::stdin(), OptionalActions::Now, &modes);
+        let _ = write!(io::stderr(), "{LEAVE_PROMPT}");
+    }
+    answer
 }
 
 fn unanswered(error: InquireError) -> anyhow::Error {

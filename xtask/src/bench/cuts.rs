@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use xshell::{Shell, cmd};
 
 use super::{Times, source};
+use crate::interrupt;
 use crate::spent::Spent;
 use crate::sqlite;
 
@@ -99,6 +100,7 @@ impl<'a> Bench<'a> {
         let mut times = Vec::new();
         let mut memory = None;
         for _ in 0..runs {
+            interrupt::check()?;
             let run = self.run(cut.name)?;
             if run.content != first.content {
                 bail!("two runs made different fixtures");

@@ -41,7 +41,9 @@ impl Args {
         let dir = self.dir.unwrap_or_else(|| root.join("target/bench"));
         let dir = std::path::absolute(dir)?.join(format!("v{}-{rows}", source::VERSION));
         // Locked until the end: two at once would measure each other.
-        let store = Store::new(&dir.join("data")).lock(&cx.ui, "cargo xtask bench")?;
+        let store = Store::new(&dir.join("data"))
+            .no_wait(cx.global.no_wait)
+            .lock(&cx.ui, "cargo xtask bench")?;
         let snapshot = source::prepare(&cx.ui, &store, rows, self.fresh)?;
 
         let bench = Bench::new(&cx.sh, dir.join("repository"), &store.dir)?;

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use xshell::{Shell, cmd};
 
 use crate::install::{self, SQLITE3};
-use crate::{Context, settings};
+use crate::{Context, interrupt, settings};
 
 /// Show a pull, an accident and a restore, on a throwaway production
 ///
@@ -85,6 +85,7 @@ impl Demo<'_> {
     }
 
     fn shell(&self, command: xshell::Cmd<'_>) -> Result<()> {
+        interrupt::check()?;
         self.cx.ui.status("$", &command);
         Ok(command.quiet().run()?)
     }

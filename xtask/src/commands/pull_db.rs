@@ -18,7 +18,7 @@ use crate::snapshots::{Kind, Meta, Origin, Snapshot, Store};
 use crate::stream::Timings;
 use crate::transport::{Target, Transport, Via, checked};
 use crate::ui::{Ui, bytes, count, escape};
-use crate::{Context, git, sanitize, server};
+use crate::{Context, git, interrupt, sanitize, server};
 
 /// Bring the databases of the app to this machine
 ///
@@ -128,9 +128,11 @@ impl Args {
         }
         let incoming = live.store.begin()?;
         let kept = if self.no_backup { 0 } else { live.bytes()? };
-        let pulled = receive(&cx.ui, settings, &mut transport, &request, incoming.path(), kept)?;
+        let pulled = receive(&cx.ui, settings, &mut transport, &request, incoming.path(), kept)
+            .map_err(interrupt::blame)?;
         let seconds = start.elapsed().as_secs_f64();
         let meta = meta(cx, settings, &transport.target.app, wanted, &pulled, seconds);
+        interrupt::check()?;
         let snapshot = incoming.commit(meta)?;
         let replaced = self.replace(&live, &snapshot)?;
         let pruned = super::snapshots::prune(&live.store, settings.keep)?;

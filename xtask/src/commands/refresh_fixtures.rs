@@ -10,6 +10,7 @@ use crate::fixtures::survey::Survey;
 use crate::fixtures::{Fixture, Stale};
 use crate::git::Repository;
 use crate::git::index::{Tree, is_commit_of_paths};
+use crate::interrupt;
 use crate::settings::{Location, Settings};
 use crate::spent::Spent;
 use crate::ui::{Ui, count};
@@ -49,7 +50,7 @@ impl Args {
     fn refresh(&self, cx: &Context) -> Result<()> {
         let settings = cx.settings()?;
         let repository = Repository::of(&cx.sh, &settings.root)?;
-        let survey = Survey::of(&repository, Tree::Work, &settings)?;
+        let survey = Survey::of(&repository, Tree::Work, &settings).map_err(interrupt::blame)?;
         if self.check {
             return check(&cx.ui, &survey);
         }
@@ -87,7 +88,8 @@ impl Args {
         if !settings.fixtures.iter().any(concerns) && !staged.contains(&config) {
             return Ok(());
         }
-        let mut survey = Survey::of(&repository, Tree::Index, &settings)?;
+        let mut survey =
+            Survey::of(&repository, Tree::Index, &settings).map_err(interrupt::blame)?;
         // Neither one that was stale before is this commit's matter, nor one that git ignores.
         for found in &mut survey.found {
             let path = repository.root.join(&found.fixture.path);
@@ -146,7 +148,7 @@ fn refuse_what_is_not_ours(repository: &Repository<'_>, survey: &Survey<'_>) -> 
 
 /// What stops a commit says how to commit all the same.
 fn stopped(error: anyhow::Error) -> anyhow::Error {
-    if hint(&error).is_some() {
+    if hint(&error).is_some() || interrupt::is_asked() {
         return error;
     }
     error.context(

@@ -4,6 +4,7 @@ use xshell::cmd;
 use super::restore_db::WAY_BACK;
 use crate::Context;
 use crate::error::Failure;
+use crate::interrupt;
 use crate::live::Live;
 use crate::snapshots::Kind;
 
@@ -37,14 +38,17 @@ impl Args {
         let live = Live::lock(cx, &settings, "cargo xtask setup-db")?;
         live.refuse_if_open(self.force)?;
         let saved = live.save(Kind::BeforeRestore, self.force)?;
+        interrupt::check()?;
         live.about_to_change(saved.as_ref())?;
         if let Some(saved) = &saved {
             cx.ui.status("Saved", format!("what was live as {}", saved.name));
         }
         cx.ui.status("Running", words.join(" "));
         let _root = cx.sh.push_dir(&settings.root);
-        cmd!(cx.sh, "{program} {args...} {more...}").quiet().run().with_context(|| {
-            Failure::new("the command failed, and may have changed the live set").hint(WAY_BACK)
+        interrupt::run(cmd!(cx.sh, "{program} {args...} {more...}")).with_context(|| {
+            let what = if interrupt::is_asked() { "was interrupted" } else { "failed" };
+            Failure::new(format!("the command {what}, and may have changed the live set"))
+                .hint(WAY_BACK)
         })?;
         if saved.is_some() {
             cx.ui.hint(WAY_BACK);

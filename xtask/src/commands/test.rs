@@ -10,7 +10,7 @@ use crate::install::{
     self, BUSYBOX, NPM, PYTHON3, SHELLCHECK, SQLITE3, SSH, SSHD, STRACE, Tool, ZSTD,
 };
 use crate::ui::Ui;
-use crate::{Context, settings};
+use crate::{Context, interrupt, settings};
 
 const TOOLS: [Tool; 9] = [SQLITE3, ZSTD, SSH, SSHD, SHELLCHECK, BUSYBOX, STRACE, PYTHON3, NPM];
 
@@ -35,47 +35,47 @@ impl Args {
         sh.change_dir(&root);
         install::ensure(&cx.ui, sh, &TOOLS)?;
         let args = &self.args;
-        step(&cx.ui, "formatting", || cmd!(sh, "cargo fmt --all --check").quiet().run())?;
+        step(&cx.ui, "formatting", || interrupt::run(cmd!(sh, "cargo fmt --all --check")))?;
         step(&cx.ui, "clippy", || {
-            cmd!(sh, "cargo clippy --quiet --locked --profile xtask --workspace --all-targets -- -D warnings")
-                .quiet()
-                .run()
+            interrupt::run(cmd!(
+                sh,
+                "cargo clippy --quiet --locked --profile xtask --workspace --all-targets -- -D warnings"
+            ))
         })?;
         step(&cx.ui, "shellcheck", || shellcheck(sh))?;
         step(&cx.ui, "fixtures", || {
             let xtask = std::env::current_exe().unwrap_or_default();
-            cmd!(sh, "{xtask} refresh-fixtures --check --quiet").quiet().run()
+            interrupt::run(cmd!(sh, "{xtask} refresh-fixtures --check --quiet"))
         })?;
         hook_managers::install(&cx.ui, sh, &root, &target_directory(sh)?)?;
         step(&cx.ui, "tests", || {
             // The programs first, each by itself: that is how a user has them.
             for package in ["xtask", "app", "tests"] {
-                cmd!(sh, "cargo build --quiet --locked --profile xtask --package {package} --bins")
-                    .quiet()
-                    .run()?;
+                interrupt::run(cmd!(
+                    sh,
+                    "cargo build --quiet --locked --profile xtask --package {package} --bins"
+                ))?;
             }
             let long = self.long.then(|| sh.push_env("XTASK_TEST_LONG", "1"));
-            let tested = cmd!(
+            let tested = interrupt::run(cmd!(
                 sh,
                 "cargo test --locked --profile xtask --workspace --no-fail-fast {args...}"
-            )
-            .quiet()
-            .run();
+            ));
             drop(long);
             tested
         })
     }
 }
 
-fn shellcheck(sh: &Shell) -> xshell::Result<()> {
+fn shellcheck(sh: &Shell) -> Result<()> {
     let scripts = cmd!(sh, "git ls-files *.sh .ci/run docs/hooks/pre-commit").quiet().read()?;
     let scripts = scripts.lines();
-    cmd!(sh, "shellcheck {scripts...}").quiet().run()
+    interrupt::run(cmd!(sh, "shellcheck {scripts...}"))
 }
 
-fn step(ui: &Ui, name: &str, run: impl FnOnce() -> xshell::Result<()>) -> Result<()> {
+fn step(ui: &Ui, name: &str, run: impl FnOnce() -> Result<()>) -> Result<()> {
     ui.status("Checking", name);
-    run().map_err(|error| anyhow::Error::new(error).context(format!("{name} failed")))
+    run().with_context(|| format!("{name} failed"))
 }
 
 /// Where Cargo builds this repository.

@@ -13,7 +13,7 @@ use super::shared::{Shared, is_done};
 use super::{Live, STAGED, damaged, remove_sidecars};
 use crate::error::Failure;
 use crate::ui::escape;
-use crate::{durable, holders, sqlite};
+use crate::{durable, holders, interrupt, sqlite};
 
 /// A live database that is to be replaced or removed.
 pub(super) struct Held {
@@ -143,6 +143,7 @@ pub(super) fn lock(held: &mut [Held], wait: Duration) -> Result<()> {
         one.let_go()?;
     }
     loop {
+        interrupt::check()?;
         let late = Instant::now() >= deadline;
         let Some((i, error)) = lock_each(held, !late) else { return Ok(()) };
         if !sqlite::is_busy(&error) {

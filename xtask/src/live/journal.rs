@@ -138,7 +138,7 @@ impl Live<'_> {
         journal.finish(&self.store, held)?;
         if let Some(saved) = saved {
             self.ui.warn(format!("what was written to it since is in {}", saved.name));
-            self.store.record_hashes(self.store.find(&saved.name)?)?;
+            self.complete(&saved);
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use rusqlite::Connection;
 use super::sidecar;
 use crate::error::Failure;
 use crate::pages::{self, HEADER, Header, PageFile};
-use crate::sqlite;
+use crate::{interrupt, sqlite};
 
 /// How far the schema cookie is set above the old and the new one's. Programs
 /// notice that by; and by it the next command sees whether the transaction of a
@@ -122,6 +122,7 @@ impl Shared {
         let (staged, differs) = (&self.staged, &mut self.differs);
         let mut buffer = Vec::new();
         pages::for_each(&self.reader, |page, data| {
+            interrupt::check()?;
             if let Some(differs) = differs.get_mut(page as usize - 1) {
                 *differs = !is_same(staged, page, data, &mut buffer)?;
             }
@@ -230,6 +231,7 @@ impl Shared {
         let mut buffer = Vec::new();
         for (number, differs) in (1..).zip(&self.differs) {
             if number > 1 && *differs && !pages::is_lock_page(number, self.new.page_size) {
+                interrupt::check()?;
                 self.staged.read(number, &mut buffer)?;
                 pages::write(&self.writer, number, &buffer)?;
             }
@@ -249,7 +251,7 @@ impl Shared {
                 // The lock is kept beyond the end of its transaction.
                 writer.execute_batch("PRAGMA locking_mode = EXCLUSIVE; COMMIT")?;
                 let source = sqlite::open_closed(&staged_path)?;
-                sqlite::copy_into(&source, &mut writer)
+                sqlite::copy_into(&source, &mut writer, || Ok(()))
                     .with_context(|| format!("cannot change {}", path.display()))?;
             }
         }

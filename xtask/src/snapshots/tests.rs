@@ -1,4 +1,5 @@
 use std::collections::HashSet;
+use std::fs::TryLockError;
 use std::sync::mpsc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -302,40 +303,40 @@ fn a_removed_snapshot_is_gone() {
     assert!(store.remove(&one).is_err());
 }
 
-/// What the kernel says; the waiter's own word would come too early or too late.
-fn someone_waits_for(lock: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt as _;
-    let inode = format!(":{} ", lock.metadata().unwrap().ino());
-    let locks = std::fs::read_to_string("/proc/locks").unwrap();
-    locks.lines().any(|line| line.contains("-> FLOCK") && line.contains(&inode))
-}
-
 #[test]
 fn who_comes_second_waits_for_the_first_to_end() {
     let (dir, first) = store();
-    let lock = first.state_dir().join("lock");
-    let holder = std::fs::read_to_string(&lock).unwrap();
-    assert_eq!(holder, format!("test (process {})", std::process::id()));
+    let path = first.state_dir().join("lock");
+    let me = format!("test (process {})", std::process::id());
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), me);
     let (tell, told) = mpsc::channel();
+    let tell_second = tell.clone();
     std::thread::scope(|scope| {
-        let second = Store::new(dir.path());
-        let tell_second = tell.clone();
+        let mut second = File::options().read(true).write(true).open(&path).unwrap();
+        let path = &path;
         scope.spawn(move || {
-            let second = second.lock(&ui(), "second").unwrap();
-            tell_second.send("second").unwrap();
-            assert_eq!(names(&second), ["backup_2026-03-15T14-18-50-000Z"]);
+            let waits = |holder: &str| Ok(tell_second.send(holder.to_owned())?);
+            lock::take(&mut second, path, waits).unwrap();
+            tell_second.send("second".to_owned()).unwrap();
         });
-        while cfg!(target_os = "linux") && !someone_waits_for(&lock) {
-            assert!(told.try_recv().is_err(), "the second went on");
-            std::thread::yield_now();
-        }
+        assert_eq!(told.recv().unwrap(), me);
         // The order of the two messages is the proof, however fast each thread runs.
-        commit(&first, "2026-03-15T14:18:50Z", "one");
-        tell.send("first").unwrap();
+        tell.send("first".to_owned()).unwrap();
         drop(first);
     });
     assert_eq!(told.try_iter().collect::<Vec<_>>(), ["first", "second"]);
-    assert!(std::fs::read_to_string(&lock).unwrap().starts_with("second (process "));
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "", "nobody has it");
+    drop(dir);
+}
+
+#[test]
+fn who_is_not_to_be_waited_for_is_named() {
+    let (dir, _first) = store();
+    let second = Store::new(dir.path()).no_wait(true).lock(&ui(), "second");
+    let error = second.err().unwrap();
+    let me = format!("test (process {}) is at work in ", std::process::id());
+    assert!(error.to_string().starts_with(&me), "{error}");
+    assert!(crate::error::hint(&error).unwrap().contains("--no-wait"));
 }
 
 #[test]

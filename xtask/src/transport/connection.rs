@@ -8,14 +8,16 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::retry_on_intr;
+use rustix::event::PollFlags;
 
 use crate::error::Failure;
+use crate::interrupt::{self, Heeding};
 use crate::ui::Ui;
 
 /// How much of its standard error is kept to explain a failure, in bytes.
 const STDERR_TAIL: usize = 8 << 10;
+/// What fits into a pipe that is ready, on every system; in bytes.
+const PIPE_BUF: usize = 512;
 /// How long the server may take to remove its copies.
 const CLOSE: Duration = Duration::from_secs(5);
 /// How long the last of its standard error may take.
@@ -58,26 +60,29 @@ impl Connection {
     /// the server that nobody waits any more. An error is not one yet: a server
     /// that does not listen says why on its output.
     pub fn send(&mut self, message: &[u8]) {
-        if let Some(stdin) = &mut self.stdin {
-            let _ = stdin.write_all(message).and_then(|()| stdin.flush());
+        let Some(stdin) = &mut self.stdin else { return };
+        // What a pipe is ready for, it takes without waiting.
+        for part in message.chunks(PIPE_BUF) {
+            let ready = interrupt::ready(&*stdin, PollFlags::OUT, Duration::MAX);
+            if ready.is_err() || stdin.write_all(part).is_err() {
+                return;
+            }
         }
     }
 
     /// # Panics
     ///
     /// The second time.
-    pub fn take_output(&mut self) -> ChildStdout {
-        self.stdout.take().expect("the output is taken once")
+    pub fn take_output(&mut self) -> Heeding<ChildStdout> {
+        Heeding(self.stdout.take().expect("the output is taken once"))
     }
 
     /// Whether nothing at all is heard for so long, neither of the server nor of
     /// the program, which still runs.
     pub(super) fn is_silent_for(&self, limit: Duration) -> Result<bool> {
         let Some(stdout) = &self.stdout else { return Ok(false) };
-        let mut output = [PollFd::new(stdout, PollFlags::IN)];
-        let limit = Timespec::try_from(limit)?;
-        let ready = retry_on_intr(|| poll(&mut output, Some(&limit)))?;
-        Ok(ready == 0 && self.said.lock().is_ok_and(|said| said.is_empty()))
+        let ready = interrupt::ready(stdout, PollFlags::IN, limit)?;
+        Ok(!ready && self.said.lock().is_ok_and(|said| said.is_empty()))
     }
 
     /// Ends a connection that has broken; returns what the program last said.

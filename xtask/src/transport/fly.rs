@@ -10,6 +10,7 @@ use xshell::{Shell, cmd};
 use super::{Via, offline, quoted};
 use crate::error::Failure;
 use crate::install::find;
+use crate::interrupt;
 use crate::ui::{Ui, escape};
 
 /// How long a machine may take to start.
@@ -141,7 +142,7 @@ fn start(
     let deadline = Instant::now() + START;
     while !is_started()? {
         ensure!(Instant::now() < deadline, "it did not start within {} s", START.as_secs());
-        std::thread::sleep(Duration::from_millis(500));
+        interrupt::sleep(Duration::from_millis(500))?;
     }
     Ok(())
 }
@@ -155,7 +156,8 @@ fn machines(sh: &Shell, target: &Target) -> Result<Vec<Machine>> {
 /// Runs a short `fly` command; returns what it printed.
 fn run(sh: &Shell, target: &Target, args: &[&str]) -> Result<String> {
     let (fly, app) = (program(sh)?, &target.app);
-    let output = cmd!(sh, "{fly} {args...} --app {app}").quiet().ignore_status().output()?;
+    let output = interrupt::output(cmd!(sh, "{fly} {args...} --app {app}"))
+        .with_context(|| format!("cannot run `{fly}`"))?;
     if output.status.success() {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     } else {

@@ -1,0 +1,203 @@
+//! Ctrl-C, and what else asks this process to end: a flag that is looked at
+//! wherever time is spent, so that all is cleaned up on the way out. The second
+//! time, the process ends at once.
+//!
+//! Nothing looks at it once the journal of a replacement is written.
+
+mod children;
+
+use std::fmt;
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use rusqlite::Connection;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag::{register, register_conditional_shutdown};
+
+pub use self::children::{output, run};
+use crate::error::{Exit, Failure};
+
+/// How often the flag is looked at, where nothing else wakes up.
+const LOOK: Duration = Duration::from_millis(50);
+/// After how many of its own instructions SQLite looks: some milliseconds.
+const OPERATIONS: i32 = 100_000;
+
+/// How much later than another program we may be told; a thousand times of what is usual.
+const LATE: Duration = Duration::from_millis(100);
+
+static ASKED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+
+/// Why a command ended. What it has changed by then is told by a [`Failure`]
+/// above it; without one, nothing was.
+#[derive(Debug)]
+pub struct Interrupted;
+
+impl fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("interrupted")
+    }
+}
+
+impl std::error::Error for Interrupted {}
+
+/// Begins to listen.
+///
+/// # Errors
+///
+/// The system does not let us.
+pub fn watch() -> io::Result<()> {
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        if is_ignored(signal) {
+            continue;
+        }
+        // Of a terminal that goes away, both the kernel and the shell tell.
+        if signal != SIGHUP {
+            register_conditional_shutdown(signal, Exit::Declined as i32, ASKED.clone())?;
+        }
+        register(signal, ASKED.clone())?;
+    }
+    Ok(())
+}
+
+/// Whether `nohup`, or a shell that started this in the background, has seen to
+/// it that the signal does nothing. Only Linux tells.
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+}
+
+pub fn is_asked() -> bool {
+    ASKED.load(Ordering::SeqCst)
+}
+
+/// # Errors
+///
+/// This process was asked to end.
+pub fn check() -> Result<(), Interrupted> {
+    if is_asked() { Err(Interrupted) } else { Ok(()) }
+}
+
+/// The reason for an error of what changes nothing here: on a terminal, Ctrl-C
+/// also ends the programs that we have started.
+pub fn blame(error: anyhow::Error) -> anyhow::Error {
+    if check_late().is_err() { Interrupted.into() } else { error }
+}
+
+/// As [`check`], where another program has failed. Of several, the system may tell
+/// that one of a Ctrl-C before us.
+fn check_late() -> Result<(), Interrupted> {
+    sleep(LATE)
+}
+
+/// An error as it is told.
+pub fn told(error: anyhow::Error) -> anyhow::Error {
+    if error.root_cause().is::<Interrupted>() && error.downcast_ref::<Failure>().is_none() {
+        return Failure::declined("interrupted; nothing was changed").into();
+    }
+    error
+}
+
+/// Waits.
+///
+/// # Errors
+///
+/// This process was asked to end.
+pub fn sleep(time: Duration) -> Result<(), Interrupted> {
+    let end = Instant::now() + time;
+    loop {
+        check()?;
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(());
+        }
+        std::thread::sleep(left.min(LOOK));
+    }
+}
+
+/// Waits for what a thread does; one that is interrupted is left to itself.
+///
+/// # Errors
+///
+/// This process was asked to end.
+pub fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    let (tell, told) = channel();
+    std::thread::spawn(move || tell.send(work()));
+    loop {
+        match told.recv_timeout(LOOK) {
+            Ok(done) => return Ok(done),
+            Err(RecvTimeoutError::Timeout) => check()?,
+            Err(RecvTimeoutError::Disconnected) => bail!("a thread panicked"),
+        }
+    }
+}
+
+/// Waits at most so long until a pipe can be read or written; whether it can.
+///
+/// # Errors
+///
+/// This process was asked to end, or those of polling.
+pub fn ready(pipe: impl AsFd, flags: PollFlags, limit: Duration) -> Result<bool> {
+    let end = Instant::now().checked_add(limit);
+    loop {
+        check()?;
+        let left = end.map_or(LOOK, |end| end.saturating_duration_since(Instant::now()).min(LOOK));
+        match poll(&mut [PollFd::new(&pipe, flags)], Some(&Timespec::try_from(left)?)) {
+            Ok(0) if left.is_zero() => return Ok(false),
+            Ok(0) | Err(rustix::io::Errno::INTR) => {}
+            Ok(_) => return Ok(true),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// A pipe that is read no further once this process was asked to end.
+pub struct Heeding<R>(pub R);
+
+impl<R: Read + AsFd> Read for Heeding<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        ready(&self.0, PollFlags::IN, Duration::MAX).map_err(io::Error::other)?;
+        self.0.read(buffer)
+    }
+}
+
+/// Lets statements on `db` fail once this process was asked to end.
+///
+/// # Errors
+///
+/// Those of SQLite.
+pub fn heed(db: &mut Connection) -> rusqlite::Result<()> {
+    db.progress_handler(OPERATIONS, Some(is_asked))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context as _;
+
+    #[test]
+    fn nothing_was_changed_unless_something_says_what() {
+        let told = |error: anyhow::Error| crate::error::chain(&told(error));
+        let error = || Err::<(), _>(Interrupted).context("cannot save the live set");
+        assert_eq!(told(error().unwrap_err()), ["interrupted; nothing was changed"]);
+        let so = error().context(Failure::new("it was pulled")).unwrap_err();
+        assert_eq!(told(so), ["it was pulled", "cannot save the live set", "interrupted"]);
+        assert_eq!(told(Failure::new("no app").into()), ["no app"]);
+    }
+
+    #[test]
+    fn what_is_done_beside_is_waited_for() {
+        assert_eq!(beside(|| 1).unwrap(), 1);
+        let (reader, writer) = io::pipe().unwrap();
+        assert!(!ready(&reader, PollFlags::IN, Duration::from_millis(1)).unwrap());
+        drop(writer);
+        assert_eq!(Heeding(reader).read(&mut [0]).unwrap(), 0);
+    }
+}

@@ -1,0 +1,83 @@
+//! Programs that are ended when this one is asked to end.
+
+use std::io;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Output, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use xshell::Cmd;
+
+use super::{LOOK, check, check_late, is_asked};
+
+/// How long a program may take to end by itself, and then when it is told to.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Runs a program that has no use for the terminal; what it has started ends
+/// with it. Its status is not looked at.
+///
+/// # Errors
+///
+/// It does not run, or this process was asked to end.
+pub fn output(command: Cmd<'_>) -> Result<Output> {
+    let mut command = Command::from(command);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    let child = command.spawn()?;
+    let group = Pid::from_child(&child);
+    let output = wait(
+        Duration::ZERO,
+        |signal| kill_process_group(group, signal),
+        || child.wait_with_output(),
+    )?;
+    check()?;
+    Ok(output)
+}
+
+/// Runs a program that may use the terminal, whose Ctrl-C also reaches it: it is
+/// given time to end by itself.
+///
+/// # Errors
+///
+/// It does not run, or fails.
+pub fn run(command: Cmd<'_>) -> Result<()> {
+    let name = command.to_string();
+    let mut command = Command::from(command);
+    let mut child =
+        command.stdin(Stdio::null()).spawn().with_context(|| format!("cannot run `{name}`"))?;
+    let pid = Pid::from_child(&child);
+    let status = wait(GRACE, |signal| kill_process(pid, signal), move || child.wait())?;
+    if !status.success() {
+        check_late()?;
+        bail!("`{name}` failed ({status})");
+    }
+    Ok(())
+}
+
+/// Waits for `ended`. When this process is asked to end, the program is told to
+/// after `grace`, and then made to.
+fn wait<T: Send + 'static>(
+    grace: Duration,
+    end: impl Fn(Signal) -> rustix::io::Result<()>,
+    ended: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T> {
+    let (tell, told) = channel();
+    std::thread::spawn(move || tell.send(ended()));
+    let mut asked = None;
+    let mut signals = [(grace, Signal::TERM), (grace + GRACE, Signal::KILL)].into_iter().peekable();
+    loop {
+        match told.recv_timeout(LOOK) {
+            Ok(ended) => return Ok(ended?),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => bail!("a thread panicked"),
+        }
+        if is_asked() {
+            let since = asked.get_or_insert_with(Instant::now).elapsed();
+            if let Some((_, signal)) = signals.next_if(|(after, _)| since >= *after) {
+                // It may have ended in this moment.
+                let _ = end(signal);
+            }
+        }
+    }
+}
