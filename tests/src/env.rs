@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::app::App;
 use crate::output::{self, Output};
-use crate::process::{Running, command, find_by_environment};
+use crate::process::{Running, command, find_by_environment, kill_by_environment};
 use crate::server::{Environment, Sshd, login_user};
 use crate::shells::{self, link};
 use crate::world::{Machine, Mount, WORLD_VARIABLE, World};
@@ -219,7 +219,12 @@ impl TestEnv {
 
     /// What runs on the developer's machine, with the names of the programs.
     pub fn processes(&self) -> Vec<(u32, String)> {
-        find_by_environment(&format!("{WORLD_VARIABLE}={}", self.world_path().display()))
+        find_by_environment(&self.mark())
+    }
+
+    /// What only our own processes have in their environment.
+    fn mark(&self) -> String {
+        format!("{WORLD_VARIABLE}={}", self.world_path().display())
     }
 
     #[track_caller]
@@ -246,6 +251,13 @@ impl TestEnv {
     /// replaced by names.
     pub fn normalize(&self, text: &str) -> String {
         output::normalize(text, &[(self.root.path().display().to_string(), "<ROOT>")])
+    }
+}
+
+impl Drop for TestEnv {
+    /// Also what a failed test leaves that is in no group of a program of ours.
+    fn drop(&mut self) {
+        kill_by_environment(&self.mark());
     }
 }
 

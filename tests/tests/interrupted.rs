@@ -184,6 +184,22 @@ fn while_a_migration_of_a_fixture_runs() {
     fixtures_stay(&env, &|| env.path("held").exists());
 }
 
+/// It is ended by the terminal, and is not what has failed.
+#[test]
+fn while_git_is_at_work() {
+    let env = tests::fixtures::developer();
+    let (stall, git) = (stall(&env), shells::find("git"));
+    env.replace_git(&format!(
+        "case \"$*\" in *ls-files*) {stall};; esac; exec {} \"$@\"",
+        git.display()
+    ));
+    let mut session = env.xtask_on_pty(["refresh-fixtures"]);
+    session.wait_for(|_| env.path("held").exists(), "git to be held");
+    session.send(CTRL_C);
+    assert_eq!(session.wait_exit(), 130, "{}", session.screen());
+    session.wait_for_text(UNCHANGED.trim());
+}
+
 #[test]
 fn while_a_fixture_is_cut() {
     let env = tests::fixtures::developer();
