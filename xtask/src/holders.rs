@@ -7,6 +7,7 @@ use anyhow::Result;
 use xshell::Shell;
 
 use crate::error::Failure;
+use crate::interrupt;
 use crate::sqlite;
 use crate::ui::{Ui, escape};
 
@@ -29,7 +30,7 @@ pub fn refuse(ui: &Ui, sh: &Shell, dir: &Path, names: &[String], force: bool) ->
         if found.is_empty() {
             return Ok(());
         }
-        std::thread::sleep(PAUSE);
+        interrupt::sleep(PAUSE)?;
         found = open_in(sh, &paths)?;
     }
     for (path, programs) in found {

@@ -19,6 +19,7 @@ use glob::Pattern;
 use serde::{Deserialize, Serialize};
 use xshell::Shell;
 
+use self::hold::Held;
 use self::journal::Journal;
 pub use self::save::Saved;
 use crate::error::Failure;
@@ -160,15 +161,24 @@ impl<'a> Live<'a> {
     /// The snapshot is damaged, a program is in the way, or the disk fails: the
     /// live set is as it was, or a journal lets the next command finish.
     pub fn replace(&self, replacement: &Replacement<'_>) -> Result<Replaced> {
-        let replaced = self.try_to_replace(replacement);
-        if replaced.is_err() {
+        let decided = self.decide(replacement).map_err(interrupt::blame);
+        if decided.is_err() {
             // What is reported is the failure before; the next command tries again.
             let _ = journal::undo(&self.store);
         }
-        replaced
+        let Decided { journal, held, before, programs } = decided?;
+        journal.finish(&self.store, held).with_context(|| {
+            Failure::new("the live set could not be replaced as a whole")
+                .hint("mend the cause; the next command, whichever it is, goes on with it")
+        })?;
+        if let Some(saved) = &before {
+            self.complete(saved);
+        }
+        Ok(Replaced { before, installed: journal.install, removed: journal.remove, programs })
     }
 
-    fn try_to_replace(&self, replacement: &Replacement<'_>) -> Result<Replaced> {
+    /// Does all that changes nothing yet, and writes the journal.
+    fn decide(&self, replacement: &Replacement<'_>) -> Result<Decided> {
         let install = replacement.installs(&self.settings.names);
         let remove = replacement.removes(&self.settings.names, &self.databases()?);
         journal::remove_staged(&self.store)?;
@@ -194,14 +204,7 @@ impl<'a> Live<'a> {
         let journal = Journal { install, remove, in_place, state };
         interrupt::check()?;
         journal.write(&self.store)?;
-        journal.finish(&self.store, held).with_context(|| {
-            Failure::new("the live set could not be replaced as a whole")
-                .hint("mend the cause; the next command, whichever it is, goes on with it")
-        })?;
-        if let Some(saved) = &before {
-            self.complete(saved);
-        }
-        Ok(Replaced { before, installed: journal.install, removed: journal.remove, programs })
+        Ok(Decided { journal, held, before, programs })
     }
 
     /// What is missing only makes it less certain later that the snapshot is sound.
@@ -220,6 +223,14 @@ impl<'a> Live<'a> {
         };
         Ok(State { live: Some(snapshot.name.clone()), before: way_back })
     }
+}
+
+/// A replacement from which there is no way back.
+struct Decided {
+    journal: Journal,
+    held: Vec<Held>,
+    before: Option<Saved>,
+    programs: Vec<String>,
 }
 
 /// What is to be put in place, and how.
@@ -290,6 +301,7 @@ fn stage_unrecorded(from: &Path, copy: &Path) -> Result<()> {
             sqlite::absorb_journal(copy).with_context(|| damaged(from))?;
         }
     }
+    interrupt::check()?;
     sqlite::check(copy).with_context(|| damaged(from))?;
     remove_sidecars(copy)
 }
