@@ -8,11 +8,11 @@ use std::path::Path;
 use tests::databases;
 use tests::disk::SmallDisk;
 use tests::env::TestEnv;
+use tests::fixtures;
 use tests::output::Output;
 use tests::process::Running;
 use tests::sets::{assert_same, change, content, developer, named, pull, snapshots};
 use tests::store::{fingerprint, kinds, left_behind};
-use tests::{binaries, fixtures};
 
 /// All that changes something in a data directory, but for a pull.
 const CHANGES: [&[&str]; 4] = [
@@ -81,12 +81,14 @@ fn a_disk_that_is_read_only_is_listed_and_left_alone() {
 
 /// Root obeys permissions too, once it may not override them.
 fn obeying_permissions(env: &TestEnv, args: &[&str]) -> Output {
-    let mut xtask = env.command("setpriv");
+    let mut xtask = env.xtask_command(args);
     if rustix::process::geteuid().is_root() {
-        xtask.args(["--bounding-set", "-dac_override,-dac_read_search"]);
+        let mut obedient = env.command("setpriv");
+        obedient.args(["--bounding-set", "-dac_override,-dac_read_search"]);
+        obedient.arg(xtask.get_program()).args(xtask.get_args());
+        xtask = obedient;
     }
-    xtask.arg(binaries::xtask()).args(args);
-    Running::start(xtask.arg("--config").arg(env.path("repo/xtask/db.toml"))).wait()
+    Running::start(&mut xtask).wait()
 }
 
 #[test]
