@@ -240,6 +240,9 @@ fn a_directory_on_the_server_is_data_or_is_refused() {
         }
     }
     env.db_toml("");
+    let asked = env.fly_invocations().len();
+    env.xtask(["pull-db", "--start", "--remote-dir", "/data\nend"]).fails(2);
+    assert_eq!(env.fly_invocations().len(), asked, "no machine is started for it");
     scene.refuses(&[Flag("pull-db --remote-dir={}"), db("pull-db", "remote-dir = {}")]);
 }
 
