@@ -91,6 +91,9 @@ sha256_of() {
 	if command -v sha256sum >/dev/null 2>&1; then sha256sum "$@"; else shasum -a 256 "$@"; fi
 }
 
+# enter DIRECTORY: its absolute path. `cd` alone takes `-` and $CDPATH for others.
+enter() { case $1 in /*) cd "$1" ;; *) cd "./$1" ;; esac 2>/dev/null && pwd; }
+
 # matches NAME PATTERNS: PATTERNS are separated by newlines.
 matches() {
 	matched=1
@@ -479,9 +482,9 @@ main() {
 		watch_client
 	fi
 	command -v sqlite3 >/dev/null 2>&1 || fail no-sqlite3 "sqlite3 is not installed on this machine"
-	found=$(cd -- "$directory" 2>/dev/null && pwd) || fail no-directory "there is no directory $directory here"
+	found=$(enter "$directory") || fail no-directory "there is no directory $directory here"
 	directory=$found
-	found=$(cd -- "$staging_dir" 2>/dev/null && pwd) || fail no-space "there is no directory $staging_dir to copy to"
+	found=$(enter "$staging_dir") || fail no-space "there is no directory $staging_dir to copy to"
 	staging_dir=$found
 	remove_abandoned
 	set --

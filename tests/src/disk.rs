@@ -1,4 +1,4 @@
-//! A disk that is too small.
+//! Disks of a test's own: too small, read-only, or another one.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -13,14 +13,27 @@ impl SmallDisk {
     /// None, with a word about it, where this account may not mount one.
     pub fn mount(directory: &Path, kibibytes: u32) -> Option<SmallDisk> {
         fs::create_dir_all(directory).expect("make a directory");
-        let mut mount = command("mount");
-        mount.args(["-t", "tmpfs", "-o", &format!("size={kibibytes}k,mode=700"), "tmpfs"]);
-        let mounted = mount.arg(directory).output();
-        if mounted.is_ok_and(|output| output.status.success()) {
+        let options = format!("size={kibibytes}k,mode=700");
+        if mount(&["-t", "tmpfs", "-o", &options, "tmpfs"], directory) {
             return Some(SmallDisk(directory.to_owned()));
         }
         let _ = writeln!(std::io::stderr(), "skipped: only root can mount a small disk");
         None
+    }
+
+    #[track_caller]
+    pub fn make_read_only(&self, read_only: bool) {
+        let options = if read_only { "remount,ro" } else { "remount,rw" };
+        assert!(mount(&["-o", options], &self.0), "{options}");
+    }
+
+    /// Takes all that is free but for so much.
+    #[track_caller]
+    pub fn leave(&self, kibibytes: u64) {
+        self.fill();
+        let filler = File::options().write(true).open(self.0.join("filler")).expect("open a file");
+        let length = filler.metadata().expect("it is there").len();
+        filler.set_len(length.checked_sub(kibibytes << 10).expect("so much")).expect("cut a file");
     }
 
     /// Takes all that is free.
@@ -32,6 +45,11 @@ impl SmallDisk {
     pub fn free(&self) {
         fs::remove_file(self.0.join("filler")).expect("it was filled");
     }
+}
+
+fn mount(args: &[&str], directory: &Path) -> bool {
+    let mounted = command("mount").args(args).arg(directory).output();
+    mounted.is_ok_and(|output| output.status.success())
 }
 
 impl Drop for SmallDisk {

@@ -51,6 +51,18 @@ impl Output {
         self
     }
 
+    /// Nothing that a terminal would obey, or that would show other text than is there.
+    #[track_caller]
+    pub fn is_harmless(self) -> Output {
+        let hidden = ['\u{200b}', '\u{202e}', '\u{2066}', '\u{e0041}'];
+        let harmful = |c: char| c.is_control() && c != '\n' || hidden.contains(&c);
+        for said in [&self.stdout(), &self.stderr] {
+            let at = said.find(harmful);
+            assert!(at.is_none(), "raw {:?}\n{self}", &said[at.unwrap_or_default()..]);
+        }
+        self
+    }
+
     #[track_caller]
     pub fn stdout_has(self, text: &str) -> Output {
         assert!(self.stdout().contains(text), "no {text:?} on stdout\n{self}");

@@ -25,6 +25,27 @@ impl Snapshot {
         let databases = self.json["databases"].as_array().expect("databases is an array");
         databases.iter().filter_map(|database| database["name"].as_str()).collect()
     }
+
+    /// Changes what it says of itself.
+    pub fn edit(&self, change: impl FnOnce(&mut Value)) {
+        let mut json = self.json.clone();
+        change(&mut json);
+        fs::write(self.path.join("snapshot.json"), json.to_string()).expect("write");
+    }
+
+    /// Makes it one of `data` that was made when SQLite's `modifier` says, such as
+    /// `-25 hours`; its new name.
+    pub fn date(&self, data: &Path, modifier: &str) -> String {
+        let clock = rusqlite::Connection::open_in_memory().expect("SQLite opens");
+        let at = |format: &str| -> String {
+            let sql = "SELECT strftime(?1, 'now', ?2)";
+            clock.query_row(sql, [format, modifier], |row| row.get(0)).expect("a time")
+        };
+        self.edit(|json| json["time"] = at("%Y-%m-%dT%H:%M:%SZ").into());
+        let name = at("backup_%Y-%m-%dT%H-%M-%S-000Z");
+        fs::rename(&self.path, data.join(&name)).expect("rename a snapshot");
+        name
+    }
 }
 
 /// Oldest first; none where there is no such directory.

@@ -193,7 +193,7 @@ fn a_full_disk_here_is_noticed_before_anything_arrives() {
 fn a_disk_that_fills_up_meanwhile_is_said_to_be_full() {
     let (env, _sshd) = production();
     fill(&env);
-    let Some(disk) = SmallDisk::mount(&env.data(), 5000) else { return };
+    let Some(disk) = SmallDisk::mount(&env.data(), 5300) else { return };
     pull(&env, &[]);
     let (held, gate) = (env.path("held"), env.path("gate"));
     env.replace_fly(&format!(

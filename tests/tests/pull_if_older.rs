@@ -23,18 +23,12 @@ fn pulled() -> (TestEnv, Sshd) {
 
 /// Makes a snapshot as old as SQLite's `modifier` says, such as `-25 hours`.
 fn date(env: &TestEnv, snapshot: &Snapshot, modifier: &str) -> String {
-    let clock = rusqlite::Connection::open_in_memory().expect("SQLite opens");
-    let sql = "SELECT strftime('backup_%Y-%m-%dT%H-%M-%S-000Z', 'now', ?1)";
-    let name: String = clock.query_row(sql, [modifier], |row| row.get(0)).expect("a time");
-    fs::rename(&snapshot.path, env.data().join(&name)).expect("rename a snapshot");
-    name
+    snapshot.date(&env.data(), modifier)
 }
 
 /// Changes what a snapshot says of itself.
 fn edit(snapshot: &Snapshot, change: impl FnOnce(&mut Value)) {
-    let mut json = snapshot.json.clone();
-    change(&mut json);
-    fs::write(snapshot.path.join("snapshot.json"), json.to_string()).expect("write");
+    snapshot.edit(change);
 }
 
 /// Runs it where an earlier pull will do: nobody is asked, nothing is touched.

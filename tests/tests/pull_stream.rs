@@ -1,12 +1,10 @@
-//! `cargo xtask pull-db` believes nothing that comes over the line, and nothing
-//! that is typed or sent gets out of its place.
+//! `cargo xtask pull-db` believes nothing that comes over the line.
 
 use std::fs;
 use std::path::Path;
 
 use tests::databases;
 use tests::env::TestEnv;
-use tests::output::Output;
 use tests::process::{Running, command};
 use tests::pull::{NAMES, assert_live_equals_production, production, pull, pull_fails, recorded};
 use tests::server::{Environment, Sshd};
@@ -200,25 +198,13 @@ fn a_forged_stream_puts_nothing_anywhere() {
     }
 }
 
-#[track_caller]
-fn assert_harmless(output: &Output) {
-    let harmful = |c: char| c.is_control() && c != '\n';
-    assert!(
-        !output.stderr.contains(harmful),
-        "raw control characters\n{output:?}",
-        output = output.stderr
-    );
-    assert!(!output.stderr.contains('\u{202e}'), "a change of direction\n{output}");
-}
-
 #[test]
 fn what_others_say_never_reaches_the_terminal_raw() {
     let (env, sshd) = production();
     let nasty = r"\033]0;owned\007\033[2J\342\200\256gpj\r";
     env.replace_fly(&format!("printf 'Error: {nasty}\\n' >&2; exit 1"));
     for verbose in [&[][..], &["-v"]] {
-        let output = pull_fails(&env, verbose, 1).stderr_has("Error: \\u{1b}]0;owned\\u{7}");
-        assert_harmless(&output);
+        pull_fails(&env, verbose, 1).stderr_has("Error: \\u{1b}]0;owned\\u{7}").is_harmless();
     }
     drop(sshd);
     let _sshd = env.start_server(&Environment::default().set("TMPDIR", env.path("tmp")));
@@ -228,75 +214,14 @@ fn what_others_say_never_reaches_the_terminal_raw() {
          printf '{nasty}\\n' >&2; exec standin-fly \"$@\""
     ));
     for verbose in [&[][..], &["-v"]] {
-        assert_harmless(&pull(&env, verbose));
+        pull(&env, verbose).is_harmless();
     }
     env.replace_fly(&format!(
         "read -r n; dd bs=1 count=\"$n\" >/dev/null 2>&1; read -r _ nonce
          printf '\\nXTASK-DB-STATUS 1 %s {nasty}\\n' \"$nonce\"
          printf '\\nXTASK-DB-FAILED 1 %s unreadable {nasty}\\n' \"$nonce\""
     ));
-    assert_harmless(&pull_fails(&env, &[], 1).stderr_has("the server gave up: \\u{1b}]0;owned"));
-}
-
-#[test]
-fn what_could_break_out_of_a_command_line_is_refused() {
-    let (env, _sshd) = production();
-    for args in [
-        &["--app", "x; rm -rf /"][..],
-        &["--app", "-oProxyCommand=x"],
-        &["--app=--machine"],
-        &["--app", "Upflow"],
-        &["--app", ""],
-        &["--machine=-oProxyCommand=touch owned"],
-        &["--machine", "1 --command sh"],
-        &["--machine", "$(touch owned)"],
-        &["--region", "nrt\n"],
-        &["--process-group", "`id`"],
-        &["--container", "a'b"],
-        &["--only", "../*.db"],
-        &["--only", "a\nend"],
-        &["--only", ""],
-        &["--remote-dir", "/data\nend"],
-        &["--remote-dir", "data"],
-        &["--via", "ssh:-oProxyCommand=x"],
-        &["--via", "ssh:me@host;id"],
-        &["--via", "docker:-it"],
-        &["--via", "telnet:x"],
-    ] {
-        let output = pull_fails(&env, args, 2);
-        assert!(output.stderr.starts_with("error: "), "{output}");
-    }
-    env.db_toml("app = 'x; rm -rf /'\n");
-    pull_fails(&env, &[], 2).stderr_has("is no name of an app");
-    env.db_toml("include = ['$(touch owned)/*.db']\n");
-    pull_fails(&env, &[], 2).stderr_has("is not one of a file name");
-    assert_eq!(env.fly_invocations().len(), 0, "nothing is run");
-}
-
-#[test]
-fn a_directory_and_a_pattern_are_data_whatever_they_look_like() {
-    let (env, _sshd) = production();
-    let touch = format!("touch {}", env.path("owned").display());
-    for name in [
-        format!("a $({touch}) b"),
-        format!("a `{touch}` b"),
-        format!("'; {touch}; '"),
-        format!("\"; {touch}; \""),
-        "$HOME/*?[a] \\t\\ %s é".to_owned(),
-        " begins and ends with blanks ".to_owned(),
-    ] {
-        let directory = env.path("").join(&name);
-        fs::create_dir_all(&directory).expect("make a directory");
-        databases::create(&directory.join("data.db"), 9, 9);
-        let directory = directory.display().to_string();
-        pull(&env, &["--remote-dir", &directory]);
-        assert_eq!(databases::count(&env.data().join("data.db"), "items"), 9, "{name}");
-    }
-    for only in [format!("$({touch})"), format!("x) {touch};;"), "*.db; id".to_owned()] {
-        let only = only.replace('/', "?");
-        pull_fails(&env, &["--only", &only], 1).stderr_has("no database in ");
-    }
-    assert!(!env.path("owned").exists());
+    pull_fails(&env, &[], 1).stderr_has("the server gave up: \\u{1b}]0;owned").is_harmless();
 }
 
 #[test]

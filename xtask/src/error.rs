@@ -80,7 +80,24 @@ pub fn chain(error: &anyhow::Error) -> Vec<String> {
 }
 
 pub fn hint(error: &anyhow::Error) -> Option<&str> {
-    error.downcast_ref::<Failure>()?.hint.as_deref()
+    let hint = error.downcast_ref::<Failure>().and_then(|failure| failure.hint.as_deref());
+    hint.or_else(|| is_disk_full(error).then_some(MAKE_ROOM))
+}
+
+const MAKE_ROOM: &str = "where the disk is full: cargo xtask snapshots prune --keep 3";
+
+/// Any step may find the disk full. SQLite has words of its own for it, and where
+/// it cannot make a `-shm` it only says that something could not be written.
+fn is_disk_full(error: &anyhow::Error) -> bool {
+    use rusqlite::ErrorCode::{DiskFull, SystemIoFailure};
+    use std::io::{Error, ErrorKind};
+
+    error.chain().any(|cause| {
+        let io = cause.downcast_ref::<Error>().map(Error::kind);
+        let sqlite = cause.downcast_ref().and_then(rusqlite::Error::sqlite_error_code);
+        matches!(io, Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded))
+            || matches!(sqlite, Some(DiskFull | SystemIoFailure))
+    })
 }
 
 pub fn exit(error: &anyhow::Error) -> Exit {
@@ -111,6 +128,19 @@ mod tests {
             .unwrap_err();
         assert_eq!(chain(&above), ["cannot write x", "disk full"]);
         assert_eq!(hint(&above), Some("free space"));
+    }
+
+    #[test]
+    fn a_full_disk_has_a_hint_wherever_it_is_found() {
+        let full = || std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let error = Err::<(), _>(full()).context("cannot write x").unwrap_err();
+        assert_eq!(hint(&error), Some(MAKE_ROOM));
+        let error = error.context(Failure::new("not replaced").hint("go on"));
+        assert_eq!(hint(&error), Some("go on"));
+        let db = rusqlite::Connection::open_in_memory().unwrap();
+        db.execute_batch("PRAGMA max_page_count = 1").unwrap();
+        let error = db.execute_batch("CREATE TABLE t (a); CREATE TABLE u (a)").unwrap_err();
+        assert_eq!(hint(&error.into()), Some(MAKE_ROOM));
     }
 
     #[test]

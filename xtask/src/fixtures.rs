@@ -23,7 +23,7 @@ use self::lock::Entry;
 use crate::durable::hex;
 use crate::error::Failure;
 use crate::sanitize::{self, Rule};
-use crate::settings::words;
+use crate::settings::{plain, words};
 
 /// Counts the changes of this tool that make other fixtures of the same inputs.
 const FORMAT: u32 = 1;
@@ -134,10 +134,12 @@ fn input(text: &str) -> Result<Pattern> {
 
 impl Rows {
     fn resolve((table, rows): (String, RowsToml)) -> Result<(String, Self)> {
+        plain("the name of a table in rows", &table)?;
         let tail = match rows {
             RowsToml::Count(n) => return Ok((table, Self::Count(n))),
             RowsToml::Tail(tail) => tail,
         };
+        plain("rows", &tail)?;
         let words = sql_words(&tail);
         let first = words.first().map(String::as_str);
         let has = |word: &str| words.iter().any(|w| w == word);

@@ -41,15 +41,17 @@ pub fn would_commit(sh: &Shell, dir: &Path, names: &[String]) -> bool {
         places.map(|place| format!("{place}{name}")).into_iter().chain(beside).collect::<Vec<_>>()
     };
     let probes: Vec<_> = names.iter().flat_map(files).collect();
-    let probed = probes.len();
-    let ignored = cmd!(sh, "git -C {dir} check-ignore -- {probes...}")
+    // As input: a large set would not fit into a command line.
+    let ignored = cmd!(sh, "git -C {dir} check-ignore --stdin -z")
+        .stdin(probes.join("\0"))
         .quiet()
         .ignore_status()
         .ignore_stderr()
         .read();
-    let tracked = cmd!(sh, "git -C {dir} ls-files -- {names...}").quiet().ignore_stderr().read();
-    ignored.is_ok_and(|ignored| ignored.lines().count() < probed)
-        || tracked.is_ok_and(|tracked| !tracked.is_empty())
+    let tracked = cmd!(sh, "git -C {dir} ls-files -z").quiet().ignore_stderr().read();
+    let is_live = |file: &str| names.iter().any(|name| name == file);
+    ignored.is_ok_and(|ignored| ignored.split_terminator('\0').count() < probes.len())
+        || tracked.is_ok_and(|tracked| tracked.split('\0').any(is_live))
 }
 
 /// A work tree, as seen from a directory in it, where all paths start.

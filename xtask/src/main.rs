@@ -64,7 +64,8 @@ fn allow_many_files() {
 
 fn main() -> ExitCode {
     allow_many_files();
-    let Cli { global, command } = Cli::parse();
+    let parsed = Cli::try_parse().unwrap_or_else(|error| Ui::end_of_parsing(&error));
+    let Cli { global, command } = parsed;
     match run(global, command) {
         Ok(()) if interrupt::is_asked() => Exit::Declined.into(),
         Ok(()) => ExitCode::SUCCESS,

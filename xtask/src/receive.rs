@@ -23,6 +23,10 @@ use crate::{durable, interrupt, snapshots};
 /// How many files are checked at a time, while the next one arrives.
 const CHECKS: usize = 2;
 
+/// What a database takes beside its file when it is saved, and the set when it is
+/// recorded, in bytes: most of it is the `-shm` of the one that is live.
+const BESIDE: u64 = 48 << 10;
+
 /// What arrived, and how.
 pub struct Pulled {
     pub databases: Vec<snapshots::Database>,
@@ -264,7 +268,8 @@ impl Sink for Receiver<'_> {
         let total =
             index.databases.iter().fold(0_u64, |sum, database| sum.saturating_add(database.bytes));
         // The snapshot, and the copy of it that becomes the live set.
-        let needed = total.saturating_mul(2).saturating_add(self.reserved);
+        let beside = BESIDE * (index.databases.len() as u64 + 1);
+        let needed = total.saturating_mul(2).saturating_add(self.reserved + beside);
         let free = rustix::fs::statvfs(self.dir)
             .map_or(u64::MAX, |fs| fs.f_bavail.saturating_mul(fs.f_frsize));
         if needed > free {

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::durable::sha256_of;
 use crate::error::Failure;
-use crate::settings::pattern;
+use crate::settings::{pattern, plain};
 use crate::sqlite::{identifier, literal};
 
 /// `[[sanitize]]`, as written.
@@ -68,12 +68,40 @@ impl RuleToml {
                 .into());
             }
         };
+        for text in [&sql].into_iter().chain(&self.table) {
+            plain("a rule", text)?;
+        }
+        if !is_closed(&sql) {
+            let why = "a quote or a comment is left open, and would take the next rules in";
+            return Err(Failure::usage(format!("{why}: {sql}")).into());
+        }
         // The sqlite3 shell would take such a line for a command of its own.
         if sql.lines().any(|line| line.trim_start().starts_with('.')) {
             return Err(Failure::usage("a line of SQL must not begin with a dot").into());
         }
         Ok(Rule { database, table: self.table, sql, several })
     }
+}
+
+/// Whether no quote and no `/*` comment reaches beyond the end. SQLite takes an
+/// open comment without a word.
+fn is_closed(sql: &str) -> bool {
+    let mut rest = sql;
+    while let Some(start) = rest.find(['\'', '"', '`', '[', '-', '/']) {
+        let from = &rest[start..];
+        let end = match from.as_bytes() {
+            [b'-', b'-', ..] => Some(from.find('\n').unwrap_or(from.len())),
+            [b'/', b'*', ..] => from[2..].find("*/").map(|at| at + 4),
+            [b'-' | b'/', ..] => Some(1),
+            [b'[', ..] => from.find(']').map(|at| at + 1),
+            // A quote that is doubled closes a text and opens the next.
+            [quote, ..] => from[1..].find(char::from(*quote)).map(|at| at + 2),
+            [] => None,
+        };
+        let Some(end) = end else { return false };
+        rest = &from[end..];
+    }
+    true
 }
 
 /// SQL that fills `temp.xtask_rule`, from which `prepare-pull.sh` picks what a
@@ -163,6 +191,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_quoted_or_a_comment_may_hold_anything() {
+        for sql in [
+            "DELETE FROM t -- it's all /*",
+            "DELETE FROM t /* it's [all */",
+            "UPDATE t SET a = '/*' || \"it's\" || [it's] || `it's` || 'it''s' || 1 - 2 / 3 - '--'",
+            "/**/ DELETE FROM t /***/",
+        ] {
+            assert!(is_closed(sql), "{sql}");
+        }
+    }
+
+    #[test]
     fn what_is_not_one_statement_is_refused() {
         for toml in [
             "table = 't'",
@@ -173,6 +213,13 @@ mod tests {
             "sql = 'UPDATE t SET a = 1'\nwhere = 'x'",
             "sql = \"SELECT 1;\\n.shell ls\"",
             "table = 't'\nset = { a = '1' }\ndatabase = 'a/b'",
+            "sql = \"DELETE FROM t WHERE a = '\\u0000'\"",
+            "table = \"t\\u001b\"\ndelete = true",
+            "sql = 'DELETE FROM t /* all'",
+            "sql = 'DELETE FROM t /*/'",
+            "sql = \"UPDATE t SET a = 'x''\"",
+            "table = 't'\ndelete = true\nwhere = 'a = \"x'",
+            "sql = 'DELETE FROM [t'",
         ] {
             assert!(rule(toml).is_err(), "{toml}");
         }

@@ -1,12 +1,16 @@
 //! Settings: flags over environment over `db.toml` over `fly.toml`, resolved
 //! once into a plain struct.
 
+mod values;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use glob::Pattern;
 use serde::Deserialize;
 
+use self::values::data_directory;
+pub use self::values::{directory, pattern, plain, words};
 use crate::durable;
 use crate::error::Failure;
 use crate::fixtures::{Fixture, FixtureToml};
@@ -85,7 +89,8 @@ impl Location {
     /// There is no current directory.
     pub fn new(config: Option<&Path>) -> Result<Self> {
         let file = match config {
-            Some(file) => std::path::absolute(file)?,
+            Some(file) => std::path::absolute(file)
+                .with_context(|| Failure::usage(format!("--config {file:?} names no file")))?,
             None => default_config(),
         };
         Ok(Self { root: root_of(&file), file })
@@ -136,16 +141,22 @@ impl Settings {
         let fly = root.join("fly.toml");
         let fly: FlyToml =
             read(&fly)?.map(|text| parse_toml(&fly, &text)).transpose()?.unwrap_or_default();
-        let data_dir = match local_dir {
-            Some(dir) => std::path::absolute(dir)?,
-            None => root.join(db.local_dir.as_deref().unwrap_or(Path::new("data"))),
-        };
         let in_file = || format!("in {}", path.display());
+        let data_dir = match (local_dir, db.local_dir) {
+            (Some(dir), _) => std::path::absolute(data_directory("--local-dir", dir)?)?,
+            (None, Some(dir)) => {
+                root.join(data_directory("local-dir", &dir).with_context(in_file)?)
+            }
+            (None, None) => root.join("data"),
+        };
+        if let Some(dir) = &db.staging_dir {
+            directory("staging-dir", dir).with_context(in_file)?;
+        }
         if db.keep == Some(0) {
             return Err(Failure::usage("keep is at least 1")).with_context(in_file);
         }
         Ok(Self {
-            app: std::env::var("FLY_APP").ok().filter(|app| !app.is_empty()).or(db.app).or(fly.app),
+            app: app_of_environment()?.or(db.app).or(fly.app),
             via: db.via.map(|via| resolve_via(&via, &root)).transpose().with_context(in_file)?,
             remote_dir: db.remote_dir.or_else(|| fly.mounts.and_then(first_destination)),
             staging_dir: db.staging_dir,
@@ -205,8 +216,15 @@ fn fixtures(tables: Vec<FixtureToml>) -> Result<Vec<Fixture>> {
 }
 
 fn read(path: &Path) -> Result<Option<String>> {
-    let content = durable::read(path)?.map(String::from_utf8).transpose();
-    content.with_context(|| format!("{} is not UTF-8", path.display()))
+    let read = || -> Result<_> { Ok(durable::read(path)?.map(String::from_utf8).transpose()?) };
+    read().with_context(|| Failure::usage(format!("{} is no file of settings", path.display())))
+}
+
+fn app_of_environment() -> Result<Option<String>> {
+    let app = std::env::var_os("FLY_APP").filter(|app| !app.is_empty());
+    // One that cannot be read must not give way to another app.
+    let app = app.map(std::ffi::OsString::into_string).transpose();
+    app.map_err(|app| Failure::usage(format!("FLY_APP = {app:?} is not UTF-8")).into())
 }
 
 fn parse_toml<T: for<'de> Deserialize<'de>>(path: &Path, text: &str) -> Result<T> {
@@ -255,30 +273,6 @@ fn resolve_via(text: &str, root: &Path) -> Result<Via> {
     })
 }
 
-/// A file-name pattern that sh's `case`, SQLite's GLOB and we read the same way.
-///
-/// # Errors
-///
-/// It has a character that one of them reads differently.
-pub fn pattern(text: &str) -> Result<Pattern> {
-    let wrong = |why: &str| Failure::usage(format!("the pattern {text:?} {why}"));
-    if text.is_empty() || text.contains(['/', '\\']) || text.chars().any(char::is_control) {
-        return Err(wrong("is not one of a file name").hint("use *, ? and [abc] in it").into());
-    }
-    Pattern::new(text).map_err(|error| wrong(&format!("is malformed: {error}")).into())
-}
-
-/// The words of a command.
-///
-/// # Errors
-///
-/// There is none, or a quote is open.
-pub fn words(command: &str) -> Result<Vec<String>> {
-    shlex::split(command).filter(|words| !words.is_empty()).ok_or_else(|| {
-        Failure::usage(format!("the command {command:?} is empty or has an open quote")).into()
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -321,10 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_mean_the_same_everywhere_or_are_refused() {
-        for bad in ["", "a/b.db", "a\\*.db", "a\n.db", "[a"] {
-            assert!(pattern(bad).is_err(), "{bad:?}");
-        }
+    fn what_is_excluded_is_no_database_of_the_set() {
         let names =
             load("include = ['*.db']\nexclude = ['durably.db', 'tmp_?.db']", "").unwrap().names;
         assert!(names.contains("tenant_a.db") && names.contains("- x.db"));

@@ -5,12 +5,13 @@ mod lock;
 mod snapshot;
 
 use std::fs::File;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
+use jiff::{SignedDuration, Timestamp};
 
-pub use self::snapshot::{Database, Kind, Meta, Origin, Snapshot};
+pub use self::snapshot::{Database, Elsewhere, Kind, Meta, Origin, Snapshot};
 use self::snapshot::{META, PREFIX, name_of};
 use crate::durable;
 use crate::error::Failure;
@@ -46,6 +47,7 @@ impl Store {
     ///
     /// The directory cannot be read.
     pub fn list(&self) -> Result<Vec<Snapshot>> {
+        self.refuse_dangling()?;
         let entries = match std::fs::read_dir(&self.dir) {
             Ok(entries) => entries,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -55,16 +57,13 @@ impl Store {
         };
         let mut snapshots = Vec::new();
         for entry in entries {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                let path = entry.path();
-                let snapshot = Snapshot::read(path)
-                    .with_context(|| format!("cannot read {}", entry.path().display()))?;
-                snapshots.extend(snapshot);
-            }
+            let path = entry?.path();
+            let snapshot = Snapshot::read(path.clone())
+                .with_context(|| format!("cannot read {}", path.display()))?;
+            snapshots.extend(snapshot);
         }
         // Names without milliseconds, of older tools, do not sort like their times.
-        snapshots.sort_by(|a, b| (b.time, &b.name).cmp(&(a.time, &a.name)));
+        snapshots.sort_by(|a, b| (b.order, &b.name).cmp(&(a.order, &a.name)));
         Ok(snapshots)
     }
 
@@ -108,20 +107,17 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// The directory cannot be made or locked, or another command is not to be
-    /// waited for.
+    /// The directory cannot be made, written or locked, or another command is not
+    /// to be waited for.
     pub fn lock(self, ui: &Ui, command: &str) -> Result<LockedStore> {
-        durable::create_dir(&self.dir)?;
-        durable::create_dir(&self.state_dir())?;
+        self.refuse_dangling()?;
         let path = self.state_dir().join("lock");
-        let mut file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .with_context(|| format!("cannot open {}", path.display()))?;
+        let mut file = self.open_lock(&path).with_context(|| {
+            Failure::new(format!("{} cannot be written", self.dir.display())).hint(
+                "make it writable, or name another directory with --local-dir; \
+                 cargo xtask restore-db --list only reads",
+            )
+        })?;
         let may_wait = |holder: &str| {
             let (holder, dir) = (escape(holder), self.dir.display());
             if self.no_wait {
@@ -137,6 +133,39 @@ impl Store {
         let store = LockedStore { store: self, lock: file };
         store.remove_abandoned()?;
         Ok(store)
+    }
+
+    /// Makes the directories, and proves that all that comes can be done in them.
+    fn open_lock(&self, path: &Path) -> Result<File> {
+        use rustix::fs::{Access, access};
+
+        let (dir, state) = (&self.dir, &self.state_dir());
+        durable::create_dir(dir)?;
+        durable::create_dir(state)?;
+        for dir in [dir, state] {
+            access(dir, Access::WRITE_OK | Access::EXEC_OK)
+                .with_context(|| format!("no file can be made in {}", dir.display()))?;
+        }
+        // Nothing can be renamed from one file system to another.
+        if dir.metadata()?.dev() != state.metadata()?.dev() {
+            bail!("{} is on another file system", state.display());
+        }
+        let mut options = File::options();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        options.open(path).with_context(|| format!("cannot open {}", path.display()))
+    }
+
+    /// An external disk that is not there must not look like an empty directory.
+    fn refuse_dangling(&self) -> Result<()> {
+        match self.dir.read_link() {
+            Ok(target) if !self.dir.exists() => {
+                let (dir, target) = (self.dir.display(), target.display());
+                Err(Failure::new(format!("{dir} is a link to {target}, which is not there"))
+                    .hint("connect its disk, make that directory, or remove the link")
+                    .into())
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -209,12 +238,26 @@ impl LockedStore {
         durable::write(&snapshot.path.join(META), &serde_json::to_vec_pretty(&meta)?)
     }
 
-    /// Removes a snapshot, so that a kill in between leaves no half of one.
+    /// Removes a snapshot, so that a kill in between leaves no half of one; of a
+    /// link to one, only the link.
     ///
     /// # Errors
     ///
     /// It cannot be removed.
     pub fn remove(&self, snapshot: &Snapshot) -> Result<()> {
+        match snapshot.elsewhere {
+            Some(Elsewhere::Link(_)) => {
+                durable::remove(&snapshot.path)?;
+                return durable::sync_dir(&self.dir);
+            }
+            Some(Elsewhere::Mount) => {
+                let path = snapshot.path.display();
+                return Err(Failure::new(format!("{path} is a file system of its own"))
+                    .hint(format!("umount {path}; what is in it stays there"))
+                    .into());
+            }
+            None => {}
+        }
         let grave = self.state_dir().join(format!("{INCOMING}{}", snapshot.name));
         durable::rename(&snapshot.path, &grave)?;
         durable::sync_dir(&self.dir)?;
@@ -234,16 +277,25 @@ impl Incoming<'_> {
         self.dir.path()
     }
 
-    /// Makes the files, which are synced, a snapshot.
+    /// Makes the files, which are synced, a snapshot. Its name comes behind those of
+    /// all that were made before it, also where the clock has gone back since.
     ///
     /// # Errors
     ///
     /// It cannot be written; then there is none.
-    pub fn commit(self, mut meta: Meta) -> Result<Snapshot> {
-        let mut path = self.store.dir.join(name_of(meta.time));
-        while path.exists() {
-            meta.time += jiff::SignedDuration::from_millis(1);
-            path = self.store.dir.join(name_of(meta.time));
+    #[expect(clippy::needless_pass_by_value, reason = "what was committed is of no more use")]
+    pub fn commit(self, meta: Meta) -> Result<Snapshot> {
+        let mut order = meta.time;
+        let snapshots = self.store.list()?;
+        let newest = snapshots.iter().find(|snapshot| snapshot.meta.is_some());
+        if let Some(newest) = newest.filter(|newest| newest.order >= order) {
+            order = next(newest.order).with_context(|| format!("after {}", newest.name))?;
+        }
+        let mut path = self.store.dir.join(name_of(order));
+        // What a person has made may be called so too.
+        while path.symlink_metadata().is_ok() {
+            order = next(order)?;
+            path = self.store.dir.join(name_of(order));
         }
         durable::write(&self.path().join(META), &serde_json::to_vec_pretty(&meta)?)?;
         durable::rename(self.path(), &path)?;
@@ -255,9 +307,15 @@ impl Incoming<'_> {
     }
 }
 
+fn next(time: Timestamp) -> Result<Timestamp> {
+    time.checked_add(SignedDuration::from_millis(1)).with_context(|| {
+        Failure::new("no snapshot can be named behind the end of time").hint("rename that one")
+    })
+}
+
 /// What to remove so that the newest `keep` stay of each kind: whole pulls,
 /// pulls of some databases, and what was saved before a pull or restore. What a
-/// person made, what is defective, and what `needed` names, stays.
+/// person made or put elsewhere, what is defective, and what `needed` names, stays.
 pub fn prune_plan<'a>(
     snapshots: &'a [Snapshot],
     keep: usize,
@@ -266,7 +324,8 @@ pub fn prune_plan<'a>(
     let (mut whole, mut partial, mut saves) = (0, 0, 0);
     let mut plan: Vec<&Snapshot> = Vec::new();
     // What is defective takes no place of what could be restored.
-    for snapshot in snapshots.iter().filter(|snapshot| snapshot.defect.is_none()) {
+    let ours = |snapshot: &&Snapshot| snapshot.defect.is_none() && snapshot.elsewhere.is_none();
+    for snapshot in snapshots.iter().filter(ours) {
         let seen = match snapshot.meta.as_ref().map(|meta| meta.kind) {
             Some(Kind::Pull) if snapshot.only().is_none() => &mut whole,
             Some(Kind::Pull) => &mut partial,

@@ -1,7 +1,8 @@
 //! The only place that prints. Data goes to standard output, everything else
-//! to standard error; nothing prompts without a terminal.
+//! to standard error; nothing prompts without a terminal. All of it is made
+//! harmless for a terminal here: paths, names and settings are others' words.
 
-use std::fmt::{Display, Write as _};
+use std::fmt::{self, Display, Write as _};
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
@@ -46,7 +47,7 @@ impl Ui {
     /// A line of what is being done, in the manner of Cargo: a verb and its object.
     pub fn status(&self, verb: &str, message: impl Display) {
         if !self.quiet {
-            line(&format!("{GOOD}{verb:>12}{GOOD:#} {message}"));
+            line(&format!("{GOOD}{verb:>12}{GOOD:#} {}", escape(&message.to_string())));
         }
     }
 
@@ -61,12 +62,12 @@ impl Ui {
     }
 
     pub fn warn(&self, message: impl Display) {
-        line(&format!("{WARNING}warning{WARNING:#}: {message}"));
+        line(&format!("{WARNING}warning{WARNING:#}: {}", escape(&message.to_string())));
     }
 
     pub fn hint(&self, message: impl Display) {
         if !self.quiet {
-            line(&format!("{HINT}hint{HINT:#}: {message}"));
+            line(&format!("{HINT}hint{HINT:#}: {}", escape(&message.to_string())));
         }
     }
 
@@ -82,14 +83,26 @@ impl Ui {
             }
         }
         if let Some(hint) = crate::error::hint(error) {
-            text += &format!("\n{HINT}hint{HINT:#}: {hint}");
+            text += &format!("\n{HINT}hint{HINT:#}: {}", escape(hint));
         }
         line(&text);
     }
 
+    /// Ends with what clap says of a command line: the help, or what is wrong with
+    /// it. Codes of its own, for colour, it uses only where no argument has any.
+    pub fn end_of_parsing(error: &clap::Error) -> ! {
+        let is_harmless =
+            |arg: std::ffi::OsString| arg.to_string_lossy() == escape(&arg.to_string_lossy());
+        if std::env::args_os().all(is_harmless) {
+            error.exit();
+        }
+        line(escape(&error.render().to_string()).trim_end());
+        std::process::exit(error.exit_code());
+    }
+
     /// Data, on standard output.
     pub fn data(&self, text: impl Display) -> Result<()> {
-        writeln!(anstream::stdout(), "{text}")?;
+        writeln!(anstream::stdout(), "{}", escape(&text.to_string()))?;
         Ok(())
     }
 
@@ -101,7 +114,7 @@ impl Ui {
 
     /// Data as JSON, on standard output.
     pub fn json(&self, value: &impl Serialize) -> Result<()> {
-        self.data(serde_json::to_string_pretty(value)?)
+        self.data(escape_as(&serde_json::to_string_pretty(value)?, json_escape))
     }
 
     /// Asks a yes-or-no question; `--yes` answers it.
@@ -120,7 +133,7 @@ impl Ui {
                 .hint("add --yes")
                 .into());
         }
-        let question = question.to_owned();
+        let question = escape(question);
         match ask(move || inquire::Confirm::new(&question).with_default(false).prompt())? {
             Ok(true) => Ok(()),
             Ok(false) => Err(Failure::declined("declined; nothing was changed").into()),
@@ -135,6 +148,7 @@ impl Ui {
     /// Nothing was picked.
     pub fn select(&self, question: &str, options: Vec<String>) -> Result<usize> {
         let question = question.to_owned();
+        let options = options.into_iter().map(|option| escape(&option)).collect();
         ask(move || inquire::Select::new(&question, options).with_page_size(12).raw_prompt())?
             .map(|choice| choice.index)
             .map_err(unanswered)
@@ -161,7 +175,7 @@ impl Ui {
             self.status(verb, message);
             return Working(None);
         }
-        let bar = ProgressBar::new_spinner().with_message(message.to_string());
+        let bar = ProgressBar::new_spinner().with_message(escape(&message.to_string()));
         if let Ok(style) =
             ProgressStyle::with_template("{prefix:>12.green.bold} {msg} {spinner} {elapsed}")
         {
@@ -258,18 +272,28 @@ fn line(text: &str) {
 /// Text that came from outside, made harmless for a terminal: control,
 /// invisible and direction-changing characters become visible escapes.
 pub fn escape(text: &str) -> String {
+    escape_as(text, |out, c| write!(out, "{}", c.escape_unicode()))
+}
+
+fn escape_as(text: &str, escaped: fn(&mut String, char) -> fmt::Result) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         let hidden = matches!(c,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}');
         if c != '\n' && (c.is_control() || hidden) {
-            let _ = write!(out, "{}", c.escape_unicode());
+            // Writing to a string does not fail.
+            let _ = escaped(&mut out, c);
         } else {
             out.push(c);
         }
     }
     out
+}
+
+/// JSON has such characters only within its texts, and its own escape for them.
+fn json_escape(out: &mut String, c: char) -> fmt::Result {
+    c.encode_utf16(&mut [0; 2]).iter().try_for_each(|unit| write!(out, "\\u{unit:04x}"))
 }
 
 /// 1,234,567 bytes as `1.2 MB` (powers of 1000).
@@ -315,6 +339,10 @@ mod tests {
             "a\\u{1b}]52;c;x\\u{7}b\\u{202e}c\\u{d}d"
         );
         assert_eq!(escape("données 東京 🦀"), "données 東京 🦀");
+        let text = "\x1b \u{9b} \u{202e} \u{e0041} é\n";
+        let json = escape_as(&serde_json::to_string(text).unwrap(), json_escape);
+        assert_eq!(json, r#""\u001b \u009b \u202e \udb40\udc41 é\n""#);
+        assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
     }
 
     #[test]

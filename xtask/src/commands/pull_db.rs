@@ -135,9 +135,11 @@ impl Args {
         interrupt::check()?;
         let snapshot = incoming.commit(meta)?;
         let replaced = self.replace(&live, &snapshot)?;
-        let pruned = super::snapshots::prune(&live.store, settings.keep)?;
-        if !pruned.is_empty() {
-            report_pruned(&cx.ui, &pruned);
+        match super::snapshots::prune(&live.store, settings.keep) {
+            Ok(pruned) if pruned.is_empty() => {}
+            Ok(pruned) => report_pruned(&cx.ui, &pruned),
+            // The pull itself is done.
+            Err(error) => cx.ui.warn(format!("old snapshots stay: {error:#}")),
         }
         report(&cx.ui, &transport, &pulled, &snapshot, &replaced, start.elapsed().as_secs_f64())
     }
@@ -211,6 +213,7 @@ impl Args {
                     .into());
             }
         };
+        crate::settings::directory("directory on the server", &directory)?;
         if directory.starts_with('/') {
             Ok(directory)
         } else {

@@ -126,9 +126,9 @@ fn refuse_what_is_not_ours(repository: &Repository<'_>, survey: &Survey<'_>) -> 
     for found in &survey.found {
         let path = &found.fixture.path;
         if found.stale.contains(&Stale::Edited) {
-            let lock = found.fixture.lock_path();
+            let files = shlex::try_join([path.as_str(), &found.fixture.lock_path()])?;
             return Err(Failure::new(format!("{path}: {}", Stale::Edited))
-                .hint(format!("cargo xtask refresh-fixtures, then git add {path} {lock}; or SKIP_FIXTURES=1 git commit takes it as it is"))
+                .hint(format!("cargo xtask refresh-fixtures, then git add {files}; or SKIP_FIXTURES=1 git commit takes it as it is"))
                 .into());
         }
         if found.stale.contains(&Stale::Missing) && repository.committed(path)?.is_some() {

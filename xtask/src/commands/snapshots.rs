@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::Context;
 use crate::error::Failure;
 use crate::live::{Live, State};
-use crate::snapshots::{Kind, LockedStore, Snapshot, Store, prune_plan};
+use crate::snapshots::{Elsewhere, Kind, LockedStore, Snapshot, Store, prune_plan};
 use crate::ui::{Ui, age, bytes, count, escape};
 
 /// List, make and remove snapshots
@@ -46,11 +46,16 @@ impl Args {
             Action::Rm { name } => {
                 // A question is asked before the lock is taken: nobody waits for a person.
                 let snapshot = store.find(&name)?;
-                let size = bytes(snapshot.bytes());
-                cx.ui.confirm(&format!("Remove {} ({size})?", snapshot.name))?;
+                let what = match &snapshot.elsewhere {
+                    Some(Elsewhere::Link(target)) => {
+                        format!("the link {}, not {}", snapshot.name, target.display())
+                    }
+                    _ => format!("{} ({})", snapshot.name, bytes(snapshot.bytes())),
+                };
+                cx.ui.confirm(&format!("Remove {what}?"))?;
                 let live = lock()?;
                 live.store.remove(&live.store.find(&snapshot.name)?)?;
-                cx.ui.status("Removed", snapshot.name);
+                cx.ui.status("Removed", what);
                 Ok(())
             }
             Action::Prune { keep } => {

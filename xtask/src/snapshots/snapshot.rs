@@ -1,12 +1,14 @@
 //! One snapshot: a directory, and what its `snapshot.json` says.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use glob::Pattern;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::durable;
 use crate::ui::escape;
 
 pub const META: &str = "snapshot.json";
@@ -82,12 +84,26 @@ pub struct Database {
     pub damaged: bool,
 }
 
+/// A place that a person has chosen for a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Elsewhere {
+    /// It is a symbolic link to there.
+    Link(PathBuf),
+    /// It is the root of another file system.
+    Mount,
+}
+
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     /// `backup_2026-03-15T14-18-50-365Z`
     pub name: String,
     pub path: PathBuf,
+    /// What its name says, by which snapshots are ordered.
+    pub order: Timestamp,
+    /// What the clock said when it was made, which may have gone back since.
     pub time: Timestamp,
+    /// Where its files are, if that is not here.
+    pub elsewhere: Option<Elsewhere>,
     /// Missing where a person or an older tool made the directory.
     pub meta: Option<Meta>,
     /// Name and size of its `.db` files, sorted.
@@ -130,28 +146,63 @@ impl Snapshot {
         }
     }
 
+    /// None where it is no directory, or not called like one.
     pub(super) fn read(path: PathBuf) -> Result<Option<Self>> {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let Some(time) = time_of(&name) else { return Ok(None) };
-        let (meta, malformed) = match std::fs::read(path.join(META)) {
-            Ok(text) => match serde_json::from_slice::<Meta>(&text) {
-                Ok(meta) => (Some(meta), None),
-                Err(error) => (None, Some(format!("its {META} is malformed: {error}"))),
-            },
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => (None, None),
-            Err(error) => (None, Some(format!("its {META} cannot be read: {error}"))),
+        let Some(order) = time_of(&name) else { return Ok(None) };
+        let Some(elsewhere) = place(&path)? else { return Ok(None) };
+        let mut snapshot = Self {
+            name,
+            order,
+            time: order,
+            elsewhere,
+            meta: None,
+            files: Vec::new(),
+            defect: None,
+            path,
         };
-        let files = database_files(&path, meta.as_ref())?;
-        let defect = malformed.or_else(|| defect(meta.as_ref(), &files));
-        Ok(Some(Self { name, path, time, meta, files, defect }))
+        // What cannot be read does not hide the others.
+        if let Err(why) = snapshot.look() {
+            snapshot.defect = Some(format!("{why:#}"));
+        }
+        Ok(Some(snapshot))
     }
+
+    fn look(&mut self) -> Result<()> {
+        if let Some(Elsewhere::Link(target)) = &self.elsewhere {
+            let target = target.display();
+            self.path.metadata().with_context(|| format!("it is a link to {target}"))?;
+        }
+        if let Some(text) = durable::read(&self.path.join(META))? {
+            let meta: Meta = serde_json::from_slice(&text)
+                .with_context(|| format!("its {META} is malformed"))?;
+            self.time = meta.time;
+            self.meta = Some(meta);
+        }
+        self.files = database_files(&self.path, self.meta.as_ref())?;
+        self.defect = defect(self.meta.as_ref(), &self.files);
+        Ok(())
+    }
+}
+
+/// Where the files of a directory are, or those that a link leads to; none of
+/// another file.
+fn place(path: &Path) -> Result<Option<Option<Elsewhere>>> {
+    let file = path.symlink_metadata()?;
+    if file.is_symlink() {
+        let is_file = path.metadata().is_ok_and(|target| !target.is_dir());
+        return Ok((!is_file).then_some(Some(Elsewhere::Link(path.read_link()?))));
+    }
+    let parent = path.parent().unwrap_or(path).metadata()?;
+    let is_mount = file.dev() != parent.dev();
+    Ok(file.is_dir().then_some(is_mount.then_some(Elsewhere::Mount)))
 }
 
 /// The databases in a directory: those that its `snapshot.json` lists, else
 /// those that look like some.
 fn database_files(dir: &Path, meta: Option<&Meta>) -> Result<Vec<(String, u64)>> {
     let mut files = Vec::new();
-    for entry in std::fs::read_dir(dir)? {
+    for entry in std::fs::read_dir(dir).context("it cannot be read")? {
         let entry = entry?;
         let Ok(name) = entry.file_name().into_string() else { continue };
         let is_database = match meta {
@@ -196,6 +247,10 @@ pub(super) fn name_of(time: Timestamp) -> String {
 
 pub(super) fn time_of(name: &str) -> Option<Timestamp> {
     let digits = name.strip_prefix(PREFIX)?.strip_suffix('Z')?;
+    // Other spellings of a time have what a terminal or a shell might read.
+    if !digits.bytes().all(|byte| byte.is_ascii_digit() || b"-T".contains(&byte)) {
+        return None;
+    }
     let (date, time) = digits.split_once('T')?;
     let mut parts = time.split('-');
     let (h, m, s) = (parts.next()?, parts.next()?, parts.next()?);

@@ -107,10 +107,10 @@ fn what_is_called_otherwise_is_no_snapshot() {
 #[test]
 fn the_list_begins_with_the_newest_and_passes_over_what_is_no_snapshot() {
     let (dir, store) = store();
-    commit(&store, "2026-03-15T14:18:50.365Z", "one");
+    commit(&store, "2025-12-31T23:59:59.999Z", "one");
+    commit(&store, "2026-03-15T14:18:50.365Z", "two");
     by_hand(&store, "backup_2026-03-15T14-18-50Z", &[("a.db", "x")]);
-    commit(&store, "2026-03-16T00:00:00Z", "two");
-    commit(&store, "2025-12-31T23:59:59.999Z", "three");
+    commit(&store, "2026-03-16T00:00:00Z", "three");
     std::fs::create_dir(dir.path().join("backup_of_mine")).unwrap();
     std::fs::write(dir.path().join("backup_2027-01-01T00-00-00Z"), "a file").unwrap();
     std::fs::write(dir.path().join("live.db"), "").unwrap();
@@ -262,8 +262,39 @@ fn two_snapshots_of_one_millisecond_are_two() {
     );
     for (snapshot, text) in made.iter().zip(["one", "two", "three"]) {
         assert_eq!(std::fs::read_to_string(snapshot.path.join("a.db")).unwrap(), text);
-        assert_eq!(snapshot.meta.as_ref().unwrap().time, snapshot.time);
+        assert_eq!(snapshot.time, time("2026-03-15T14:18:50.999Z"), "as the clock said");
     }
+}
+
+#[test]
+fn a_clock_that_goes_back_changes_ages_and_not_the_order() {
+    let (_dir, store) = store();
+    by_hand(&store, "backup_2199-01-01T00-00-00Z", &[("a.db", "x")]);
+    let times = ["2027-01-01T00:00:00Z", "2026-12-31T23:00:00Z", "1969-12-31T23:59:59.5Z"];
+    let mut made = times.map(|at| commit(&store, at, "x").name);
+    assert_eq!(
+        made,
+        ["00-000Z", "00-001Z", "00-002Z"].map(|end| format!("backup_2027-01-01T00-00-{end}"))
+    );
+    made.reverse();
+    let listed = store.list().unwrap();
+    assert!(listed[1..].iter().map(|snapshot| &snapshot.name).eq(&made), "{listed:?}");
+    let ages: Vec<_> = listed[1..].iter().map(|snapshot| snapshot.time).collect();
+    assert_eq!(ages, [times[2], times[1], times[0]].map(time));
+    let plan = prune_plan(&listed, 1, &[]);
+    assert!(plan.iter().map(|snapshot| &snapshot.name).eq(&made[1..]), "the newest stays");
+}
+
+#[test]
+fn behind_the_end_of_time_nothing_is_made() {
+    let (_dir, store) = store();
+    let last = commit(&store, "9999-12-30T21:59:59.999Z", "x");
+    let time = time_of(&name_of(Timestamp::MAX)).unwrap();
+    std::fs::rename(&last.path, store.dir.join(name_of(time))).unwrap();
+    let incoming = store.begin().unwrap();
+    let error = incoming.commit(meta(Kind::Pull, time, &[])).unwrap_err();
+    assert!(format!("{error:#}").contains(&format!("after {}", name_of(time))), "{error:#}");
+    assert_eq!(names(&store), [name_of(time)]);
 }
 
 #[test]
@@ -356,7 +387,9 @@ fn snapshots(made: &[(usize, bool)]) -> Vec<Snapshot> {
         Snapshot {
             name: name_of(time),
             path: PathBuf::new(),
+            order: time,
             time,
+            elsewhere: None,
             meta: KINDS[kind].map(|kind| meta(kind, time, &[("a.db", 1)])),
             files: vec![("a.db".to_owned(), 1)],
             defect: defective.then(|| "a.db is missing".to_owned()),
