@@ -200,11 +200,26 @@ impl<'a> Live<'a> {
         };
         let programs = hold::programs(&held);
 
-        let state = self.state_after(replacement.snapshot, before.as_ref())?;
-        let journal = Journal { install, remove, in_place, state };
-        interrupt::check()?;
-        journal.write(&self.store)?;
-        Ok(Decided { journal, held, before, programs })
+        let decided = self.state_after(replacement.snapshot, before.as_ref()).and_then(|state| {
+            let journal = Journal { install, remove, in_place, state };
+            interrupt::check()?;
+            journal.write(&self.store)?;
+            Ok(journal)
+        });
+        if decided.is_err() {
+            self.forget(before.as_ref());
+        }
+        Ok(Decided { journal: decided?, held, before, programs })
+    }
+
+    /// What was saved for nothing takes room, and a place among those that are kept.
+    fn forget(&self, saved: Option<&Saved>) {
+        if let Some(saved) = saved
+            && saved.new
+            && !is_being_replaced(&self.store)
+        {
+            let _ = self.store.find(&saved.name).and_then(|saved| self.store.remove(&saved));
+        }
     }
 
     /// What is missing only makes it less certain later that the snapshot is sound.

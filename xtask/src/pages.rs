@@ -50,12 +50,15 @@ fn big_endian(bytes: &[u8], at: usize) -> u32 {
 }
 
 /// Makes the header of a new page 1 fit for a database that is open: how it is
-/// journalled stays (bytes 18 and 19: some have its `-wal` open), the number of
-/// pages is said, and the schema cookie is the one to notice.
-pub fn adapt_header(page: &mut [u8], live: &[u8], pages: u32, schema_cookie: u32) {
+/// journalled stays (bytes 18 and 19: some have its `-wal` open), and the number
+/// of pages is said, which older versions of SQLite did not.
+pub fn adapt_header(page: &mut [u8], live: &[u8], pages: u32) {
     page[18..20].copy_from_slice(&live[18..20]);
     page[28..32].copy_from_slice(&pages.to_be_bytes());
-    page[40..44].copy_from_slice(&schema_cookie.to_be_bytes());
+}
+
+pub fn set_schema_cookie(page: &mut [u8], cookie: u32) {
+    page[40..44].copy_from_slice(&cookie.to_be_bytes());
 }
 
 /// The header's counters and its journal mode change without a change of

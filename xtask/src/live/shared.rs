@@ -210,16 +210,18 @@ impl Shared {
             return Ok(());
         }
         let old = pages::read(&self.writer, 1)?.unwrap_or_default();
-        let cookie = Header::parse(&old).map_or(0, |old| old.schema_cookie);
+        let old_cookie = Header::parse(&old).map_or(0, |old| old.schema_cookie);
+        let cookie = match self.way {
+            Way::Pages => old_cookie.max(self.new.schema_cookie).wrapping_add(COOKIE_LEAP),
+            // That of the backup API.
+            Way::Backup => old_cookie.wrapping_add(1),
+        };
         let mut page = Vec::new();
         self.staged.read(1, &mut page)?;
-        let header: Vec<u8> = if old.is_empty() { page.clone() } else { old };
-        let cookie = match self.way {
-            Way::Pages => cookie.max(self.new.schema_cookie).wrapping_add(COOKIE_LEAP),
-            // That of the backup API.
-            Way::Backup => cookie.wrapping_add(1),
-        };
-        pages::adapt_header(&mut page, &header, new, cookie);
+        if !old.is_empty() {
+            pages::adapt_header(&mut page, &old, new);
+        }
+        pages::set_schema_cookie(&mut page, cookie);
         self.staged.write(1, &page)?;
         self.staged.sync()?;
         if self.way == Way::Backup {
@@ -236,9 +238,15 @@ impl Shared {
                 pages::write(&self.writer, number, &buffer)?;
             }
         }
-        // Last: with it the schema changes.
+        // Last: with it the schema changes. At the next statement this connection
+        // would read it, and take the old number of pages for true; so its cookie follows.
+        pages::set_schema_cookie(&mut page, old_cookie);
         pages::write(&self.writer, 1, &page)?;
-        if live > new { pages::truncate(&self.writer, new) } else { Ok(()) }
+        if live > new {
+            pages::truncate(&self.writer, new)?;
+        }
+        self.writer.pragma_update(None, "schema_version", cookie)?;
+        Ok(())
     }
 
     /// From now on everyone sees the new one.

@@ -7,6 +7,7 @@ use super::save::describe;
 use super::*;
 use crate::snapshots::Meta;
 
+mod fit;
 mod open;
 mod recovery;
 
