@@ -9,6 +9,8 @@ mod dump;
 mod durable;
 mod error;
 mod fixtures;
+#[cfg(any(fuzzing, test))]
+pub mod fuzz;
 mod git;
 mod holders;
 mod hooks;

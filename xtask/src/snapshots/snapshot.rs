@@ -1,6 +1,7 @@
 //! One snapshot: a directory, and what its `snapshot.json` says.
 
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 
 use anyhow::Result;
 use glob::Pattern;
@@ -129,41 +130,56 @@ impl Snapshot {
 
     pub(super) fn read(path: PathBuf) -> Result<Option<Self>> {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let Some(time) = time_of(&name) else { return Ok(None) };
-        let (meta, malformed) = match std::fs::read(path.join(META)) {
+        if time_of(&name).is_none() {
+            return Ok(None);
+        }
+        let meta = std::fs::read(path.join(META));
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(&path)? {
+            let entry = entry?;
+            if let Ok(name) = entry.file_name().into_string()
+                && entry.file_type()?.is_file()
+            {
+                files.push((name, entry.metadata()?.len()));
+            }
+        }
+        Ok(Self::new(path, meta, files))
+    }
+
+    /// What a directory is that has this in its `snapshot.json`, and these files;
+    /// none if it is not called like a snapshot.
+    pub fn new(
+        path: PathBuf,
+        meta: io::Result<Vec<u8>>,
+        mut files: Vec<(String, u64)>,
+    ) -> Option<Self> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let time = time_of(&name)?;
+        let (meta, malformed) = match meta {
             Ok(text) => match serde_json::from_slice::<Meta>(&text) {
                 Ok(meta) => (Some(meta), None),
                 Err(error) => (None, Some(format!("its {META} is malformed: {error}"))),
             },
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => (None, None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (None, None),
             Err(error) => (None, Some(format!("its {META} cannot be read: {error}"))),
         };
-        let files = database_files(&path, meta.as_ref())?;
+        files.retain(|(name, _)| is_database(name, meta.as_ref()));
+        files.sort();
         let defect = malformed.or_else(|| defect(meta.as_ref(), &files));
-        Ok(Some(Self { name, path, time, meta, files, defect }))
+        Some(Self { name, path, time, meta, files, defect })
     }
 }
 
-/// The databases in a directory: those that its `snapshot.json` lists, else
-/// those that look like some.
-fn database_files(dir: &Path, meta: Option<&Meta>) -> Result<Vec<(String, u64)>> {
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(dir)? {
-        let entry = entry?;
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        let is_database = match meta {
-            Some(meta) => meta.databases.iter().any(|database| database.name == name),
-            None => {
-                [".db", ".sqlite", ".sqlite3"].iter().any(|end| name.ends_with(end))
-                    && !name.starts_with('.')
-            }
-        };
-        if is_database && entry.file_type()?.is_file() {
-            files.push((name, entry.metadata()?.len()));
+/// Of the files in a directory those that its `snapshot.json` lists, else those
+/// that look like databases.
+fn is_database(name: &str, meta: Option<&Meta>) -> bool {
+    match meta {
+        Some(meta) => meta.databases.iter().any(|database| database.name == name),
+        None => {
+            [".db", ".sqlite", ".sqlite3"].iter().any(|end| name.ends_with(end))
+                && !name.starts_with('.')
         }
     }
-    files.sort();
-    Ok(files)
 }
 
 fn defect(meta: Option<&Meta>, files: &[(String, u64)]) -> Option<String> {
