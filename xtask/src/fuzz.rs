@@ -182,9 +182,12 @@ pub fn snapshot(data: &[u8]) {
     let keep = usize::from(*keep % 8);
     let mut parts = rest.split(|byte| *byte == 0xff);
     let sought = String::from_utf8_lossy(parts.next().unwrap_or_default()).into_owned();
-    let mut snapshots = Vec::new();
+    let (mut snapshots, mut names) = (Vec::new(), HashSet::new());
     while let (Some(name), Some(meta), Some(files)) = (parts.next(), parts.next(), parts.next()) {
         let name = String::from_utf8_lossy(name).replace(['/', '\0'], "");
+        if !names.insert(name.clone()) {
+            continue; // No directory has two of one name.
+        }
         let meta =
             if meta.is_empty() { Err(io::ErrorKind::NotFound.into()) } else { Ok(meta.into()) };
         let files = String::from_utf8_lossy(files).into_owned();
@@ -228,12 +231,20 @@ fn look_at(snapshots: &[Snapshot], keep: usize, sought: &str) {
         assert!(kind.is_some_and(|kind| kinds.contains(&kind)));
         // As many of its kind that are newer, and could be restored, stay.
         let newer = snapshots.iter().take_while(|one| one.name != doomed.name);
-        let stay = newer
-            .filter(|one| one.defect.is_none() && one.only().is_some() == doomed.only().is_some());
+        let stay = newer.filter(|one| one.defect.is_none() && class(one) == class(doomed));
         assert!(stay.count() >= keep);
     }
     if let Ok(found) = snapshots::find(snapshots, sought, Path::new("/data")) {
         assert!(!sought.is_empty() && found.name.contains(sought));
+    }
+}
+
+/// Whole pulls, other pulls, and saves are counted apart.
+fn class(snapshot: &Snapshot) -> (Option<bool>, bool) {
+    match snapshot.meta.as_ref().map(|meta| meta.kind) {
+        Some(Kind::Pull) => (Some(true), snapshot.only().is_some()),
+        Some(Kind::BeforePull | Kind::BeforeRestore) => (Some(false), false),
+        Some(Kind::Manual) | None => (None, false),
     }
 }
 
