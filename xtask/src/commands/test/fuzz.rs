@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use xshell::{Shell, cmd};
 
 use crate::error::Failure;
@@ -54,13 +54,22 @@ pub fn run(ui: &Ui, sh: &Shell, root: &Path, target: &Path) -> Result<()> {
         // Nothing takes ten seconds, or a gigabyte.
         let limits = ["-timeout=10", "-rss_limit_mb=1024", "-max_len=65536"];
         let say = ["-verbosity=0", "-print_final_stats=1"];
-        cmd!(sh, "{program} {time} {limits...} {say...} -artifact_prefix={prefix} {found} {kept}")
-            .quiet()
-            .run()
-            .with_context(|| {
+        let run = cmd!(
+            sh,
+            "{program} {time} {limits...} {say...} -artifact_prefix={prefix} {found} {kept}"
+        );
+        let output = run.quiet().ignore_status().output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        if !output.status.success() {
+            return Err(anyhow!("{said}").context(
                 Failure::new(format!("{name} fails with an input that was found"))
-                    .hint(format!("again: {} {prefix}*", program.display()))
-            })?;
+                    .hint(format!("again: {} {prefix}*", program.display())),
+            ));
+        }
+        // Of the rest, most is a dictionary.
+        for line in said.lines().filter_map(|line| line.strip_prefix("stat::")) {
+            ui.status("", line);
+        }
     }
     Ok(())
 }
