@@ -242,15 +242,16 @@ fn a_bomb_does_not_go_off() {
     let Forged { index, data, .. } = honest();
     let claim = header(b"0.db", b'0', 10 << 30);
     for codec in CODECS {
-        for (name, begin) in [
-            ("zeros only", &[][..]),
-            ("zeros instead of the database", &index),
-            ("zeros in a database that is longer than announced", &[&index[..], &claim].concat()),
-            ("zeros instead of the end record", &[&index[..], &data].concat()),
-            ("zeros behind the end", &whole),
+        let more = "the stream was refused: more than was announced; nothing was changed";
+        for (name, begin, why) in [
+            ("zeros only", &[][..], more),
+            ("zeros instead of the database", &index, more),
+            ("zeros in a longer database", &[&index[..], &claim].concat(), "bytes, not the 700"),
+            ("zeros instead of the end record", &[&index[..], &data].concat(), more),
+            ("zeros behind the end", &whole, more),
         ] {
             impostor.sends(&forge::bomb(codec, begin, 10));
-            impostor.is_refused(&format!("{name}, {codec:?}"), &[]);
+            impostor.is_refused(&format!("{name}, {codec:?}"), &[]).stderr_has(why);
         }
     }
 }
