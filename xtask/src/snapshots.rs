@@ -67,40 +67,13 @@ impl Store {
         Ok(snapshots)
     }
 
-    /// The one snapshot whose name is `text`, or begins or ends with it; the
-    /// `backup_` before it and the `Z` behind it may be left out.
+    /// As [`find`], among all of them.
     ///
     /// # Errors
     ///
-    /// None or several are.
+    /// None or several are called so.
     pub fn find(&self, text: &str) -> Result<Snapshot> {
-        let snapshots = self.list()?;
-        let fits = |snapshot: &&Snapshot| {
-            let name = snapshot.name.as_str();
-            let short = name.trim_start_matches(PREFIX);
-            [name, short].iter().any(|n| n.starts_with(text))
-                || name.ends_with(text)
-                || name.trim_end_matches('Z').ends_with(text)
-        };
-        if let Some(exact) = snapshots.iter().find(|snapshot| snapshot.name == text) {
-            return Ok(exact.clone());
-        }
-        let found: Vec<_> = snapshots.iter().filter(fits).collect();
-        match found[..] {
-            [one] if !text.is_empty() => Ok(one.clone()),
-            [] => Err(Failure::new(format!(
-                "no snapshot in {} is called {text:?}",
-                self.dir.display()
-            ))
-            .hint("cargo xtask restore-db --list")
-            .into()),
-            _ => Err(Failure::usage(format!(
-                "{} are called like {text:?}",
-                count(found.len(), "snapshot")
-            ))
-            .hint(format!("name one, for example {}", found[0].name))
-            .into()),
-        }
+        find(&self.list()?, text, &self.dir).cloned()
     }
 
     /// Waits for every other command in this data directory to end.
@@ -311,6 +284,38 @@ fn next(time: Timestamp) -> Result<Timestamp> {
     time.checked_add(SignedDuration::from_millis(1)).with_context(|| {
         Failure::new("no snapshot can be named behind the end of time").hint("rename that one")
     })
+}
+
+/// The one snapshot whose name is `text`, or begins or ends with it; the
+/// `backup_` before it and the `Z` behind it may be left out.
+///
+/// # Errors
+///
+/// None or several are.
+pub fn find<'a>(snapshots: &'a [Snapshot], text: &str, dir: &Path) -> Result<&'a Snapshot> {
+    let fits = |snapshot: &&Snapshot| {
+        let name = snapshot.name.as_str();
+        let short = name.trim_start_matches(PREFIX);
+        [name, short].iter().any(|n| n.starts_with(text))
+            || name.ends_with(text)
+            || name.trim_end_matches('Z').ends_with(text)
+    };
+    if let Some(exact) = snapshots.iter().find(|snapshot| snapshot.name == text) {
+        return Ok(exact);
+    }
+    let found: Vec<_> = snapshots.iter().filter(fits).collect();
+    match found[..] {
+        [one] if !text.is_empty() => Ok(one),
+        [] => Err(Failure::new(format!("no snapshot in {} is called {text:?}", dir.display()))
+            .hint("cargo xtask restore-db --list")
+            .into()),
+        _ => Err(Failure::usage(format!(
+            "{} are called like {text:?}",
+            count(found.len(), "snapshot")
+        ))
+        .hint(format!("name one, for example {}", found[0].name))
+        .into()),
+    }
 }
 
 /// What to remove so that the newest `keep` stay of each kind: whole pulls,

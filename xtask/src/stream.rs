@@ -18,9 +18,13 @@ use crate::durable::hex;
 /// Before the marker there is only talk: a longer line, or more of it, is none.
 const MAX_LINE: u64 = 64 << 10;
 const MAX_TALK: u64 = 4 << 20;
+/// Who says more of what it is doing is not heard.
+const MAX_STATUS: usize = 100;
 /// For the index and the end record, uncompressed.
 const MAX_RECORD: u64 = 4 << 20;
 const BLOCK: u64 = 512;
+/// So much of what the other side says fits into a message, in characters.
+const MAX_SAID: usize = 500;
 
 /// Takes what the stream brings, in its order.
 pub trait Sink {
@@ -67,8 +71,20 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-fn refused(why: impl Into<String>) -> Error {
-    Error::Refused(why.into())
+fn refused(why: impl AsRef<str>) -> Error {
+    Error::Refused(clipped(why.as_ref()))
+}
+
+/// Without its middle, where it would fill screens: what is wrong comes last.
+fn clipped(text: &str) -> String {
+    let begin = text.char_indices().nth(MAX_SAID / 2).map(|(at, _)| at);
+    let end = text.char_indices().rev().nth(MAX_SAID / 2).map(|(at, _)| at);
+    match (begin, end) {
+        (Some(begin), Some(end)) if begin < end => {
+            format!("{}…{}", &text[..begin], &text[end..])
+        }
+        _ => text.to_owned(),
+    }
 }
 
 /// What the end record proves.
@@ -157,6 +173,7 @@ fn read_talk(
     sink: &mut impl Sink,
 ) -> Result<String, Error> {
     let mut talk = 0;
+    let mut statuses = 0;
     let mut line = Vec::new();
     loop {
         line.clear();
@@ -178,10 +195,13 @@ fn read_talk(
         if let Some(rest) = ours(marker) {
             return Ok(rest.to_owned());
         } else if let Some(what) = ours("XTASK-DB-STATUS") {
-            sink.status(what);
+            statuses += 1;
+            if statuses <= MAX_STATUS {
+                sink.status(what);
+            }
         } else if let Some(why) = ours("XTASK-DB-FAILED") {
             let (code, text) = why.split_once(' ').unwrap_or((why, ""));
-            return Err(Error::Server { code: code.to_owned(), text: text.to_owned() });
+            return Err(Error::Server { code: clipped(code), text: clipped(text) });
         } else if !text.is_empty() {
             sink.talk(text);
         }
@@ -309,7 +329,8 @@ fn prove(
         return Err(refused("the index is not what the server sent (sha256)"));
     }
     let sanitized = end.sanitized.unwrap_or_else(|| vec![0; hashes.len()]);
-    if end.sha256.len() != hashes.len() || sanitized.len() != hashes.len() {
+    let rows = sanitized.iter().try_fold(0_u64, |sum, rows| sum.checked_add(*rows));
+    if end.sha256.len() != hashes.len() || sanitized.len() != hashes.len() || rows.is_none() {
         return Err(refused("the end record does not fit the index"));
     }
     if let Some(i) = (0..hashes.len()).find(|&i| hashes[i] != end.sha256[i]) {

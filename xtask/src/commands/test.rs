@@ -1,3 +1,4 @@
+mod fuzz;
 mod hook_managers;
 
 use std::path::{Path, PathBuf};
@@ -7,7 +8,7 @@ use xshell::{Shell, cmd};
 
 use crate::error::Failure;
 use crate::install::{
-    self, BUSYBOX, NPM, PYTHON3, SHELLCHECK, SQLITE3, SSH, SSHD, STRACE, Tool, ZSTD,
+    self, BUSYBOX, CXX, NPM, PYTHON3, SHELLCHECK, SQLITE3, SSH, SSHD, STRACE, Tool, ZSTD,
 };
 use crate::ui::Ui;
 use crate::{Context, interrupt, settings};
@@ -34,6 +35,9 @@ impl Args {
         let sh = &cx.sh;
         sh.change_dir(&root);
         install::ensure(&cx.ui, sh, &TOOLS)?;
+        if self.long {
+            install::ensure(&cx.ui, sh, &[CXX])?;
+        }
         let args = &self.args;
         step(&cx.ui, "formatting", || interrupt::run(cmd!(sh, "cargo fmt --all --check")))?;
         step(&cx.ui, "clippy", || {
@@ -47,7 +51,8 @@ impl Args {
             let xtask = std::env::current_exe().unwrap_or_default();
             interrupt::run(cmd!(sh, "{xtask} refresh-fixtures --check --quiet"))
         })?;
-        hook_managers::install(&cx.ui, sh, &root, &target_directory(sh)?)?;
+        let target = target_directory(sh)?;
+        hook_managers::install(&cx.ui, sh, &root, &target)?;
         step(&cx.ui, "tests", || {
             // The programs first, each by itself: that is how a user has them.
             for package in ["xtask", "app", "tests"] {
@@ -63,7 +68,8 @@ impl Args {
             ));
             drop(long);
             tested
-        })
+        })?;
+        if self.long { fuzz::run(&cx.ui, sh, &root, &target) } else { Ok(()) }
     }
 }
 

@@ -151,16 +151,7 @@ impl Snapshot {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let Some(order) = time_of(&name) else { return Ok(None) };
         let Some(elsewhere) = place(&path)? else { return Ok(None) };
-        let mut snapshot = Self {
-            name,
-            order,
-            time: order,
-            elsewhere,
-            meta: None,
-            files: Vec::new(),
-            defect: None,
-            path,
-        };
+        let mut snapshot = Self { elsewhere, ..Self::empty(name, path, order) };
         // What cannot be read does not hide the others.
         if let Err(why) = snapshot.look() {
             snapshot.defect = Some(format!("{why:#}"));
@@ -168,18 +159,52 @@ impl Snapshot {
         Ok(Some(snapshot))
     }
 
+    fn empty(name: String, path: PathBuf, order: Timestamp) -> Self {
+        let (elsewhere, meta, files, defect) = (None, None, Vec::new(), None);
+        Self { name, path, order, time: order, elsewhere, meta, files, defect }
+    }
+
+    /// What a directory is that has this in its `snapshot.json`, and these files;
+    /// none if it is not called like a snapshot.
+    #[cfg(any(fuzzing, test))]
+    pub fn of(path: PathBuf, meta: Option<&[u8]>, files: Vec<(String, u64)>) -> Option<Self> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let order = time_of(&name)?;
+        let mut snapshot = Self::empty(name, path, order);
+        if let Err(why) = snapshot.understand(meta, files) {
+            snapshot.defect = Some(format!("{why:#}"));
+        }
+        Some(snapshot)
+    }
+
     fn look(&mut self) -> Result<()> {
         if let Some(Elsewhere::Link(target)) = &self.elsewhere {
             let target = target.display();
             self.path.metadata().with_context(|| format!("it is a link to {target}"))?;
         }
-        if let Some(text) = durable::read(&self.path.join(META))? {
-            let meta: Meta = serde_json::from_slice(&text)
-                .with_context(|| format!("its {META} is malformed"))?;
+        let meta = durable::read(&self.path.join(META))?;
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(&self.path).context("it cannot be read")? {
+            let entry = entry?;
+            if let Ok(name) = entry.file_name().into_string()
+                && entry.file_type()?.is_file()
+            {
+                files.push((name, entry.metadata()?.len()));
+            }
+        }
+        self.understand(meta.as_deref(), files)
+    }
+
+    fn understand(&mut self, meta: Option<&[u8]>, files: Vec<(String, u64)>) -> Result<()> {
+        if let Some(text) = meta {
+            let meta: Meta =
+                serde_json::from_slice(text).with_context(|| format!("its {META} is malformed"))?;
             self.time = meta.time;
             self.meta = Some(meta);
         }
-        self.files = database_files(&self.path, self.meta.as_ref())?;
+        self.files = files;
+        self.files.retain(|(name, _)| is_database(name, self.meta.as_ref()));
+        self.files.sort();
         self.defect = defect(self.meta.as_ref(), &self.files);
         Ok(())
     }
@@ -198,26 +223,16 @@ fn place(path: &Path) -> Result<Option<Option<Elsewhere>>> {
     Ok(file.is_dir().then_some(is_mount.then_some(Elsewhere::Mount)))
 }
 
-/// The databases in a directory: those that its `snapshot.json` lists, else
-/// those that look like some.
-fn database_files(dir: &Path, meta: Option<&Meta>) -> Result<Vec<(String, u64)>> {
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(dir).context("it cannot be read")? {
-        let entry = entry?;
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        let is_database = match meta {
-            Some(meta) => meta.databases.iter().any(|database| database.name == name),
-            None => {
-                [".db", ".sqlite", ".sqlite3"].iter().any(|end| name.ends_with(end))
-                    && !name.starts_with('.')
-            }
-        };
-        if is_database && entry.file_type()?.is_file() {
-            files.push((name, entry.metadata()?.len()));
+/// Of the files in a directory those that its `snapshot.json` lists, else those
+/// that look like databases.
+fn is_database(name: &str, meta: Option<&Meta>) -> bool {
+    match meta {
+        Some(meta) => meta.databases.iter().any(|database| database.name == name),
+        None => {
+            [".db", ".sqlite", ".sqlite3"].iter().any(|end| name.ends_with(end))
+                && !name.starts_with('.')
         }
     }
-    files.sort();
-    Ok(files)
 }
 
 fn defect(meta: Option<&Meta>, files: &[(String, u64)]) -> Option<String> {

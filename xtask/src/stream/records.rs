@@ -9,6 +9,8 @@ use super::{Error, refused};
 use crate::sqlite::SIDECARS;
 
 const MAX_DATABASES: usize = 10_000;
+/// Of the name of a machine, a region or a version, in bytes.
+const MAX_WORD: usize = 255;
 
 /// What is announced.
 #[derive(Debug)]
@@ -66,6 +68,10 @@ pub fn index(text: &str) -> Result<Index, Error> {
         .map_err(|error| refused(format!("the index is malformed: {error}")))?;
     if record.version != 1 {
         return Err(refused(format!("it has version {}, not 1", record.version)));
+    }
+    let odd = |text: &&String| text.len() > MAX_WORD || text.chars().any(char::is_control);
+    if let Some(odd) = [&record.machine, &record.region, &record.sqlite].into_iter().find(odd) {
+        return Err(refused(format!("{odd:?} is no machine, region or version")));
     }
     // An empty set would take the whole live set away.
     if record.databases.is_empty() {

@@ -1,0 +1,90 @@
+//! Coverage-guided fuzzing with libFuzzer and the stable compiler: what
+//! `cargo fuzz run --sanitizer none` does, without anything to install.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, anyhow};
+use xshell::{Shell, cmd};
+
+use crate::error::Failure;
+use crate::ui::Ui;
+
+/// From the root of the repository.
+const FUZZ: &str = "xtask/fuzz";
+const TARGETS: [&str; 2] = ["stream", "snapshot"];
+/// How long each is fuzzed, in seconds, unless the environment says otherwise.
+const SECONDS: u64 = 600;
+const SECONDS_VARIABLE: &str = "XTASK_FUZZ_SECONDS";
+
+/// The code tells libFuzzer where it goes and what it compares.
+const INSTRUMENTED: &str = "--cfg fuzzing -Cpasses=sancov-module \
+    -Cllvm-args=-sanitizer-coverage-level=4 \
+    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+    -Cllvm-args=-sanitizer-coverage-pc-table \
+    -Cllvm-args=-sanitizer-coverage-trace-compares";
+
+/// Fuzzes each target, beginning with the corpus that is kept and with what
+/// earlier runs on this machine have found.
+///
+/// # Errors
+///
+/// The variable is no number, a target does not compile, or an input was found
+/// that it fails with: the hint says where that is.
+pub fn run(ui: &Ui, sh: &Shell, root: &Path, target: &Path) -> Result<()> {
+    let seconds = match sh.var(SECONDS_VARIABLE) {
+        Ok(text) => text
+            .parse()
+            .map_err(|_| Failure::usage(format!("{SECONDS_VARIABLE}={text:?} is no number")))?,
+        Err(_) => SECONDS,
+    };
+    let dir = target.join("fuzz");
+    let programs = build(sh, &dir)?;
+    for name in TARGETS {
+        ui.status("Fuzzing", format!("{name} for {seconds} s"));
+        let (found, kept) =
+            (dir.join("corpus").join(name), root.join(FUZZ).join("corpus").join(name));
+        let findings = dir.join("findings");
+        for dir in [&found, &findings] {
+            fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+        }
+        let program = programs.join(name);
+        let prefix = format!("{}/{name}-", findings.display());
+        let time = format!("-max_total_time={seconds}");
+        // Nothing takes ten seconds, or a gigabyte.
+        let limits = ["-timeout=10", "-rss_limit_mb=1024", "-max_len=65536"];
+        let say = ["-verbosity=0", "-print_final_stats=1"];
+        let run = cmd!(
+            sh,
+            "{program} {time} {limits...} {say...} -artifact_prefix={prefix} {found} {kept}"
+        );
+        let output = run.quiet().ignore_status().output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        if !output.status.success() {
+            return Err(anyhow!("{said}").context(
+                Failure::new(format!("{name} fails with an input that was found"))
+                    .hint(format!("again: {} {prefix}*", program.display())),
+            ));
+        }
+        // Of the rest, most is a dictionary.
+        for line in said.lines().filter_map(|line| line.strip_prefix("stat::")) {
+            ui.status("", line);
+        }
+    }
+    Ok(())
+}
+
+/// Returns where the programs are. With `--target`, the flags are not for build
+/// scripts too, which could not be linked then.
+fn build(sh: &Shell, dir: &Path) -> Result<PathBuf> {
+    let version = cmd!(sh, "rustc -vV").quiet().read()?;
+    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
+    let host = host.context("rustc names no host")?;
+    let manifest = format!("{FUZZ}/Cargo.toml");
+    let _flags = sh.push_env("RUSTFLAGS", INSTRUMENTED);
+    cmd!(sh, "cargo build --quiet --locked --release --manifest-path {manifest} --target {host} --target-dir {dir}")
+        .quiet()
+        .run()
+        .context("the fuzz targets do not compile")?;
+    Ok(dir.join(host).join("release"))
+}

@@ -1,0 +1,103 @@
+//! `cargo xtask`: brings production SQLite databases to a laptop and back.
+//!
+//! See `ARCHITECTURE.md` for the way of the data and the rooms.
+
+mod bench;
+mod cli;
+mod commands;
+mod dump;
+mod durable;
+mod error;
+mod fixtures;
+#[cfg(any(fuzzing, test))]
+pub mod fuzz;
+mod git;
+mod holders;
+mod hooks;
+mod install;
+mod interrupt;
+mod live;
+mod pages;
+mod receive;
+mod sanitize;
+mod server;
+mod settings;
+mod snapshots;
+mod spent;
+mod sqlite;
+mod stream;
+mod transport;
+mod ui;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser as _;
+use xshell::Shell;
+
+use crate::cli::{Cli, Command, Global};
+use crate::error::Exit;
+use crate::settings::Settings;
+use crate::ui::Ui;
+
+/// What every command works with.
+struct Context {
+    ui: Ui,
+    sh: Shell,
+    global: Global,
+}
+
+impl Context {
+    fn settings(&self) -> Result<Settings> {
+        Settings::load(self.global.config.as_deref(), self.global.local_dir.as_deref())
+    }
+}
+
+/// Saving a live set of hundreds of databases opens all of them at once; macOS
+/// allows 256 files unless asked.
+fn allow_many_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = Some(limit.maximum.unwrap_or(u64::MAX).min(10_240));
+    // Where it may not be raised, opening says so.
+    let _ = setrlimit(Resource::Nofile, limit);
+}
+
+/// Runs the command that the command line names.
+pub fn main() -> ExitCode {
+    allow_many_files();
+    let parsed = Cli::try_parse().unwrap_or_else(|error| Ui::end_of_parsing(&error));
+    let Cli { global, command } = parsed;
+    match run(global, command) {
+        Ok(()) if interrupt::is_asked() => Exit::Declined.into(),
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let error = interrupt::told(error);
+            Ui::error(&error);
+            if interrupt::is_asked() { Exit::Declined } else { error::exit(&error) }.into()
+        }
+    }
+}
+
+fn run(global: Global, command: Command) -> Result<()> {
+    interrupt::watch()?;
+    let ui = Ui::new(global.quiet, global.verbose, global.json, global.yes);
+    let cx = Context { ui, sh: Shell::new()?, global };
+    let outcome = match command {
+        Command::PullDb(args) => args.run(&cx),
+        Command::RestoreDb(args) => args.run(&cx),
+        Command::Snapshots(args) => args.run(&cx),
+        Command::SetupDb(args) => args.run(&cx),
+        Command::RefreshFixtures(args) => args.run(&cx),
+        Command::InstallHooks(args) => args.run(&cx),
+        Command::Textconv(args) => args.run(&cx),
+        Command::Demo(args) => args.run(&cx),
+        Command::Test(args) => args.run(&cx),
+        Command::Bench(args) => args.run(&cx),
+    };
+    if outcome.is_ok() && interrupt::is_asked() {
+        cx.ui.warn("interrupted, when all was done already");
+    }
+    outcome
+}
