@@ -117,7 +117,9 @@ fn explain(
         }
         Error::Refused(_) => Failure::new(format!("{error}; nothing was changed"))
             .hint("run the same command again, with -v to see what the server says"),
-        Error::Local(_) => Failure::new(error.to_string()),
+        Error::Local(_) => {
+            Failure::new(format!("{error}, in {}; nothing was changed", dir.display()))
+        }
     };
     failure.into()
 }

@@ -47,10 +47,11 @@ impl Store {
                 return Err(error).with_context(|| format!("cannot read {}", self.dir.display()));
             }
         };
+        let unreadable = || format!("cannot read {}", self.dir.display());
         let mut snapshots = Vec::new();
         for entry in entries {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
+            let entry = entry.with_context(unreadable)?;
+            if entry.file_type().with_context(unreadable)?.is_dir() {
                 let path = entry.path();
                 let snapshot = Snapshot::read(path)
                     .with_context(|| format!("cannot read {}", entry.path().display()))?;
@@ -130,9 +131,11 @@ impl Store {
                 return Err(error).with_context(|| format!("cannot lock {}", path.display()));
             }
         }
-        file.set_len(0)?;
-        file.rewind()?;
-        write!(file, "{command} (process {})", std::process::id())?;
+        // For those who wait. It may not be written: on a full disk, prune must go on.
+        let _ = file
+            .set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| write!(file, "{command} (process {})", std::process::id()));
         let store = LockedStore { store: self, _lock: file };
         store.remove_abandoned()?;
         Ok(store)
@@ -156,8 +159,10 @@ impl std::ops::Deref for LockedStore {
 impl LockedStore {
     /// What a killed run was about to make a snapshot of, or was writing.
     fn remove_abandoned(&self) -> Result<()> {
-        for entry in std::fs::read_dir(self.state_dir())? {
-            let entry = entry?;
+        let dir = self.state_dir();
+        let unreadable = || format!("cannot read {}", dir.display());
+        for entry in std::fs::read_dir(&dir).with_context(unreadable)? {
+            let entry = entry.with_context(unreadable)?;
             let name = entry.file_name();
             if name.to_string_lossy().starts_with(INCOMING) {
                 std::fs::remove_dir_all(entry.path())
@@ -237,7 +242,8 @@ impl Incoming<'_> {
         durable::write(&self.path().join(META), &serde_json::to_vec_pretty(&meta)?)?;
         durable::rename(self.path(), &path)?;
         durable::sync_dir(&self.store.dir)?;
-        let Some(snapshot) = Snapshot::read(path)? else {
+        let unreadable = format!("cannot read {}", path.display());
+        let Some(snapshot) = Snapshot::read(path).context(unreadable)? else {
             bail!("a snapshot was given a name that is none")
         };
         Ok(snapshot)
