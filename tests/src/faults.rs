@@ -77,8 +77,10 @@ pub fn inject(env: &TestEnv, args: &[impl AsRef<str>], injection: &Injection<'_>
     let Injection { syscall, fault, nth } = injection;
     let what = match fault {
         Fault::Kill => format!("signal=KILL:when={nth}"),
-        // What is said on standard error is written too, and has to arrive.
-        Fault::Error(error) if *syscall == "write" => format!("error={error}:when={nth}"),
+        // Pipes are read and written too: what is said has to arrive.
+        Fault::Error(error) if ["read", "write"].contains(syscall) => {
+            format!("error={error}:when={nth}")
+        }
         Fault::Error(error) => format!("error={error}:when={nth}+"),
     };
     let (output, trace) =

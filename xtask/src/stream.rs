@@ -75,6 +75,8 @@ fn refused(why: impl Into<String>) -> Error {
 #[derive(Debug)]
 pub struct Received {
     pub databases: Vec<Delivered>,
+    /// Whether the server applied rules.
+    pub sanitized: bool,
     pub timings: Timings,
 }
 
@@ -308,6 +310,7 @@ fn prove(
     if end.index != hex(&Sha256::digest(index_text)) {
         return Err(refused("the index is not what the server sent (sha256)"));
     }
+    let applied = end.sanitized.is_some();
     let sanitized = end.sanitized.unwrap_or_else(|| vec![0; hashes.len()]);
     if end.sha256.len() != hashes.len() || sanitized.len() != hashes.len() {
         return Err(refused("the end record does not fit the index"));
@@ -331,7 +334,7 @@ fn prove(
         })
         .collect();
     let timings = Timings { copy: end.copy_ms, sanitize: end.sanitize_ms, pack: end.pack_ms };
-    Ok(Received { databases, timings })
+    Ok(Received { databases, sanitized: applied, timings })
 }
 
 #[cfg(test)]
