@@ -205,6 +205,7 @@ impl Scene {
                 "disk I/O error",
                 "unable to open database file",
                 "unable to get the page",
+                "database disk image is malformed",
             ],
             "EMFILE" => &["Too many open files", "unable to open database file"],
             _ => &["Permission denied", "unable to open database file", "a readonly database"],

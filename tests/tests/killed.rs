@@ -48,6 +48,21 @@ fn a_restore_has_happened_or_has_not() {
 }
 
 #[test]
+fn a_restore_under_a_running_app_has_happened_or_has_not() {
+    if can_trace() {
+        let env = TestEnv::new();
+        let production = env.production().display().to_string();
+        env.app(["setup", "--data-dir", &production, "--rows", "100"]).ok();
+        pull(&env);
+        let tenant = env.data().join("tenant_iris.db");
+        databases::execute(&tenant, "UPDATE pull_requests SET title = 'mine'");
+        let new = newest(&env, "pull");
+        let scene = Scene::new("restore under an app", env, &RESTORE).becomes(new);
+        scene.under(|env| env.serve(&env.data())).prove();
+    }
+}
+
+#[test]
 fn going_back_has_happened_or_has_not() {
     if can_trace() {
         let env = scene();
