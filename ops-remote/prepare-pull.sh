@@ -50,12 +50,8 @@ cleanup() {
 	trap '' HUP INT TERM PIPE
 	trap - EXIT
 	# The watcher is not waited for: it may itself wait for the client.
-	for job in $watcher $jobs; do
-		kill "$job" 2>/dev/null
-	done
-	for job in $jobs; do
-		wait "$job"
-	done
+	for job in $watcher $jobs; do kill "$job" 2>/dev/null; done
+	for job in $jobs; do wait "$job"; done
 	# A child of what was killed may just make a file there, but not for long.
 	for _ in 1 2 3 4 5; do
 		if [ -z "$stage" ] || rm -rf "$stage"; then break; fi
@@ -129,7 +125,7 @@ read_request() {
 		'include '*) includes=$includes$value$newline ;;
 		'exclude '*) excludes=$excludes$value$newline ;;
 		'only '*) only=$value ;;
-		'rules '*) rules=$(dd bs=1 count="$value" 2>/dev/null) ;;
+		'rules '*) rules=$(dd bs=1 count="$value" 2>/dev/null) || return 1 ;;
 		end) return 0 ;;
 		*) return 1 ;;
 		esac
@@ -151,22 +147,38 @@ watch_client() {
 
 # ---- the copies ----------------------------------------------------------
 
-# Directories of runs that were killed before they could clean up: the process
-# that made one stands in its name.
+# A process id means something within one boot and one namespace of processes.
+place() {
+	read -r boot </proc/sys/kernel/random/boot_id && space=$(readlink "/proc/$$/ns/pid") || boot='' space=none
+	echo "$boot${space##*[}" | tr -d ']'
+} 2>/dev/null
+
+# began PID: when that began, if it is there: its id may have been another's before.
+began() {
+	if read -r stat <"/proc/$1/stat"; then
+		# shellcheck disable=SC2086 # its words, behind the name, which may have blanks
+		set -- ${stat##*) }
+		[ "$1" = Z ] || echo "${20}"
+	elif kill -0 "$1"; then echo 0; fi
+} 2>/dev/null
+
+# Directories of runs that were killed before they could clean up: whose each is
+# stands in its name. One from another place may be at work, but not for a day.
 remove_abandoned() {
 	for old in "$staging_dir"/xtask-pull.*; do
+		if [ ! -d "$old" ] || [ -L "$old" ]; then continue; fi
 		owner=${old##*/xtask-pull.}
-		owner=${owner%%.*}
+		pid=${owner%%.*}
 		case $owner in
-		'' | *[!0-9]*) continue ;;
+		[!0-9]* | "$pid.$(began "$pid").$place".*) ;;
+		*".$place".*) rm -rf "$old" ;;
+		*) [ -z "$(find "$old" -prune -mtime +0 2>/dev/null)" ] || rm -rf "$old" ;;
 		esac
-		[ -d "$old" ] && [ ! -L "$old" ] && ! kill -0 "$owner" 2>/dev/null && rm -rf "$old"
 	done
 }
 
 check_space() {
-	total=0
-	largest=0
+	total=0 largest=0
 	for name do
 		size=$(($(bytes_of "$directory/$name") + $(bytes_of "$directory/$name-wal")))
 		total=$((total + size))
@@ -184,8 +196,7 @@ check_space() {
 # encoding. One SELECT begins a read transaction on every one of them: that pins
 # the set, and keeps writers from starting .backup again. All groups run at once.
 backup_all() {
-	copiers=''
-	i=0
+	i=0 copiers=''
 	start_group
 	for name do
 		if is_utf16 "$directory/$name"; then
@@ -201,9 +212,7 @@ backup_all() {
 		i=$((i + 1))
 	done
 	[ "$members" -eq 0 ] || finish_group
-	for copier in $copiers; do
-		wait "${copier#*:}" || failed_copy=${copier%%:*}
-	done
+	for copier in $copiers; do wait "${copier#*:}" || failed_copy=${copier%%:*}; done
 	jobs=''
 }
 
@@ -216,7 +225,8 @@ finish_group() {
 # start_copier DATABASE SQL
 start_copier() {
 	script=copy-$i
-	printf '.bail on\n.timeout 10000\n%s\n' "$2" >"$script.sql"
+	# Half of it would end well, with half of the copies.
+	printf '.bail on\n.timeout 10000\n%s\n' "$2" >"$script.sql" || fail no-space "cannot write in $staging_dir"
 	# By hand on purpose, not through `sql`: the process id must be sqlite3's own.
 	sqlite3 -batch -bail -readonly -init /dev/null "$1" <"$script.sql" >/dev/null 2>"$script.err" &
 	copiers="$copiers $script:$!"
@@ -224,9 +234,7 @@ start_copier() {
 }
 
 # The text encoding stands at offset 56 of the header, most significant byte first.
-is_utf16() {
-	case $(header_byte "$1" 59) in 2 | 3) ;; *) return 1 ;; esac
-}
+is_utf16() { case $(header_byte "$1" 59) in 2 | 3) ;; *) return 1 ;; esac; }
 
 # header_byte FILE OFFSET, in decimal.
 header_byte() { od -An -tu1 -j"$2" -N1 "$1" 2>/dev/null | tr -d ' \n'; }
@@ -263,20 +271,21 @@ sanitize_script() {
 	printf '.bail on\nPRAGMA secure_delete = ON;\nPRAGMA synchronous = OFF;\nPRAGMA journal_mode = OFF;\n%s\n' "$rules"
 	cat <<-SQL
 		CREATE TEMP TABLE xtask_count (rule INTEGER, rows INTEGER);
+		CREATE TEMP TABLE xtask_todo (sql TEXT);
+		CREATE TEMP TABLE xtask_sure (written CONSTRAINT "disk is full" CHECK (written));
 		DELETE FROM temp.xtask_rule
 		 WHERE NOT ($(literal "$2") GLOB pattern
 		   AND (tbl IS NULL OR EXISTS (SELECT 1 FROM main.sqlite_master
 		        WHERE type = 'table' AND name = tbl COLLATE NOCASE)));
 		.output $1.applied
 		SELECT rule FROM temp.xtask_rule;
-		.output $1.todo
-		SELECT sql FROM temp.xtask_rule ORDER BY rule;
 		.output
+		INSERT INTO temp.xtask_todo SELECT sql FROM temp.xtask_rule ORDER BY rule;
 		.dbconfig enable_trigger off
 		BEGIN;
-		.read $1.todo
+		$(run_todo "$1")
 		COMMIT;
-		.output $1.todo
+		INSERT INTO temp.xtask_todo
 		SELECT 'INSERT INTO ' || fts || '(' || fts || ') VALUES (''' || how || ''');' FROM (
 		       SELECT '"' || replace(name, '"', '""') || '"' AS fts,
 		              CASE WHEN plain LIKE '%content=''''%' OR plain LIKE '%content=""%'
@@ -288,9 +297,8 @@ sanitize_script() {
 		          AND EXISTS (SELECT 1 FROM main.sqlite_master AS shadow
 		                       WHERE shadow.name IN (made.name || '_config', made.name || '_segdir')))
 		 WHERE EXISTS (SELECT 1 FROM temp.xtask_rule);
-		SELECT 'VACUUM;' WHERE EXISTS (SELECT 1 FROM temp.xtask_rule);
-		.output
-		.read $1.todo
+		INSERT INTO temp.xtask_todo SELECT 'VACUUM;' WHERE EXISTS (SELECT 1 FROM temp.xtask_rule);
+		$(run_todo "$1")
 		.output $1.rows
 		SELECT coalesce(sum(rows), 0) FROM temp.xtask_count;
 		.output
@@ -299,13 +307,21 @@ sanitize_script() {
 	[ "$(header_byte "$1.db" 18)" != 2 ] || echo 'PRAGMA journal_mode = WAL;'
 }
 
+# sqlite3 does not say that a disk was too full for a line that it wrote: what is
+# missing would be a secret that stays.
+run_todo() {
+	printf '%s\n' ".output $1.todo" 'SELECT sql FROM temp.xtask_todo ORDER BY rowid;' .output \
+		"INSERT INTO temp.xtask_sure SELECT length(readfile('$1.todo')) IS (
+		 SELECT coalesce(sum(length(CAST(sql AS BLOB)) + 1), 0) FROM temp.xtask_todo);" \
+		'DELETE FROM temp.xtask_todo;' ".read $1.todo"
+}
+
 # An UPDATE leaves the old text in free space and in full-text indexes: where
 # a rule applies, the indexes are rebuilt (those without content are emptied) and
 # the file is written anew. Triggers, which might copy what a rule is about to
 # remove, do not fire.
 sanitize_all() {
-	i=0
-	sanitized=''
+	i=0 sanitized=''
 	for name do
 		sanitize_script "$i" "$name" >"$i.sql"
 		sqlite3 -batch -bail -init /dev/null "$i.db" <"$i.sql" >/dev/null 2>"$i.err" &
@@ -323,12 +339,7 @@ sanitize_all() {
 # ---- packing -------------------------------------------------------------
 
 # A word that is safe inside JSON, or nothing.
-word() {
-	case $1 in
-	*[!A-Za-z0-9._-]*) ;;
-	*) printf '%s' "$1" ;;
-	esac
-}
+word() { case $1 in *[!A-Za-z0-9._-]*) ;; *) printf '%s' "$1" ;; esac; }
 
 write_index() {
 	printf '{"version":1,"machine":"%s","region":"%s","sqlite":"%s","databases":[' \
@@ -350,10 +361,7 @@ write_end() {
 	{
 		read -r sum _ && printf '"index":"%s","sha256":[' "$sum"
 		comma=''
-		while read -r sum _; do
-			printf '%s"%s"' "$comma" "$sum"
-			comma=,
-		done
+		while read -r sum _; do printf '%s"%s"' "$comma" "$sum" && comma=,; done
 	} <sums
 	printf ']}\n'
 }
@@ -381,22 +389,18 @@ pack() {
 
 # The members are called by number: what a database is called stands in the
 # index. Hashing runs beside packing, so the end record is an archive of its own.
+# shellcheck disable=SC2046 # numbers
 send_members() {
 	{
-		# shellcheck disable=SC2046 # numbers
 		sha256_of index.json $(numbers "$1") >sums &
 		sums=$!
-		# shellcheck disable=SC2046 # numbers
 		tar_members index.json $(numbers "$1") && wait "$sums" && write_end >end.json && tar_members end.json
 	} | compress
 }
 
 numbers() {
 	n=0
-	while [ "$n" -lt "$1" ]; do
-		printf '%d.db\n' "$n"
-		n=$((n + 1))
-	done
+	while [ "$n" -lt "$1" ]; do printf '%d.db\n' "$n" && n=$((n + 1)); done
 }
 
 # What an operator finds in the archive are files by their own names.
@@ -422,7 +426,7 @@ announce_archive() {
 # ---- the plan ------------------------------------------------------------
 
 prepare() {
-	stage=$(mktemp -d "$staging_dir/xtask-pull.$$.XXXXXX") ||
+	stage=$(mktemp -d "$staging_dir/xtask-pull.$$.$(began $$).$place.XXXXXX") ||
 		fail no-space "cannot make a directory in $staging_dir"
 	cd "$stage" || fail no-space "cannot enter $stage"
 	export SQLITE_TMPDIR="$stage"
@@ -433,9 +437,8 @@ prepare() {
 	failed_copy=''
 	backup_all "$@"
 	[ -z "$failed_copy" ] || explain_failed_copy "$@"
-	for name in $(numbers $#); do
-		[ -e "$name" ] || : >"$name" # .backup makes no file of an empty database
-	done
+	# .backup makes no file of an empty database.
+	for name in $(numbers $#); do [ -e "$name" ] || : >"$name"; done
 	t_copied=$(milliseconds)
 
 	if [ -n "$rules" ]; then
@@ -486,6 +489,7 @@ main() {
 	directory=$found
 	found=$(enter "$staging_dir") || fail no-space "there is no directory $staging_dir to copy to"
 	staging_dir=$found
+	place=$(place)
 	remove_abandoned
 	set --
 	for path in "$directory"/*; do

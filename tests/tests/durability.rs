@@ -4,11 +4,11 @@ use std::fs;
 
 use rusqlite::Connection;
 use tests::env::TestEnv;
-use tests::process::{Running, wait_for};
+use tests::process::wait_for;
 use tests::pull::production;
 use tests::sets::{change, developer, named, pull};
 use tests::shells;
-use tests::{binaries, databases};
+use tests::{databases, faults};
 
 #[test]
 fn what_is_in_the_way_is_said_before_anything_changes() {
@@ -71,13 +71,8 @@ fn a_local_pull_that_fails_leaves_no_copy() {
 
 /// What a run syncs and renames, a line each, with the paths.
 fn traced(env: &TestEnv, args: &[&str]) -> String {
-    let trace = env.path("trace");
-    let mut strace = env.command("strace");
-    strace.args(["-qq", "-y", "-f", "-e", "trace=fsync,fdatasync,rename,renameat,renameat2", "-o"]);
-    strace.arg(&trace).arg(binaries::xtask()).args(args);
-    strace.arg("--config").arg(env.path("repo/xtask/db.toml"));
-    Running::start(&mut strace).wait().ok();
-    fs::read_to_string(trace).expect("read")
+    let syscalls = ["fsync", "fdatasync", "rename", "renameat", "renameat2"];
+    faults::trace(env, args, &syscalls).into_iter().map(|call| call.text + "\n").collect()
 }
 
 #[test]

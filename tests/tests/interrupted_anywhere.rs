@@ -7,10 +7,11 @@ use std::fs;
 
 use tests::binaries;
 use tests::databases;
+use tests::developer::{Developer, signalled};
+use tests::faults::can_trace;
 use tests::long::long;
 use tests::output::Output;
 use tests::process::{Running, command, wait_for};
-use tests::scene::{Scene, can_trace, signalled};
 use tests::sets::{assert_same, change, content, developer, named, snapshots};
 use tests::store::{has_arrived, left_behind};
 
@@ -21,7 +22,7 @@ type Calls = [(&'static str, usize)];
 /// Interrupts a command at its calls, one after the other; how often it had changed
 /// nothing, and how often it was done all the same.
 #[track_caller]
-fn sweep(scene: &Scene, args: &[&str], calls: &Calls) -> [usize; 2] {
+fn sweep(scene: &Developer, args: &[&str], calls: &Calls) -> [usize; 2] {
     let mut counts = [0, 0];
     for (syscall, step) in calls {
         for n in (1..).step_by(if long() { 1 } else { *step }) {
@@ -41,7 +42,7 @@ fn sweep(scene: &Scene, args: &[&str], calls: &Calls) -> [usize; 2] {
 }
 
 #[track_caller]
-fn check(scene: &Scene, output: &Output) -> bool {
+fn check(scene: &Developer, output: &Output) -> bool {
     let env = &scene.env;
     assert_eq!(left_behind(&env.data()), [""; 0], "{output}");
     assert_eq!(databases::files(&env.path("local-tmp")), [""; 0], "{output}");
@@ -68,7 +69,7 @@ fn a_restore_has_happened_or_has_not() {
     if !can_trace() {
         return;
     }
-    let scene = Scene::begin();
+    let scene = Developer::begin();
     let calls = [
         ("rename", 1),
         ("renameat", 1),
@@ -95,7 +96,7 @@ fn a_pull_has_happened_or_has_not() {
     if !can_trace() {
         return;
     }
-    let mut scene = Scene::begin();
+    let mut scene = Developer::begin();
     change(&scene.env.production().join("data.db"));
     scene.new = content(&scene.env.production());
     let via = format!("local:{}", scene.env.production().display());

@@ -1,125 +1,99 @@
-//! A command that is killed at any moment leaves the old set or the new one,
-//! and the next command leaves nothing of the killed one behind.
+//! Whatever call of a command is its last, or fails, nothing is lost; and the
+//! next command leaves nothing of it behind.
 
-#![expect(clippy::print_stdout, reason = "a test that fails says where it was")]
+use std::fs;
 
+use rusqlite::Connection;
 use tests::databases;
 use tests::env::TestEnv;
-use tests::process::wait_for;
-use tests::scene::{Scene, can_trace, signalled};
-use tests::sets::{assert_same, change, content, developer, named, pull, snapshots};
-use tests::store::left_behind;
+use tests::faults::{Fault, Injection, can_trace, inject};
+use tests::long::long;
+use tests::proof::Scene;
+use tests::sets::{Set, assert_same, change, content, developer, named, pull};
 
 const RESTORE: [&str; 3] = ["restore-db", "--latest", "--yes"];
-const PRUNE: [&str; 2] = ["snapshots", "prune"];
+const UNDO: [&str; 3] = ["restore-db", "--undo", "--yes"];
 
-/// Runs xtask, and kills it instead of its `n`th call of `syscall`; whether it
-/// got that far.
-#[track_caller]
-fn killed(env: &TestEnv, args: &[&str], syscall: &str, n: usize) -> bool {
-    let output = signalled(env, args, "KILL", syscall, n);
-    assert!(matches!(output.code, None | Some(0)), "{output}");
-    output.code.is_none()
+/// A developer with databases of dozens of pages, whose program was killed while
+/// it wrote to the live set: a row of each is in its `-wal` only.
+fn scene() -> TestEnv {
+    let env = developer();
+    for name in ["data.db", "tenant_iris.db"] {
+        let live = env.data().join(name);
+        let away = env.path(name);
+        fs::rename(&live, &away).expect("rename");
+        let writer = Connection::open(&away).expect("open");
+        databases::insert(&writer, 20, 7);
+        for end in ["", "-wal", "-shm"] {
+            let (from, to) =
+                (format!("{}{end}", away.display()), format!("{}{end}", live.display()));
+            fs::copy(from, to).expect("copy");
+        }
+    }
+    env
 }
 
-/// After the next command the set is the old or the new one, with the way back
-/// from the new one to the old one.
-#[track_caller]
-fn check(scene: &Scene) {
-    scene.env.xtask(PRUNE).ok();
-    assert_eq!(left_behind(&scene.env.data()), [""; 0]);
-    for snapshot in snapshots(&scene.env) {
-        assert!(snapshot["defect"].is_null(), "{snapshot}");
-    }
-    let live = content(&scene.env.data());
-    if live != scene.old {
-        assert_same(&live, &scene.new);
-        scene.env.xtask(["restore-db", "--undo", "--yes"]).ok();
-        assert_same(&content(&scene.env.data()), &scene.old);
+/// The newest snapshot of a kind, by content.
+fn newest(env: &TestEnv, kind: &str) -> Set {
+    content(&env.data().join(named(env, kind).remove(0)))
+}
+
+#[test]
+fn a_restore_has_happened_or_has_not() {
+    if can_trace() {
+        let env = scene();
+        let new = newest(&env, "pull");
+        Scene::new("restore", env, &RESTORE).becomes(new).prove();
     }
 }
 
 #[test]
-fn a_restore_that_is_killed_has_happened_or_has_not() {
-    if !can_trace() {
-        return;
+fn a_restore_under_a_running_app_has_happened_or_has_not() {
+    if can_trace() {
+        let env = TestEnv::new();
+        let production = env.production().display().to_string();
+        env.app(["setup", "--data-dir", &production, "--rows", "100"]).ok();
+        pull(&env);
+        let tenant = env.data().join("tenant_iris.db");
+        databases::execute(&tenant, "UPDATE pull_requests SET title = 'mine'");
+        let new = newest(&env, "pull");
+        let scene = Scene::new("restore under an app", env, &RESTORE).becomes(new);
+        scene.under(|env| env.serve(&env.data())).prove();
     }
-    let scene = Scene::begin();
-    let mut kills = 0;
-    for (syscall, step) in [
-        ("rename", 1),
-        ("renameat", 1),
-        ("unlink", 1),
-        ("fsync", 1),
-        ("mkdir", 1),
-        ("unlinkat", 1),
-        ("write", 2),
-        ("pwrite64", 7),
-        ("openat", 23),
-    ] {
-        for n in (1..).step_by(step) {
-            scene.set();
-            let killed = killed(&scene.env, &RESTORE, syscall, n);
-            println!("{syscall} {n}");
-            check(&scene);
-            if !killed {
-                break;
-            }
-            kills += 1;
-        }
-    }
-    assert!(kills > 50, "killed {kills} times only");
 }
 
 #[test]
-fn a_pull_that_is_killed_has_happened_or_has_not() {
-    if !can_trace() {
-        return;
+fn going_back_has_happened_or_has_not() {
+    if can_trace() {
+        let env = scene();
+        env.xtask(RESTORE).ok();
+        change(&env.data().join("data.db"));
+        let new = newest(&env, "before-restore");
+        Scene::new("undo", env, &UNDO).becomes(new).prove();
     }
-    let mut scene = Scene::begin();
-    change(&scene.env.production().join("data.db"));
-    scene.new = content(&scene.env.production());
-    let via = format!("local:{}", scene.env.production().display());
-    for (syscall, step) in
-        [("rename", 1), ("renameat", 1), ("fsync", 5), ("mkdir", 2), ("unlink", 9)]
-    {
-        for n in (1..).step_by(step) {
-            scene.set();
-            let killed = killed(&scene.env, &["pull-db", "--via", &via], syscall, n);
-            println!("{syscall} {n}");
-            check(&scene);
-            if !killed {
-                break;
-            }
-        }
-    }
-    // A killed client takes its server down here; that of the next one cleans up.
-    pull(&scene.env);
-    wait_for("the server's side to clean up", || {
-        databases::files(&scene.env.path("local-tmp")).is_empty().then_some(())
-    });
+}
+
+/// A restore that is killed instead of its `nth` rename; whether it was decided.
+fn killed_at(env: &TestEnv, nth: usize) -> bool {
+    assert!(
+        inject(env, &RESTORE, &Injection { syscall: "rename", fault: Fault::Kill, nth }).killed()
+    );
+    env.data().join(".xtask/journal.json").exists()
 }
 
 #[test]
-fn the_command_that_finishes_a_killed_one_may_be_killed_too() {
+fn the_command_that_finishes_a_killed_one_may_fail_too() {
     if !can_trace() {
         return;
     }
-    let scene = Scene::begin();
-    // The first of these makes the snapshot, and the others come after the decision.
-    for first in [1, 2, 3] {
-        for syscall in ["rename", "renameat", "unlink", "fsync", "unlinkat"] {
-            for n in 1.. {
-                scene.set();
-                assert!(killed(&scene.env, &RESTORE, "rename", first));
-                let killed = killed(&scene.env, &PRUNE, syscall, n);
-                println!("rename {first}, then {syscall} {n}");
-                check(&scene);
-                if !killed {
-                    break;
-                }
-            }
-        }
+    // The first rename makes the snapshot; then one database is renamed after the other.
+    let decided = if long() { &[2, 3][..] } else { &[3] };
+    for nth in decided {
+        let env = scene();
+        let new = newest(&env, "pull");
+        assert!(killed_at(&env, *nth), "not decided at rename {nth}");
+        let old = newest(&env, "before-restore");
+        Scene::new("finishing", env, &["snapshots", "prune"]).was(old).becomes(new).prove();
     }
 }
 
@@ -128,17 +102,14 @@ fn what_was_finished_is_said_and_can_be_undone_at_once() {
     if !can_trace() {
         return;
     }
-    let scene = Scene::begin();
-    let env = &scene.env;
+    let env = scene();
     // The way back of an earlier restore must not be taken for that of the killed one.
     env.xtask(RESTORE).ok();
-    env.xtask(["restore-db", "--undo", "--yes"]).ok();
+    env.xtask(UNDO).ok();
     change(&env.data().join("data.db"));
     let mine = content(&env.data());
-    let journal = env.data().join(".xtask/journal.json");
-    let n = (1..).find(|n| !killed(env, &RESTORE, "unlink", *n) || journal.exists());
-    assert!(journal.exists(), "never killed after the decision, up to call {n:?}");
-    env.xtask(["restore-db", "--undo", "--yes"])
+    assert!(killed_at(&env, 2));
+    env.xtask(UNDO)
         .ok()
         .stderr_has("warning: a run was killed while it put backup_")
         .stderr_has("that is now finished");
@@ -146,25 +117,44 @@ fn what_was_finished_is_said_and_can_be_undone_at_once() {
 }
 
 #[test]
-fn the_half_of_a_snapshot_is_no_snapshot() {
-    if !can_trace() {
-        return;
+fn a_pull_has_happened_or_has_not() {
+    if can_trace() {
+        let env = scene();
+        change(&env.production().join("data.db"));
+        let new = content(&env.production());
+        let via = format!("local:{}", env.production().display());
+        Scene::new("pull", env, &["pull-db", "--via", &via]).becomes(new).prove();
     }
-    let env = developer();
-    let before = snapshots(&env).len();
-    for n in 1.. {
-        let killed = killed(&env, &["snapshots", "create"], "fsync", n);
-        for snapshot in snapshots(&env) {
-            assert!(snapshot["defect"].is_null(), "{snapshot}");
-        }
-        if !killed {
-            break;
-        }
+}
+
+#[test]
+fn a_save_is_whole_or_none() {
+    if can_trace() {
+        Scene::new("snapshots create", scene(), &["snapshots", "create"]).prove();
     }
-    assert!(snapshots(&env).len() > before);
-    let name = named(&env, "manual").remove(0);
-    assert!(killed(&env, &["snapshots", "rm", &name, "--yes"], "unlinkat", 2));
-    assert!(snapshots(&env).iter().all(|snapshot| snapshot["name"] != name.as_str()));
-    env.xtask(PRUNE).ok();
-    assert_eq!(left_behind(&env.data()), [""; 0]);
+}
+
+#[test]
+fn a_snapshot_that_is_removed_is_gone_or_whole() {
+    if can_trace() {
+        let env = scene();
+        env.xtask(["snapshots", "create"]).ok();
+        let name = named(&env, "manual").remove(0);
+        let scene = Scene::new("snapshots rm", env, &["snapshots", "rm", &name, "--yes"]);
+        scene.removes(vec![name]).prove();
+    }
+}
+
+#[test]
+fn snapshots_that_are_pruned_are_gone_or_whole() {
+    if can_trace() {
+        let env = scene();
+        let may_go = vec![named(&env, "pull").remove(0)];
+        for _ in 0..2 {
+            change(&env.production().join("data.db"));
+            pull(&env);
+        }
+        let scene = Scene::new("snapshots prune", env, &["snapshots", "prune", "--keep", "2"]);
+        scene.removes(may_go).prove();
+    }
 }

@@ -15,7 +15,7 @@ use crate::error::Failure;
 use crate::server::{self, Mode, Request};
 use crate::settings::{Names, Settings};
 use crate::sqlite::{self, Description};
-use crate::stream::{self, Announced, Error, Index, Received, Sink};
+use crate::stream::{self, Announced, Delivered, Error, Index, Received, Sink};
 use crate::transport::{Connection, Transport, checked, quoted};
 use crate::ui::{Progress, Ui, Working, bytes, count, escape};
 use crate::{durable, interrupt, snapshots};
@@ -88,6 +88,11 @@ pub fn receive(
     };
     receiver.quiet_down();
     match outcome {
+        Ok(received) if request.sanitize && !settings.rules.is_empty() && !received.sanitized => {
+            Err(Failure::new("the server applied no rules; nothing was changed")
+                .hint("run the same command again")
+                .into())
+        }
         Ok(received) => receiver.prove(received, wire.get()),
         Err(error) => Err(explain(error, transport, connection, wire.get(), dir)),
     }
@@ -121,7 +126,9 @@ fn explain(
         }
         Error::Refused(_) => Failure::new(format!("{error}; nothing was changed"))
             .hint("run the same command again, with -v to see what the server says"),
-        Error::Local(_) => Failure::new(error.to_string()),
+        Error::Local(_) => {
+            Failure::new(format!("{error}, in {}; nothing was changed", dir.display()))
+        }
     };
     failure.into()
 }
@@ -195,14 +202,30 @@ impl<'a> Receiver<'a> {
         Ok(())
     }
 
+    /// Where a database that is damaged here was damaged: its hash proves how it came.
+    fn blame(&self, database: &Delivered) -> Failure {
+        let path = self.dir.join(&database.name);
+        if durable::sha256(&path).is_ok_and(|sha256| sha256 == database.sha256) {
+            return Failure::new(
+                "what the server sent is whole, but damaged on the server already; nothing was changed",
+            )
+            .hint("on the server: sqlite3 FILE 'PRAGMA integrity_check'");
+        }
+        Failure::new(format!(
+            "{} cannot be read as it arrived; nothing was changed",
+            path.display()
+        ))
+        .hint("look whether this disk is broken")
+    }
+
     fn prove(mut self, received: Received, wire_bytes: u64) -> Result<Pulled> {
         while !self.checks.is_empty() {
             self.collect_check()?;
         }
-        let checked = self.checked.into_iter().collect::<Result<Vec<_>>>().context(
-            Failure::new("what the server sent is whole, but damaged on the server already; nothing was changed")
-                .hint("on the server: sqlite3 FILE 'PRAGMA integrity_check'"),
-        )?;
+        let found = std::mem::take(&mut self.checked).into_iter().zip(&received.databases);
+        let checked = found
+            .map(|(found, database)| found.map_err(|error| error.context(self.blame(database))))
+            .collect::<Result<Vec<_>>>()?;
         durable::sync_dir(self.dir)?;
         let sanitized = received.databases.iter().map(|database| database.sanitized).collect();
         let databases = received.databases.into_iter().zip(checked).map(|(database, found)| {

@@ -55,9 +55,10 @@ impl Store {
                 return Err(error).with_context(|| format!("cannot read {}", self.dir.display()));
             }
         };
+        let unreadable = || format!("cannot read {}", self.dir.display());
         let mut snapshots = Vec::new();
         for entry in entries {
-            let path = entry?.path();
+            let path = entry.with_context(unreadable)?.path();
             let snapshot = Snapshot::read(path.clone())
                 .with_context(|| format!("cannot read {}", path.display()))?;
             snapshots.extend(snapshot);
@@ -166,8 +167,10 @@ impl std::ops::Deref for LockedStore {
 impl LockedStore {
     /// What a killed run was about to make a snapshot of, or was writing.
     fn remove_abandoned(&self) -> Result<()> {
-        for entry in std::fs::read_dir(self.state_dir())? {
-            let entry = entry?;
+        let dir = self.state_dir();
+        let unreadable = || format!("cannot read {}", dir.display());
+        for entry in std::fs::read_dir(&dir).with_context(unreadable)? {
+            let entry = entry.with_context(unreadable)?;
             let name = entry.file_name();
             if name.to_string_lossy().starts_with(INCOMING) {
                 std::fs::remove_dir_all(entry.path())
@@ -273,7 +276,8 @@ impl Incoming<'_> {
         durable::write(&self.path().join(META), &serde_json::to_vec_pretty(&meta)?)?;
         durable::rename(self.path(), &path)?;
         durable::sync_dir(&self.store.dir)?;
-        let Some(snapshot) = Snapshot::read(path)? else {
+        let unreadable = format!("cannot read {}", path.display());
+        let Some(snapshot) = Snapshot::read(path).context(unreadable)? else {
             bail!("a snapshot was given a name that is none")
         };
         Ok(snapshot)

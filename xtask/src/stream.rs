@@ -91,6 +91,8 @@ fn clipped(text: &str) -> String {
 #[derive(Debug)]
 pub struct Received {
     pub databases: Vec<Delivered>,
+    /// Whether the server applied rules.
+    pub sanitized: bool,
     pub timings: Timings,
 }
 
@@ -328,6 +330,7 @@ fn prove(
     if end.index != hex(&Sha256::digest(index_text)) {
         return Err(refused("the index is not what the server sent (sha256)"));
     }
+    let applied = end.sanitized.is_some();
     let sanitized = end.sanitized.unwrap_or_else(|| vec![0; hashes.len()]);
     let rows = sanitized.iter().try_fold(0_u64, |sum, rows| sum.checked_add(*rows));
     if end.sha256.len() != hashes.len() || sanitized.len() != hashes.len() || rows.is_none() {
@@ -352,7 +355,7 @@ fn prove(
         })
         .collect();
     let timings = Timings { copy: end.copy_ms, sanitize: end.sanitize_ms, pack: end.pack_ms };
-    Ok(Received { databases, timings })
+    Ok(Received { databases, sanitized: applied, timings })
 }
 
 #[cfg(test)]

@@ -1,26 +1,25 @@
 //! A developer in the middle of work, for commands that end anywhere.
 
 use std::fs;
-use std::io::Write as _;
 
 use rusqlite::Connection;
 
 use crate::databases;
 use crate::env::TestEnv;
-use crate::process::{Running, command};
+use crate::process::Running;
 use crate::sets::{Set, content, developer, named};
 use crate::{binaries, output::Output};
 
 /// A developer whose program was killed while it wrote to the live set: a row
 /// of each database is in its `-wal` only.
-pub struct Scene {
+pub struct Developer {
     pub env: TestEnv,
     pub old: Set,
     pub new: Set,
 }
 
-impl Scene {
-    pub fn begin() -> Scene {
+impl Developer {
+    pub fn begin() -> Developer {
         let env = developer();
         let new = content(&env.data());
         let work = env.path("work");
@@ -37,9 +36,9 @@ impl Scene {
             fs::copy(work.join(&name), env.path("old").join(&name)).expect("copy");
         }
         drop(writers);
-        let scene = Scene { old: content(&work), new, env };
-        scene.set();
-        scene
+        let developer = Developer { old: content(&work), new, env };
+        developer.set();
+        developer
     }
 
     /// Everything as it was after the pull and the killed program.
@@ -58,16 +57,6 @@ impl Scene {
             fs::copy(self.env.path("old").join(&name), self.env.data().join(&name)).expect("copy");
         }
     }
-}
-
-/// Not every machine lets one process trace another.
-pub fn can_trace() -> bool {
-    let traced = command("strace").args(["-qq", "-o", "/dev/null", "true"]).status();
-    let can = traced.is_ok_and(|status| status.success());
-    if !can {
-        let _ = writeln!(std::io::stderr(), "skipped: strace is missing or may not trace");
-    }
-    can
 }
 
 /// Runs xtask, and signals it at its `n`th call of `syscall`. Only its main thread
