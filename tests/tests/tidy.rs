@@ -10,7 +10,7 @@ use toml::{Table, Value};
 const MAX_LINES: usize = 400;
 const MAX_LINES_OF_TESTS: usize = 450;
 /// A server gets it as one file, and an operator finds it as one.
-const MAX_LINES_OF_SCRIPT: usize = 500;
+const MAX_LINES_OF_SCRIPT: usize = 550;
 
 /// Written in two pieces, so that this file does not find itself.
 const FORBIDDEN_IN_RUST: [(&str, &str); 4] = [

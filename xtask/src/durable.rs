@@ -54,15 +54,16 @@ pub fn create_dir(path: &Path) -> Result<()> {
         .with_context(|| format!("cannot create {}", path.display()))
 }
 
-/// Makes what was created, renamed or removed in `dir` last.
+/// Makes last what was written to a file, or was created, renamed or removed in a
+/// directory.
 ///
 /// # Errors
 ///
 /// Those of syncing, with the path.
-pub fn sync_dir(dir: &Path) -> Result<()> {
-    File::open(dir)
-        .and_then(|dir| dir.sync_all())
-        .with_context(|| format!("cannot sync {}", dir.display()))
+pub fn sync(path: &Path) -> Result<()> {
+    File::open(path)
+        .and_then(|file| file.sync_all())
+        .with_context(|| format!("cannot sync {}", path.display()))
 }
 
 /// Replaces or creates `path` so that it has its old or its new content, whole.
@@ -114,7 +115,7 @@ fn replace(
         Ok(())
     };
     write().with_context(|| format!("cannot write {}", path.display()))?;
-    sync_dir(dir)
+    sync(dir)
 }
 
 /// Renames within one file system.

@@ -77,9 +77,10 @@ pub fn is_being_replaced(store: &Store) -> bool {
 ///
 /// The directory cannot be read.
 pub fn databases(dir: &Path, names: &Names) -> Result<Vec<String>> {
+    let unreadable = || format!("cannot read {}", dir.display());
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))? {
-        let entry = entry?;
+    for entry in std::fs::read_dir(dir).with_context(unreadable)? {
+        let entry = entry.with_context(unreadable)?;
         if let Ok(name) = entry.file_name().into_string()
             && !name.starts_with('.')
             // Whatever the patterns say, no database.
@@ -224,6 +225,9 @@ impl<'a> Live<'a> {
 
     /// What is missing only makes it less certain later that the snapshot is sound.
     fn complete(&self, saved: &Saved) {
+        if saved.hashed {
+            return;
+        }
         let recorded = self.store.find(&saved.name).and_then(|it| self.store.record_hashes(it));
         if let Err(error) = recorded {
             self.ui.warn(format!("{} is saved without its sha256: {error:#}", saved.name));
@@ -303,7 +307,7 @@ fn stage(snapshot: &Snapshot, install: &[String], to: &Path) -> Result<()> {
             Some(None) | None => stage_unrecorded(&from, &copy)?,
         }
     }
-    durable::sync_dir(to)
+    durable::sync(to)
 }
 
 /// A file that a person or an older tool copied may have a journal beside it,

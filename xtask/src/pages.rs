@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result};
 use rusqlite::{Connection, OptionalExtension as _};
 
 use crate::error::Failure;
+use crate::interrupt;
 
 /// The first bytes of page 1.
 pub const HEADER: usize = 100;
@@ -247,4 +248,50 @@ fn filled(read: io::Result<()>) -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
         outcome => outcome.map(|()| true),
     }
+}
+
+/// Whether two closed files hold the same pages, but for the header's counters
+/// and its journal mode, which change without a change of content.
+///
+/// # Errors
+///
+/// One of them cannot be read.
+pub fn same_content(a: &Path, b: &Path) -> Result<bool> {
+    let unreadable = |path: &Path| format!("cannot read {}", path.display());
+    let open = |path: &Path| File::open(path).with_context(|| unreadable(path));
+    let (mut left, mut right) = (open(a)?, open(b)?);
+    if left.metadata()?.len() != right.metadata()?.len() {
+        return Ok(false);
+    }
+    let (mut x, mut y) = (vec![0; 1 << 16], vec![0; 1 << 16]);
+    let mut first = true;
+    loop {
+        interrupt::check()?;
+        let n = read_full(&mut left, &mut x).with_context(|| unreadable(a))?;
+        if read_full(&mut right, &mut y).with_context(|| unreadable(b))? != n {
+            return Ok(false);
+        }
+        if std::mem::take(&mut first) && n >= HEADER {
+            for buffer in [&mut x, &mut y] {
+                clear_counters(&mut buffer[..HEADER]);
+            }
+        }
+        if x[..n] != y[..n] {
+            return Ok(false);
+        }
+        if n < x.len() {
+            return Ok(true);
+        }
+    }
+}
+
+fn read_full(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read(&mut buffer[filled..])? {
+            0 => break,
+            n => filled += n,
+        }
+    }
+    Ok(filled)
 }

@@ -226,7 +226,7 @@ impl<'a> Receiver<'a> {
         let checked = found
             .map(|(found, database)| found.map_err(|error| error.context(self.blame(database))))
             .collect::<Result<Vec<_>>>()?;
-        durable::sync_dir(self.dir)?;
+        durable::sync(self.dir)?;
         let sanitized = received.databases.iter().map(|database| database.sanitized).collect();
         let databases = received.databases.into_iter().zip(checked).map(|(database, found)| {
             snapshots::Database {

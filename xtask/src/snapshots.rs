@@ -205,9 +205,6 @@ impl LockedStore {
     /// They cannot be read, or it cannot be written.
     pub fn record_hashes(&self, mut snapshot: Snapshot) -> Result<()> {
         let Some(meta) = &mut snapshot.meta else { return Ok(()) };
-        if meta.databases.iter().all(|database| database.sha256.is_some()) {
-            return Ok(());
-        }
         for database in meta.databases.iter_mut().filter(|database| database.sha256.is_none()) {
             database.sha256 = Some(durable::sha256(&snapshot.path.join(&database.name))?);
         }
@@ -224,7 +221,7 @@ impl LockedStore {
         match snapshot.elsewhere {
             Some(Elsewhere::Link(_)) => {
                 durable::remove(&snapshot.path)?;
-                return durable::sync_dir(&self.dir);
+                return durable::sync(&self.dir);
             }
             Some(Elsewhere::Mount) => {
                 let path = snapshot.path.display();
@@ -236,7 +233,7 @@ impl LockedStore {
         }
         let grave = self.state_dir().join(format!("{INCOMING}{}", snapshot.name));
         durable::rename(&snapshot.path, &grave)?;
-        durable::sync_dir(&self.dir)?;
+        durable::sync(&self.dir)?;
         std::fs::remove_dir_all(&grave)
             .with_context(|| format!("cannot remove {}", grave.display()))
     }
@@ -275,7 +272,7 @@ impl Incoming<'_> {
         }
         durable::write(&self.path().join(META), &serde_json::to_vec_pretty(&meta)?)?;
         durable::rename(self.path(), &path)?;
-        durable::sync_dir(&self.store.dir)?;
+        durable::sync(&self.store.dir)?;
         let unreadable = format!("cannot read {}", path.display());
         let Some(snapshot) = Snapshot::read(path).context(unreadable)? else {
             bail!("a snapshot was given a name that is none")

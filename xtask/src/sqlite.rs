@@ -1,8 +1,6 @@
 //! SQLite as this tool uses it: closed files are opened immutable and
 //! distrusted, open databases are copied through the backup API.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -12,13 +10,18 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use sha2::{Digest as _, Sha256};
 
-use crate::pages::{self, HEADER};
 use crate::{durable, interrupt};
 
 /// How long another program's lock is waited for.
 const BUSY: Duration = Duration::from_secs(10);
 /// How many pages are copied at a time.
 const PAGES: i32 = 1000;
+
+/// How long a check may take, besides a second for each MiB: what a schema from
+/// elsewhere computes for each row may have no end.
+const CHECK: Duration = Duration::from_secs(30);
+/// After how many of its own instructions SQLite looks at the clock.
+const OPERATIONS: i32 = 1000;
 
 /// What SQLite keeps beside a database, by how its name ends.
 pub const SIDECARS: [&str; 3] = ["-wal", "-shm", "-journal"];
@@ -110,17 +113,25 @@ pub fn distrust_schema(db: &Connection) -> rusqlite::Result<()> {
 ///
 /// # Errors
 ///
-/// It is not a database, or a damaged one; the path is named.
+/// It is not a database, or a damaged or an endless one; the path is named.
 pub fn check(path: &Path) -> Result<Description> {
+    let mebibytes = path.metadata().map_or(0, |metadata| metadata.len() >> 20);
+    check_within(path, CHECK + Duration::from_secs(mebibytes))
+}
+
+fn check_within(path: &Path, limit: Duration) -> Result<Description> {
     let check = || -> Result<Description> {
-        let db = open_closed(path)?;
+        let mut db = open_closed(path)?;
+        let deadline = Instant::now() + limit;
+        let late = move || interrupt::is_asked() || Instant::now() > deadline;
+        db.progress_handler(OPERATIONS, Some(late))?;
         let verdict: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
         if verdict != "ok" {
             bail!("{verdict}");
         }
         description(&db)
     };
-    check().with_context(|| format!("{} is damaged", path.display()))
+    check().map_err(|error| unreadable(path, error))
 }
 
 /// Describes a closed file without looking at all of it.
@@ -129,9 +140,15 @@ pub fn check(path: &Path) -> Result<Description> {
 ///
 /// It is not a database; the path is named.
 pub fn describe(path: &Path) -> Result<Description> {
-    open_closed(path)
-        .and_then(|db| description(&db))
-        .with_context(|| format!("{} is damaged", path.display()))
+    open_closed(path).and_then(|db| description(&db)).map_err(|error| unreadable(path, error))
+}
+
+/// What SQLite itself does not find anything wrong with may still not be read.
+fn unreadable(path: &Path, error: anyhow::Error) -> anyhow::Error {
+    let code = error.downcast_ref().and_then(rusqlite::Error::sqlite_error_code);
+    let disk = matches!(code, Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen));
+    let what = if disk { "cannot be read" } else { "is damaged" };
+    error.context(format!("{} {what}", path.display()))
 }
 
 fn description(db: &Connection) -> Result<Description> {
@@ -160,6 +177,7 @@ fn description(db: &Connection) -> Result<Description> {
 pub fn pin(path: &Path) -> rusqlite::Result<Connection> {
     let db = open_existing(path)?;
     db.busy_timeout(BUSY)?;
+    distrust(&db)?;
     db.execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema")?;
     Ok(db)
 }
@@ -215,6 +233,11 @@ pub fn copy_into(
 /// Whether it says that the file is no database or a damaged one.
 pub fn is_damage(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt))
+}
+
+/// The same of an error that may come from elsewhere.
+pub fn tells_damage(error: &anyhow::Error) -> bool {
+    error.downcast_ref().is_some_and(is_damage)
 }
 
 /// Whether it says that another connection is in the way.
@@ -285,53 +308,10 @@ pub fn absorb_journal(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Whether two closed files hold the same pages, but for the header's counters
-/// and its journal mode, which change without a change of content.
-///
-/// # Errors
-///
-/// One of them cannot be read.
-pub fn same_content(a: &Path, b: &Path) -> Result<bool> {
-    let (mut left, mut right) = (File::open(a)?, File::open(b)?);
-    if left.metadata()?.len() != right.metadata()?.len() {
-        return Ok(false);
-    }
-    let (mut x, mut y) = (vec![0; 1 << 16], vec![0; 1 << 16]);
-    let mut first = true;
-    loop {
-        interrupt::check()?;
-        let n = read_full(&mut left, &mut x)?;
-        if read_full(&mut right, &mut y)? != n {
-            return Ok(false);
-        }
-        if std::mem::take(&mut first) && n >= HEADER {
-            for buffer in [&mut x, &mut y] {
-                pages::clear_counters(&mut buffer[..HEADER]);
-            }
-        }
-        if x[..n] != y[..n] {
-            return Ok(false);
-        }
-        if n < x.len() {
-            return Ok(true);
-        }
-    }
-}
-
-fn read_full(file: &mut File, buffer: &mut [u8]) -> std::io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match file.read(&mut buffer[filled..])? {
-            0 => break,
-            n => filled += n,
-        }
-    }
-    Ok(filled)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pages::same_content;
 
     fn database(path: &Path, sql: &str) -> Connection {
         let db = Connection::open(path).unwrap();
@@ -385,6 +365,23 @@ mod tests {
         assert!(!in_use(&path).unwrap());
         std::fs::write(&path, "no database").unwrap();
         assert!(!in_use(&path).unwrap());
+    }
+
+    #[test]
+    fn a_check_of_what_computes_without_end_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.db");
+        let endless = "CREATE TABLE t (a, b AS (length(hex(zeroblob(50000000 + a)))) NOT NULL)";
+        drop(database(
+            &path,
+            &format!(
+                "CREATE TABLE t (a); WITH n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n
+                 WHERE i < 9000) INSERT INTO t SELECT i FROM n;
+                 PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = '{endless}'"
+            ),
+        ));
+        let error = check_within(&path, Duration::from_millis(100)).err().unwrap();
+        assert!(format!("{error:#}").ends_with("interrupted"), "{error:#}");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use rusqlite::Connection;
 
 use super::save::Copies;
 use super::shared::{Shared, is_done};
-use super::{Live, STAGED, damaged, remove_sidecars};
+use super::{Live, STAGED, remove_sidecars};
 use crate::error::Failure;
 use crate::ui::escape;
 use crate::{durable, holders, interrupt, sqlite};
@@ -74,8 +74,10 @@ impl By {
             match sqlite::lock_out(path) {
                 Ok(Some(db)) => return Ok(Self::Us(db)),
                 Ok(None) => programs.push("another program".to_owned()),
-                // The save tells what is wrong with it.
-                Err(_) => return Ok(Self::Damaged),
+                Err(error) if sqlite::is_damage(&error) => return Ok(Self::Damaged),
+                Err(error) => {
+                    return Err(error).with_context(|| format!("cannot lock {}", path.display()));
+                }
             }
         }
         let refused = |why: &str| {
@@ -92,7 +94,7 @@ impl By {
         match Shared::new(path, staged, wait, &refused) {
             Ok(shared) => Ok(Self::All(Box::new(shared.opened_by(programs)))),
             Err(error) if is_busy(&error) => Err(locked(path, &programs, wait).into()),
-            Err(error) => Err(error),
+            Err(error) => Err(error.context(format!("cannot read {}", path.display()))),
         }
     }
 
@@ -203,7 +205,8 @@ impl Held {
             return Ok(());
         }
         if let By::Us(db) = &self.by {
-            sqlite::unjournal(db).with_context(|| damaged(&self.path))?;
+            let cannot = || format!("cannot close the journal of {}", self.path.display());
+            sqlite::unjournal(db).with_context(cannot)?;
         }
         remove_sidecars(&self.path)?;
         if self.staged.is_none() { durable::remove(&self.path) } else { Ok(()) }

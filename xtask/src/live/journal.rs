@@ -10,7 +10,7 @@ use super::{Live, STAGED, State, read_json};
 use crate::error::Failure;
 use crate::snapshots::{Kind, Store};
 use crate::ui::escape;
-use crate::{durable, sqlite};
+use crate::{durable, pages};
 
 pub(super) const JOURNAL: &str = "journal.json";
 
@@ -52,15 +52,15 @@ impl Journal {
         for one in &held {
             one.make_way()?;
         }
-        durable::sync_dir(&store.dir)?;
+        durable::sync(&store.dir)?;
         for one in held {
             one.install()?;
         }
-        durable::sync_dir(&store.dir)?;
+        durable::sync(&store.dir)?;
         self.state.write(store)?;
         remove_staged(store)?;
         durable::remove(&store.state_dir().join(JOURNAL))?;
-        durable::sync_dir(&store.state_dir())
+        durable::sync(&store.state_dir())
     }
 }
 
@@ -150,7 +150,7 @@ impl Live<'_> {
             let mut found = !copy.exists();
             for snapshot in state.before.iter().chain(&state.live) {
                 let kept = self.store.dir.join(snapshot).join(&one.name);
-                found = found || (kept.exists() && sqlite::same_content(&kept, &copy)?);
+                found = found || (kept.exists() && pages::same_content(&kept, &copy)?);
             }
             if !found {
                 return Ok(false);

@@ -1,7 +1,6 @@
 //! Saving the live set.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -12,7 +11,7 @@ use super::hold::{By, Held};
 use super::shared::Shared;
 use super::{Live, State, sidecar};
 use crate::error::Failure;
-use crate::pages::PageFile;
+use crate::pages::{self, PageFile};
 use crate::snapshots::{Database, Incoming, Kind, Meta, Snapshot};
 use crate::sqlite::SIDECARS;
 use crate::ui::{count, escape};
@@ -25,6 +24,8 @@ pub struct Saved {
     pub new: bool,
     /// One of its databases could not be read.
     pub damaged: bool,
+    /// The sha256 of all of it is recorded.
+    pub(super) hashed: bool,
 }
 
 /// Copies of the live set, on their way to be a snapshot.
@@ -122,7 +123,7 @@ impl Live<'_> {
     /// Makes a snapshot of `copies`, unless one holds the same.
     pub(super) fn keep(&self, copies: Copies<'_>, kind: Kind) -> Result<Saved> {
         if let Some(name) = copies.held_by.filter(|_| copies.changed.is_empty()) {
-            return Ok(Saved { name, new: false, damaged: false });
+            return Ok(Saved { name, new: false, damaged: false, hashed: true });
         }
         let dir = copies.incoming.path();
         let databases = copies.names.iter().zip(copies.hashes).map(|(name, hash)| {
@@ -139,7 +140,8 @@ impl Live<'_> {
             databases: databases.collect::<Result<_>>()?,
         };
         let damaged = meta.databases.iter().any(|database| database.damaged);
-        Ok(Saved { name: copies.incoming.commit(meta)?.name, new: true, damaged })
+        let hashed = meta.databases.iter().all(|database| database.sha256.is_some());
+        Ok(Saved { name: copies.incoming.commit(meta)?.name, new: true, damaged, hashed })
     }
 }
 
@@ -185,7 +187,7 @@ impl Copies<'_> {
             }
         }
         for name in &self.names {
-            File::open(self.path(name))?.sync_all()?;
+            durable::sync(&self.path(name))?;
         }
         Ok(())
     }
@@ -206,7 +208,7 @@ impl Copies<'_> {
             return Ok(false);
         }
         for name in &self.names {
-            if !sqlite::same_content(&snapshot.path.join(name), &self.path(name))? {
+            if !pages::same_content(&snapshot.path.join(name), &self.path(name))? {
                 return Ok(false);
             }
         }
@@ -245,7 +247,7 @@ impl<'a> Source<'a> {
         };
         let Err(error) = sqlite::backup(db, to) else { return Ok(()) };
         match self {
-            _ if !error.downcast_ref().is_some_and(sqlite::is_damage) => return Err(error),
+            _ if !sqlite::tells_damage(&error) => return Err(error),
             Self::Held(By::All(_)) => return Err(error),
             Self::Held(by) => **by = By::Damaged,
             _ => *self = Self::Damaged,
@@ -261,7 +263,11 @@ impl<'a> Source<'a> {
 ///
 /// It cannot be read.
 pub(super) fn describe(path: &Path, damaged: bool, sha256: Option<String>) -> Result<Database> {
-    let found = if damaged { None } else { sqlite::describe(path).ok() };
+    let found = match sqlite::describe(path) {
+        _ if damaged => None,
+        Err(error) if !sqlite::tells_damage(&error) => return Err(error),
+        found => found.ok(),
+    };
     let damaged = found.is_none();
     let found = found.unwrap_or_default();
     Ok(Database {
