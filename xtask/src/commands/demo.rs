@@ -57,6 +57,14 @@ impl Args {
         demo.shell(cmd!(sh, "sqlite3 {iris} {COUNT}"))?;
         demo.shell(cmd!(sh, "sqlite3 {juno} {COUNT}"))?;
 
+        demo.say("The app may run here as well. Someone deletes what it serves:");
+        let here = Server::start(sh, &app, &data)?;
+        demo.shell(cmd!(sh, "sqlite3 {shared} {DELETE}"))?;
+        demo.say("It needs no stop, and sees what is restored at its next query:");
+        demo.xtask(&["restore-db", "--latest", "--yes"])?;
+        demo.shell(cmd!(sh, "sqlite3 {shared} {SECRETS}"))?;
+        drop(here);
+
         demo.say("All that was saved on the way; without a flag, `restore-db` lets you pick one:");
         demo.xtask(&["restore-db", "--list"])?;
         drop(server);
@@ -69,6 +77,7 @@ impl Args {
 
 const SECRETS: &str =
     "SELECT organization_id, length(sheet_id), length(private_key) FROM export_settings";
+const DELETE: &str = "DELETE FROM export_settings";
 const COUNT: &str = "SELECT count(*) FROM pull_requests";
 
 /// Shows each step as a user would type it.
