@@ -178,7 +178,7 @@ impl Shared {
             let Some(data) = pages::read(&self.writer, page)? else { continue };
             if let Some(saved) = saved
                 && !(saved.read(page, &mut buffer)? && buffer == data)
-                && !pages::is_lock_page(page, self.new.page_size)
+                && !pages::is_lock_page(page, data.len() as u32)
             {
                 saved.write(page, &data)?;
                 news = true;
