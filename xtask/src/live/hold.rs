@@ -15,6 +15,10 @@ use crate::error::Failure;
 use crate::ui::escape;
 use crate::{durable, holders, interrupt, sqlite};
 
+/// How long locks are given back to programs that may wait for them: SQLite looks
+/// every 100 ms at the latest.
+const PAUSE: Duration = Duration::from_millis(120);
+
 /// A live database that is to be replaced or removed.
 pub(super) struct Held {
     pub name: String,
@@ -157,6 +161,9 @@ pub(super) fn lock(held: &mut [Held], wait: Duration) -> Result<()> {
         if late {
             let programs = held[i].by.shared().map(|one| &one.programs[..]).unwrap_or_default();
             return Err(locked(&held[i].path, programs, wait).into());
+        }
+        if i > 0 {
+            interrupt::sleep(PAUSE)?;
         }
     }
 }

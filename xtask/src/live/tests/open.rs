@@ -320,3 +320,48 @@ fn a_link_to_a_database_elsewhere_stays_one() {
     let saved = env.path(&replaced.before.unwrap().name).join("a.db");
     assert_eq!(said(&saved), "old a.db,app");
 }
+
+#[test]
+fn what_was_the_same_until_a_program_cut_it_off_comes_back() {
+    for mode in MODES {
+        let env = Env::new();
+        make(
+            &env.path("a.db"),
+            "CREATE TABLE t (said); WITH n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 60)
+             INSERT INTO t SELECT hex(randomblob(1000)) FROM n",
+        );
+        let app = open(&env.path("a.db"), &format!("PRAGMA journal_mode = {mode}"));
+        let snapshot = env.save(Kind::Manual).unwrap();
+        let snapshot = env.live.store.find(&snapshot.name).unwrap();
+        let before = says(&app);
+        replace_around(&env, &snapshot, || {
+            app.execute_batch("DELETE FROM t WHERE rowid > 3; VACUUM").unwrap();
+        });
+        assert!(says(&app) == before, "{mode}");
+        assert_eq!(text(&app, "PRAGMA integrity_check"), "ok", "{mode}");
+    }
+}
+
+#[test]
+fn a_program_that_has_one_and_wants_another_is_not_in_a_deadlock_with_us() {
+    let mut env = Env::new();
+    env.live.wait = Duration::from_secs(60);
+    let snapshot = env.pulled(&["a.db", "b.db"], None);
+    let (a, b) = (program(&env, "a.db", "WAL"), program(&env, "b.db", "WAL"));
+    b.execute_batch("BEGIN IMMEDIATE; INSERT INTO t VALUES ('first')").unwrap();
+    let app = std::thread::spawn(move || {
+        // Until we have the one, and wait for the other.
+        a.busy_timeout(Duration::ZERO).unwrap();
+        while a.execute_batch("BEGIN IMMEDIATE; ROLLBACK").is_ok() {
+            std::thread::yield_now();
+        }
+        a.busy_timeout(Duration::from_secs(20)).unwrap();
+        a.execute_batch("INSERT INTO t VALUES ('then')").unwrap();
+        b.execute_batch("COMMIT").unwrap();
+    });
+    let replaced = env.replace(&snapshot);
+    app.join().unwrap();
+    let saved = env.path(&replaced.before.unwrap().name);
+    assert_eq!(said(&saved.join("a.db")), "old a.db,app,then");
+    assert_eq!(said(&saved.join("b.db")), "old b.db,app,first");
+}
