@@ -7,7 +7,8 @@ use rusqlite::Connection;
 use crate::databases;
 use crate::env::TestEnv;
 use crate::process::Running;
-use crate::sets::{Set, content, developer, named};
+use crate::sets::{Set, content, developer};
+use crate::store::snapshots;
 use crate::{binaries, output::Output};
 
 /// A developer whose program was killed while it wrote to the live set: a row
@@ -43,10 +44,9 @@ impl Developer {
 
     /// Everything as it was after the pull and the killed program.
     pub fn set(&self) {
-        for kind in ["before-restore", "before-pull"] {
-            for name in named(&self.env, kind) {
-                fs::remove_dir_all(self.env.data().join(name)).expect("remove a snapshot");
-            }
+        // All but that of the first pull, also one that came of an interrupted pull.
+        for snapshot in snapshots(&self.env.data()).iter().skip(1) {
+            fs::remove_dir_all(&snapshot.path).expect("remove a snapshot");
         }
         for name in databases::files(&self.env.data()) {
             if name.contains(".db") {
