@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, anyhow};
 use xshell::{Shell, cmd};
 
 use crate::error::Failure;
+use crate::interrupt;
 use crate::ui::Ui;
 
 /// From the root of the repository.
@@ -58,7 +59,7 @@ pub fn run(ui: &Ui, sh: &Shell, root: &Path, target: &Path) -> Result<()> {
             sh,
             "{program} {time} {limits...} {say...} -artifact_prefix={prefix} {found} {kept}"
         );
-        let output = run.quiet().ignore_status().output()?;
+        let output = interrupt::output(run)?;
         let said = String::from_utf8_lossy(&output.stderr);
         if !output.status.success() {
             return Err(anyhow!("{said}").context(
@@ -82,9 +83,7 @@ fn build(sh: &Shell, dir: &Path) -> Result<PathBuf> {
     let host = host.context("rustc names no host")?;
     let manifest = format!("{FUZZ}/Cargo.toml");
     let _flags = sh.push_env("RUSTFLAGS", INSTRUMENTED);
-    cmd!(sh, "cargo build --quiet --locked --release --manifest-path {manifest} --target {host} --target-dir {dir}")
-        .quiet()
-        .run()
+    interrupt::run(cmd!(sh, "cargo build --quiet --locked --release --manifest-path {manifest} --target {host} --target-dir {dir}"))
         .context("the fuzz targets do not compile")?;
     Ok(dir.join(host).join("release"))
 }
