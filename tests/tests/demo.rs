@@ -26,6 +26,17 @@ fn the_demo_pulls_breaks_restores_and_leaves_nothing() {
     assert!(left.is_empty(), "{left:?}");
 }
 
+#[test]
+fn a_demo_that_is_interrupted_says_so_and_leaves_nothing() {
+    let env = TestEnv::new();
+    let mut demo = Running::start(env.command(binaries::xtask()).arg("demo"));
+    demo.wait_for_stderr("Demo A production: ");
+    demo.interrupt();
+    demo.wait().fails(130).stderr_has("error: interrupted; nothing was changed\n");
+    let left: Vec<_> = fs::read_dir(env.path("local-tmp")).expect("read").collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
 /// A machine that has nothing but an `apt-get`, which notes how it was called
 /// and installs `sqlite3` if `works`.
 fn machine(env: &TestEnv, works: bool) -> Command {
