@@ -1,4 +1,4 @@
-//! The demo, and the installation of what is missing.
+//! The demo, the installation of what is missing, and what is asked before all tests.
 
 #![expect(clippy::print_stdout, reason = "a test that is skipped says so")]
 
@@ -35,6 +35,15 @@ fn a_demo_that_is_interrupted_says_so_and_leaves_nothing() {
     demo.wait().fails(130).stderr_has("error: interrupted; nothing was changed\n");
     let left: Vec<_> = fs::read_dir(env.path("local-tmp")).expect("read").collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn how_long_to_fuzz_is_asked_before_all_else() {
+    let env = TestEnv::new();
+    let mut test = env.command(binaries::xtask());
+    test.args(["test", "--long"]).env("XTASK_FUZZ_SECONDS", "a while");
+    let output = Running::start(&mut test).wait().fails(2);
+    output.stderr_is("error: XTASK_FUZZ_SECONDS=\"a while\" is no number\n");
 }
 
 /// A machine that has nothing but an `apt-get`, which notes how it was called
