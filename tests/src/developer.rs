@@ -1,72 +1,71 @@
 //! A developer in the middle of work, for commands that end anywhere.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
 use crate::databases;
 use crate::env::TestEnv;
-use crate::process::Running;
+use crate::process::command;
 use crate::sets::{Set, content, developer};
-use crate::store::snapshots;
-use crate::{binaries, output::Output};
 
-/// A developer whose program was killed while it wrote to the live set: a row
-/// of each database is in its `-wal` only.
-pub struct Developer {
-    pub env: TestEnv,
-    pub old: Set,
-    pub new: Set,
+/// A developer with databases of dozens of pages, whose program was killed while
+/// it wrote to the live set: a row of each is in its `-wal` only.
+pub fn at_work() -> TestEnv {
+    let env = developer();
+    for name in ["data.db", "tenant_iris.db"] {
+        let live = env.data().join(name);
+        let away = env.path(name);
+        fs::rename(&live, &away).expect("rename");
+        let writer = Connection::open(&away).expect("open");
+        databases::insert(&writer, 20, 7);
+        for end in ["", "-wal", "-shm"] {
+            let (from, to) =
+                (format!("{}{end}", away.display()), format!("{}{end}", live.display()));
+            fs::copy(from, to).expect("copy");
+        }
+    }
+    env
 }
 
-impl Developer {
-    pub fn begin() -> Developer {
-        let env = developer();
-        let new = content(&env.data());
-        let work = env.path("work");
-        fs::create_dir(&work).expect("make a directory");
-        fs::create_dir(env.path("old")).expect("make a directory");
-        let mut writers = Vec::new();
-        for name in ["data.db", "tenant_iris.db"] {
-            fs::copy(env.data().join(name), work.join(name)).expect("copy");
-            let writer = Connection::open(work.join(name)).expect("open");
-            databases::insert(&writer, 20, 7);
-            writers.push(writer);
-        }
-        for name in databases::files(&work) {
-            fs::copy(work.join(&name), env.path("old").join(&name)).expect("copy");
-        }
-        drop(writers);
-        let developer = Developer { old: content(&work), new, env };
-        developer.set();
-        developer
+/// A data directory as a command finds it, any number of times.
+pub struct Found {
+    data: PathBuf,
+    kept: PathBuf,
+}
+
+impl Found {
+    /// As it is now.
+    pub fn now(env: &TestEnv) -> Found {
+        let found = Found { data: env.data(), kept: env.path("found") };
+        copy(&found.data, &found.kept);
+        found
     }
 
-    /// Everything as it was after the pull and the killed program.
-    pub fn set(&self) {
-        // All but that of the first pull, also one that came of an interrupted pull.
-        for snapshot in snapshots(&self.env.data()).iter().skip(1) {
-            fs::remove_dir_all(&snapshot.path).expect("remove a snapshot");
+    pub fn restore(&self) {
+        if self.data.exists() {
+            fs::remove_dir_all(&self.data).expect("remove");
         }
-        for name in databases::files(&self.env.data()) {
-            if name.contains(".db") {
-                fs::remove_file(self.env.data().join(name)).expect("remove");
-            }
-        }
-        for name in databases::files(&self.env.path("old")) {
-            fs::copy(self.env.path("old").join(&name), self.env.data().join(&name)).expect("copy");
-        }
+        copy(&self.kept, &self.data);
     }
 }
 
-/// Runs xtask, and signals it at its `n`th call of `syscall`. Only its main thread
-/// is watched, none of its children.
-#[track_caller]
-pub fn signalled(env: &TestEnv, args: &[&str], signal: &str, syscall: &str, n: usize) -> Output {
-    let mut strace = env.command("strace");
-    strace.args(["-qq", "-o", "/dev/null", "-e", &format!("trace={syscall}")]);
-    strace.args(["-e", &format!("inject={syscall}:signal={signal}:when={n}")]);
-    strace.arg(binaries::xtask()).args(args);
-    strace.arg("--config").arg(env.path("repo/xtask/db.toml"));
-    Running::start(&mut strace).wait()
+/// What is live, without a change to it: whoever opens a database may take in
+/// what a killed program left beside it.
+pub fn look(env: &TestEnv) -> Set {
+    let copy = env.path("look");
+    let _ = fs::remove_dir_all(&copy);
+    fs::create_dir(&copy).expect("make a directory");
+    for name in databases::files(&env.data()) {
+        if name.contains(".db") {
+            fs::copy(env.data().join(&name), copy.join(&name)).expect("copy");
+        }
+    }
+    content(&copy)
+}
+
+fn copy(from: &Path, to: &Path) {
+    let copied = command("cp").arg("-a").arg(from).arg(to).status();
+    assert!(copied.is_ok_and(|status| status.success()), "cp fails");
 }

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::fs;
 use std::io::Write as _;
+use std::process::Command;
 
 use crate::env::TestEnv;
 use crate::output::Output;
@@ -46,7 +47,7 @@ impl fmt::Display for Injection<'_> {
 pub struct Run {
     pub output: Output,
     /// The calls that failed, or the one instead of which it was killed; empty
-    /// when the run did not get so far.
+    /// when the run did not get so far. Of an interrupted one, all.
     pub hit: String,
 }
 
@@ -121,6 +122,32 @@ pub fn trace(env: &TestEnv, args: &[impl AsRef<str>], syscalls: &[&str]) -> Vec<
     trace.lines().filter_map(call).collect()
 }
 
+/// Runs xtask, and interrupts it at its `nth` call of `syscall`. Only its main thread
+/// is watched, none of its children: a second signal would not be heeded, but end it.
+#[track_caller]
+pub fn interrupted(env: &TestEnv, args: &[impl AsRef<str>], syscall: &str, nth: usize) -> Run {
+    let inject = format!("inject={syscall}:signal=INT:when={nth}");
+    let mut strace = under_strace(env, args, &[syscall], &["-e", &inject]);
+    let output = Running::start(&mut strace).wait();
+    Run { hit: fs::read_to_string(env.path("trace")).expect("read"), output }
+}
+
+/// xtask, with a trace of these of its calls.
+pub fn under_strace(
+    env: &TestEnv,
+    args: &[impl AsRef<str>],
+    syscalls: &[&str],
+    flags: &[&str],
+) -> Command {
+    let mut strace = env.command("strace");
+    // A question mark: not every architecture has all of them.
+    strace.args(["-qq", "-s", "0", "-e", &format!("trace=?{}", syscalls.join(",?"))]);
+    strace.args(flags).arg("-o").arg(env.path("trace"));
+    strace.arg(binaries::xtask()).args(args.iter().map(AsRef::as_ref));
+    strace.arg("--config").arg(env.path("repo/xtask/db.toml"));
+    strace
+}
+
 #[track_caller]
 fn strace(
     env: &TestEnv,
@@ -128,14 +155,8 @@ fn strace(
     syscalls: &[&str],
     flags: &[&str],
 ) -> (Output, String) {
-    let trace = env.path("trace");
-    let mut strace = env.command("strace");
-    strace.args(["-qq", "-f", "--detach-on=execve", "-y", "-s", "0"]);
-    // A question mark: not every architecture has all of them.
-    strace.arg("-e").arg(format!("trace=?{}", syscalls.join(",?"))).args(flags);
-    strace.arg("-o").arg(&trace).arg(binaries::xtask()).args(args.iter().map(AsRef::as_ref));
-    strace.arg("--config").arg(env.path("repo/xtask/db.toml"));
-    let mut running = Running::start(&mut strace);
+    let flags = [&["-f", "--detach-on=execve", "-y"], flags].concat();
+    let mut running = Running::start(&mut under_strace(env, args, syscalls, &flags));
     wait_for("xtask to end", || running.has_exited().then_some(()));
     // When `running` goes, it kills what is left of the server's side: that must not help it.
     wait_for("the server's side to clean up", || {
@@ -143,5 +164,5 @@ fn strace(
     });
     let args: Vec<_> = args.iter().map(AsRef::as_ref).collect();
     let output = Output { command: format!("xtask {}", args.join(" ")), ..running.wait() };
-    (output, fs::read_to_string(trace).expect("read"))
+    (output, fs::read_to_string(env.path("trace")).expect("read"))
 }

@@ -64,7 +64,7 @@ impl Impostor {
 
     /// From now on it says this behind a marker.
     pub fn sends(&self, stream: &[u8]) {
-        self.says(b"\nXTASK-DB 1 ", usize::MAX >> 40, &[b"\n", stream].concat());
+        self.says(b"\nXTASK-DB 1 ", 1000, &[b"\n", stream].concat());
     }
 
     /// Pulls with little memory and little disk, and in no time.
@@ -115,8 +115,7 @@ impl Default for Impostor {
 /// part of some messages.
 #[track_caller]
 pub fn assert_harmless(name: &str, output: &Output) {
-    let harmful = |c: char| c != '\n' && (c.is_control() || c == '\u{202e}' || c == '\u{feff}');
-    assert!(!output.stderr.contains(harmful), "{name}: {:?}", output.stderr);
+    assert_eq!(output.harmful(), None, "{name}");
     assert!(output.stderr.len() < 10_000, "{name}: {} bytes said", output.stderr.len());
 }
 

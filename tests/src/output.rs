@@ -51,16 +51,19 @@ impl Output {
         self
     }
 
-    /// Nothing that a terminal would obey, or that would show other text than is there.
     #[track_caller]
     pub fn is_harmless(self) -> Output {
-        let hidden = ['\u{200b}', '\u{202e}', '\u{2066}', '\u{e0041}'];
-        let harmful = |c: char| c.is_control() && c != '\n' || hidden.contains(&c);
-        for said in [&self.stdout(), &self.stderr] {
-            let at = said.find(harmful);
-            assert!(at.is_none(), "raw {:?}\n{self}", &said[at.unwrap_or_default()..]);
-        }
+        assert_eq!(self.harmful(), None, "{self}");
         self
+    }
+
+    /// What a terminal would obey, or what would show other text than is there, and
+    /// all behind it.
+    pub fn harmful(&self) -> Option<String> {
+        let hidden = ['\u{200b}', '\u{202e}', '\u{2066}', '\u{feff}', '\u{e0041}'];
+        let harmful = |c: char| c.is_control() && c != '\n' || hidden.contains(&c);
+        let said = [self.stdout(), self.stderr.clone()];
+        said.iter().find_map(|said| said.find(harmful).map(|at| said[at..].to_owned()))
     }
 
     #[track_caller]

@@ -1,14 +1,12 @@
 //! The proof that a command loses nothing, whatever call is its last or fails.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 
 use crate::app::App;
+use crate::developer::{Found, look};
 use crate::env::TestEnv;
 use crate::faults::{self, Fault, Injection, Run, inject};
-use crate::process::command;
 use crate::sets::{Set, assert_same, content, snapshots};
 use crate::store::left_behind;
 use crate::{databases, long};
@@ -41,6 +39,7 @@ pub struct Scene {
     name: &'static str,
     env: TestEnv,
     args: Vec<String>,
+    found: Found,
     old: Set,
     new: Set,
     /// Each snapshot that is there before it.
@@ -53,14 +52,14 @@ impl Scene {
     /// The command finds the data directory as it is now, and leaves the live
     /// set and all snapshots alone unless the scene is told otherwise.
     pub fn new(name: &'static str, env: TestEnv, args: &[&str]) -> Scene {
-        copy(&env.data(), &env.path("found"));
+        let found = Found::now(&env);
         let old = look(&env);
         let names = databases::files(&env.data());
         let known = names.into_iter().filter(|name| name.starts_with("backup_"));
         let known = known.map(|name| (name.clone(), content(&env.data().join(name)))).collect();
         let args = args.iter().map(|arg| (*arg).to_owned()).collect();
         let (new, may_go, serve) = (old.clone(), Vec::new(), None);
-        Scene { name, env, args, old, new, known, may_go, serve }
+        Scene { name, env, args, found, old, new, known, may_go, serve }
     }
 
     /// What is live afterwards.
@@ -90,7 +89,7 @@ impl Scene {
     /// Tries every trial at every call, or at a sample of them, and fails with
     /// all that went wrong.
     pub fn prove(&self) {
-        self.set();
+        self.found.restore();
         let all = TRIALS.map(|(_, _, syscalls)| syscalls).join(" ");
         let syscalls: BTreeSet<&str> = all.split_whitespace().collect();
         let calls = {
@@ -154,7 +153,7 @@ impl Scene {
 
     /// Whether the fault happened.
     fn try_one(&self, injection: &Injection<'_>) -> bool {
-        self.set();
+        self.found.restore();
         let run = {
             let _app = self.serve.map(|serve| serve(&self.env));
             inject(&self.env, &self.args, injection)
@@ -177,15 +176,6 @@ impl Scene {
         }
         self.check(&run);
         !none
-    }
-
-    /// Everything as it was found.
-    fn set(&self) {
-        let data = self.env.data();
-        if data.exists() {
-            fs::remove_dir_all(&data).expect("remove");
-        }
-        copy(&self.env.path("found"), &data);
     }
 
     fn decided(&self) -> bool {
@@ -289,23 +279,4 @@ fn warns(run: &Run) -> bool {
     ["warning: old snapshots stay: ", " is saved without its sha256: "]
         .iter()
         .any(|warning| stderr.contains(warning))
-}
-
-/// What is live, without a change to it: whoever opens a database may take in
-/// what a killed program left beside it.
-fn look(env: &TestEnv) -> Set {
-    let copy = env.path("look");
-    let _ = fs::remove_dir_all(&copy);
-    fs::create_dir(&copy).expect("make a directory");
-    for name in databases::files(&env.data()) {
-        if name.contains(".db") {
-            fs::copy(env.data().join(&name), Path::new(&copy).join(&name)).expect("copy");
-        }
-    }
-    content(&copy)
-}
-
-fn copy(from: &Path, to: &Path) {
-    let copied = command("cp").arg("-a").arg(from).arg(to).status();
-    assert!(copied.is_ok_and(|status| status.success()), "cp fails");
 }

@@ -1,4 +1,4 @@
-//! The demo, and the installation of what is missing.
+//! The demo, the installation of what is missing, and what is asked before all tests.
 
 #![expect(clippy::print_stdout, reason = "a test that is skipped says so")]
 
@@ -24,6 +24,26 @@ fn the_demo_pulls_breaks_restores_and_leaves_nothing() {
     output.stderr_has("Pulled 3 databases").stderr_has("tenant_iris.db is damaged");
     let left: Vec<_> = fs::read_dir(env.path("local-tmp")).expect("read").collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_demo_that_is_interrupted_says_so_and_leaves_nothing() {
+    let env = TestEnv::new();
+    let mut demo = Running::start(env.command(binaries::xtask()).arg("demo"));
+    demo.wait_for_stderr("Demo A production: ");
+    demo.interrupt();
+    demo.wait().fails(130).stderr_has("error: interrupted; nothing was changed\n");
+    let left: Vec<_> = fs::read_dir(env.path("local-tmp")).expect("read").collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn how_long_to_fuzz_is_asked_before_all_else() {
+    let env = TestEnv::new();
+    let mut test = env.command(binaries::xtask());
+    test.args(["test", "--long"]).env("XTASK_FUZZ_SECONDS", "a while");
+    let output = Running::start(&mut test).wait().fails(2);
+    output.stderr_is("error: XTASK_FUZZ_SECONDS=\"a while\" is no number\n");
 }
 
 /// A machine that has nothing but an `apt-get`, which notes how it was called

@@ -23,7 +23,11 @@ fn check(env: &TestEnv, problems: &[&str]) {
     if problems.is_empty() {
         output.ok().stderr_is("       Fresh 2 fixtures\n");
     } else {
-        output.fails(1).stderr_has(&expected).stderr_has("hint: cargo xtask refresh-fixtures");
+        output
+            .fails(1)
+            .stderr_has(&expected)
+            .stderr_has("error: fixtures are stale: ")
+            .stderr_has("hint: cargo xtask refresh-fixtures");
     }
 }
 

@@ -5,15 +5,31 @@
 
 use std::fs;
 
-use tests::binaries;
 use tests::databases;
-use tests::developer::{Developer, signalled};
-use tests::faults::can_trace;
+use tests::developer::{Found, at_work, look};
+use tests::env::TestEnv;
+use tests::faults::{can_trace, interrupted, under_strace};
 use tests::long::long;
 use tests::output::Output;
 use tests::process::{Running, command, wait_for};
-use tests::sets::{assert_same, change, content, developer, named, snapshots};
+use tests::sets::{Set, assert_same, change, content, developer, named, snapshots};
 use tests::store::{has_arrived, left_behind};
+
+/// A command finds the data directory so, which becomes `new`.
+struct Scene {
+    env: TestEnv,
+    found: Found,
+    old: Set,
+    new: Set,
+}
+
+impl Scene {
+    fn new() -> Scene {
+        let env = at_work();
+        let new = content(&env.data().join(named(&env, "pull").remove(0)));
+        Scene { found: Found::now(&env), old: look(&env), new, env }
+    }
+}
 
 /// What the main thread asks of the system, and after how many calls the next
 /// signal comes where there is little time.
@@ -22,13 +38,13 @@ type Calls = [(&'static str, usize)];
 /// Interrupts a command at its calls, one after the other; how often it had changed
 /// nothing, and how often it was done all the same.
 #[track_caller]
-fn sweep(scene: &Developer, args: &[&str], calls: &Calls) -> [usize; 2] {
+fn sweep(scene: &Scene, args: &[&str], calls: &Calls) -> [usize; 2] {
     let mut counts = [0, 0];
     for (syscall, step) in calls {
         for n in (1..).step_by(if long() { 1 } else { *step }) {
-            scene.set();
+            scene.found.restore();
             println!("{syscall} {n}");
-            let output = signalled(&scene.env, args, "INT", syscall, n);
+            let output = interrupted(&scene.env, args, syscall, n).output;
             let done = check(scene, &output);
             if output.code == Some(0) {
                 break;
@@ -42,7 +58,7 @@ fn sweep(scene: &Developer, args: &[&str], calls: &Calls) -> [usize; 2] {
 }
 
 #[track_caller]
-fn check(scene: &Developer, output: &Output) -> bool {
+fn check(scene: &Scene, output: &Output) -> bool {
     let env = &scene.env;
     assert_eq!(left_behind(&env.data()), [""; 0], "{output}");
     assert_eq!(databases::files(&env.path("local-tmp")), [""; 0], "{output}");
@@ -69,7 +85,7 @@ fn a_restore_has_happened_or_has_not() {
     if !can_trace() {
         return;
     }
-    let scene = Developer::begin();
+    let scene = Scene::new();
     let calls = [
         ("rename", 1),
         ("renameat", 1),
@@ -96,7 +112,7 @@ fn a_pull_has_happened_or_has_not() {
     if !can_trace() {
         return;
     }
-    let mut scene = Developer::begin();
+    let mut scene = Scene::new();
     change(&scene.env.production().join("data.db"));
     scene.new = content(&scene.env.production());
     let via = format!("local:{}", scene.env.production().display());
@@ -127,7 +143,7 @@ fn a_snapshot_is_whole_or_is_none() {
         for n in (1..).step_by(step) {
             println!("{syscall} {n}");
             let before = named(&env, "manual").len();
-            let output = signalled(&env, &["snapshots", "create"], "INT", syscall, n);
+            let output = interrupted(&env, &["snapshots", "create"], syscall, n).output;
             assert_eq!(left_behind(&env.data()), [""; 0], "{output}");
             let nothing = output.stderr.contains("error: interrupted; nothing was changed");
             assert_eq!(
@@ -160,21 +176,18 @@ fn what_has_arrived_need_not_be_checked_to_its_end() {
     databases::create(&third, 20, 3);
     let bytes = third.metadata().expect("it was made").len();
     // Nothing but the system's loader and the checks reads so: there is no live set.
-    let log = env.path("calls");
+    let log = env.path("trace");
     let calls = || fs::read_to_string(&log).unwrap_or_default().matches("pread64(").count();
     let start = |options: &[&str], args: &[&str]| {
-        let mut strace = env.command("strace");
         // Its threads, and not what it starts.
-        strace.args(["-f", "-b", "execve", "-qq", "-e", "trace=pread64"]).arg("-o").arg(&log);
-        strace.args(options);
-        Running::start(strace.arg(binaries::xtask()).args(args))
+        let flags = [&["-f", "-b", "execve"], options].concat();
+        Running::start(&mut under_strace(&env, args, &["pread64"], &flags))
     };
     start(&[], &["-V"]).wait().ok();
     let loading = calls();
     let delay = format!("inject=pread64:delay_enter=1000s:when={}+", loading + 1);
     let via = format!("local:{}", env.production().display());
-    let config = env.path("repo/xtask/db.toml").display().to_string();
-    let mut xtask = start(&["-D", "-e", &delay], &["pull-db", "--via", &via, "--config", &config]);
+    let mut xtask = start(&["-D", "-e", &delay], &["pull-db", "--via", &via]);
     let waits = || calls() > loading + 1 && has_arrived(&env.data(), "tenant_juno.db", bytes);
     xtask.wait_for("the checks to be waited for", |_| waits());
     xtask.interrupt_alone();
@@ -199,12 +212,8 @@ fn a_large_database_need_not_be_copied_to_its_end() {
         "CREATE TABLE noise AS WITH n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 5000)
          SELECT randomblob(4000) AS data FROM n",
     );
-    let log = env.path("calls");
-    let mut strace = env.command("strace");
-    strace.args(["-qq", "-e", "trace=pwrite64", "-e", "inject=pwrite64:signal=INT:when=100", "-o"]);
-    strace.arg(&log).arg(binaries::xtask()).args(["snapshots", "create", "--config"]);
-    let xtask = Running::start(strace.arg(env.path("repo/xtask/db.toml")));
-    xtask.wait().fails(130).stderr_has("error: interrupted; nothing was changed\n");
-    let pages = fs::read_to_string(&log).expect("it was traced").matches("pwrite64(").count();
+    let run = interrupted(&env, &["snapshots", "create"], "pwrite64", 100);
+    run.output.fails(130).stderr_has("error: interrupted; nothing was changed\n");
+    let pages = run.hit.matches("pwrite64(").count();
     assert!((100..2500).contains(&pages), "{pages} pages were written, of more than 5000");
 }

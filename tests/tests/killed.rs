@@ -1,37 +1,16 @@
 //! Whatever call of a command is its last, or fails, nothing is lost; and the
 //! next command leaves nothing of it behind.
 
-use std::fs;
-
-use rusqlite::Connection;
 use tests::databases;
+use tests::developer::at_work;
 use tests::env::TestEnv;
 use tests::faults::{Fault, Injection, can_trace, inject};
 use tests::long::long;
 use tests::proof::Scene;
-use tests::sets::{Set, assert_same, change, content, developer, named, pull};
+use tests::sets::{Set, assert_same, change, content, named, pull};
 
 const RESTORE: [&str; 3] = ["restore-db", "--latest", "--yes"];
 const UNDO: [&str; 3] = ["restore-db", "--undo", "--yes"];
-
-/// A developer with databases of dozens of pages, whose program was killed while
-/// it wrote to the live set: a row of each is in its `-wal` only.
-fn scene() -> TestEnv {
-    let env = developer();
-    for name in ["data.db", "tenant_iris.db"] {
-        let live = env.data().join(name);
-        let away = env.path(name);
-        fs::rename(&live, &away).expect("rename");
-        let writer = Connection::open(&away).expect("open");
-        databases::insert(&writer, 20, 7);
-        for end in ["", "-wal", "-shm"] {
-            let (from, to) =
-                (format!("{}{end}", away.display()), format!("{}{end}", live.display()));
-            fs::copy(from, to).expect("copy");
-        }
-    }
-    env
-}
 
 /// The newest snapshot of a kind, by content.
 fn newest(env: &TestEnv, kind: &str) -> Set {
@@ -41,7 +20,7 @@ fn newest(env: &TestEnv, kind: &str) -> Set {
 #[test]
 fn a_restore_has_happened_or_has_not() {
     if can_trace() {
-        let env = scene();
+        let env = at_work();
         let new = newest(&env, "pull");
         Scene::new("restore", env, &RESTORE).becomes(new).prove();
     }
@@ -65,7 +44,7 @@ fn a_restore_under_a_running_app_has_happened_or_has_not() {
 #[test]
 fn going_back_has_happened_or_has_not() {
     if can_trace() {
-        let env = scene();
+        let env = at_work();
         env.xtask(RESTORE).ok();
         change(&env.data().join("data.db"));
         let new = newest(&env, "before-restore");
@@ -89,7 +68,7 @@ fn the_command_that_finishes_a_killed_one_may_fail_too() {
     // The first rename makes the snapshot; then one database is renamed after the other.
     let decided = if long() { &[2, 3][..] } else { &[3] };
     for nth in decided {
-        let env = scene();
+        let env = at_work();
         let new = newest(&env, "pull");
         assert!(killed_at(&env, *nth), "not decided at rename {nth}");
         let old = newest(&env, "before-restore");
@@ -102,7 +81,7 @@ fn what_was_finished_is_said_and_can_be_undone_at_once() {
     if !can_trace() {
         return;
     }
-    let env = scene();
+    let env = at_work();
     // The way back of an earlier restore must not be taken for that of the killed one.
     env.xtask(RESTORE).ok();
     env.xtask(UNDO).ok();
@@ -119,7 +98,7 @@ fn what_was_finished_is_said_and_can_be_undone_at_once() {
 #[test]
 fn a_pull_has_happened_or_has_not() {
     if can_trace() {
-        let env = scene();
+        let env = at_work();
         change(&env.production().join("data.db"));
         let new = content(&env.production());
         let via = format!("local:{}", env.production().display());
@@ -130,14 +109,14 @@ fn a_pull_has_happened_or_has_not() {
 #[test]
 fn a_save_is_whole_or_none() {
     if can_trace() {
-        Scene::new("snapshots create", scene(), &["snapshots", "create"]).prove();
+        Scene::new("snapshots create", at_work(), &["snapshots", "create"]).prove();
     }
 }
 
 #[test]
 fn a_snapshot_that_is_removed_is_gone_or_whole() {
     if can_trace() {
-        let env = scene();
+        let env = at_work();
         env.xtask(["snapshots", "create"]).ok();
         let name = named(&env, "manual").remove(0);
         let scene = Scene::new("snapshots rm", env, &["snapshots", "rm", &name, "--yes"]);
@@ -148,7 +127,7 @@ fn a_snapshot_that_is_removed_is_gone_or_whole() {
 #[test]
 fn snapshots_that_are_pruned_are_gone_or_whole() {
     if can_trace() {
-        let env = scene();
+        let env = at_work();
         let may_go = vec![named(&env, "pull").remove(0)];
         for _ in 0..2 {
             change(&env.production().join("data.db"));

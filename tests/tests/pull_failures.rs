@@ -2,7 +2,9 @@
 //! to do, and everything stays as it was.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
+use rusqlite::Connection;
 use tests::databases;
 use tests::disk::SmallDisk;
 use tests::env::TestEnv;
@@ -11,6 +13,7 @@ use tests::pull::{
     NAMES, assert_live_equals_production, assert_tidy, production, pull, pull_fails,
 };
 use tests::server::Sshd;
+use tests::sets::developer;
 use tests::shells;
 use tests::store;
 use tests::world::{Faults, Machine, World};
@@ -296,4 +299,23 @@ fn a_fly_that_is_killed_midway_is_a_cut_connection() {
         .stderr_has("hint: run the same command again\n");
     assert_eq!(store::fingerprint(&env.data()), before);
     assert_tidy(&env);
+}
+
+/// In a rollback journal mode a writer keeps readers out, too.
+#[test]
+fn an_app_that_keeps_its_database_locked_is_waited_for_and_then_told_of() {
+    let env = developer();
+    let path = env.production().join("data.db");
+    databases::execute(&path, "PRAGMA journal_mode = DELETE");
+    let app = Connection::open(&path).expect("open");
+    app.execute_batch("BEGIN EXCLUSIVE").expect("lock");
+    let via = format!("local:{}", env.production().display());
+    let start = Instant::now();
+    env.xtask(["pull-db", "--via", &via])
+        .fails(1)
+        .stderr_has("production stayed locked for 10 s)\n");
+    assert!(start.elapsed() >= Duration::from_secs(10), "it was not waited for");
+    assert_tidy(&env);
+    app.execute_batch("COMMIT").expect("unlock");
+    env.xtask(["pull-db", "--via", &via]).ok();
 }

@@ -139,10 +139,11 @@ fn a_transaction_that_does_not_end_is_named_after_the_wait() {
         .stderr_has(") for longer than 1 s; nothing was changed\n")
         .stderr_has("hint: ")
         .stderr_has("--wait SECONDS waits longer");
-    env.xtask(["pull-db", "--via", &via, "--wait", "0"])
+    env.xtask(["pull-db", "--via", &via, "--no-wait"])
         .fails(1)
         .stderr_has(" was pulled, but did not become the live set\n")
         .stderr_has(locked)
+        .stderr_has(") for longer than 0 s; nothing was changed\n")
         .stderr_has("hint: cargo xtask restore-db --name backup_");
     drop(holder);
     assert_same(&content(&env.data()), &before);

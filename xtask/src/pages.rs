@@ -107,10 +107,7 @@ impl PageFile {
     /// Those of reading.
     pub fn read(&self, page: u32, buffer: &mut Vec<u8>) -> io::Result<bool> {
         buffer.resize(self.page_size as usize, 0);
-        match self.file.read_exact_at(buffer, self.offset(page)) {
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
-            outcome => outcome.map(|()| true),
-        }
+        filled(self.file.read_exact_at(buffer, self.offset(page)))
     }
 
     /// # Errors
@@ -243,6 +240,7 @@ pub fn in_wal(path: &Path) -> Result<BTreeSet<u32>> {
     read().with_context(|| format!("cannot read {}", path.display()))
 }
 
+/// Whether there was as much to read as there should be.
 fn filled(read: io::Result<()>) -> io::Result<bool> {
     match read {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),

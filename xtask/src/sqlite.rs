@@ -230,9 +230,11 @@ pub fn copy_into(
     }
 }
 
-/// Whether it says that the file is no database or a damaged one.
+/// Whether it says that the file is no database, a damaged one, or one whose schema
+/// has a format to come, for which SQLite has only words.
 pub fn is_damage(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt))
+        || error.to_string().contains("unsupported file format")
 }
 
 /// The same of an error that may come from elsewhere.

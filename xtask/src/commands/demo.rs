@@ -21,6 +21,10 @@ pub struct Args {
 
 impl Args {
     pub fn run(self, cx: &Context) -> Result<()> {
+        self.show(cx).map_err(interrupt::blame)
+    }
+
+    fn show(self, cx: &Context) -> Result<()> {
         let root = settings::default_root();
         super::test::require_own_repository(&root)?;
         let sh = &cx.sh;

@@ -34,6 +34,8 @@ impl Args {
         require_own_repository(&root)?;
         let sh = &cx.sh;
         sh.change_dir(&root);
+        // Asked first: fuzzing comes last.
+        let seconds = self.long.then(|| fuzz::seconds(sh)).transpose()?;
         install::ensure(&cx.ui, sh, &TOOLS)?;
         if self.long {
             install::ensure(&cx.ui, sh, &[CXX])?;
@@ -69,7 +71,7 @@ impl Args {
             drop(long);
             tested
         })?;
-        if self.long { fuzz::run(&cx.ui, sh, &root, &target) } else { Ok(()) }
+        seconds.map_or(Ok(()), |seconds| fuzz::run(&cx.ui, sh, &root, &target, seconds))
     }
 }
 

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
+use rustix::fs::{Access, access};
 
 use super::save::Copies;
-use super::shared::{Shared, is_done};
+use super::shared::Shared;
 use super::{Live, STAGED, remove_sidecars};
 use crate::error::Failure;
 use crate::ui::escape;
@@ -31,7 +32,7 @@ pub(super) struct Held {
 pub(super) enum By {
     /// It is not there.
     Nobody,
-    /// SQLite cannot read it: it is replaced like any file.
+    /// SQLite can do nothing with it: it is replaced like any file.
     Damaged,
     /// Everyone else is kept out.
     Us(Connection),
@@ -78,7 +79,9 @@ impl By {
             match sqlite::lock_out(path) {
                 Ok(Some(db)) => return Ok(Self::Us(db)),
                 Ok(None) => programs.push("another program".to_owned()),
-                Err(error) if sqlite::is_damage(&error) => return Ok(Self::Damaged),
+                Err(error) if sqlite::is_damage(&error) || is_never_written(path, &error) => {
+                    return Ok(Self::Damaged);
+                }
                 Err(error) => {
                     return Err(error).with_context(|| format!("cannot lock {}", path.display()));
                 }
@@ -109,6 +112,12 @@ impl By {
     fn shared_mut(&mut self) -> Option<&mut Shared> {
         if let Self::All(shared) = self { Some(shared) } else { None }
     }
+}
+
+/// Whether it says that SQLite does not write to `path`, which we may: it has a
+/// format to come.
+fn is_never_written(path: &Path, error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::ReadOnly) && access(path, Access::WRITE_OK).is_ok()
 }
 
 fn is_busy(error: &anyhow::Error) -> bool {
@@ -235,10 +244,5 @@ impl Held {
             // The connection that keeps everyone out ends after the rename.
             By::Us(_) | By::Damaged | By::Nobody => durable::rename(staged, &self.path),
         }
-    }
-
-    /// Whether an earlier run has put the new one in place already.
-    pub fn is_done(path: &Path, staged: &Path) -> bool {
-        is_done(path, staged).unwrap_or(false)
     }
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::hold::{self, Held};
 use super::save::Copies;
+use super::shared::is_done;
 use super::{Live, STAGED, State, read_json};
 use crate::error::Failure;
 use crate::snapshots::{Kind, Store};
@@ -115,7 +116,7 @@ impl Live<'_> {
         let staged = self.store.state_dir().join(STAGED);
         for name in &journal.in_place {
             let (path, staged) = (self.store.dir.join(name), staged.join(name));
-            if staged.exists() && Held::is_done(&path, &staged) {
+            if staged.exists() && is_done(&path, &staged, self.wait)? {
                 durable::remove(&staged)?;
             }
         }

@@ -31,6 +31,24 @@ enum Way {
     Backup,
 }
 
+impl Way {
+    fn of(
+        old: Option<Header>,
+        new: Header,
+        wal: bool,
+        refused: &dyn Fn(&str) -> Failure,
+    ) -> Result<Self, Failure> {
+        match old {
+            Some(old) if old.text_encoding != new.text_encoding && old.text_encoding != 0 => {
+                Err(refused("the new one has another text encoding"))
+            }
+            Some(old) if old.page_size == new.page_size => Ok(Self::Pages),
+            _ if wal => Err(refused("the new one has another page size")),
+            _ => Ok(Self::Backup),
+        }
+    }
+}
+
 pub(super) struct Shared {
     pub programs: Vec<String>,
     way: Way,
@@ -63,46 +81,25 @@ impl Shared {
         refused: &dyn Fn(&str) -> Failure,
     ) -> Result<Self> {
         let new = header(staged)?.ok_or_else(|| refused("the new one is empty"))?;
-        let staged_path = staged;
-        let staged = PageFile::open(staged, new.page_size, true)?;
-        let open = || -> rusqlite::Result<(Connection, Connection, i64, bool)> {
-            let (reader, writer) = (sqlite::open_existing(path)?, sqlite::open_existing(path)?);
-            for db in [&reader, &writer] {
-                db.busy_timeout(wait)?;
-                sqlite::distrust_schema(db)?;
-            }
-            // The pages that wait for the commit are on the disk by then, not in memory.
-            writer.execute_batch("PRAGMA cache_size = 100; PRAGMA synchronous = FULL")?;
-            // Asked first: while the reader reads, a program that is about to commit
-            // lets no other one begin.
-            let version = sqlite::data_version(&writer)?;
-            reader.execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema")?;
-            let mode: String = reader.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
-            Ok((reader, writer, version, mode == "wal"))
-        };
-        let (reader, writer, version, wal) = match open() {
+        let pages = PageFile::open(staged, new.page_size, true)?;
+        let (reader, writer, version) = match connect(path, wait) {
             Err(error) if sqlite::is_damage(&error) => {
                 return Err(error).context(refused("it is damaged"));
             }
-            opened => opened?,
+            connected => connected?,
         };
+        let mode: String = reader.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
+        let wal = mode == "wal";
         let old = pages::read(&reader, 1)?.and_then(|page| Header::parse(&page));
-        let way = match old {
-            Some(old) if old.text_encoding != new.text_encoding && old.text_encoding != 0 => {
-                return Err(refused("the new one has another text encoding").into());
-            }
-            Some(old) if old.page_size == new.page_size => Way::Pages,
-            _ if wal => return Err(refused("the new one has another page size").into()),
-            _ => Way::Backup,
-        };
+        let way = Way::of(old, new, wal, refused)?;
         let mut shared = Self {
             programs: Vec::new(),
             way,
             wal,
             path: path.to_owned(),
-            differs: vec![true; staged.count()? as usize],
-            staged,
-            staged_path: staged_path.to_owned(),
+            differs: vec![true; pages.count()? as usize],
+            staged: pages,
+            staged_path: staged.to_owned(),
             new,
             reader,
             writer,
@@ -271,6 +268,23 @@ impl Shared {
     }
 }
 
+/// One that reads what is live now, and one that is going to write, with its
+/// version not after that.
+fn connect(path: &Path, wait: Duration) -> rusqlite::Result<(Connection, Connection, i64)> {
+    let (reader, writer) = (sqlite::open_existing(path)?, sqlite::open_existing(path)?);
+    for db in [&reader, &writer] {
+        db.busy_timeout(wait)?;
+        sqlite::distrust_schema(db)?;
+    }
+    // The pages that wait for the commit are on the disk by then, not in memory.
+    writer.execute_batch("PRAGMA cache_size = 100; PRAGMA synchronous = FULL")?;
+    // Asked first: while the reader reads, a program that is about to commit
+    // lets no other one begin.
+    let version = sqlite::data_version(&writer)?;
+    reader.execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema")?;
+    Ok((reader, writer, version))
+}
+
 /// Whether a closed file has this page, but for the counters of its header.
 fn is_same(staged: &PageFile, page: u32, data: &[u8], buffer: &mut Vec<u8>) -> Result<bool> {
     if !staged.read(page, buffer)? {
@@ -295,14 +309,25 @@ fn header(path: &Path) -> Result<Option<Header>> {
 }
 
 /// Whether what is staged for `path` has been committed there by a run that was
-/// killed right after.
-pub(super) fn is_done(path: &Path, staged: &Path) -> Result<bool> {
-    let Some(new) = header(staged)? else { return Ok(false) };
-    let db = sqlite::open_existing(path)?;
-    sqlite::distrust_schema(&db)?;
-    let Some(live) = pages::read(&db, 1)?.and_then(|page| Header::parse(&page)) else {
-        return Ok(false);
+/// killed right after. What is damaged is replaced in any case.
+///
+/// # Errors
+///
+/// One of them cannot be read, or a program has it locked for longer than `wait`:
+/// to take that for a no would replace what was written since.
+pub(super) fn is_done(path: &Path, staged: &Path, wait: Duration) -> Result<bool> {
+    let Some(new) = header(staged)?.filter(|_| path.is_file()) else { return Ok(false) };
+    let read = || -> Result<_> {
+        let db = sqlite::open_existing(path)?;
+        db.busy_timeout(wait)?;
+        sqlite::distrust_schema(&db)?;
+        pages::read(&db, 1)
     };
+    let page = match read() {
+        Err(error) if sqlite::tells_damage(&error) => return Ok(false),
+        page => page.with_context(|| format!("cannot read {}", path.display()))?,
+    };
+    let Some(live) = page.and_then(|page| Header::parse(&page)) else { return Ok(false) };
     let ahead = live.schema_cookie.wrapping_sub(new.schema_cookie);
     Ok(live.page_size == new.page_size && ahead < 1 << 31)
 }

@@ -250,6 +250,21 @@ fn a_database_with_a_broken_schema_is_saved_too() {
 }
 
 #[test]
+fn what_sqlite_is_too_old_for_is_saved_byte_by_byte_and_replaced() {
+    // The version of the format that may be written, and that of the schema.
+    for at in [18, 47] {
+        let env = Env::new();
+        let mut bytes = std::fs::read(env.path("a.db")).unwrap();
+        bytes[at] = 9;
+        std::fs::write(env.path("a.db"), &bytes).unwrap();
+        let replaced = env.replace(&env.pulled(&["a.db", "b.db"], None));
+        assert_eq!(env.said("a.db"), "new a.db");
+        let saved = env.path(&replaced.before.unwrap().name).join("a.db");
+        assert!(std::fs::read(saved).unwrap() == bytes, "{at}");
+    }
+}
+
+#[test]
 fn a_whole_set_replaces_the_live_one_and_takes_away_what_it_lacks() {
     let env = Env::new();
     let snapshot = env.pulled(&["a.db", "c.db"], None);

@@ -8,12 +8,13 @@ use anyhow::{Context as _, Result, anyhow};
 use xshell::{Shell, cmd};
 
 use crate::error::Failure;
+use crate::interrupt;
 use crate::ui::Ui;
 
 /// From the root of the repository.
 const FUZZ: &str = "xtask/fuzz";
 const TARGETS: [&str; 2] = ["stream", "snapshot"];
-/// How long each is fuzzed, in seconds, unless the environment says otherwise.
+/// Unless the environment says otherwise.
 const SECONDS: u64 = 600;
 const SECONDS_VARIABLE: &str = "XTASK_FUZZ_SECONDS";
 
@@ -24,20 +25,28 @@ const INSTRUMENTED: &str = "--cfg fuzzing -Cpasses=sancov-module \
     -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares";
 
-/// Fuzzes each target, beginning with the corpus that is kept and with what
+/// How long each target is to be fuzzed, in seconds.
+///
+/// # Errors
+///
+/// The variable is no number.
+pub fn seconds(sh: &Shell) -> Result<u64> {
+    match sh.var(SECONDS_VARIABLE) {
+        Ok(text) => text.parse().map_err(|_| {
+            Failure::usage(format!("{SECONDS_VARIABLE}={text:?} is no number")).into()
+        }),
+        Err(_) => Ok(SECONDS),
+    }
+}
+
+/// Fuzzes each target for so many seconds, beginning with the corpus that is kept and with what
 /// earlier runs on this machine have found.
 ///
 /// # Errors
 ///
-/// The variable is no number, a target does not compile, or an input was found
-/// that it fails with: the hint says where that is.
-pub fn run(ui: &Ui, sh: &Shell, root: &Path, target: &Path) -> Result<()> {
-    let seconds = match sh.var(SECONDS_VARIABLE) {
-        Ok(text) => text
-            .parse()
-            .map_err(|_| Failure::usage(format!("{SECONDS_VARIABLE}={text:?} is no number")))?,
-        Err(_) => SECONDS,
-    };
+/// A target does not compile, or an input was found that it fails with: the hint
+/// says where that is.
+pub fn run(ui: &Ui, sh: &Shell, root: &Path, target: &Path, seconds: u64) -> Result<()> {
     let dir = target.join("fuzz");
     let programs = build(sh, &dir)?;
     for name in TARGETS {
@@ -58,7 +67,7 @@ pub fn run(ui: &Ui, sh: &Shell, root: &Path, target: &Path) -> Result<()> {
             sh,
             "{program} {time} {limits...} {say...} -artifact_prefix={prefix} {found} {kept}"
         );
-        let output = run.quiet().ignore_status().output()?;
+        let output = interrupt::output(run)?;
         let said = String::from_utf8_lossy(&output.stderr);
         if !output.status.success() {
             return Err(anyhow!("{said}").context(
@@ -82,9 +91,7 @@ fn build(sh: &Shell, dir: &Path) -> Result<PathBuf> {
     let host = host.context("rustc names no host")?;
     let manifest = format!("{FUZZ}/Cargo.toml");
     let _flags = sh.push_env("RUSTFLAGS", INSTRUMENTED);
-    cmd!(sh, "cargo build --quiet --locked --release --manifest-path {manifest} --target {host} --target-dir {dir}")
-        .quiet()
-        .run()
+    interrupt::run(cmd!(sh, "cargo build --quiet --locked --release --manifest-path {manifest} --target {host} --target-dir {dir}"))
         .context("the fuzz targets do not compile")?;
     Ok(dir.join(host).join("release"))
 }

@@ -40,7 +40,8 @@ pub(super) fn snapshot_of(env: &Env, sql: &str) -> Snapshot {
 pub(super) fn assert_refused(env: &Env, snapshot: &Snapshot, why: &str) {
     let dir = &env.live.store.dir;
     let content = |name: &str| {
-        let copy = tempfile::tempdir().unwrap().keep().join("x.db");
+        let scratch = tempfile::tempdir().unwrap();
+        let copy = scratch.path().join("x.db");
         sqlite::backup(&sqlite::pin(&dir.join(name)).unwrap(), &copy).unwrap();
         std::fs::read(copy).unwrap()
     };
@@ -194,7 +195,7 @@ fn every_write_that_was_accepted_is_in_the_save_or_in_the_new_data() {
 #[test]
 fn what_a_killed_run_has_changed_under_a_program_keeps_what_was_written_since() {
     for mode in MODES {
-        let env = Env::new();
+        let mut env = Env::new();
         let snapshot = env.pulled(&["a.db", "b.db"], None);
         let (a, b) = (program(&env, "a.db", mode), program(&env, "b.db", mode));
         // As far as a run gets that is killed between the commits of a.db and b.db.
@@ -216,7 +217,16 @@ fn what_a_killed_run_has_changed_under_a_program_keeps_what_was_written_since() 
 
         a.execute_batch("INSERT INTO t VALUES ('since'); CREATE TABLE u (a)").unwrap();
         b.execute_batch("INSERT INTO t VALUES ('since')").unwrap();
+        // While it is locked, it does not say that it is done; that is waited for.
+        env.live.wait = Duration::from_secs(60);
+        a.execute_batch("BEGIN EXCLUSIVE").unwrap();
+        let a = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(100));
+            a.execute_batch("COMMIT").unwrap();
+            a
+        });
         env.live.recover().unwrap();
+        let a = a.join().unwrap();
         assert_eq!((says(&a), says(&b)), ("new a.db,since".into(), "new b.db".into()), "{mode}");
         let newest = env.live.store.list().unwrap().remove(0);
         assert_eq!(said(&newest.path.join("b.db")), "old b.db,app,since", "{mode}");
