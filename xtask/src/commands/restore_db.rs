@@ -138,7 +138,11 @@ fn latest(store: &Store) -> Result<Snapshot> {
         .or_else(|| sound().next())
         .cloned()
         .ok_or_else(|| {
-            Failure::new("every snapshot is damaged")
+            let newest = snapshots.first().map(|snapshot| {
+                let defect = snapshot.defect.as_deref().unwrap_or_default();
+                format!("; of the newest, {}: {defect}", snapshot.path.display())
+            });
+            Failure::new("every snapshot is damaged".to_owned() + &newest.unwrap_or_default())
                 .hint("cargo xtask restore-db --list says why")
                 .into()
         })
