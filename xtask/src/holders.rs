@@ -59,6 +59,14 @@ fn open_in<'a>(sh: &Shell, paths: &'a [PathBuf]) -> Result<Vec<(&'a PathBuf, Vec
     Ok(open)
 }
 
+/// Like [`programs`], but for this process, which has them open itself.
+pub fn others(sh: &Shell, paths: &[PathBuf]) -> Vec<Vec<String>> {
+    let own = format!("(process {})", std::process::id());
+    let mut found = programs(sh, paths);
+    found.iter_mut().for_each(|programs| programs.retain(|program| !program.ends_with(&own)));
+    found
+}
+
 /// For each path the programs that have the file open, as far as this user may see.
 #[cfg(target_os = "linux")]
 pub fn programs(_: &Shell, paths: &[PathBuf]) -> Vec<Vec<String>> {
@@ -66,6 +74,8 @@ pub fn programs(_: &Shell, paths: &[PathBuf]) -> Vec<Vec<String>> {
 
     let identity = |path: &Path| path.metadata().ok().map(|m| (m.dev(), m.ino()));
     let targets: Vec<_> = paths.iter().map(|path| identity(path)).collect();
+    // Of a link, the name of what it leads to.
+    let real: Vec<_> = paths.iter().map(|path| path.canonicalize().unwrap_or_default()).collect();
     let mut found = vec![Vec::new(); paths.len()];
     for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
         // Not `self` and `thread-self`, which are one of the others.
@@ -76,7 +86,7 @@ pub fn programs(_: &Shell, paths: &[PathBuf]) -> Vec<Vec<String>> {
         for fd in open {
             // The name is looked at first: following every link is slow.
             let Ok(link) = std::fs::read_link(fd.path()) else { continue };
-            let named = |i: &usize| paths[*i].file_name() == link.file_name();
+            let named = |i: &usize| real[*i].file_name() == link.file_name();
             let Some(i) = (0..paths.len()).find(named) else { continue };
             if targets[i].is_some() && identity(&fd.path()) == targets[i] {
                 let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();

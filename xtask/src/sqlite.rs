@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{durable, interrupt};
 
 /// How long another program's lock is waited for.
-const BUSY: Duration = Duration::from_secs(10);
+pub const BUSY: Duration = Duration::from_secs(10);
 /// How many pages are copied at a time.
 const PAGES: i32 = 1000;
 
@@ -173,10 +173,10 @@ fn description(db: &Connection) -> Result<Description> {
 ///
 /// # Errors
 ///
-/// Those of SQLite.
+/// Those of SQLite; it is locked, and only for a moment was that waited for.
 pub fn pin(path: &Path) -> rusqlite::Result<Connection> {
     let db = open_existing(path)?;
-    db.busy_timeout(BUSY)?;
+    db.busy_timeout(BUSY / 50)?;
     distrust(&db)?;
     db.execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema")?;
     Ok(db)
@@ -243,6 +243,11 @@ pub fn tells_damage(error: &anyhow::Error) -> bool {
 /// Whether it says that another connection is in the way.
 pub fn is_busy(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+}
+
+/// The same of an error that may come from elsewhere.
+pub fn tells_busy(error: &anyhow::Error) -> bool {
+    error.downcast_ref().is_some_and(is_busy)
 }
 
 /// A connection that reads the database, and keeps all others out as long as it

@@ -206,11 +206,11 @@ fn what_a_killed_run_has_changed_under_a_program_keeps_what_was_written_since() 
         let in_place = hold::write(&mut held, copies.as_mut()).unwrap();
         let before = Some(env.live.keep(copies.unwrap(), Kind::BeforeRestore).unwrap().name);
         let state = State { live: Some(snapshot.name.clone()), before };
-        let journal = Journal { install, remove: Vec::new(), in_place, state };
+        let journal = Journal { install, remove: Vec::new(), in_place, save: true, state };
         journal.write(&env.live.store).unwrap();
         let kept = std::fs::read(env.state(STAGED).join("a.db")).unwrap();
         let killed = held.pop().unwrap();
-        held.pop().unwrap().install().unwrap();
+        held.pop().unwrap().install(false).unwrap();
         std::fs::write(env.state(STAGED).join("a.db"), kept).unwrap();
         drop(killed);
 
@@ -241,9 +241,9 @@ fn replace_around(env: &Env, snapshot: &Snapshot, between: impl FnOnce()) -> Pat
     let in_place = hold::write(&mut held, copies.as_mut()).unwrap();
     let saved = env.live.keep(copies.unwrap(), Kind::BeforeRestore).unwrap().name;
     let state = State { live: Some(snapshot.name.clone()), before: Some(saved.clone()) };
-    let journal = Journal { install, remove: Vec::new(), in_place, state };
+    let journal = Journal { install, remove: Vec::new(), in_place, save: true, state };
     journal.write(&env.live.store).unwrap();
-    journal.finish(&env.live.store, held).unwrap();
+    journal.finish(&env.live.store, env.live.sh, held).unwrap();
     env.path(&saved).join("a.db")
 }
 
@@ -319,4 +319,31 @@ fn a_link_to_a_database_elsewhere_stays_one() {
     assert!(env.path("a.db").is_symlink());
     let saved = env.path(&replaced.before.unwrap().name).join("a.db");
     assert_eq!(said(&saved), "old a.db,app");
+}
+
+/// As in a transaction on both that is being committed.
+#[test]
+fn a_program_that_has_one_and_waits_for_another_is_let_through() {
+    for replaces in [true, false] {
+        let mut env = Env::new();
+        env.live.wait = Duration::from_secs(60);
+        let snapshot = env.pulled(&["a.db", "b.db"], None);
+        let (a, b) = (program(&env, "a.db", "DELETE"), program(&env, "b.db", "DELETE"));
+        a.busy_timeout(Duration::ZERO).unwrap();
+        b.execute_batch("BEGIN EXCLUSIVE; INSERT INTO t VALUES ('both')").unwrap();
+        let app = std::thread::spawn(move || {
+            while a.execute_batch("BEGIN EXCLUSIVE; ROLLBACK").is_ok() {
+                std::thread::yield_now();
+            }
+            a.busy_timeout(Duration::from_secs(5)).unwrap();
+            a.execute_batch("INSERT INTO t VALUES ('both')").unwrap();
+            b.execute_batch("COMMIT").unwrap();
+        });
+        if replaces {
+            env.replace(&snapshot);
+        } else {
+            env.live.save(Kind::Manual, true).unwrap();
+        }
+        app.join().unwrap();
+    }
 }
