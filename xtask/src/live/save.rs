@@ -242,7 +242,11 @@ enum Source<'a> {
 impl Source<'_> {
     fn pin(path: &Path) -> Result<Self> {
         match sqlite::pin(path).and_then(|db| sqlite::data_version(&db).map(|now| (db, now))) {
-            Ok((db, version)) => Ok(Self::Pinned(db, version)),
+            Ok((db, version)) => {
+                // For what is asked when it has been copied.
+                db.busy_timeout(sqlite::BUSY)?;
+                Ok(Self::Pinned(db, version))
+            }
             Err(error) if sqlite::is_damage(&error) => Ok(Self::Damaged),
             Err(error) => Err(error.into()),
         }
