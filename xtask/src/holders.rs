@@ -25,15 +25,10 @@ const PAUSE: Duration = Duration::from_millis(70);
 pub fn refuse(ui: &Ui, sh: &Shell, dir: &Path, names: &[String], force: bool) -> Result<()> {
     let paths: Vec<_> =
         names.iter().map(|name| dir.join(name)).filter(|path| path.is_file()).collect();
-    let mut found = open_in(sh, &paths)?;
-    for _ in 0..LOOKS {
-        if found.is_empty() {
-            return Ok(());
+    for (path, programs) in paths.iter().zip(lasting(sh, &paths)?) {
+        if programs.is_empty() {
+            continue;
         }
-        interrupt::sleep(PAUSE)?;
-        found = open_in(sh, &paths)?;
-    }
-    for (path, programs) in found {
         let message = format!("{} is open in {}", path.display(), escape(&programs.join(", ")));
         if !force {
             return Err(Failure::new(message + "; nothing was changed")
@@ -45,18 +40,39 @@ pub fn refuse(ui: &Ui, sh: &Shell, dir: &Path, names: &[String], force: bool) ->
     Ok(())
 }
 
-/// The paths that are open, and in which programs.
-fn open_in<'a>(sh: &Shell, paths: &'a [PathBuf]) -> Result<Vec<(&'a PathBuf, Vec<String>)>> {
-    let mut open = Vec::new();
-    for (path, mut programs) in paths.iter().zip(programs(sh, paths)) {
-        if programs.is_empty() && sqlite::in_use(path)? {
-            programs.push("another program".to_owned());
+/// For each path the programs that have it open, and do not end at once.
+///
+/// # Errors
+///
+/// This process was asked to end.
+pub fn lasting(sh: &Shell, paths: &[PathBuf]) -> Result<Vec<Vec<String>>> {
+    let look = || -> Vec<_> {
+        let found = paths.iter().zip(programs(sh, paths));
+        let locked = |path: &Path| matches!(sqlite::lock_out(path), Ok(None));
+        found
+            .map(|(path, programs)| match programs[..] {
+                [] if locked(path) => vec!["another program".to_owned()],
+                _ => programs,
+            })
+            .collect()
+    };
+    let mut found = look();
+    for _ in 0..LOOKS {
+        if found.iter().all(Vec::is_empty) {
+            break;
         }
-        if !programs.is_empty() {
-            open.push((path, programs));
-        }
+        interrupt::sleep(PAUSE)?;
+        found = look();
     }
-    Ok(open)
+    Ok(found)
+}
+
+/// Like [`programs`], but for this process, which has them open itself.
+pub fn others(sh: &Shell, paths: &[PathBuf]) -> Vec<Vec<String>> {
+    let own = format!("(process {})", std::process::id());
+    let mut found = programs(sh, paths);
+    found.iter_mut().for_each(|programs| programs.retain(|program| !program.ends_with(&own)));
+    found
 }
 
 /// For each path the programs that have the file open, as far as this user may see.
@@ -66,6 +82,8 @@ pub fn programs(_: &Shell, paths: &[PathBuf]) -> Vec<Vec<String>> {
 
     let identity = |path: &Path| path.metadata().ok().map(|m| (m.dev(), m.ino()));
     let targets: Vec<_> = paths.iter().map(|path| identity(path)).collect();
+    // Of a link, the name of what it leads to.
+    let real: Vec<_> = paths.iter().map(|path| path.canonicalize().unwrap_or_default()).collect();
     let mut found = vec![Vec::new(); paths.len()];
     for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
         // Not `self` and `thread-self`, which are one of the others.
@@ -76,7 +94,7 @@ pub fn programs(_: &Shell, paths: &[PathBuf]) -> Vec<Vec<String>> {
         for fd in open {
             // The name is looked at first: following every link is slow.
             let Ok(link) = std::fs::read_link(fd.path()) else { continue };
-            let named = |i: &usize| paths[*i].file_name() == link.file_name();
+            let named = |i: &usize| real[*i].file_name() == link.file_name();
             let Some(i) = (0..paths.len()).find(named) else { continue };
             if targets[i].is_some() && identity(&fd.path()) == targets[i] {
                 let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();

@@ -168,7 +168,7 @@ impl<'a> Live<'a> {
             let _ = journal::undo(&self.store);
         }
         let Decided { journal, held, before, programs } = decided?;
-        journal.finish(&self.store, held).with_context(|| {
+        journal.finish(&self.store, self.sh, held).with_context(|| {
             Failure::new("the live set could not be replaced as a whole")
                 .hint("mend the cause; the next command, whichever it is, goes on with it")
         })?;
@@ -202,7 +202,8 @@ impl<'a> Live<'a> {
         let programs = hold::programs(&held);
 
         let decided = self.state_after(replacement.snapshot, before.as_ref()).and_then(|state| {
-            let journal = Journal { install, remove, in_place, state };
+            let save = replacement.save.is_some();
+            let journal = Journal { install, remove, in_place, save, state };
             interrupt::check()?;
             journal.write(&self.store)?;
             Ok(journal)

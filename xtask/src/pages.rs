@@ -25,6 +25,9 @@ pub struct Header {
     pub schema_cookie: u32,
     /// 1 is UTF-8, 2 and 3 are UTF-16, 0 is not decided yet.
     pub text_encoding: u32,
+    /// How many there are; what follows them is no part of the database. None where
+    /// an older version of SQLite wrote last, which did not say so.
+    pub pages: Option<u32>,
 }
 
 impl Header {
@@ -42,6 +45,8 @@ impl Header {
             page_size,
             schema_cookie: big_endian(header, 40),
             text_encoding: big_endian(header, 56),
+            pages: Some(big_endian(header, 28))
+                .filter(|pages| *pages > 0 && header[24..28] == header[92..96]),
         })
     }
 }

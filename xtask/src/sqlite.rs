@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{durable, interrupt};
 
 /// How long another program's lock is waited for.
-const BUSY: Duration = Duration::from_secs(10);
+pub const BUSY: Duration = Duration::from_secs(10);
 /// How many pages are copied at a time.
 const PAGES: i32 = 1000;
 
@@ -173,10 +173,10 @@ fn description(db: &Connection) -> Result<Description> {
 ///
 /// # Errors
 ///
-/// Those of SQLite.
+/// Those of SQLite; it is locked, and only for a moment was that waited for.
 pub fn pin(path: &Path) -> rusqlite::Result<Connection> {
     let db = open_existing(path)?;
-    db.busy_timeout(BUSY)?;
+    db.busy_timeout(BUSY / 50)?;
     distrust(&db)?;
     db.execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema")?;
     Ok(db)
@@ -247,6 +247,11 @@ pub fn is_busy(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
+/// The same of an error that may come from elsewhere.
+pub fn tells_busy(error: &anyhow::Error) -> bool {
+    error.downcast_ref().is_some_and(is_busy)
+}
+
 /// A connection that reads the database, and keeps all others out as long as it
 /// lives; none where one is there already: any one in WAL mode, one within a
 /// transaction in a rollback mode.
@@ -282,17 +287,6 @@ pub fn unjournal(db: &Connection) -> Result<()> {
     db.execute_batch("COMMIT")?;
     let mode: String = db.query_row("PRAGMA journal_mode = MEMORY", [], |row| row.get(0))?;
     if mode == "memory" { Ok(()) } else { bail!("its journal mode stays {mode}") }
-}
-
-/// Whether a connection other than ours has the database open, as far as
-/// [`lock_out`] tells. A file that is no database is not in use.
-///
-/// # Errors
-///
-/// The file cannot be opened.
-pub fn in_use(path: &Path) -> Result<bool> {
-    drop(open_existing(path)?);
-    Ok(matches!(lock_out(path), Ok(None)))
 }
 
 /// Brings the database, which no program has open, and the `-wal` or hot
@@ -357,16 +351,20 @@ mod tests {
         assert!(!same_content(&path("b.db"), &path("d.db")).unwrap());
     }
 
+    fn in_use(path: &Path) -> bool {
+        matches!(lock_out(path), Ok(None))
+    }
+
     #[test]
     fn an_idle_connection_is_seen_in_wal_mode() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.db");
         let app = database(&path, "PRAGMA journal_mode = WAL; CREATE TABLE t (a)");
-        assert!(in_use(&path).unwrap());
+        assert!(in_use(&path));
         drop(app);
-        assert!(!in_use(&path).unwrap());
+        assert!(!in_use(&path));
         std::fs::write(&path, "no database").unwrap();
-        assert!(!in_use(&path).unwrap());
+        assert!(!in_use(&path));
     }
 
     #[test]

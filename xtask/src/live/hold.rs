@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use rusqlite::{Connection, ErrorCode};
 use rustix::fs::{Access, access};
+use xshell::Shell;
 
 use super::save::Copies;
-use super::shared::Shared;
+use super::shared::{Shared, checkpoint};
 use super::{Live, STAGED, remove_sidecars};
 use crate::error::Failure;
 use crate::ui::escape;
@@ -47,11 +48,36 @@ impl Live<'_> {
     ///
     /// A program has one open that cannot be changed under it: nothing was changed.
     pub(super) fn hold(&self, remove: &[String], install: &[String]) -> Result<Vec<Held>> {
+        let deadline = Instant::now() + self.wait;
+        loop {
+            match self.hold_each(remove, install) {
+                // All or none, as when they are locked: in a rollback mode a program
+                // that commits to several waits for those that are read.
+                Err(error) if sqlite::tells_busy(&error) && Instant::now() < deadline => {
+                    interrupt::check()?;
+                }
+                Err(error) => return Err(error),
+                Ok(mut held) => {
+                    for one in &mut held {
+                        if let Some(shared) = one.by.shared_mut() {
+                            let cannot = || format!("cannot read {}", one.path.display());
+                            shared.compare().with_context(cannot)?;
+                        }
+                    }
+                    return Ok(held);
+                }
+            }
+        }
+    }
+
+    fn hold_each(&self, remove: &[String], install: &[String]) -> Result<Vec<Held>> {
         let staged = self.store.state_dir().join(STAGED);
         let mut held: Vec<_> = remove.iter().map(|name| (name, None)).collect();
         held.extend(install.iter().map(|name| (name, Some(staged.join(name)))));
         let paths: Vec<_> = held.iter().map(|(name, _)| self.store.dir.join(name)).collect();
-        let programs = holders::programs(self.sh, &paths);
+        // Those that are to be removed must not be open at all.
+        let mut programs = holders::lasting(self.sh, &paths[..remove.len()])?;
+        programs.extend(holders::programs(self.sh, &paths[remove.len()..]));
         let held = held.into_iter().zip(paths).zip(programs);
         held.map(|(((name, staged), path), programs)| {
             let by = By::of(&path, staged.as_deref(), programs, self.wait)?;
@@ -100,7 +126,9 @@ impl By {
         };
         match Shared::new(path, staged, wait, &refused) {
             Ok(shared) => Ok(Self::All(Box::new(shared.opened_by(programs)))),
-            Err(error) if is_busy(&error) => Err(locked(path, &programs, wait).into()),
+            Err(error) if sqlite::tells_busy(&error) => {
+                Err(error.context(locked(path, &programs, wait)))
+            }
             Err(error) => Err(error.context(format!("cannot read {}", path.display()))),
         }
     }
@@ -118,10 +146,6 @@ impl By {
 /// format to come.
 fn is_never_written(path: &Path, error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(ErrorCode::ReadOnly) && access(path, Access::WRITE_OK).is_ok()
-}
-
-fn is_busy(error: &anyhow::Error) -> bool {
-    error.downcast_ref().is_some_and(sqlite::is_busy)
 }
 
 fn locked(path: &Path, programs: &[String], wait: Duration) -> Failure {
@@ -228,21 +252,51 @@ impl Held {
         if self.staged.is_none() { durable::remove(&self.path) } else { Ok(()) }
     }
 
-    /// Puts the new one in place. What was staged is gone then.
-    pub fn install(self) -> Result<()> {
-        let Some(staged) = &self.staged else { return Ok(()) };
-        match self.by {
-            By::All(shared) => {
-                shared
-                    .commit()
-                    .with_context(|| format!("cannot change {}", self.path.display()))?;
-                durable::remove(staged)
+    /// Puts the new one in place, under whoever has `opened` the old one and waits to
+    /// get in. What was staged is gone then. Returns what is left to be tidied up.
+    pub fn install(self, opened: bool) -> Result<Option<Connection>> {
+        let Some(staged) = &self.staged else { return Ok(None) };
+        let cannot = || format!("cannot change {}", self.path.display());
+        let writer = match self.by {
+            By::All(shared) => Some(shared.commit().with_context(cannot)?),
+            // A file that was renamed away it would read for as long as it runs.
+            By::Us(mut db) if opened => {
+                replace(&mut db, staged).with_context(cannot)?;
+                None
             }
             By::Nobody if self.path.exists() => {
                 bail!("{} was made by another program meanwhile", self.path.display())
             }
             // The connection that keeps everyone out ends after the rename.
-            By::Us(_) | By::Damaged | By::Nobody => durable::rename(staged, &self.path),
-        }
+            By::Us(_) | By::Damaged | By::Nobody => {
+                durable::rename(staged, &self.path)?;
+                return Ok(None);
+            }
+        };
+        durable::remove(staged)?;
+        Ok(writer)
     }
+}
+
+/// Makes a database that everyone else is kept out of what a closed file is.
+fn replace(db: &mut Connection, by: &Path) -> Result<()> {
+    db.execute_batch("PRAGMA journal_mode = DELETE")?;
+    sqlite::copy_into(&sqlite::open_closed(by)?, db, || Ok(()))
+}
+
+/// Puts all in place. Those that are renamed go first, right after a look at who
+/// has opened them, and each `-wal` is taken in when all programs see the new set.
+pub(super) fn install(sh: &Shell, mut held: Vec<Held>) -> Result<()> {
+    held.sort_by_key(|one| one.by.shared().is_some());
+    let paths: Vec<_> = held.iter().map(|one| one.path.clone()).collect();
+    let programs = holders::others(sh, &paths);
+    let writers: Vec<_> = held
+        .into_iter()
+        .zip(programs)
+        .map(|(one, programs)| one.install(!programs.is_empty()))
+        .collect::<Result<_>>()?;
+    for writer in writers.into_iter().flatten() {
+        let _ = checkpoint(&writer);
+    }
+    Ok(())
 }

@@ -3,6 +3,7 @@
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
+use xshell::Shell;
 
 use super::hold::{self, Held};
 use super::save::Copies;
@@ -25,6 +26,9 @@ pub(super) struct Journal {
     /// of them says by its schema cookie whether that has happened.
     #[serde(default)]
     pub in_place: Vec<String>,
+    /// Whether what is replaced is saved first.
+    #[serde(default)]
+    pub save: bool,
     pub state: State,
 }
 
@@ -49,14 +53,12 @@ impl Journal {
     /// Does what has not been done yet with what is held, all that is pending.
     /// What lies beside a database goes first, and for good: an old `-wal` must
     /// never meet a new database.
-    pub fn finish(&self, store: &Store, held: Vec<Held>) -> Result<()> {
+    pub fn finish(&self, store: &Store, sh: &Shell, held: Vec<Held>) -> Result<()> {
         for one in &held {
             one.make_way()?;
         }
         durable::sync(&store.dir)?;
-        for one in held {
-            one.install()?;
-        }
+        hold::install(sh, held)?;
         durable::sync(&store.dir)?;
         self.state.write(store)?;
         remove_staged(store)?;
@@ -123,10 +125,9 @@ impl Live<'_> {
         let remove: Vec<_> = journal.unremoved(&self.store).into_iter().cloned().collect();
         let install: Vec<_> = journal.pending(&self.store).into_iter().cloned().collect();
         let mut held = self.hold(&remove, &install)?;
-        let mut copies = match journal.state.before {
-            Some(_) if !held.is_empty() => self.copy(&mut held)?,
-            _ => None,
-        };
+        // Also where there was nothing to save: a program may have made one since.
+        let save = journal.save || journal.state.before.is_some();
+        let mut copies = if save && !held.is_empty() { self.copy(&mut held)? } else { None };
         hold::lock(&mut held, self.wait)?;
         journal.in_place.extend(hold::write(&mut held, copies.as_mut())?);
         let saved = match copies {
@@ -135,8 +136,11 @@ impl Live<'_> {
             }
             _ => None,
         };
+        if let Some(saved) = &saved {
+            journal.state.before.get_or_insert_with(|| saved.name.clone());
+        }
         journal.write(&self.store)?;
-        journal.finish(&self.store, held)?;
+        journal.finish(&self.store, self.sh, held)?;
         if let Some(saved) = saved {
             self.ui.warn(format!("what was written to it since is in {}", saved.name));
             self.complete(&saved);

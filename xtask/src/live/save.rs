@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
@@ -15,7 +16,7 @@ use crate::pages::{self, PageFile};
 use crate::snapshots::{Database, Incoming, Kind, Meta, Snapshot};
 use crate::sqlite::SIDECARS;
 use crate::ui::{count, escape};
-use crate::{durable, git, sqlite};
+use crate::{durable, git, interrupt, sqlite};
 
 /// The snapshot that holds what was live.
 pub struct Saved {
@@ -157,13 +158,26 @@ impl Copies<'_> {
 
     fn fill(&mut self, dir: &Path, held: &mut [Held]) -> Result<()> {
         let not_copied = |name: &str| format!("{} cannot be copied", dir.join(name).display());
-        let mut held: BTreeMap<_, _> =
+        let held: BTreeMap<_, _> =
             held.iter_mut().map(|one| (one.name.clone(), &mut one.by)).collect();
-        let mut sources = Vec::new();
-        for name in &self.names {
-            let source = Source::of(&dir.join(name), held.remove(name));
-            sources.push((name.clone(), source.with_context(|| not_copied(name))?));
-        }
+        let others: Vec<_> = self.names.iter().filter(|name| !held.contains_key(*name)).collect();
+        let deadline = Instant::now() + sqlite::BUSY;
+        // All are read at once or none: a program that commits to several in a
+        // rollback mode waits for those that are read.
+        let mut sources = loop {
+            let pin = |name: &&String| {
+                let source = Source::pin(&dir.join(name)).with_context(|| not_copied(name))?;
+                anyhow::Ok(((*name).clone(), source))
+            };
+            match others.iter().map(pin).collect::<Result<Vec<_>>>() {
+                Err(error) if sqlite::tells_busy(&error) && Instant::now() < deadline => {
+                    interrupt::check()?;
+                }
+                pinned => break pinned?,
+            }
+        };
+        let held = held.into_iter().filter(|(name, _)| self.names.contains(name));
+        sources.extend(held.map(|(name, by)| (name, Source::Held(by))));
         for (name, source) in &mut sources {
             source.copy(&self.path(name)).with_context(|| not_copied(name))?;
         }
@@ -225,13 +239,14 @@ enum Source<'a> {
     Damaged,
 }
 
-impl<'a> Source<'a> {
-    fn of(path: &Path, held: Option<&'a mut By>) -> Result<Self> {
-        if let Some(held) = held {
-            return Ok(Self::Held(held));
-        }
+impl Source<'_> {
+    fn pin(path: &Path) -> Result<Self> {
         match sqlite::pin(path).and_then(|db| sqlite::data_version(&db).map(|now| (db, now))) {
-            Ok((db, version)) => Ok(Self::Pinned(db, version)),
+            Ok((db, version)) => {
+                // For what is asked when it has been copied.
+                db.busy_timeout(sqlite::BUSY)?;
+                Ok(Self::Pinned(db, version))
+            }
             Err(error) if sqlite::is_damage(&error) => Ok(Self::Damaged),
             Err(error) => Err(error.into()),
         }

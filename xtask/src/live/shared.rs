@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use rusqlite::Connection;
 
 use super::sidecar;
@@ -12,14 +12,14 @@ use crate::error::Failure;
 use crate::pages::{self, HEADER, Header, PageFile};
 use crate::{interrupt, sqlite};
 
-/// How far the schema cookie is set above the old and the new one's. Programs
+/// How far the schema cookie is set above that of the old one. Programs
 /// notice that by; and by it the next command sees whether the transaction of a
 /// killed run was committed, even if a program has changed its schema since.
-const COOKIE_LEAP: u32 = 1 << 10;
+const COOKIE_LEAP: u32 = 1 << 20;
 
-/// How often a lock is tried for, a millisecond apart, while those of other
-/// databases are kept.
+/// How often a lock is tried for while those of other databases are kept.
 const POLLS: i32 = 200;
+const POLL: Duration = Duration::from_millis(1);
 
 /// How the new content gets in.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -69,7 +69,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// Opens `path`, and compares it with what is `staged`, while programs go on.
+    /// Opens `path`, which is to become what is `staged`, while programs go on.
     ///
     /// # Errors
     ///
@@ -92,30 +92,35 @@ impl Shared {
         let wal = mode == "wal";
         let old = pages::read(&reader, 1)?.and_then(|page| Header::parse(&page));
         let way = Way::of(old, new, wal, refused)?;
-        let mut shared = Self {
+        Ok(Self {
             programs: Vec::new(),
             way,
             wal,
             path: path.to_owned(),
-            differs: vec![true; pages.count()? as usize],
+            // Only what its header counts: what may follow is no part of it.
+            differs: vec![true; pages.count()?.min(new.pages.unwrap_or(u32::MAX)) as usize],
             staged: pages,
             staged_path: staged.to_owned(),
             new,
             reader,
             writer,
             version,
-        };
-        if way == Way::Pages {
-            shared.compare()?;
-        }
-        Ok(shared)
+        })
     }
 
     pub fn opened_by(self, programs: Vec<String>) -> Self {
         Self { programs, ..self }
     }
 
-    fn compare(&mut self) -> Result<()> {
+    /// Finds the pages that differ from what is staged.
+    ///
+    /// # Errors
+    ///
+    /// Those of reading.
+    pub fn compare(&mut self) -> Result<()> {
+        if self.way == Way::Backup {
+            return Ok(());
+        }
         let (staged, differs) = (&self.staged, &mut self.differs);
         let mut buffer = Vec::new();
         pages::for_each(&self.reader, |page, data| {
@@ -142,7 +147,7 @@ impl Shared {
         // More often than SQLite would: a program that writes without a pause
         // leaves short gaps.
         let poll = |tries| {
-            std::thread::sleep(Duration::from_millis(1));
+            std::thread::sleep(POLL);
             tries < POLLS
         };
         self.writer.busy_handler(patient.then_some(poll))?;
@@ -174,8 +179,7 @@ impl Shared {
         for page in touched {
             let Some(data) = pages::read(&self.writer, page)? else { continue };
             if let Some(saved) = saved
-                && !(saved.read(page, &mut buffer)? && buffer == data)
-                && !pages::is_lock_page(page, data.len() as u32)
+                && !is_same(saved, page, &data, &mut buffer)?
             {
                 saved.write(page, &data)?;
                 news = true;
@@ -209,7 +213,7 @@ impl Shared {
         let old = pages::read(&self.writer, 1)?.unwrap_or_default();
         let old_cookie = Header::parse(&old).map_or(0, |old| old.schema_cookie);
         let cookie = match self.way {
-            Way::Pages => old_cookie.max(self.new.schema_cookie).wrapping_add(COOKIE_LEAP),
+            Way::Pages => old_cookie.wrapping_add(COOKIE_LEAP),
             // That of the backup API.
             Way::Backup => old_cookie.wrapping_add(1),
         };
@@ -222,6 +226,11 @@ impl Shared {
         self.staged.write(1, &page)?;
         self.staged.sync()?;
         if self.way == Way::Backup {
+            let mode: String =
+                self.writer.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
+            if mode == "wal" {
+                bail!("a program has just changed its journal mode; nothing was changed");
+            }
             return Ok(());
         }
         // At the commit, a connection that knows of `auto_vacuum = FULL` would move
@@ -242,12 +251,14 @@ impl Shared {
         if live > new {
             pages::truncate(&self.writer, new)?;
         }
-        self.writer.pragma_update(None, "schema_version", cookie)?;
+        // It takes a signed number.
+        self.writer.pragma_update(None, "schema_version", cookie.cast_signed())?;
         Ok(())
     }
 
-    /// From now on everyone sees the new one.
-    pub fn commit(self) -> Result<()> {
+    /// From now on everyone sees the new one. In WAL mode it is in the `-wal`, for
+    /// [`checkpoint`] of what is returned to take from there.
+    pub fn commit(self) -> Result<Connection> {
         let Self { way, path, staged_path, reader, mut writer, .. } = self;
         drop(reader);
         match way {
@@ -260,11 +271,7 @@ impl Shared {
                     .with_context(|| format!("cannot change {}", path.display()))?;
             }
         }
-        // So that the -wal does not stay as large as what was written; another
-        // one's reader may still need it.
-        writer.busy_timeout(Duration::ZERO)?;
-        let _ = writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
-        Ok(())
+        Ok(writer)
     }
 }
 
@@ -273,7 +280,7 @@ impl Shared {
 fn connect(path: &Path, wait: Duration) -> rusqlite::Result<(Connection, Connection, i64)> {
     let (reader, writer) = (sqlite::open_existing(path)?, sqlite::open_existing(path)?);
     for db in [&reader, &writer] {
-        db.busy_timeout(wait)?;
+        db.busy_timeout(wait.min(POLL * POLLS as u32))?;
         sqlite::distrust_schema(db)?;
     }
     // The pages that wait for the commit are on the disk by then, not in memory.
@@ -283,6 +290,13 @@ fn connect(path: &Path, wait: Duration) -> rusqlite::Result<(Connection, Connect
     let version = sqlite::data_version(&writer)?;
     reader.execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema")?;
     Ok((reader, writer, version))
+}
+
+/// So that the `-wal` does not stay as large as what was written; another one's
+/// reader may still need it.
+pub(super) fn checkpoint(writer: &Connection) -> rusqlite::Result<()> {
+    writer.busy_timeout(Duration::ZERO)?;
+    writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
 }
 
 /// Whether a closed file has this page, but for the counters of its header.

@@ -8,6 +8,7 @@ use super::*;
 use crate::snapshots::Meta;
 
 mod fit;
+mod locks;
 mod open;
 mod recovery;
 

@@ -164,3 +164,59 @@ fn a_size_that_old_versions_of_sqlite_do_not_record_is_recorded() {
     assert_eq!(text(&app, "PRAGMA integrity_check"), "ok");
     assert_eq!(text(&app, "SELECT length(said) || '' FROM t"), "40000");
 }
+
+#[test]
+fn what_follows_the_last_page_is_no_part_of_the_new_database() {
+    for mode in MODES {
+        let env = Env::new();
+        let table = "CREATE TABLE t (said); INSERT INTO t VALUES ('new')";
+        let snapshot = snapshot_of(&env, table);
+        let path = snapshot.path.join("a.db");
+        let file = std::fs::read(&path).unwrap();
+        std::fs::write(&path, [&file[..], &[0x55; 3 * 4096]].concat()).unwrap();
+        let app = program(&env, "a.db", mode);
+        env.replace(&snapshot);
+        assert_eq!(says(&app), "new", "{mode}");
+        assert_eq!(text(&app, "PRAGMA integrity_check"), "ok", "{mode}");
+    }
+}
+
+#[test]
+fn any_schema_cookie_tells_whether_a_killed_run_has_committed() {
+    let cookies = [1, 1 << 30, i32::MAX, i32::MIN, -1_000_000_000, -1];
+    for (old, new) in cookies.into_iter().flat_map(|old| cookies.map(|new| (old, new))) {
+        let env = Env::new();
+        let made = |table: &str, cookie: i32| {
+            format!(
+                "CREATE TABLE t (said); CREATE TABLE {table} (a); PRAGMA schema_version = {cookie}"
+            )
+        };
+        make(&env.path("a.db"), &made("x", old));
+        let snapshot = snapshot_of(&env, &made("y", new));
+        let app = open(&env.path("a.db"), "PRAGMA journal_mode = WAL; SELECT * FROM x");
+        let (path, staged) = (env.path("a.db"), env.state(STAGED).join("a.db"));
+        let install = vec!["a.db".to_owned()];
+        stage(&snapshot, &install, &env.state(STAGED)).unwrap();
+        let written = || {
+            let mut held = env.live.hold(&[], &install).unwrap();
+            hold::lock(&mut held, Duration::ZERO).unwrap();
+            hold::write(&mut held, None).unwrap();
+            held
+        };
+        let is_done = || shared::is_done(&path, &staged, Duration::ZERO).unwrap();
+        drop(written());
+        for i in 0..1100 {
+            app.execute_batch(&format!("CREATE TABLE z{i} (a)")).unwrap();
+            if i == 2 && (old, new) != (1, 1) {
+                break;
+            }
+        }
+        assert!(!is_done(), "{old}, {new}");
+        let held = written();
+        let kept = std::fs::read(&staged).unwrap();
+        hold::install(env.live.sh, held).unwrap();
+        std::fs::write(&staged, kept).unwrap();
+        assert!(is_done(), "{old}, {new}");
+        app.execute_batch("SELECT * FROM y").unwrap();
+    }
+}

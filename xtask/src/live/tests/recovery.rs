@@ -2,6 +2,7 @@
 //! command makes of it.
 
 use super::super::journal::JOURNAL;
+use super::open::program;
 use super::*;
 
 /// A replacement of a.db and b.db by new a.db and c.db, as it is on disk after
@@ -17,7 +18,13 @@ fn killed_after(steps: usize) -> Env {
     let install = ["a.db", "c.db"].map(String::from).to_vec();
     stage(&snapshot, &install, &env.state(STAGED)).unwrap();
     let state = State { live: Some(snapshot.name), before };
-    let journal = Journal { install, remove: vec!["b.db".to_owned()], in_place: Vec::new(), state };
+    let journal = Journal {
+        install,
+        remove: vec!["b.db".to_owned()],
+        in_place: Vec::new(),
+        save: true,
+        state,
+    };
     durable::write(&env.state(JOURNAL), &serde_json::to_vec(&journal).unwrap()).unwrap();
     let plan: [&dyn Fn(); STEPS] = [
         &|| std::fs::remove_file(env.path("a.db-wal")).unwrap(),
@@ -176,4 +183,47 @@ fn a_change_by_another_tool_is_recorded_with_the_way_back() {
     assert_eq!((state.live, state.before), (None, Some(saved.name)));
     env.live.about_to_change(None).unwrap();
     assert!(State::read(&env.live.store).unwrap().before.is_none());
+}
+
+#[test]
+fn what_a_program_made_where_nothing_was_is_saved_before_it_is_replaced() {
+    let env = Env::new();
+    let snapshot = env.pulled(&["c.db"], None);
+    let install = vec!["c.db".to_owned()];
+    stage(&snapshot, &install, &env.state(STAGED)).unwrap();
+    let state = State { live: Some(snapshot.name), before: None };
+    let journal = Journal { install, remove: Vec::new(), in_place: Vec::new(), save: true, state };
+    journal.write(&env.live.store).unwrap();
+    write(&env.path("c.db"), "since");
+    env.live.recover().unwrap();
+    assert_eq!(env.said("c.db"), "new c.db");
+    let before = State::read(&env.live.store).unwrap().before.unwrap();
+    assert_eq!(said(&env.path(&before).join("c.db")), "since");
+}
+
+#[test]
+fn what_is_locked_is_not_taken_for_what_has_not_been_changed() {
+    let env = Env::new();
+    let snapshot = env.pulled(&["a.db"], Some("a.db"));
+    let app = program(&env, "a.db", "DELETE");
+    let install = vec!["a.db".to_owned()];
+    stage(&snapshot, &install, &env.state(STAGED)).unwrap();
+    let mut held = env.live.hold(&[], &install).unwrap();
+    hold::lock(&mut held, Duration::ZERO).unwrap();
+    let in_place = hold::write(&mut held, None).unwrap();
+    let state = State { live: Some(snapshot.name), before: None };
+    let journal = Journal { install, remove: Vec::new(), in_place, save: true, state };
+    journal.write(&env.live.store).unwrap();
+    let kept = std::fs::read(env.state(STAGED).join("a.db")).unwrap();
+    hold::install(env.live.sh, held).unwrap();
+    std::fs::write(env.state(STAGED).join("a.db"), kept).unwrap();
+
+    app.execute_batch("BEGIN EXCLUSIVE; INSERT INTO t VALUES ('since')").unwrap();
+    let (path, staged) = (env.path("a.db"), env.state(STAGED).join("a.db"));
+    assert!(shared::is_done(&path, &staged, Duration::ZERO).is_err());
+    env.live.recover().unwrap_err();
+    app.execute_batch("COMMIT").unwrap();
+    env.live.recover().unwrap();
+    assert_eq!(env.said("a.db"), "new a.db,since");
+    assert!(env.is_clean());
 }
