@@ -1,6 +1,7 @@
 //! Whatever call of a command is its last, or fails, nothing is lost; and the
 //! next command leaves nothing of it behind.
 
+use rusqlite::Connection;
 use tests::databases;
 use tests::developer::at_work;
 use tests::env::TestEnv;
@@ -93,6 +94,34 @@ fn what_was_finished_is_said_and_can_be_undone_at_once() {
         .stderr_has("warning: a run was killed while it put backup_")
         .stderr_has("that is now finished");
     assert_same(&content(&env.data()), &mine);
+}
+
+#[test]
+fn room_can_be_made_before_a_killed_run_is_finished() {
+    if !can_trace() {
+        return;
+    }
+    let env = at_work();
+    env.xtask(["snapshots", "create"]).ok();
+    let mine = named(&env, "manual").remove(0);
+    let new = newest(&env, "pull");
+    assert!(killed_at(&env, 2));
+    let program = Connection::open(env.data().join("tenant_iris.db")).expect("open");
+    program.execute_batch("BEGIN IMMEDIATE").expect("lock");
+    for args in [&["snapshots", "prune"][..], &["snapshots", "rm", &mine, "--yes"]] {
+        let output = env.xtask([args, &["--no-wait"]].concat());
+        output
+            .ok()
+            .stderr_has("warning: a run was killed while it put backup_")
+            .stderr_has(" was locked by ");
+    }
+    env.xtask(["restore-db", "--latest", "--yes", "--no-wait"])
+        .fails(1)
+        .stderr_has(" was locked by ");
+    drop(program);
+    env.xtask(["snapshots", "prune"]).ok().stderr_has("that is now finished");
+    assert_same(&content(&env.data()), &new);
+    env.xtask(UNDO).ok();
 }
 
 #[test]

@@ -66,6 +66,18 @@ fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<Option<T>> {
         .with_context(|| format!("{} is malformed", path.display()))
 }
 
+/// The snapshots that are live, or the way back, or are about to be.
+///
+/// # Errors
+///
+/// It is not known.
+pub fn needed(store: &Store) -> Result<Vec<String>> {
+    let journal = read_json::<Journal>(&store.state_dir().join(journal::JOURNAL))?;
+    let states = [Some(State::read(store)?), journal.map(|journal| journal.state)];
+    let names = states.into_iter().flatten().flat_map(|state| [state.live, state.before]);
+    Ok(names.flatten().collect())
+}
+
 /// Whether a run is replacing the live set, or was killed while it did.
 pub fn is_being_replaced(store: &Store) -> bool {
     store.state_dir().join(journal::JOURNAL).exists()
@@ -113,11 +125,30 @@ impl<'a> Live<'a> {
     ///
     /// The directory cannot be made or locked, or what was left cannot be finished.
     pub fn lock(cx: &'a Context, settings: &'a Settings, command: &str) -> Result<Self> {
-        let store =
-            Store::new(&settings.data_dir).no_wait(cx.global.no_wait).lock(&cx.ui, command)?;
-        let live = Self { ui: &cx.ui, sh: &cx.sh, settings, store, wait: cx.global.wait() };
+        let live = Self::unrecovered(cx, settings, command)?;
         live.recover()?;
         Ok(live)
+    }
+
+    /// The same for a command that only removes snapshots: it may make the room that
+    /// is needed to finish what a killed one left, which is said.
+    ///
+    /// # Errors
+    ///
+    /// The directory cannot be made or locked.
+    pub fn lock_to_remove(cx: &'a Context, settings: &'a Settings, command: &str) -> Result<Self> {
+        let live = Self::unrecovered(cx, settings, command)?;
+        if let Err(error) = live.recover() {
+            interrupt::check()?;
+            live.ui.warn(format!("{error:#}"));
+        }
+        Ok(live)
+    }
+
+    fn unrecovered(cx: &'a Context, settings: &'a Settings, command: &str) -> Result<Self> {
+        let store =
+            Store::new(&settings.data_dir).no_wait(cx.global.no_wait).lock(&cx.ui, command)?;
+        Ok(Self { ui: &cx.ui, sh: &cx.sh, settings, store, wait: cx.global.wait() })
     }
 
     /// # Errors

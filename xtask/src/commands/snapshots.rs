@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::Context;
 use crate::error::Failure;
-use crate::live::{Live, State};
+use crate::live::{self, Live, State};
 use crate::snapshots::{Elsewhere, Kind, LockedStore, Snapshot, Store, prune_plan};
 use crate::ui::{Ui, age, bytes, count, escape};
 
@@ -39,10 +39,11 @@ impl Args {
     pub fn run(self, cx: &Context) -> Result<()> {
         let settings = cx.settings()?;
         let store = Store::new(&settings.data_dir);
-        let lock = || Live::lock(cx, &settings, "cargo xtask snapshots");
+        let command = "cargo xtask snapshots";
+        let lock_to_remove = || Live::lock_to_remove(cx, &settings, command);
         match self.action.unwrap_or(Action::List) {
             Action::List => list(&cx.ui, &store),
-            Action::Create => create(cx, &lock()?),
+            Action::Create => create(cx, &Live::lock(cx, &settings, command)?),
             Action::Rm { name } => {
                 // A question is asked before the lock is taken: nobody waits for a person.
                 let snapshot = store.find(&name)?;
@@ -53,14 +54,14 @@ impl Args {
                     _ => format!("{} ({})", snapshot.name, bytes(snapshot.bytes())),
                 };
                 cx.ui.confirm(&format!("Remove {what}?"))?;
-                let live = lock()?;
+                let live = lock_to_remove()?;
                 live.store.remove(&live.store.find(&snapshot.name)?)?;
                 cx.ui.status("Removed", what);
                 Ok(())
             }
             Action::Prune { keep } => {
                 let keep = keep.map_or(settings.keep, |keep| keep as usize);
-                report_pruned(&cx.ui, &prune(&lock()?.store, keep)?);
+                report_pruned(&cx.ui, &prune(&lock_to_remove()?.store, keep)?);
                 Ok(())
             }
         }
@@ -84,10 +85,9 @@ fn create(cx: &Context, live: &Live<'_>) -> Result<()> {
 ///
 /// One cannot be removed.
 pub fn prune(store: &LockedStore, keep: usize) -> Result<Vec<Snapshot>> {
-    let state = State::read(store)?;
-    let needed: Vec<_> = [state.live, state.before].into_iter().flatten().collect();
     let snapshots = store.list()?;
-    let plan: Vec<_> = prune_plan(&snapshots, keep, &needed).into_iter().cloned().collect();
+    let plan: Vec<_> =
+        prune_plan(&snapshots, keep, &live::needed(store)?).into_iter().cloned().collect();
     for snapshot in &plan {
         store.remove(snapshot)?;
     }

@@ -136,8 +136,11 @@ impl Live<'_> {
             }
             _ => None,
         };
-        if let Some(saved) = &saved {
-            journal.state.before.get_or_insert_with(|| saved.name.clone());
+        let is_there = |name: &String| self.store.dir.join(name).exists();
+        if let Some(saved) = &saved
+            && !journal.state.before.as_ref().is_some_and(is_there)
+        {
+            journal.state.before = Some(saved.name.clone());
         }
         journal.write(&self.store)?;
         journal.finish(&self.store, self.sh, held)?;
