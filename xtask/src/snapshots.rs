@@ -277,6 +277,10 @@ impl Incoming<'_> {
         let Some(snapshot) = Snapshot::read(path).context(unreadable)? else {
             bail!("a snapshot was given a name that is none")
         };
+        // One that was not understood would put nothing in place.
+        if let (None, Some(why)) = (&snapshot.meta, &snapshot.defect) {
+            bail!("{} cannot be read again: {why}", snapshot.path.display());
+        }
         Ok(snapshot)
     }
 }
