@@ -221,6 +221,7 @@ impl<'a> Live<'a> {
             Some(_) => self.copy(&mut held)?,
             None => None,
         };
+        hold::let_go(&held)?;
         if let Some(copies) = &mut copies {
             self.find_same(copies, Some(&replacement.snapshot.name))?;
         }

@@ -170,6 +170,11 @@ pub(super) fn programs(held: &[Held]) -> Vec<String> {
     programs
 }
 
+/// Lets programs go on that wait for us to have read, as they do in a rollback mode.
+pub(super) fn let_go(held: &[Held]) -> rusqlite::Result<()> {
+    held.iter().filter_map(|one| one.by.shared()).try_for_each(Shared::let_go)
+}
+
 /// From now on no program can write to what is held. All locks are taken or
 /// none: a program that has one and waits for another is not kept waiting.
 ///
@@ -178,9 +183,7 @@ pub(super) fn programs(held: &[Held]) -> Vec<String> {
 /// A program has one locked for longer than `wait`.
 pub(super) fn lock(held: &mut [Held], wait: Duration) -> Result<()> {
     let deadline = Instant::now() + wait;
-    for one in held.iter().filter_map(|one| one.by.shared()) {
-        one.let_go()?;
-    }
+    let_go(held)?;
     loop {
         interrupt::check()?;
         let late = Instant::now() >= deadline;

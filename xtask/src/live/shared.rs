@@ -134,7 +134,10 @@ impl Shared {
 
     /// In a rollback mode a reader keeps writers from committing.
     pub fn let_go(&self) -> rusqlite::Result<()> {
-        if self.wal { Ok(()) } else { self.reader.execute_batch("COMMIT") }
+        if self.wal || self.reader.is_autocommit() {
+            return Ok(());
+        }
+        self.reader.execute_batch("COMMIT")
     }
 
     /// Locks it for everyone who writes, and in a rollback mode reads; waits for a
