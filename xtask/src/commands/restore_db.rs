@@ -221,8 +221,6 @@ fn report_programs(ui: &Ui, replaced: &Replaced) {
         Some(saved) => format!("is in {}", saved.name),
         None => "is gone".to_owned(),
     };
-    ui.status(
-        "",
-        format!("what it wrote before {before}; what it writes from now on goes to the new data"),
-    );
+    ui.status("", format!("what it wrote before {before}"));
+    ui.status("", "what it writes from now on goes to the new data");
 }
