@@ -17,7 +17,7 @@ use crate::error::Failure;
 use crate::ui::escape;
 use crate::{durable, holders, interrupt, sqlite};
 
-/// How long locks are given back to programs that may wait for them: SQLite looks
+/// How long databases are given back to programs that may wait for them: SQLite looks
 /// every 100 ms at the latest.
 const PAUSE: Duration = Duration::from_millis(120);
 
@@ -54,16 +54,11 @@ impl Live<'_> {
                 // All or none, as when they are locked: in a rollback mode a program
                 // that commits to several waits for those that are read.
                 Err(error) if sqlite::tells_busy(&error) && Instant::now() < deadline => {
-                    interrupt::check()?;
+                    interrupt::sleep(PAUSE)?;
                 }
                 Err(error) => return Err(error),
                 Ok(mut held) => {
-                    for one in &mut held {
-                        if let Some(shared) = one.by.shared_mut() {
-                            let cannot = || format!("cannot read {}", one.path.display());
-                            shared.compare().with_context(cannot)?;
-                        }
-                    }
+                    held.iter_mut().try_for_each(Held::compare)?;
                     return Ok(held);
                 }
             }
@@ -241,6 +236,11 @@ pub(super) fn write(held: &mut [Held], copies: Option<&mut Copies<'_>>) -> Resul
 }
 
 impl Held {
+    fn compare(&mut self) -> Result<()> {
+        let Some(shared) = self.by.shared_mut() else { return Ok(()) };
+        shared.compare().with_context(|| format!("cannot read {}", self.path.display()))
+    }
+
     /// Nothing is left beside it that a new database could be taken to go with;
     /// one that is to be removed is gone.
     pub fn make_way(&self) -> Result<()> {
