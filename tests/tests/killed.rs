@@ -73,7 +73,7 @@ fn the_command_that_finishes_a_killed_one_may_fail_too() {
         let new = newest(&env, "pull");
         assert!(killed_at(&env, *nth), "not decided at rename {nth}");
         let old = newest(&env, "before-restore");
-        Scene::new("finishing", env, &["snapshots", "prune"]).was(old).becomes(new).prove();
+        Scene::new("finishing", env, &["snapshots", "create"]).was(old).becomes(new).prove();
     }
 }
 
