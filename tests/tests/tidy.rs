@@ -141,6 +141,20 @@ fn xtask_repeats_the_workspace() {
     }
 }
 
+/// Fuzzing is a workspace of its own, which nobody builds by the way.
+#[test]
+fn the_fuzzed_xtask_has_the_dependencies_of_this_one() {
+    let xtask = manifest("xtask/Cargo.toml");
+    let dependencies = xtask["dependencies"].as_table().expect("a table");
+    let lock = manifest("xtask/fuzz/Cargo.lock");
+    let packages = lock["package"].as_array().expect("packages");
+    let locked = packages.iter().find(|package| package["name"].as_str() == Some("xtask"));
+    let locked =
+        locked.and_then(|xtask| xtask["dependencies"].as_array()).expect("xtask is locked");
+    let locked: Vec<_> = locked.iter().filter_map(Value::as_str).collect();
+    assert!(locked.iter().eq(dependencies.keys()), "cd xtask/fuzz && cargo metadata: {locked:?}");
+}
+
 #[test]
 fn the_other_packages_inherit_the_lints() {
     for package in ["app", "tests"] {
