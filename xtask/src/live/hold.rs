@@ -48,21 +48,9 @@ impl Live<'_> {
     ///
     /// A program has one open that cannot be changed under it: nothing was changed.
     pub(super) fn hold(&self, remove: &[String], install: &[String]) -> Result<Vec<Held>> {
-        let deadline = Instant::now() + self.wait;
-        loop {
-            match self.hold_each(remove, install) {
-                // All or none, as when they are locked: in a rollback mode a program
-                // that commits to several waits for those that are read.
-                Err(error) if sqlite::tells_busy(&error) && Instant::now() < deadline => {
-                    interrupt::sleep(PAUSE)?;
-                }
-                Err(error) => return Err(error),
-                Ok(mut held) => {
-                    held.iter_mut().try_for_each(Held::compare)?;
-                    return Ok(held);
-                }
-            }
-        }
+        let mut held = all_or_none(self.wait, || self.hold_each(remove, install))?;
+        held.iter_mut().try_for_each(Held::compare)?;
+        Ok(held)
     }
 
     fn hold_each(&self, remove: &[String], install: &[String]) -> Result<Vec<Held>> {
@@ -79,6 +67,24 @@ impl Live<'_> {
             Ok(Held { name: name.clone(), path, staged, by })
         })
         .collect()
+    }
+}
+
+/// Begins to read several databases, again while one of them is locked: in a
+/// rollback mode a program that commits to several waits for those that are read.
+///
+/// # Errors
+///
+/// Those of `read`; one is locked for longer than `wait`.
+pub(super) fn all_or_none<T>(wait: Duration, read: impl Fn() -> Result<T>) -> Result<T> {
+    let deadline = Instant::now() + wait;
+    loop {
+        match read() {
+            Err(error) if sqlite::tells_busy(&error) && Instant::now() < deadline => {
+                interrupt::sleep(PAUSE)?;
+            }
+            outcome => return outcome,
+        }
     }
 }
 

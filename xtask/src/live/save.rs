@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use rusqlite::Connection;
 
-use super::hold::{By, Held};
+use super::hold::{self, By, Held};
 use super::shared::Shared;
 use super::{Live, State, sidecar};
 use crate::error::Failure;
@@ -16,7 +15,7 @@ use crate::pages::{self, PageFile};
 use crate::snapshots::{Database, Incoming, Kind, Meta, Snapshot};
 use crate::sqlite::SIDECARS;
 use crate::ui::{count, escape};
-use crate::{durable, git, interrupt, sqlite};
+use crate::{durable, git, sqlite};
 
 /// The snapshot that holds what was live.
 pub struct Saved {
@@ -161,21 +160,12 @@ impl Copies<'_> {
         let held: BTreeMap<_, _> =
             held.iter_mut().map(|one| (one.name.clone(), &mut one.by)).collect();
         let others: Vec<_> = self.names.iter().filter(|name| !held.contains_key(*name)).collect();
-        let deadline = Instant::now() + sqlite::BUSY;
-        // All are read at once or none: a program that commits to several in a
-        // rollback mode waits for those that are read.
-        let mut sources = loop {
-            let pin = |name: &&String| {
-                let source = Source::pin(&dir.join(name)).with_context(|| not_copied(name))?;
-                anyhow::Ok(((*name).clone(), source))
-            };
-            match others.iter().map(pin).collect::<Result<Vec<_>>>() {
-                Err(error) if sqlite::tells_busy(&error) && Instant::now() < deadline => {
-                    interrupt::check()?;
-                }
-                pinned => break pinned?,
-            }
+        let pin = |name: &&String| {
+            let source = Source::pin(&dir.join(name)).with_context(|| not_copied(name))?;
+            anyhow::Ok(((*name).clone(), source))
         };
+        let mut sources =
+            hold::all_or_none(sqlite::BUSY, || others.iter().map(pin).collect::<Result<Vec<_>>>())?;
         let held = held.into_iter().filter(|(name, _)| self.names.contains(name));
         sources.extend(held.map(|(name, by)| (name, Source::Held(by))));
         for (name, source) in &mut sources {

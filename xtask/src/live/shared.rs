@@ -262,7 +262,7 @@ impl Shared {
     /// From now on everyone sees the new one. In WAL mode it is in the `-wal`, for
     /// [`checkpoint`] of what is returned to take from there.
     pub fn commit(self) -> Result<Connection> {
-        let Self { way, path, staged_path, reader, mut writer, .. } = self;
+        let Self { way, staged_path, reader, mut writer, .. } = self;
         drop(reader);
         match way {
             Way::Pages => writer.execute_batch("COMMIT")?,
@@ -270,8 +270,7 @@ impl Shared {
                 // The lock is kept beyond the end of its transaction.
                 writer.execute_batch("PRAGMA locking_mode = EXCLUSIVE; COMMIT")?;
                 let source = sqlite::open_closed(&staged_path)?;
-                sqlite::copy_into(&source, &mut writer, || Ok(()))
-                    .with_context(|| format!("cannot change {}", path.display()))?;
+                sqlite::copy_into(&source, &mut writer, || Ok(()))?;
             }
         }
         Ok(writer)
