@@ -13,7 +13,11 @@ use crate::error::Failure;
 use crate::sanitize;
 use crate::settings::Settings;
 
-const SCRIPT: &[u8] = include_bytes!("../../ops-remote/prepare-pull.sh");
+/// One script for the server: the last part runs what the others define.
+const SCRIPT: [&str; 2] = [
+    include_str!("../../ops-remote/sanitize.sh"),
+    include_str!("../../ops-remote/prepare-pull.sh"),
+];
 
 /// How the copies come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +47,9 @@ impl Request<'_> {
     /// A value cannot be a line.
     pub fn render(&self, settings: &Settings) -> Result<Vec<u8>> {
         let mut script = GzEncoder::new(Vec::new(), Compression::best());
-        script.write_all(SCRIPT)?;
+        for part in SCRIPT {
+            script.write_all(part.as_bytes())?;
+        }
         let script = script.finish()?;
 
         let mut message = format!("{}\n", script.len()).into_bytes();
