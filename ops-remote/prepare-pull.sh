@@ -8,6 +8,7 @@
 #
 # Needs sh, sqlite3 and what coreutils or busybox bring. Production is only read.
 # Every value that comes from outside stays data: it is never part of a command.
+# shellcheck disable=SC2154 # block and ahead are of compare.sh
 set -u
 umask 077
 export LC_ALL=C
@@ -22,8 +23,8 @@ staging_dir=${TMPDIR:-/tmp}
 includes='*.db'
 excludes=''
 only=''
-sanitized='null'
 rules=''
+base_blocks=0 # of hashes that the client sends after the request
 newline='
 '
 
@@ -51,7 +52,7 @@ cleanup() {
 	trap - EXIT
 	# The watcher is not waited for: it may itself wait for the client.
 	for job in $watcher $jobs; do kill "$job" 2>/dev/null; done
-	for job in $jobs; do wait "$job"; done
+	for job in $jobs; do wait "$job"; done 2>/dev/null # without a word on each that was killed
 	# A child of what was killed may just make a file there, but not for long.
 	for _ in 1 2 3 4 5; do
 		if [ -z "$stage" ] || rm -rf "$stage"; then break; fi
@@ -63,11 +64,11 @@ cleanup() {
 
 literal() { printf "'%s'" "$(printf '%s\n' "$1" | sed "s/'/''/g")"; }
 hex() { printf '%s' "$1" | od -An -v -tx1 | tr -d ' \n'; }
-# Waits for the one background job. Its process id is forgotten either way: once
-# waited for it may be another's, which cleanup must not signal.
-await_job() {
-	wait "$jobs"
-	set -- $?
+# Waits for the background jobs. Their process ids are forgotten either way: once
+# waited for they may be another's, which cleanup must not signal.
+await_jobs() {
+	set -- 0
+	for job in $jobs; do wait "$job" || set -- $?; done
 	jobs=''
 	return "$1"
 }
@@ -125,6 +126,7 @@ read_request() {
 		'include '*) includes=$includes$value$newline ;;
 		'exclude '*) excludes=$excludes$value$newline ;;
 		'only '*) only=$value ;;
+		'base '*) add_base "$value" ;;
 		'rules '*) rules=$(dd bs=1 count="$value" 2>/dev/null) || return 1 ;;
 		end) return 0 ;;
 		*) return 1 ;;
@@ -134,15 +136,30 @@ read_request() {
 }
 
 # The client keeps our standard input open until it has all it wants: its end
-# means that nobody is left to work for, also when the connection broke.
+# means that nobody is left to work for, also when the connection broke. Until
+# then come the hashes of what it has, which become an empty line, and lines.
 watch_client() {
-	exec 3<&0
+	mkfifo words || fail no-space "cannot make a pipe in $stage"
+	exec 3<&0 4<>words
 	{
-		cat >/dev/null
+		if [ "$base_blocks" -gt 0 ]; then
+			head -c $((base_blocks * block)) >base
+			echo >&4
+		fi
+		cat >&4
 		kill -TERM $$
 	} <&3 >/dev/null 2>&1 &
 	watcher=$!
 	exec 3<&- </dev/null
+}
+
+# await_word: `word` becomes the next line from the client. In the background,
+# because a signal interrupts only what is waited for.
+await_word() {
+	head -n 1 <&4 >said &
+	jobs="$jobs $!"
+	await_jobs
+	read -r word <said
 }
 
 # ---- the copies ----------------------------------------------------------
@@ -186,6 +203,7 @@ check_space() {
 	done
 	# Beside the copies, VACUUM needs the largest once more; an archive may be as large as all.
 	needed=$(((total + largest) / 1024 + 1024))
+	[ "$base_blocks" -eq 0 ] || needed=$((needed + (ahead + base_blocks * block) / 1024))
 	[ "$mode" = stream ] || needed=$((needed + total / 1024))
 	free=$(df -Pk "$stage" | { read -r _ && read -r _ _ _ free _ && echo "$free"; })
 	[ "$free" -ge "$needed" ] ||
@@ -275,34 +293,54 @@ write_index() {
 	i=0
 	for name do
 		[ "$i" -eq 0 ] || printf ','
-		printf '{"name":"%s","bytes":%d}' "$(hex "$name")" "$(bytes_of "$i.db")"
+		parts=false
+		[ ! -e "$i.base" ] || parts=true
+		printf '{"name":"%s","bytes":%d,"parts":%s}' "$(hex "$name")" "$(bytes_of "$i.db")" "$parts"
 		i=$((i + 1))
 	done
 	printf ']}\n'
 }
 
-# Of `sums` the first line is the index's.
+# `sums` has the hashes in any order; rows and differences stand in files.
 write_end() {
-	printf '{"version":1,"sanitized":%s,"copy_ms":%d,"sanitize_ms":%d,"pack_ms":%d,' \
-		"$sanitized" $((t_copied - t_start)) $((t_sanitized - t_copied)) $(($(milliseconds) - t_sanitized))
-	{
-		read -r sum _ && printf '"index":"%s","sha256":[' "$sum"
-		comma=''
-		while read -r sum _; do printf '%s"%s"' "$comma" "$sum" && comma=,; done
-	} <sums
-	printf ']}\n'
+	printf '{"version":1,"copy_ms":%d,"sanitize_ms":%d,"compare_ms":%d,"pack_ms":%d,"index":"%s","sha256":[' \
+		$((t_copied - t_start)) $((t_sanitized - t_copied)) $((t_compared - t_sanitized)) \
+		$(($(milliseconds) - t_compared)) "$(sha256_of index.json | { read -r sum _ && echo "$sum"; })"
+	comma=''
+	sort -n -k 2 sums | while read -r sum _; do printf '%s"%s"' "$comma" "$sum" && comma=,; done
+	printf '],"changed":'
+	numbers_in "$1" changed
+	printf ',"sanitized":'
+	if [ -n "$rules" ]; then numbers_in "$1" rows; else printf null; fi
+	printf '}\n'
+}
+
+# numbers_in COUNT KIND: what stands in 0.KIND, 1.KIND, …, as JSON.
+numbers_in() {
+	i=0 comma=''
+	printf '['
+	while [ "$i" -lt "$1" ]; do
+		number=null
+		[ ! -e "$i.$2" ] || read -r number <"$i.$2"
+		printf '%s%s' "$comma" "$number"
+		comma=, i=$((i + 1))
+	done
+	printf ']'
 }
 
 # macOS's tar writes attributes of its own in a format of its own.
 tar_members() {
-	case $(tar --version 2>/dev/null) in
-	bsdtar*) tar --format gnutar -cf - "$@" ;;
-	*) tar -cf - "$@" ;;
-	esac
+	# shellcheck disable=SC2086 # none or two words
+	tar $tar_format -cf - "$@"
 }
 
 compress() {
-	if command -v zstd >/dev/null 2>&1; then zstd -q -3 -c; else gzip -1 -c; fi
+	# With threads of its own, zstd takes six times the memory.
+	if zstd -q --single-thread -c </dev/null >/dev/null 2>&1; then
+		zstd -q -3 --single-thread -c
+	else
+		gzip -1 -c
+	fi
 }
 
 # In the background, because a signal interrupts only what is waited for; in the
@@ -311,18 +349,47 @@ pack() {
 	write_index "$@" >index.json || exit 1
 	send_members $# &
 	jobs=$!
-	await_job
+	await_jobs
 }
 
-# The members are called by number: what a database is called stands in the
-# index. Hashing runs beside packing, so the end record is an archive of its own.
-# shellcheck disable=SC2046 # numbers
 send_members() {
-	{
-		sha256_of index.json $(numbers "$1") >sums &
-		sums=$!
-		tar_members index.json $(numbers "$1") && wait "$sums" && write_end >end.json && tar_members end.json
-	} | compress
+	if [ "$mode" = dry-run ]; then
+		members "$1" | compress | wc -c
+	else
+		members "$1" | compress
+	fi
+}
+
+# They are called by number: what a database is called stands in the index. Hashing
+# runs beside packing, so the end record is an archive of its own.
+members() {
+	whole=''
+	for name in $(numbers "$1"); do [ -e "${name%.db}.base" ] || whole="$whole $name"; done
+	# shellcheck disable=SC2086 # numbers
+	[ -z "$whole" ] || sha256_of $whole >>sums &
+	sums=$!
+	send_databases "$1" && wait "$sums" && write_end "$1" >end.json && tar_members end.json
+}
+
+send_databases() {
+	set -- "$1" index.json
+	i=0
+	while [ "$i" -lt "$1" ]; do
+		if [ ! -e "$i.base" ]; then
+			set -- "$@" "$i.db"
+		elif [ ! -e "$i.changed" ]; then
+			send_whole "$@" && send_parts "$i" "$1" || return 1
+			set -- "$1"
+		fi
+		i=$((i + 1))
+	done
+	send_whole "$@"
+}
+
+# send_whole COUNT MEMBER…
+send_whole() {
+	shift
+	[ $# -eq 0 ] || tar_members "$@"
 }
 
 numbers() {
@@ -357,7 +424,10 @@ prepare() {
 		fail no-space "cannot make a directory in $staging_dir"
 	cd "$stage" || fail no-space "cannot enter $stage"
 	export SQLITE_TMPDIR="$stage"
+	[ "$mode" = by-hand ] || watch_client
 	check_space "$@"
+	tar_format=''
+	case $(tar --version 2>/dev/null) in bsdtar*) tar_format='--format gnutar' ;; esac
 
 	t_start=$(milliseconds)
 	status copying $# "$total"
@@ -373,6 +443,14 @@ prepare() {
 		sanitize_all "$@"
 	fi
 	t_sanitized=$(milliseconds)
+
+	: >sums
+	if [ "$base_blocks" -gt 0 ]; then
+		await_word
+		status comparing
+		compare_to_bases "$@"
+	fi
+	t_compared=$(milliseconds)
 	status packing
 }
 
@@ -381,6 +459,7 @@ deliver() {
 	stream)
 		printf '\nXTASK-DB 1 %s\n' "$nonce"
 		pack "$@"
+		[ "$base_blocks" -eq 0 ] || deliver_again "$@"
 		;;
 	archive)
 		# Without its end record it is not whole, whatever the pipeline says.
@@ -388,7 +467,13 @@ deliver() {
 		announce_archive "$stage/pull.archive" "$@"
 		machine=$(word "${FLY_MACHINE_ID:-}")
 		printf '\nXTASK-DB-ARCHIVE 1 %s %s %s\n' "$nonce" "${machine:--}" "$stage/pull.archive"
-		wait "$watcher" # until the client has fetched it and ends our input
+		deliver_again "$@"
+		;;
+	dry-run)
+		pack "$@" >packed
+		[ -s end.json ] || fail no-space "cannot write in $staging_dir"
+		printf '\nXTASK-DB-PLAN 1 %s %d\n' "$nonce" "$(cat packed)"
+		tar_members index.json end.json | compress
 		;;
 	by-hand)
 		archive=$staging_dir/xtask-databases-$(date -u +%Y-%m-%dT%H-%M-%SZ)-$$.tar.gz
@@ -397,6 +482,31 @@ deliver() {
 		announce_archive "$archive" "$@"
 		;;
 	esac
+}
+
+# What the client could not put together from what it has, it asks for: numbers of
+# databases, which then come whole. It ends our input when it needs nothing more.
+deliver_again() {
+	await_word
+	i=0 kept=0
+	for name do
+		shift
+		case " $word " in
+		*" $i "*)
+			rm -f "$i.base" "$i.changed"
+			[ "$i" -eq "$kept" ] || mv "$i.db" "$kept.db"
+			[ "$i" -eq "$kept" ] || [ ! -e "$i.rows" ] || mv "$i.rows" "$kept.rows"
+			set -- "$@" "$name"
+			kept=$((kept + 1))
+			;;
+		*) rm -f "$i".* ;;
+		esac
+		i=$((i + 1))
+	done
+	base_blocks=0
+	: >sums
+	rm -f end.json pull.archive
+	deliver "$@"
 }
 
 main() {
@@ -409,7 +519,6 @@ main() {
 	if [ -n "${XTASK_REQUEST:-}" ]; then
 		includes=''
 		read_request || fail request "the request did not arrive whole"
-		watch_client
 	fi
 	command -v sqlite3 >/dev/null 2>&1 || fail no-sqlite3 "sqlite3 is not installed on this machine"
 	found=$(enter "$directory") || fail no-directory "there is no directory $directory here"

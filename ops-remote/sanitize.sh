@@ -1,9 +1,9 @@
 #!/bin/sh
 # Sanitizing: what prepare-pull.sh is sent with when there are rules.
 #
-# Of there: `sql`, `literal`, `header_byte`, `await_job` and `fail_sql`; the copies
+# Of there: `sql`, `literal`, `header_byte`, `await_jobs` and `fail_sql`; the copies
 # are 0.db, 1.db, … in the current directory.
-# shellcheck disable=SC2154,SC2034 # rules, only and sanitized are shared with it
+# shellcheck disable=SC2154,SC2034 # rules, only and jobs are of there
 
 # The client's SQL has filled temp.xtask_rule. Which of the rules this database
 # needs is asked of the database itself; sqlite3 writes the script and reads it.
@@ -61,16 +61,14 @@ run_todo() {
 # the file is written anew. Triggers, which might copy what a rule is about to
 # remove, do not fire.
 sanitize_all() {
-	i=0 sanitized=''
+	i=0
 	for name do
 		sanitize_script "$i" "$name" >"$i.sql"
 		sqlite3 -batch -bail -init /dev/null "$i.db" <"$i.sql" >/dev/null 2>"$i.err" &
 		jobs=$!
-		await_job || fail_sql sanitize "sanitizing $name failed: $(head -n 3 "$i.err")"
-		sanitized="$sanitized${sanitized:+,}$(cat "$i.rows")"
+		await_jobs || fail_sql sanitize "sanitizing $name failed: $(head -n 3 "$i.err")"
 		i=$((i + 1))
 	done
-	sanitized="[$sanitized]"
 	idle=$(printf "%s\nSELECT 'number ' || (rule + 1) || coalesce(' (table ' || tbl || ')', '') FROM temp.xtask_rule
 		WHERE rule NOT IN (%s -1) LIMIT 1;" "$rules" "$(cat ./*.applied | tr '\n' ',')" | sql :memory:)
 	[ -z "$idle" ] || [ -n "$only" ] || fail rule "[[sanitize]] $idle applies to none of the databases"

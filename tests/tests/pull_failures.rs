@@ -206,7 +206,7 @@ fn a_disk_that_fills_up_meanwhile_is_said_to_be_full() {
         gate.display()
     ));
     let before = store::fingerprint(&env.data());
-    let mut xtask = env.start_xtask(["pull-db"]);
+    let mut xtask = env.start_xtask(["pull-db", "--full"]);
     xtask.wait_for("the stream to be held", |_| held.exists());
     xtask.wait_for_stderr("Receiving data.db");
     disk.fill();
@@ -287,7 +287,7 @@ fn a_fly_that_is_killed_midway_is_a_cut_connection() {
         world.faults = Faults { stall_after_bytes: Some(300_000), ..Faults::default() };
     });
     let before = store::fingerprint(&env.data());
-    let mut xtask = env.start_xtask(["pull-db"]);
+    let mut xtask = env.start_xtask(["pull-db", "--full"]);
     xtask.wait_for_stderr("Receiving data.db");
     let pid = fs::read_to_string(pid).expect("fly runs");
     Running::start(command("kill").args(["-9", pid.trim()])).wait().ok();

@@ -157,6 +157,21 @@ pub fn copy(from: &Path, to: &Path) -> Result<String> {
     Ok(hash)
 }
 
+/// Copies a file that no connection of this process has open to a new one, of which
+/// nothing is synced. Where the file system can, they share what they have in common.
+///
+/// # Errors
+///
+/// Those of reading and writing, with the path.
+pub fn duplicate(from: &Path, to: &Path) -> Result<File> {
+    let duplicate = || {
+        std::fs::copy(from, to)?;
+        std::fs::set_permissions(to, Permissions::from_mode(0o600))?;
+        File::options().read(true).write(true).open(to)
+    };
+    duplicate().with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))
+}
+
 /// The sha256 of a file that no connection of this process has open, in hex.
 ///
 /// # Errors

@@ -142,7 +142,16 @@ impl Sink for Recorder {
     fn create(&mut self, _: &Announced) -> io::Result<Written> {
         Ok(Written::default())
     }
+    fn patch(&mut self, file: &mut Written, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        assert!(offset >= file.bytes, "parts come in their order");
+        file.bytes = offset + bytes.len() as u64;
+        Ok(())
+    }
     fn finish(&mut self, database: &Announced, file: Written) -> io::Result<()> {
+        if database.parts {
+            assert!(file.bytes <= database.bytes, "no part lies behind the end");
+            return Ok(());
+        }
         assert_eq!(file.bytes, database.bytes);
         self.files.push((database.name.clone(), file.bytes, hex(&file.hash.finalize())));
         Ok(())

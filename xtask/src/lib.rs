@@ -5,6 +5,8 @@
 mod bench;
 mod cli;
 mod commands;
+
+mod delta;
 mod dump;
 mod durable;
 mod error;

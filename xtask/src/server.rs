@@ -9,12 +9,15 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use glob::Pattern;
 
+use crate::delta::Base;
 use crate::error::Failure;
 use crate::sanitize;
 use crate::settings::Settings;
+use crate::snapshots::Database;
 
 /// One script for the server: the last part runs what the others define.
-const SCRIPT: [&str; 2] = [
+const SCRIPT: [&str; 3] = [
+    include_str!("../../ops-remote/compare.sh"),
     include_str!("../../ops-remote/sanitize.sh"),
     include_str!("../../ops-remote/prepare-pull.sh"),
 ];
@@ -26,6 +29,8 @@ pub enum Mode {
     Stream,
     /// As a file on the server.
     Archive,
+    /// Not at all: only what would come is said.
+    DryRun,
 }
 
 /// What one pull asks of the server.
@@ -36,6 +41,8 @@ pub struct Request<'a> {
     pub directory: &'a str,
     pub only: Option<&'a Pattern>,
     pub sanitize: bool,
+    /// What is here already, by which the server sends less.
+    pub bases: Vec<Base>,
 }
 
 impl Request<'_> {
@@ -62,7 +69,12 @@ impl Request<'_> {
             Ok(())
         };
         line("nonce", &self.nonce)?;
-        line("mode", if self.mode == Mode::Stream { "stream" } else { "archive" })?;
+        let mode = match self.mode {
+            Mode::Stream => "stream",
+            Mode::Archive => "archive",
+            Mode::DryRun => "dry-run",
+        };
+        line("mode", mode)?;
         line("directory", self.directory)?;
         if let Some(dir) = &settings.staging_dir {
             line("staging", dir)?;
@@ -75,6 +87,11 @@ impl Request<'_> {
         }
         if let Some(only) = self.only {
             line("only", only.as_str())?;
+        }
+        for Base { database, .. } in &self.bases {
+            let Database { name, bytes, page_size, .. } = database;
+            let sha256 = database.sha256.as_deref().unwrap_or_default();
+            line("base", &format!("{sha256} {bytes} {page_size} {name}"))?;
         }
         let rules = if self.sanitize { sanitize::script(&settings.rules) } else { String::new() };
         if !rules.is_empty() {
@@ -136,6 +153,7 @@ mod tests {
                 directory,
                 only: None,
                 sanitize: true,
+                bases: Vec::new(),
             };
             assert!(request.render(&settings).is_err(), "{directory:?}");
         }

@@ -2,27 +2,20 @@
 //! an index, the databases and an end record. It trusts none of it, and knows
 //! nothing of processes, files or terminals.
 
+mod archive;
+mod parts;
 mod records;
 
-use std::cell::Cell;
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::rc::Rc;
 
-use sha2::{Digest as _, Sha256};
-
-use self::records::EndRecord;
-pub use self::records::{Announced, Index};
-use crate::durable::hex;
+pub use self::records::{Announced, Changed, Index};
 
 /// Before the marker there is only talk: a longer line, or more of it, is none.
 const MAX_LINE: u64 = 64 << 10;
 const MAX_TALK: u64 = 4 << 20;
 /// Who says more of what it is doing is not heard.
 const MAX_STATUS: usize = 100;
-/// For the index and the end record, uncompressed.
-const MAX_RECORD: u64 = 4 << 20;
-const BLOCK: u64 = 512;
 /// So much of what the other side says fits into a message, in characters.
 const MAX_SAID: usize = 500;
 
@@ -37,8 +30,11 @@ pub trait Sink {
     fn index(&mut self, index: &Index) -> Result<(), Error>;
     /// So many bytes of databases have arrived.
     fn advance(&mut self, bytes: u64);
-    /// The place for a database that was announced.
+    /// The place for a database that was announced: empty, or if parts of it come,
+    /// its base, cut or extended to its size.
     fn create(&mut self, database: &Announced) -> io::Result<Self::File>;
+    /// Writes a part of it in its place.
+    fn patch(&mut self, file: &mut Self::File, offset: u64, bytes: &[u8]) -> io::Result<()>;
     /// All of it has been written.
     fn finish(&mut self, database: &Announced, file: Self::File) -> io::Result<()>;
 }
@@ -96,13 +92,16 @@ pub struct Received {
     pub timings: Timings,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Delivered {
     pub name: String,
     pub bytes: u64,
+    /// Proven, unless it was put together from parts.
     pub sha256: String,
     /// How many rows the rules changed.
     pub sanitized: u64,
+    /// What differs from its base; none where it came whole.
+    pub changed: Option<Changed>,
 }
 
 /// The server's own account, in milliseconds.
@@ -110,6 +109,7 @@ pub struct Delivered {
 pub struct Timings {
     pub copy: i64,
     pub sanitize: i64,
+    pub compare: i64,
     pub pack: i64,
 }
 
@@ -147,20 +147,52 @@ pub fn find_archive(
     Ok((Some(machine.to_owned()).filter(|machine| machine != "-"), path.to_owned()))
 }
 
+/// Reads what a server says that it would send, and how many bytes on the wire
+/// that would be.
+///
+/// # Errors
+///
+/// As [`read`].
+pub fn read_plan(
+    input: impl Read,
+    nonce: &str,
+    sink: &mut impl Sink,
+) -> Result<(u64, Received), Error> {
+    let mut input = BufReader::new(input);
+    let said = read_talk(&mut input, nonce, "XTASK-DB-PLAN", sink)?;
+    let packed = said.parse().map_err(|_| refused(format!("{said:?} is no number of bytes")))?;
+    Ok((packed, decompress(input, Content::Plan, sink)?))
+}
+
 /// Reads a stream that begins behind the marker.
 ///
 /// # Errors
 ///
 /// As [`read`].
-pub fn read_archive(mut input: impl BufRead, sink: &mut impl Sink) -> Result<Received, Error> {
+pub fn read_archive(input: impl BufRead, sink: &mut impl Sink) -> Result<Received, Error> {
+    decompress(input, Content::Databases, sink)
+}
+
+/// Whether the databases are there, or only what would come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Content {
+    Databases,
+    Plan,
+}
+
+fn decompress(
+    mut input: impl BufRead,
+    content: Content,
+    sink: &mut impl Sink,
+) -> Result<Received, Error> {
     let magic = input.fill_buf().map_err(|_| Error::Cut)?.first().copied();
     match magic {
         Some(0x28) => {
             let decoder =
                 zstd::Decoder::with_buffer(input).map_err(|error| refused(error.to_string()))?;
-            read_tar(decoder.single_frame(), sink)
+            archive::read(decoder.single_frame(), content, sink)
         }
-        Some(0x1f) => read_tar(flate2::bufread::GzDecoder::new(input), sink),
+        Some(0x1f) => archive::read(flate2::bufread::GzDecoder::new(input), content, sink),
         Some(_) => Err(refused("it is neither zstd nor gzip")),
         None => Err(Error::Cut),
     }
@@ -208,154 +240,6 @@ fn read_talk(
             sink.talk(text);
         }
     }
-}
-
-/// Lets no more through than was announced, whatever it decompresses to.
-struct Budget<R> {
-    inner: R,
-    left: Rc<Cell<u64>>,
-}
-
-impl<R: Read> Read for Budget<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(buffer)?;
-        match self.left.get().checked_sub(n as u64) {
-            Some(left) => self.left.set(left),
-            None => return Err(io::Error::other("more than was announced")),
-        }
-        Ok(n)
-    }
-}
-
-fn read_tar(input: impl Read, sink: &mut impl Sink) -> Result<Received, Error> {
-    let left = Rc::new(Cell::new(MAX_RECORD + 64 * BLOCK));
-    let mut archive = tar::Archive::new(Budget { inner: input, left: left.clone() });
-    // Two archives come one after the other, each closed by blocks of zeros.
-    archive.set_ignore_zeros(true);
-    let mut members = archive.entries().map_err(|_| Error::Cut)?.raw(true);
-    let mut next = || -> Result<Option<tar::Entry<'_, _>>, Error> {
-        members.next().transpose().map_err(|error| broken(&error))
-    };
-
-    let index_text = record(&mut next()?.ok_or(Error::Cut)?, "index.json")?;
-    let index = records::index(&index_text)?;
-    sink.index(&index)?;
-    left.set(
-        index
-            .databases
-            .iter()
-            .fold(MAX_RECORD, |sum, db| sum.saturating_add(db.bytes).saturating_add(64 * BLOCK)),
-    );
-
-    let mut hashes = Vec::new();
-    for (i, announced) in index.databases.iter().enumerate() {
-        let mut entry = next()?.ok_or(Error::Cut)?;
-        expect(&entry, &format!("{i}.db"))?;
-        hashes.push(database(&mut entry, announced, sink)?);
-    }
-
-    let end = records::end(&record(&mut next()?.ok_or(Error::Cut)?, "end.json")?)?;
-    if next()?.is_some() {
-        return Err(refused("there is more behind the end record"));
-    }
-    prove(index, &index_text, &hashes, end)
-}
-
-/// The tar or its compression ends early, or is not one.
-fn broken(error: &io::Error) -> Error {
-    match error.kind() {
-        io::ErrorKind::UnexpectedEof => Error::Cut,
-        _ => refused(error.to_string()),
-    }
-}
-
-fn expect(entry: &tar::Entry<'_, impl Read>, name: &str) -> Result<u64, Error> {
-    let header = entry.header();
-    if !header.entry_type().is_file() || *entry.path_bytes() != *name.as_bytes() {
-        let found = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        return Err(refused(format!("{found:?} came where the file {name:?} belongs")));
-    }
-    header.entry_size().map_err(|error| broken(&error))
-}
-
-fn record(entry: &mut tar::Entry<'_, impl Read>, name: &str) -> Result<String, Error> {
-    if expect(entry, name)? > MAX_RECORD {
-        return Err(refused(format!("{name} is too long")));
-    }
-    let mut text = String::new();
-    entry.read_to_string(&mut text).map_err(|error| broken(&error))?;
-    Ok(text)
-}
-
-/// Writes one database and returns its sha256.
-fn database(
-    entry: &mut tar::Entry<'_, impl Read>,
-    announced: &Announced,
-    sink: &mut impl Sink,
-) -> Result<String, Error> {
-    let size = entry.header().entry_size().map_err(|error| broken(&error))?;
-    if size != announced.bytes {
-        return Err(refused(format!(
-            "{:?} has {size} bytes, not the {} announced",
-            announced.name, announced.bytes
-        )));
-    }
-    let mut file = sink.create(announced).map_err(Error::Local)?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 17];
-    let mut total = 0;
-    loop {
-        let n = entry.read(&mut buffer).map_err(|error| broken(&error))?;
-        if n == 0 {
-            break;
-        }
-        total += n as u64;
-        hash.update(&buffer[..n]);
-        file.write_all(&buffer[..n]).map_err(Error::Local)?;
-        sink.advance(n as u64);
-    }
-    if total != size {
-        return Err(Error::Cut);
-    }
-    sink.finish(announced, file).map_err(Error::Local)?;
-    Ok(hex(&hash.finalize()))
-}
-
-fn prove(
-    index: Index,
-    index_text: &str,
-    hashes: &[String],
-    end: EndRecord,
-) -> Result<Received, Error> {
-    if end.index != hex(&Sha256::digest(index_text)) {
-        return Err(refused("the index is not what the server sent (sha256)"));
-    }
-    let applied = end.sanitized.is_some();
-    let sanitized = end.sanitized.unwrap_or_else(|| vec![0; hashes.len()]);
-    let rows = sanitized.iter().try_fold(0_u64, |sum, rows| sum.checked_add(*rows));
-    if end.sha256.len() != hashes.len() || sanitized.len() != hashes.len() || rows.is_none() {
-        return Err(refused("the end record does not fit the index"));
-    }
-    if let Some(i) = (0..hashes.len()).find(|&i| hashes[i] != end.sha256[i]) {
-        return Err(refused(format!(
-            "{:?} is not what the server sent (sha256)",
-            index.databases[i].name
-        )));
-    }
-    let databases = index
-        .databases
-        .into_iter()
-        .zip(end.sha256)
-        .zip(sanitized)
-        .map(|((db, sha256), sanitized)| Delivered {
-            name: db.name,
-            bytes: db.bytes,
-            sha256,
-            sanitized,
-        })
-        .collect();
-    let timings = Timings { copy: end.copy_ms, sanitize: end.sanitize_ms, pack: end.pack_ms };
-    Ok(Received { databases, sanitized: applied, timings })
 }
 
 #[cfg(test)]

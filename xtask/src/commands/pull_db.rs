@@ -1,23 +1,23 @@
+mod report;
 mod skip;
+mod wanted;
 
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use glob::Pattern;
 use jiff::Timestamp;
-use serde::Serialize;
 
-use self::skip::{MaxAge, Wanted};
+use self::skip::MaxAge;
+use self::wanted::Wanted;
 use super::snapshots::report_pruned;
 use crate::error::{self, Failure};
 use crate::live::{self, Live, Replaced, Replacement};
-use crate::receive::{Pulled, receive};
+use crate::receive::{self, Pulled};
 use crate::server::{Mode, Request};
 use crate::settings::{Settings, pattern};
 use crate::snapshots::{Kind, Meta, Origin, Snapshot, Store};
-use crate::stream::Timings;
 use crate::transport::{Target, Transport, Via, checked};
-use crate::ui::{Ui, bytes, count, escape};
 use crate::{Context, git, interrupt, sanitize, server};
 
 /// Bring the databases of the app to this machine
@@ -61,6 +61,12 @@ pub struct Args {
     /// Leave secrets in the copies
     #[arg(long)]
     no_sanitize: bool,
+    /// Fetch all of each database, also what an earlier pull has left here
+    #[arg(long)]
+    full: bool,
+    /// Say what would come, and change nothing here
+    #[arg(long, conflicts_with = "sftp")]
+    dry_run: bool,
     /// Make an archive on the server, and fetch it with `fly ssh sftp get`
     #[arg(long)]
     sftp: bool,
@@ -104,6 +110,9 @@ impl Args {
         directory: &str,
         wanted: &Wanted<'_>,
     ) -> Result<()> {
+        if self.dry_run {
+            return self.plan(cx, settings, transport, directory, wanted);
+        }
         let start = Instant::now();
         if self.no_sanitize && !settings.rules.is_empty() {
             cx.ui.confirm("Bring production data here with its secrets?")?;
@@ -116,20 +125,16 @@ impl Args {
         }
         warn_unless_ignored(cx, settings, &live.databases()?);
 
-        let request = Request {
-            nonce: server::nonce(),
-            mode: if self.sftp { Mode::Archive } else { Mode::Stream },
-            directory,
-            only: self.only.as_ref(),
-            sanitize: !self.no_sanitize,
-        };
+        let mode = if self.sftp { Mode::Archive } else { Mode::Stream };
+        let request = self.request(mode, directory, wanted, &live.store)?;
         if self.start {
             transport.start_machine(&cx.ui)?;
         }
         let incoming = live.store.begin()?;
         let kept = if self.no_backup { 0 } else { live.bytes()? };
-        let pulled = receive(&cx.ui, settings, &mut transport, &request, incoming.path(), kept)
-            .map_err(interrupt::blame)?;
+        let pulled =
+            receive::receive(&cx.ui, settings, &mut transport, &request, incoming.path(), kept)
+                .map_err(interrupt::blame)?;
         let seconds = start.elapsed().as_secs_f64();
         let meta = meta(cx, settings, &transport.target.app, wanted, &pulled, seconds);
         interrupt::check()?;
@@ -141,7 +146,44 @@ impl Args {
             // The pull itself is done.
             Err(error) => cx.ui.warn(format!("old snapshots stay: {error:#}")),
         }
-        report(&cx.ui, &transport, &pulled, &snapshot, &replaced, start.elapsed().as_secs_f64())
+        let seconds = start.elapsed().as_secs_f64();
+        report::pulled(&cx.ui, &transport, &pulled, &snapshot, &replaced, seconds)
+    }
+
+    /// What a pull would bring; nobody has to wait for that, or be waited for.
+    fn plan(
+        &self,
+        cx: &Context,
+        settings: &Settings,
+        mut transport: Transport<'_>,
+        directory: &str,
+        wanted: &Wanted<'_>,
+    ) -> Result<()> {
+        let store = Store::new(&settings.data_dir);
+        let request = self.request(Mode::DryRun, directory, wanted, &store)?;
+        if self.start {
+            transport.start_machine(&cx.ui)?;
+        }
+        let planned = receive::plan(&cx.ui, settings, &mut transport, &request, &settings.data_dir)
+            .map_err(interrupt::blame)?;
+        report::planned(&cx.ui, &transport, &planned)
+    }
+
+    fn request<'a>(
+        &'a self,
+        mode: Mode,
+        directory: &'a str,
+        wanted: &Wanted<'_>,
+        store: &Store,
+    ) -> Result<Request<'a>> {
+        Ok(Request {
+            nonce: server::nonce(),
+            mode,
+            directory,
+            only: self.only.as_ref(),
+            sanitize: !self.no_sanitize,
+            bases: if self.full { Vec::new() } else { wanted.bases(store)? },
+        })
     }
 
     fn wanted(
@@ -256,7 +298,7 @@ fn meta(
         origin: Some(origin),
         git_commit: git::head(&cx.sh, &settings.root),
         only: wanted.only.map(|only| only.as_str().to_owned()),
-        databases: pulled.databases.clone(),
+        databases: pulled.databases.iter().map(|arrived| arrived.database.clone()).collect(),
     }
 }
 
@@ -284,88 +326,5 @@ fn warn_unless_ignored(cx: &Context, settings: &Settings, live: &[String]) {
         ));
         let name = dir.file_name().unwrap_or_default().to_string_lossy();
         cx.ui.hint(format!("add a line to .gitignore: /{name}"));
-    }
-}
-
-/// How many databases a summary shows.
-const SHOWN: usize = 12;
-
-/// What `--json` prints.
-#[derive(Serialize)]
-struct Report<'a> {
-    skipped: bool,
-    snapshot: &'a str,
-    before: Option<&'a str>,
-    databases: &'a [crate::snapshots::Database],
-    removed: &'a [String],
-    programs: &'a [String],
-    sanitized_rows: u64,
-    machine: Option<&'a str>,
-    region: Option<&'a str>,
-    seconds: f64,
-    wire_bytes: u64,
-}
-
-fn report(
-    ui: &Ui,
-    transport: &Transport<'_>,
-    pulled: &Pulled,
-    snapshot: &Snapshot,
-    replaced: &Replaced,
-    seconds: f64,
-) -> Result<()> {
-    let before = replaced.before.as_ref();
-    let rows: u64 = pulled.sanitized.iter().sum();
-    if ui.json {
-        return ui.json(&Report {
-            skipped: false,
-            snapshot: &snapshot.name,
-            before: before.map(|saved| saved.name.as_str()),
-            databases: &pulled.databases,
-            removed: &replaced.removed,
-            programs: &replaced.programs,
-            sanitized_rows: rows,
-            machine: pulled.machine.as_deref(),
-            region: pulled.region.as_deref(),
-            seconds,
-            wire_bytes: pulled.wire_bytes,
-        });
-    }
-    let mut from = transport.peer();
-    if let Some(machine) = &pulled.machine {
-        let region =
-            pulled.region.as_ref().map(|region| format!(" in {region}")).unwrap_or_default();
-        from += &escape(&format!(", machine {machine}{region}"));
-    }
-    ui.status("Pulled", format!("{} from {from}", count(pulled.databases.len(), "database")));
-    report_databases(ui, pulled);
-    let wire = format!("{} on the wire for {}", bytes(pulled.wire_bytes), bytes(snapshot.bytes()));
-    ui.status("Took", format!("{seconds:.1} s, {wire}"));
-    let Timings { copy, sanitize, pack } = pulled.timings;
-    ui.verbose(format!("on the server: copy {copy} ms, sanitize {sanitize} ms, pack {pack} ms"));
-    super::restore_db::report_replaced(ui, snapshot, replaced);
-    Ok(())
-}
-
-/// The largest databases, so that hundreds do not scroll everything else away.
-fn report_databases(ui: &Ui, pulled: &Pulled) {
-    let mut rows: Vec<_> = pulled.databases.iter().zip(&pulled.sanitized).collect();
-    if rows.len() > SHOWN {
-        rows.sort_by_key(|(database, _)| std::cmp::Reverse(database.bytes));
-        rows.truncate(SHOWN - 1);
-    }
-    let width = rows.iter().map(|(database, _)| database.name.chars().count()).max().unwrap_or(0);
-    for (database, changed) in &rows {
-        let name = escape(&database.name);
-        let sanitized = match **changed {
-            0 => String::new(),
-            n => format!("  {} sanitized", count(n as usize, "row")),
-        };
-        ui.status("", format!("{name:width$} {:>9}{sanitized}", bytes(database.bytes)));
-    }
-    if rows.len() < pulled.databases.len() {
-        let sum: u64 = pulled.sanitized.iter().sum();
-        let more = pulled.databases.len() - rows.len();
-        ui.status("", format!("and {more} more; {} sanitized in all", count(sum as usize, "row")));
     }
 }

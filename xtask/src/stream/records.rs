@@ -26,6 +26,8 @@ pub struct Index {
 pub struct Announced {
     pub name: String,
     pub bytes: u64,
+    /// Whether only what differs from the base comes.
+    pub parts: bool,
 }
 
 #[derive(Deserialize)]
@@ -44,6 +46,23 @@ struct DatabaseRecord {
     /// In hex: a file name is bytes, and JSON is text.
     name: String,
     bytes: u64,
+    #[serde(default)]
+    parts: bool,
+}
+
+/// How much of a database differs from its base.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(from = "(u32, u32)")]
+pub struct Changed {
+    pub parts: u64,
+    /// That have one of them.
+    pub pages: u64,
+}
+
+impl From<(u32, u32)> for Changed {
+    fn from((parts, pages): (u32, u32)) -> Self {
+        Self { parts: parts.into(), pages: pages.into() }
+    }
 }
 
 /// What proves that all has arrived.
@@ -56,11 +75,16 @@ pub struct EndRecord {
     /// Less than nothing where the server's clock was set back meanwhile.
     pub copy_ms: i64,
     pub sanitize_ms: i64,
+    #[serde(default)]
+    pub compare_ms: i64,
     pub pack_ms: i64,
     /// The sha256 of the index, in hex.
     pub index: String,
     /// The same of each database.
     pub sha256: Vec<String>,
+    /// None for those that came whole; nothing where all did.
+    #[serde(default)]
+    pub changed: Vec<Option<Changed>>,
 }
 
 pub fn index(text: &str) -> Result<Index, Error> {
@@ -88,7 +112,7 @@ pub fn index(text: &str) -> Result<Index, Error> {
         if !seen.insert(name.to_lowercase()) {
             return Err(refused(format!("it announces {name:?} twice")));
         }
-        databases.push(Announced { name, bytes: database.bytes });
+        databases.push(Announced { name, bytes: database.bytes, parts: database.parts });
     }
     let some = |text: String| Some(text).filter(|text| !text.is_empty());
     Ok(Index {

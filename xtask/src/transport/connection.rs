@@ -3,6 +3,7 @@
 
 use std::io::{Read, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -23,16 +24,25 @@ const CLOSE: Duration = Duration::from_secs(5);
 /// How long the last of its standard error may take.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(5);
+/// How often a thread that sends looks whether it is to stop.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// A program that talks to the server. Dropped, it gets the time that the server
 /// takes to remove its copies; then it is killed and reaped.
 pub struct Connection {
     child: Child,
     stdin: Option<ChildStdin>,
+    sending: Option<Sending>,
     stdout: Option<ChildStdout>,
     /// The end of what it says, which a thread listens to.
     said: Arc<Mutex<Vec<u8>>>,
     listener: Option<JoinHandle<()>>,
+}
+
+/// What a thread sends, and gives the input back when it is done or to stop.
+struct Sending {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<ChildStdin>,
 }
 
 impl Connection {
@@ -53,20 +63,41 @@ impl Connection {
             let (echo, said) = (ui.echo(), said.clone());
             std::thread::spawn(move || listen(stderr, &said, |line| echo.line(line)))
         });
-        Ok(Self { child, stdin, stdout, said, listener })
+        Ok(Self { child, stdin, sending: None, stdout, said, listener })
     }
 
-    /// Sends the script and the request. The input stays open: its end tells
+    /// Sends the script, the request, or a word. The input stays open: its end tells
     /// the server that nobody waits any more. An error is not one yet: a server
     /// that does not listen says why on its output.
     pub fn send(&mut self, message: &[u8]) {
-        let Some(stdin) = &mut self.stdin else { return };
-        // What a pipe is ready for, it takes without waiting.
-        for part in message.chunks(PIPE_BUF) {
-            let ready = interrupt::ready(&*stdin, PollFlags::OUT, Duration::MAX);
-            if ready.is_err() || stdin.write_all(part).is_err() {
-                return;
+        self.take_back();
+        if let Some(stdin) = &mut self.stdin {
+            send(stdin, message, || false);
+        }
+    }
+
+    /// Sends what is still being made, while the server is listened to.
+    pub fn send_beside(&mut self, messages: impl Iterator<Item = Vec<u8>> + Send + 'static) {
+        self.take_back();
+        let Some(mut stdin) = self.stdin.take() else { return };
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let thread = std::thread::spawn(move || {
+            let stopped = || stopped.load(Ordering::Relaxed);
+            for message in messages {
+                if !send(&mut stdin, &message, stopped) {
+                    break;
+                }
             }
+            stdin
+        });
+        self.sending = Some(Sending { stop, thread });
+    }
+
+    /// Waits for the input to be free again.
+    fn take_back(&mut self) {
+        if let Some(Sending { thread, .. }) = self.sending.take() {
+            self.stdin = thread.join().ok();
         }
     }
 
@@ -101,6 +132,10 @@ impl Connection {
     /// The end of its input lets the server remove its copies; a program that
     /// does not end then is killed. Once it has ended this does nothing.
     fn end(&mut self) {
+        if let Some(Sending { stop, .. }) = &self.sending {
+            stop.store(true, Ordering::Relaxed);
+        }
+        self.take_back();
         self.stdin = None;
         self.stdout = None;
         let deadline = Instant::now() + CLOSE;
@@ -119,6 +154,19 @@ impl Drop for Connection {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// What a pipe is ready for, it takes without waiting. Whether all was sent.
+fn send(stdin: &mut ChildStdin, message: &[u8], stopped: impl Fn() -> bool) -> bool {
+    message.chunks(PIPE_BUF).all(|part| {
+        loop {
+            match interrupt::ready(&*stdin, PollFlags::OUT, LOOK) {
+                Ok(true) => return stdin.write_all(part).is_ok(),
+                Ok(false) if !stopped() => {}
+                _ => return false,
+            }
+        }
+    })
 }
 
 /// Reads to the end, line by line, and keeps the last of it in `said`.

@@ -4,11 +4,11 @@
 use std::str::FromStr;
 
 use anyhow::Result;
-use glob::Pattern;
 use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
 use serde::Serialize;
 
-use crate::snapshots::{Origin, Snapshot, Store};
+use super::wanted::Wanted;
+use crate::snapshots::{Snapshot, Store};
 use crate::ui::{Ui, age, escape};
 
 /// How old a pull may be to stand for a new one.
@@ -17,6 +17,12 @@ pub struct MaxAge {
     /// As it was given.
     text: String,
     limit: SignedDuration,
+}
+
+impl MaxAge {
+    pub fn limit(&self) -> SignedDuration {
+        self.limit
+    }
 }
 
 impl FromStr for MaxAge {
@@ -30,61 +36,6 @@ impl FromStr for MaxAge {
             .filter(SignedDuration::is_positive)
             .map(|limit| Self { text: text.to_owned(), limit })
             .ok_or_else(|| "a duration such as 24h, 90m, 7d or 1h30m is expected".to_owned())
-    }
-}
-
-/// What a pull is of. An earlier one stands for it only if it was of the same.
-pub struct Wanted<'a> {
-    /// As [`Origin`] has it, like the next two.
-    pub source: String,
-    pub flags: Vec<String>,
-    pub sanitize_rules: Option<String>,
-    pub only: Option<&'a Pattern>,
-    /// None where only a new pull will do.
-    pub if_older: Option<&'a MaxAge>,
-}
-
-impl Wanted<'_> {
-    /// The newest sound snapshot of these databases, whichever rules it was made
-    /// with. What is dated in the future says nothing about its age, and would
-    /// be young for ever.
-    fn newest(&self, store: &Store) -> Result<Option<Snapshot>> {
-        let now = Timestamp::now();
-        let fits = |snapshot: &Snapshot| {
-            snapshot.is_pull()
-                && snapshot.defect.is_none()
-                && snapshot.time <= now
-                && snapshot.origin().is_some_and(|origin| self.comes_from(origin))
-                && self.is_covered_by(snapshot.only())
-        };
-        Ok(store.list()?.into_iter().find(fits))
-    }
-
-    /// Any machine will do for who names none.
-    fn comes_from(&self, origin: &Origin) -> bool {
-        origin.source.as_ref() == Some(&self.source)
-            && (self.flags.is_empty() || self.flags == origin.flags)
-    }
-
-    fn is_covered_by(&self, only: Option<&str>) -> bool {
-        only.is_none() || only == self.only.map(Pattern::as_str)
-    }
-
-    /// The newest one, if it is young and has exactly the secrets that this pull
-    /// would leave in: after a change of the rules, or between pulls with
-    /// `--no-sanitize` and without, none stands for the other.
-    ///
-    /// # Errors
-    ///
-    /// The snapshots cannot be read.
-    pub fn young(&self, store: &Store) -> Result<Option<Snapshot>> {
-        let Some(MaxAge { limit, .. }) = self.if_older else { return Ok(None) };
-        let same_rules = |origin: &Origin| origin.sanitize_rules == self.sanitize_rules;
-        let young = |snapshot: &Snapshot| {
-            Timestamp::now().duration_since(snapshot.time) <= *limit
-                && snapshot.origin().is_some_and(same_rules)
-        };
-        Ok(self.newest(store)?.filter(young))
     }
 }
 

@@ -1,0 +1,201 @@
+#!/bin/sh
+# Comparing: what prepare-pull.sh is sent with when the client has databases of an
+# earlier pull. Of each it sends a short hash of every part, and the parts that
+# differ are sent back. xtask/src/delta.rs is the other side.
+#
+# Of prepare-pull.sh: `sql`, `bytes_of`, `sha256_of`, `tar_members`, `await_jobs`.
+# shellcheck disable=SC2154 # newline, jobs and largest are of there
+
+part=1024     # Bytes that have a hash of their own, of 4 bytes.
+block=64      # Each database's hashes are padded to a multiple of that, in bytes,
+block_of=16384 # which is what so many bytes of the database take.
+piece=2097152 # Bytes that are compared at a time: a multiple of every page size.
+ahead=8388608 # Bytes that may be compared before they are sent, also of small sets.
+
+bases=''
+compared=0 # So many have been compared, or needed not be.
+
+# add_base "SHA256 BYTES PAGE-SIZE NAME"
+add_base() {
+	set -- "${1%% *}" "${1#* }"
+	set -- "$1" "${2%% *}" "${2#* }"
+	blocks=$((($2 + block_of - 1) / block_of))
+	bases="$bases$newline${3#* }/$1 ${3%% *} $base_blocks $blocks"
+	base_blocks=$((base_blocks + blocks))
+}
+
+# Every sqlite3 since 3.28 can, unless somebody built it without.
+can_compare() {
+	answer=$(printf '%s\n' '.parameter set @a "'"'x'"'"' \
+		"SELECT length(sha3(@a)) || typeof(readfile('base')) || typeof(writefile('probe', x''));" |
+		sql :memory: 2>/dev/null)
+	[ "$answer" = 32blobinteger ]
+}
+
+page_size() {
+	# shellcheck disable=SC2046 # the words that od prints
+	set -- $(od -An -tu1 -j16 -N2 "$1")
+	case "$*" in '0 1') echo 65536 ;; ?*) echo $(($1 * 256 + $2)) ;; esac
+}
+
+# compare_to_bases NAME…: I.base says what the client has of copy I, if that can be
+# compared: its sha256 and page size, where its hashes begin, how many blocks. Where
+# the sha256 is the same there is nothing to send, which I.changed says.
+compare_to_bases() {
+	cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null || nproc 2>/dev/null) || cores=1
+	[ "$cores" -le 4 ] || cores=4
+	can_compare || return 0
+	i=0
+	for name do
+		case $bases$newline in
+		*"$newline$name/"*)
+			entry=${bases#*"$newline$name/"}
+			entry=${entry%%"$newline"*}
+			sum=${entry%% *} page=${entry#* }
+			[ "${page%% *}" != "$(page_size "$i.db")" ] || echo "$entry" >"$i.base"
+			;;
+		esac
+		i=$((i + 1))
+	done
+	hash_copies "$i"
+	while read -r sum name; do
+		i=${name%.db}
+		read -r base _ <"$i.base"
+		[ "$sum" != "$base" ] || echo '[0,0]' >"$i.changed"
+	done <sums
+}
+
+# hash_copies COUNT: the sha256 of those with a base, on all cores.
+hash_copies() {
+	w=0
+	while [ "$w" -lt "$cores" ]; do
+		count=$1 i=$w
+		set --
+		while [ "$i" -lt "$count" ]; do
+			[ ! -e "$i.base" ] || set -- "$@" "$i.db"
+			i=$((i + cores))
+		done
+		if [ $# -gt 0 ]; then
+			sha256_of "$@" >"sums.$w" &
+			jobs="$jobs $!"
+		fi
+		set -- "$count"
+		w=$((w + 1))
+	done
+	await_jobs && cat sums.* >sums 2>/dev/null
+}
+
+# send_parts I COUNT: of copy I what differs from its base, piece by piece.
+send_parts() {
+	[ "$1" -lt "$compared" ] || start_comparing "$1" "$2" || return 1
+	k=0 parts=0 pages=0 size=$(bytes_of "$1.db")
+	while [ $((k * piece)) -lt "$size" ]; do
+		await_piece "$1.$k" || return 1
+		if [ "${differs%:*}" -gt 0 ]; then
+			tar_members "$1.$k" && rm "$1.$k" || return 1
+			parts=$((parts + ${differs%:*})) pages=$((pages + ${differs#*:}))
+		fi
+		k=$((k + 1))
+	done
+	echo "[$parts,$pages]" >"$1.changed"
+}
+
+# Compares from copy I on as many as are together not larger than the largest one:
+# the pieces of no more than these wait on the disk until they are sent.
+start_comparing() {
+	[ -p compared ] || mkfifo compared || return 1
+	exec 5<>compared
+	ready=' ' total=0 limit=$largest compared=$1
+	[ "$limit" -ge "$ahead" ] || limit=$ahead
+	: >pieces
+	while [ "$compared" -lt "$2" ]; do
+		if [ -e "$compared.base" ] && [ ! -e "$compared.changed" ]; then
+			size=$(bytes_of "$compared.db")
+			total=$((total + size))
+			[ "$total" -le "$limit" ] || [ ! -s pieces ] || break
+			list_pieces "$compared" >>pieces || return 1
+		fi
+		compared=$((compared + 1))
+	done
+	w=0
+	while [ "$w" -lt "$cores" ]; do
+		{
+			compare_sql "$w" <pieces | sql :memory: >/dev/null 2>"compare.$w.err" ||
+				echo "failed $w" >&5
+		} &
+		w=$((w + 1))
+	done
+}
+
+# list_pieces I: for each its number, its bytes, and where its hashes are.
+list_pieces() {
+	read -r _ page first blocks <"$1.base"
+	k=0
+	while [ $((k * piece)) -lt "$size" ]; do
+		bytes=$((size - k * piece)) skip=$((k * (piece / block_of)))
+		[ "$bytes" -le "$piece" ] || bytes=$piece
+		count=$((blocks - skip))
+		[ "$count" -le $((piece / block_of)) ] || count=$((piece / block_of))
+		[ "$count" -ge 0 ] || count=0
+		echo "$1 $k $bytes $page $((first + skip)) $count"
+		k=$((k + 1))
+	done
+}
+
+# await_piece I.K: `differs` becomes how many parts and pages of it do.
+await_piece() {
+	while :; do
+		case $ready in
+		*" $1:"*)
+			differs=${ready#*" $1:"}
+			ready="${ready%%" $1:"*} ${differs#* }"
+			differs=${differs%% *}
+			return 0
+			;;
+		esac
+		read -r line <&5 || return 1
+		case $line in
+		'failed '*)
+			printf 'prepare-pull: comparing failed: %s\n' "$(head -n 3 "compare.${line#* }.err")" >&2
+			return 1
+			;;
+		esac
+		ready="$ready$line "
+	done
+}
+
+# compare_sql W: the script of one of the sqlite3 that compare. Bound as a parameter,
+# a piece is not copied for each of its parts. Of a piece with differences it writes
+# I.K: a 0 or 1 for each part, and the parts with a 1. What it could not write, or
+# `dd` read, must not pass for a file of that size.
+compare_sql() {
+	cat <<-SQL
+		PRAGMA temp_store = MEMORY;
+		CREATE TEMP TABLE part (i INTEGER PRIMARY KEY);
+		WITH r(i) AS (VALUES (0) UNION ALL SELECT i + 1 FROM r WHERE i + 1 < $((piece / part))) INSERT INTO part SELECT i FROM r;
+		CREATE TEMP TABLE differs (i INTEGER PRIMARY KEY);
+		CREATE TEMP TABLE sure (written CONSTRAINT "disk is full" CHECK (written));
+	SQL
+	n=0
+	while read -r i k bytes page skip count; do
+		if [ $((n % cores)) -eq "$1" ]; then
+			parts=$(((bytes + part - 1) / part))
+			printf '%s\n' \
+				".system dd if=$i.db of=new.$1 bs=$piece skip=$k count=1 2>/dev/null; dd if=base of=old.$1 bs=$block skip=$skip count=$count 2>/dev/null" \
+				".parameter set @new \"readfile('new.$1')\"" \
+				".parameter set @old \"readfile('old.$1')\"" \
+				"INSERT INTO sure VALUES (length(@new) = $bytes AND length(@old) = $((count * block)));" \
+				"INSERT INTO differs SELECT i FROM part WHERE i < $parts
+				 AND substr(sha3(substr(@new, i * $part + 1, $part)), 1, 4) IS NOT substr(@old, i * 4 + 1, 4);" \
+				"SELECT writefile('$i.$k', CAST(
+				 (SELECT group_concat(i IN differs, '') FROM (SELECT i FROM part WHERE i < $parts ORDER BY i)) ||
+				 (SELECT group_concat(substr(@new, i * $part + 1, $part), '') FROM (SELECT i FROM differs ORDER BY i))
+				 AS BLOB)) WHERE EXISTS (SELECT 1 FROM differs);" \
+				"INSERT INTO sure SELECT length(readfile('$i.$k')) IS $parts + sum(min($part, $bytes - i * $part)) FROM differs HAVING count(*) > 0;" \
+				"SELECT writefile('compared', '$i.$k:' || count(*) || ':' ||
+				 count(DISTINCT ($k * $piece + i * $part) / $page) || char(10)) FROM differs;" \
+				'DELETE FROM differs;'
+		fi
+		n=$((n + 1))
+	done
+}

@@ -1,0 +1,219 @@
+//! What a pull brought, or would bring.
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::commands::restore_db;
+use crate::delta::PART;
+use crate::live::Replaced;
+use crate::receive::{Planned, Pulled};
+use crate::snapshots::{Database, Snapshot};
+use crate::stream::{Changed, Timings};
+use crate::transport::Transport;
+use crate::ui::{Ui, bytes, count, escape};
+
+/// How many databases a summary shows.
+const SHOWN: usize = 12;
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report<'a> {
+    skipped: bool,
+    snapshot: &'a str,
+    before: Option<&'a str>,
+    databases: Vec<OfDatabase<'a>>,
+    removed: &'a [String],
+    programs: &'a [String],
+    sanitized_rows: u64,
+    machine: Option<&'a str>,
+    region: Option<&'a str>,
+    seconds: f64,
+    wire_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct OfDatabase<'a> {
+    #[serde(flatten)]
+    database: &'a Database,
+    #[serde(flatten)]
+    differs: Differs,
+}
+
+/// The same with `--dry-run`.
+#[derive(Serialize)]
+struct Plan<'a> {
+    dry_run: bool,
+    databases: Vec<Planning<'a>>,
+    sanitized_rows: u64,
+    machine: Option<&'a str>,
+    region: Option<&'a str>,
+    wire_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct Planning<'a> {
+    name: &'a str,
+    bytes: u64,
+    #[serde(flatten)]
+    differs: Differs,
+}
+
+/// From an earlier pull; none where all of it comes.
+#[derive(Clone, Copy, Serialize)]
+struct Differs {
+    changed_pages: Option<u64>,
+    changed_bytes: Option<u64>,
+}
+
+impl Differs {
+    fn new(changed: Option<Changed>, bytes: u64) -> Self {
+        Self {
+            changed_pages: changed.map(|changed| changed.pages),
+            changed_bytes: changed.map(|changed| bytes.min(changed.parts * PART)),
+        }
+    }
+
+    fn describe(self) -> String {
+        match (self.changed_pages, self.changed_bytes) {
+            (Some(0), _) => "  unchanged".to_owned(),
+            (Some(pages), Some(size)) => {
+                format!("  {} in {}", bytes(size), count(pages as usize, "changed page"))
+            }
+            _ => String::new(),
+        }
+    }
+}
+
+/// A line of a summary.
+struct Row<'a> {
+    name: &'a str,
+    bytes: u64,
+    differs: Differs,
+    sanitized: u64,
+}
+
+/// # Errors
+///
+/// It cannot be printed.
+pub fn pulled(
+    ui: &Ui,
+    transport: &Transport<'_>,
+    pulled: &Pulled,
+    snapshot: &Snapshot,
+    replaced: &Replaced,
+    seconds: f64,
+) -> Result<()> {
+    let rows: Vec<_> = pulled
+        .databases
+        .iter()
+        .map(|arrived| Row {
+            name: &arrived.database.name,
+            bytes: arrived.database.bytes,
+            differs: Differs::new(arrived.changed, arrived.database.bytes),
+            sanitized: arrived.sanitized,
+        })
+        .collect();
+    if ui.json {
+        let databases = pulled.databases.iter().zip(&rows);
+        return ui.json(&Report {
+            skipped: false,
+            snapshot: &snapshot.name,
+            before: replaced.before.as_ref().map(|saved| saved.name.as_str()),
+            databases: databases
+                .map(|(arrived, row)| OfDatabase {
+                    database: &arrived.database,
+                    differs: row.differs,
+                })
+                .collect(),
+            removed: &replaced.removed,
+            programs: &replaced.programs,
+            sanitized_rows: sanitized(&rows),
+            machine: pulled.machine.as_deref(),
+            region: pulled.region.as_deref(),
+            seconds,
+            wire_bytes: pulled.wire_bytes,
+        });
+    }
+    let from = from(transport, pulled.machine.as_deref(), pulled.region.as_deref());
+    ui.status("Pulled", format!("{} from {from}", count(rows.len(), "database")));
+    summarize(ui, rows);
+    let wire = format!("{} on the wire for {}", bytes(pulled.wire_bytes), bytes(snapshot.bytes()));
+    ui.status("Took", format!("{seconds:.1} s, {wire}"));
+    let Timings { copy, sanitize, compare, pack } = pulled.timings;
+    ui.verbose(format!(
+        "on the server: copy {copy} ms, sanitize {sanitize} ms, compare {compare} ms, pack {pack} ms"
+    ));
+    restore_db::report_replaced(ui, snapshot, replaced);
+    Ok(())
+}
+
+/// # Errors
+///
+/// It cannot be printed.
+pub fn planned(ui: &Ui, transport: &Transport<'_>, planned: &Planned) -> Result<()> {
+    let rows: Vec<_> = planned
+        .databases
+        .iter()
+        .map(|database| Row {
+            name: &database.name,
+            bytes: database.bytes,
+            differs: Differs::new(database.changed, database.bytes),
+            sanitized: database.sanitized,
+        })
+        .collect();
+    if ui.json {
+        return ui.json(&Plan {
+            dry_run: true,
+            databases: rows
+                .iter()
+                .map(|&Row { name, bytes, differs, .. }| Planning { name, bytes, differs })
+                .collect(),
+            sanitized_rows: sanitized(&rows),
+            machine: planned.machine.as_deref(),
+            region: planned.region.as_deref(),
+            wire_bytes: planned.wire_bytes,
+        });
+    }
+    let from = from(transport, planned.machine.as_deref(), planned.region.as_deref());
+    let total = rows.iter().map(|row| row.bytes).sum();
+    ui.status("Would pull", format!("{} from {from}", count(rows.len(), "database")));
+    summarize(ui, rows);
+    let wire = format!("{} on the wire for {}", bytes(planned.wire_bytes), bytes(total));
+    ui.status("Would take", format!("{wire}; nothing was changed"));
+    Ok(())
+}
+
+fn sanitized(rows: &[Row<'_>]) -> u64 {
+    rows.iter().map(|row| row.sanitized).sum()
+}
+
+fn from(transport: &Transport<'_>, machine: Option<&str>, region: Option<&str>) -> String {
+    let mut from = transport.peer();
+    if let Some(machine) = machine {
+        let region = region.map(|region| format!(" in {region}")).unwrap_or_default();
+        from += &escape(&format!(", machine {machine}{region}"));
+    }
+    from
+}
+
+/// The largest databases, so that hundreds do not scroll everything else away.
+fn summarize(ui: &Ui, mut rows: Vec<Row<'_>>) {
+    let (all, changed) = (rows.len(), sanitized(&rows));
+    if all > SHOWN {
+        rows.sort_by_key(|row| std::cmp::Reverse(row.bytes));
+        rows.truncate(SHOWN - 1);
+    }
+    let width = rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0);
+    for row in &rows {
+        let sanitized = match row.sanitized {
+            0 => String::new(),
+            n => format!("  {} sanitized", count(n as usize, "row")),
+        };
+        let (name, size) = (escape(row.name), bytes(row.bytes));
+        ui.status("", format!("{name:width$} {size:>9}{}{sanitized}", row.differs.describe()));
+    }
+    if rows.len() < all {
+        let (more, sanitized) = (all - rows.len(), count(changed as usize, "row"));
+        ui.status("", format!("and {more} more; {sanitized} sanitized in all"));
+    }
+}
