@@ -344,12 +344,13 @@ compress() {
 }
 
 # In the background, because a signal interrupts only what is waited for; in the
-# middle of making a pipeline, bash would even hang.
+# middle of making a pipeline, bash would even hang. Only `packed` tells whether
+# all was, since the status of a pipeline is that of its end.
 pack() {
 	write_index "$@" >index.json || exit 1
 	send_members $# &
 	jobs=$!
-	await_jobs
+	await_jobs && [ -e packed ]
 }
 
 send_members() {
@@ -368,7 +369,7 @@ members() {
 	# shellcheck disable=SC2086 # numbers
 	[ -z "$whole" ] || sha256_of $whole >>sums &
 	sums=$!
-	send_databases "$1" && wait "$sums" && write_end "$1" >end.json && tar_members end.json
+	send_databases "$1" && wait "$sums" && write_end "$1" >end.json && tar_members end.json && : >packed
 }
 
 send_databases() {
@@ -457,22 +458,20 @@ prepare() {
 deliver() {
 	case $mode in
 	stream)
-		printf '\nXTASK-DB 1 %s\n' "$nonce"
-		pack "$@"
+		# Of half a stream, the client waits for the rest until we end.
+		{ printf '\nXTASK-DB 1 %s\n' "$nonce" && pack "$@"; } || exit 1
 		[ "$base_blocks" -eq 0 ] || deliver_again "$@"
 		;;
 	archive)
-		# Without its end record it is not whole, whatever the pipeline says.
-		{ pack "$@" >pull.archive && [ -s end.json ]; } || fail no-space "cannot write the archive in $staging_dir"
+		pack "$@" >pull.archive || fail no-space "cannot write the archive in $staging_dir"
 		announce_archive "$stage/pull.archive" "$@"
 		machine=$(word "${FLY_MACHINE_ID:-}")
 		printf '\nXTASK-DB-ARCHIVE 1 %s %s %s\n' "$nonce" "${machine:--}" "$stage/pull.archive"
 		deliver_again "$@"
 		;;
 	dry-run)
-		pack "$@" >packed
-		[ -s end.json ] || fail no-space "cannot write in $staging_dir"
-		printf '\nXTASK-DB-PLAN 1 %s %d\n' "$nonce" "$(cat packed)"
+		pack "$@" >plan || fail no-space "cannot write in $staging_dir"
+		printf '\nXTASK-DB-PLAN 1 %s %d\n' "$nonce" "$(cat plan)"
 		tar_members index.json end.json | compress
 		;;
 	by-hand)
@@ -505,7 +504,7 @@ deliver_again() {
 	done
 	base_blocks=0
 	: >sums
-	rm -f end.json pull.archive
+	rm -f packed pull.archive
 	deliver "$@"
 }
 
