@@ -4,6 +4,7 @@
 pub mod app;
 pub mod binaries;
 pub mod databases;
+pub mod delta;
 pub mod developer;
 pub mod disk;
 pub mod env;
