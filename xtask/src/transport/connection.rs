@@ -42,7 +42,7 @@ pub struct Connection {
 /// What a thread sends, and gives the input back when it is done or to stop.
 struct Sending {
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<ChildStdin>,
+    thread: JoinHandle<Option<ChildStdin>>,
 }
 
 impl Connection {
@@ -71,25 +71,18 @@ impl Connection {
     /// that does not listen says why on its output.
     pub fn send(&mut self, message: &[u8]) {
         self.take_back();
-        if let Some(stdin) = &mut self.stdin {
-            send(stdin, message, || false);
-        }
+        self.stdin = self.stdin.take().and_then(|stdin| send(stdin, message, || false));
     }
 
     /// Sends what is still being made, while the server is listened to.
     pub fn send_beside(&mut self, messages: impl Iterator<Item = Vec<u8>> + Send + 'static) {
         self.take_back();
-        let Some(mut stdin) = self.stdin.take() else { return };
+        let Some(stdin) = self.stdin.take() else { return };
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let thread = std::thread::spawn(move || {
             let stopped = || stopped.load(Ordering::Relaxed);
-            for message in messages {
-                if !send(&mut stdin, &message, stopped) {
-                    break;
-                }
-            }
-            stdin
+            messages.into_iter().try_fold(stdin, |stdin, message| send(stdin, &message, stopped))
         });
         self.sending = Some(Sending { stop, thread });
     }
@@ -97,7 +90,7 @@ impl Connection {
     /// Waits for the input to be free again.
     fn take_back(&mut self) {
         if let Some(Sending { thread, .. }) = self.sending.take() {
-            self.stdin = thread.join().ok();
+            self.stdin = thread.join().ok().flatten();
         }
     }
 
@@ -156,17 +149,18 @@ impl Drop for Connection {
     }
 }
 
-/// What a pipe is ready for, it takes without waiting. Whether all was sent.
-fn send(stdin: &mut ChildStdin, message: &[u8], stopped: impl Fn() -> bool) -> bool {
-    message.chunks(PIPE_BUF).all(|part| {
-        loop {
-            match interrupt::ready(&*stdin, PollFlags::OUT, LOOK) {
-                Ok(true) => return stdin.write_all(part).is_ok(),
-                Ok(false) if !stopped() => {}
-                _ => return false,
+/// What a pipe is ready for, it takes without waiting. Where not all can be sent, the
+/// input is closed: the server would wait for the rest, and we for its answer.
+fn send(mut stdin: ChildStdin, message: &[u8], stopped: impl Fn() -> bool) -> Option<ChildStdin> {
+    for part in message.chunks(PIPE_BUF) {
+        while !interrupt::ready(&stdin, PollFlags::OUT, LOOK).ok()? {
+            if stopped() {
+                return None;
             }
         }
-    })
+        stdin.write_all(part).ok()?;
+    }
+    Some(stdin)
 }
 
 /// Reads to the end, line by line, and keeps the last of it in `said`.
