@@ -50,7 +50,9 @@ fail() {
 cleanup() {
 	trap '' HUP INT TERM PIPE
 	trap - EXIT
-	# The watcher is not waited for: it may itself wait for the client.
+	# A job that is killed as it begins may not heed it: a word ends one that waits for
+	# that. The watcher is not waited for: it may itself wait for the client.
+	[ -z "$watcher" ] || echo >&4
 	for job in $watcher $jobs; do kill "$job" 2>/dev/null; done
 	for job in $jobs; do wait "$job"; done 2>/dev/null # without a word on each that was killed
 	# A child of what was killed may just make a file there, but not for long.
@@ -142,11 +144,13 @@ watch_client() {
 	mkfifo words || fail no-space "cannot make a pipe in $stage"
 	exec 3<&0 4<>words
 	{
-		if [ "$base_blocks" -gt 0 ]; then
-			head -c $((base_blocks * block)) >base
-			echo >&4
+		if [ "$base_blocks" -eq 0 ] || head -c $((base_blocks * block)) >base; then
+			[ "$base_blocks" -eq 0 ] || echo >&4
+			cat >&4
+		else
+			echo full >&4
+			cat >/dev/null
 		fi
-		cat >&4
 		kill -TERM $$
 	} <&3 >/dev/null 2>&1 &
 	watcher=$!
@@ -448,6 +452,7 @@ prepare() {
 	: >sums
 	if [ "$base_blocks" -gt 0 ]; then
 		await_word
+		[ -z "$word" ] || fail no-space "cannot write in $staging_dir"
 		status comparing
 		compare_to_bases "$@"
 	fi
