@@ -1,6 +1,7 @@
 //! Pulls of which most is here already, and what must hold after each.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -11,6 +12,7 @@ use crate::output::Output;
 use crate::process::Running;
 use crate::pull::assert_tidy;
 use crate::shells;
+use crate::store::modes;
 
 /// A production on this machine, and its developer.
 pub struct Scene {
@@ -142,7 +144,14 @@ impl Report {
 }
 
 /// Only of a file that nothing in this process has open.
-pub fn sha256(path: &std::path::Path) -> String {
+pub fn sha256(path: &Path) -> String {
     let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// All files below a directory, each with its sha256.
+pub fn files_below(directory: &Path) -> BTreeMap<String, String> {
+    let paths = modes(directory).into_iter().map(|(path, _)| path);
+    let files = paths.filter(|path| path.is_file());
+    files.map(|path| (path.display().to_string(), sha256(&path))).collect()
 }

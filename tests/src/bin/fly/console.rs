@@ -39,9 +39,10 @@ pub fn run(world: &World, console: &Console) -> Result<()> {
         ssh.arg(command);
     }
     let mut child = ssh.stdout(Stdio::piped()).spawn().context("start ssh")?;
-    let output = child.stdout.take().context("stdout is piped")?;
-    match pump(output, &mut stdout(), &world.faults)? {
+    let mut output = child.stdout.take().context("stdout is piped")?;
+    match pump(&mut output, &mut stdout(), &world.faults)? {
         Ending::Whole => {}
+        // The server waits as well, until what lies between is full.
         Ending::Stall => loop {
             std::thread::park();
         },
