@@ -49,8 +49,9 @@ compare_to_bases() {
 	for name do
 		case $bases$newline in
 		*"$newline$name/"*)
-			entry=${bases#*"$newline$name/"}
-			entry=${entry%%"$newline"*}
+			# Both sides have them in one order, and to look past hundreds takes long.
+			bases=${bases#*"$newline$name/"}
+			entry=${bases%%"$newline"*}
 			sum=${entry%% *} page=${entry#* }
 			[ "${page%% *}" != "$(page_size "$i.db")" ] || echo "$entry" >"$i.base"
 			;;
