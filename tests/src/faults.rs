@@ -87,10 +87,14 @@ pub fn inject(env: &TestEnv, args: &[impl AsRef<str>], injection: &Injection<'_>
     let (output, trace) =
         strace(env, args, &[*syscall], &["-e", &format!("inject={syscall}:{what}")]);
     let mut lines = trace.lines();
+    let mut injected = trace.lines().filter(|line| line.ends_with("(INJECTED)"));
     let hit = match fault {
         Fault::Kill if output.code.is_none() => lines.rfind(|line| line.contains('(')),
         Fault::Kill => None,
-        Fault::Error(_) => lines.find(|line| line.ends_with("(INJECTED)")),
+        // Each thread has an nth call: if one of these is on a pipe, that may be to blame.
+        Fault::Error(_) => {
+            injected.clone().find(|line| line.contains("<pipe:")).or(injected.next())
+        }
     };
     Run { hit: hit.unwrap_or_default().to_owned(), output }
 }
