@@ -189,7 +189,6 @@ write_values() {
 		          AND k.short = xtask_old.short AND k.long = xtask_old.long);
 		UPDATE temp.xtask_old SET short = long WHERE EXISTS (
 		       SELECT 1 FROM temp.xtask_kept AS k WHERE k.scope = xtask_old.scope AND k.short = xtask_old.short);
-		INSERT INTO temp.xtask_blind SELECT 'pieces' FROM temp.xtask_old WHERE length(short) < 8;
 		INSERT INTO temp.xtask_blind SELECT 'many' WHERE $most_bytes < (
 		       SELECT sum(length(short) + 1) FROM (SELECT DISTINCT short FROM temp.xtask_old));
 		CREATE TEMP TABLE xtask_part AS

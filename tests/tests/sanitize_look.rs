@@ -309,6 +309,11 @@ fn where_nobody_can_look_the_copy_is_written_anew() {
         run(&env, None).ok();
         assert_eq!(databases::bytes_contain(&live(&env), SECRET), is_left, "{grep}");
     }
+    let env = production(&planted(), RULE);
+    let other = "[ \"$1\" != --version ] || echo 'grep (BSD grep) 2.6'; exit 1";
+    shells::script(&env.path("bin"), "grep", other);
+    run(&env, None).ok();
+    assert!(!databases::bytes_contain(&live(&env), SECRET), "another grep");
     let bins: [fn(&TestEnv) -> std::path::PathBuf; 2] = [
         |env| shells::debian(&env.path(""), &["grep"]),
         |env| shells::busybox(&env.path(""), &["sqlite3"]),
