@@ -174,20 +174,32 @@ fn of_thousands_of_secrets_no_piece_is_left_in_row_index_or_words() {
     databases::assert_whole(&live(&env));
 }
 
-/// What an index makes of a value is not what is looked for.
+/// What an index makes of a value is not what is looked for. Each of these would
+/// leave a piece in another way.
 #[test]
 fn an_index_of_an_expression_is_made_anew() {
     let secrets = secrets();
     let rows: String = (secrets.iter().enumerate())
         .map(|(i, secret)| format!("INSERT INTO users VALUES ({i}, upper('{secret}'));\n"))
         .collect();
-    let schema = "CREATE TABLE users (id INTEGER PRIMARY KEY, secret); CREATE INDEX i ON users (lower(secret));";
-    let env = production(
-        &format!("{schema} BEGIN; {rows} COMMIT"),
-        "[[sanitize]]\ntable = 'users'\nset = { secret = \"'x'\" }\nwhere = 'id % 7 <> 0'\n\
-         [[sanitize]]\ntable = 'users'\nset = { secret = \"'x'\" }\n",
-    );
-    assert_eq!(pieces_left(&secrets, &pulled(&env)), 0);
+    let long = format!("lower(secret || '{}')", ".".repeat(49));
+    for (index, set) in
+        [("lower(secret)", "'x'"), ("lower(secret), id", "'x'"), (&long, "'x' || id")]
+    {
+        let schema =
+            "PRAGMA secure_delete = ON; CREATE TABLE users (id INTEGER PRIMARY KEY, secret)";
+        let rule = format!("[[sanitize]]\ntable = 'users'\nset = {{ secret = \"{set}\" }}\n");
+        let env = production(
+            &format!("{schema}; CREATE INDEX i ON users ({index}); BEGIN; {rows} COMMIT"),
+            &format!("{rule}where = 'id % 7 <> 0'\n{rule}"),
+        );
+        assert_eq!(pieces_left(&secrets, &pulled(&env)), 0, "{index}");
+        let env = production(
+            &format!("{schema}; CREATE INDEX i ON users ({index}); BEGIN; {rows} COMMIT"),
+            &rule,
+        );
+        assert_eq!(pieces_left(&secrets, &pulled(&env)), 0, "{index}, at once");
+    }
 }
 
 #[test]
