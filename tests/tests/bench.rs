@@ -108,6 +108,8 @@ fn each_way_to_pull_is_measured_through_the_link() {
         let memory = report["server"]["programs"][program].as_u64();
         assert!(memory > Some(500_000), "{program}: {report}");
     }
+    #[cfg(target_os = "linux")]
+    assert!(report["memory"].as_u64() > Some(1_000_000), "{report}");
     assert!(report["server"]["staging"].as_u64() > Some(1_000_000), "{report}");
     for pace in ["/alone/0", "/alone/1", "/during/0/1", "/during/1/1"] {
         let pace = report["writers"].pointer(pace).expect("a pace");

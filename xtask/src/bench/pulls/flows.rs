@@ -10,8 +10,8 @@ use xshell::{Cmd, Shell, cmd};
 use super::server::{Server, Shape, quoted};
 use super::source::{Source, remove};
 use super::watch::{Seen, Watch};
-use crate::interrupt;
 use crate::spent::Spent;
+use crate::{durable, interrupt};
 
 /// What is measured. Each brings the state `after` here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -70,12 +70,11 @@ pub struct Flows<'a> {
 }
 
 impl<'a> Flows<'a> {
-    /// Starts the servers, and pulls yesterday's production with each of both ways that
-    /// do not begin from nothing.
+    /// Starts the servers, with all that they have in `dir`, and pulls yesterday's production.
     ///
     /// # Errors
     ///
-    /// Something does not start.
+    /// A server does not start, or the pull fails.
     pub fn start(sh: &'a Shell, source: &'a Source, program: &Path, dir: &Path) -> Result<Self> {
         let server = |name: &str, without| Server::start(sh, program, &dir.join(name), without);
         let (repository, here) = (dir.join("repository"), dir.join("here"));
@@ -141,6 +140,7 @@ impl<'a> Flows<'a> {
     pub fn prepare(&self, flow: Flow) -> Result<()> {
         let (sh, data, base) = (self.sh, self.here("data"), self.here("base"));
         remove(&self.staged())?;
+        durable::remove(&self.here("set.tar.gz"))?;
         match flow {
             Flow::Rsync => self.source.copy("before", &self.here("yesterday"))?,
             Flow::Nothing => {}

@@ -213,7 +213,7 @@ impl Report {
         alone.chain(during.iter().map(|(flow, pace)| (flow.name(), pace)))
     }
 
-    /// The document.
+    /// The document, which lies beside `plot`.
     pub fn document(&self, plot: &str) -> String {
         let mut head = vec![String::new()];
         head.extend(self.links.iter().map(|link| link.shape.to_string()));
@@ -244,12 +244,12 @@ impl Report {
         format!(
             include_str!("document.md"),
             databases = databases.join(", "),
-            runs = self.runs,
+            runs = crate::ui::count(self.runs as usize, "run"),
             cores = self.cores,
             sqlite = self.sqlite,
             table = markdown(&table),
             targets = markdown(&targets),
-            plot = plot,
+            plot = format_args!("![Seconds of each flow through each link]({plot})"),
         )
     }
 

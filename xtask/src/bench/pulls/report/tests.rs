@@ -112,7 +112,7 @@ fn the_document_has_a_row_for_each_flow_and_each_target() {
     let report = report(240, 2.5);
     let document = report.document("plot.svg");
     for line in [
-        "![Times of the flows through each link](plot.svg)",
+        "![Seconds of each flow through each link](plot.svg)",
         "| | 80 ms, 100 Mbit/s | 20 ms, 1 Gbit/s | 150 ms, 20 Mbit/s | up | down |",
         "| --- | --- | --- | --- | --- | --- |",
         "| after a day | 2.5 s (0.25) | 2.5 s (0.25) | 2.5 s (0.25) | 20.0 kB | 7.0 MB |",
