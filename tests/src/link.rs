@@ -177,12 +177,7 @@ fn take(
             (schedule.arrival(now, n), schedule.ready())
         };
         direction.passed.fetch_add(n as u64, Ordering::SeqCst);
-        if queue.send((arrival, buffer[..n].to_vec())).is_err() {
-            // Who sends to nobody is told.
-            let _ = from.shutdown(Shutdown::Both);
-            return;
-        }
-        if n == 0 {
+        if queue.send((arrival, buffer[..n].to_vec())).is_err() || n == 0 {
             return;
         }
         sleep_until(epoch + ready);
