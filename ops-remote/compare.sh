@@ -129,8 +129,9 @@ send_parts() {
 	echo "[$parts,$pages]" >"$1.changed"
 }
 
-# Compares from copy I on as many as are together not larger than the largest one:
-# the pieces of no more than these wait on the disk until they are sent.
+# start_comparing I COUNT: on all cores, but behind the app, from copy I on as many as
+# are together not larger than the largest one: the pieces of no more than these wait
+# on the disk until they are sent.
 start_comparing() {
 	[ -p compared ] || mkfifo compared || return 1
 	exec 5<>compared
@@ -151,7 +152,7 @@ start_comparing() {
 		{
 			# With glibc: pieces come and go, and their memory is not given back each time.
 			export MALLOC_MMAP_THRESHOLD_=67108864 MALLOC_TRIM_THRESHOLD_=67108864
-			compare_sql "$w" <pieces | sql :memory: >/dev/null 2>"compare.$w.err" ||
+			compare_sql "$w" <pieces | nice sqlite3 -batch -bail -init /dev/null :memory: >/dev/null 2>"compare.$w.err" ||
 				echo "failed $w" >&5
 		} &
 		w=$((w + 1))
