@@ -15,6 +15,7 @@ pub mod hook_managers;
 pub mod hooks;
 pub mod http;
 pub mod impostor;
+pub mod link;
 pub mod load;
 pub mod long;
 pub mod output;
