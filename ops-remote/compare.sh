@@ -148,12 +148,12 @@ start_comparing() {
 		fi
 		compared=$((compared + 1))
 	done
-	w=0
+	w=0 nice=$(command -v nice) # Not every busybox has it.
 	while [ "$w" -lt "$cores" ]; do
 		{
 			# With glibc: pieces come and go, and their memory is not given back each time.
 			export MALLOC_MMAP_THRESHOLD_=67108864 MALLOC_TRIM_THRESHOLD_=67108864
-			compare_sql "$w" <pieces | nice sqlite3 -batch -bail -init /dev/null :memory: >/dev/null 2>"compare.$w.err" ||
+			compare_sql "$w" <pieces | $nice sqlite3 -batch -bail -init /dev/null :memory: >/dev/null 2>"compare.$w.err" ||
 				echo "failed $w" >&5
 		} &
 		w=$((w + 1))
