@@ -36,6 +36,22 @@ fn what_only_moved_counters_is_unchanged() {
 }
 
 #[test]
+fn of_a_large_database_no_more_comes_than_what_differs() {
+    let scene = Scene::new();
+    scene.create(&["data.db", "tenant_iris.db"], 7000);
+    scene.pull(&[]);
+    for id in [50, 3000, 7000] {
+        let change = format!("UPDATE items SET data = randomblob(1000) WHERE id = {id}");
+        scene.execute("tenant_iris.db", &change);
+    }
+    let report = scene.pull(&[]);
+    assert_eq!(report.changed("data.db"), Some(0));
+    let changed = report.changed("tenant_iris.db");
+    assert!(changed.is_some_and(|pages| (3..=12).contains(&pages)), "{changed:?}");
+    assert!(report.wire_bytes() < 20_000, "{} bytes", report.wire_bytes());
+}
+
+#[test]
 fn a_database_is_compared_with_the_last_one_of_its_name() {
     let scene = Scene::new();
     scene.create(&NAMES, 100);
