@@ -188,3 +188,32 @@ fn what_was_asked_for_comes_and_then_the_server_ends_before_its_client() {
         server.leave(&format!("{shell:?} at the end"));
     }
 }
+
+/// What it has started does not wait on, for a word that nobody could bring.
+#[test]
+fn nobody_outlives_a_script_that_is_killed_while_it_waits() {
+    let production = Production::new();
+    for shell in SHELLS {
+        for hashes in [&production.hashes[..1], &production.hashes] {
+            let mut server = production.start(shell);
+            server.send(hashes);
+            if hashes.len() > 1 {
+                server.wait_for_streams(1);
+            }
+            wait_for("the script to wait for a word", || {
+                let left = production.env.processes();
+                let heads = left.iter().filter(|(_, name)| name == "head").count();
+                (heads == if hashes.len() > 1 { 1 } else { 2 }).then_some(())
+            });
+            server.script.kill().expect("it is ours");
+            drop(server.input);
+            server.script.wait().expect("it is ours");
+            wait_for(&format!("all of {shell:?} to end"), || {
+                production.env.processes().is_empty().then_some(())
+            });
+            for left in databases::files(&production.env.path("tmp")) {
+                fs::remove_dir_all(production.env.path("tmp").join(left)).expect("remove");
+            }
+        }
+    }
+}
