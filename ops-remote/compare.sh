@@ -11,6 +11,8 @@ block=64      # Each database's hashes are padded to a multiple of that, in byte
 block_of=16384 # which is what so many bytes of the database take.
 piece=2097152 # Bytes that are compared at a time: a multiple of every page size.
 ahead=8388608 # Bytes that may be compared before they are sent, also of small sets.
+sample=131072 # Eight times so many bytes tell what to expect of a database,
+sampled=16777216 # if it has at least that many.
 
 bases=''
 compared=0 # So many have been compared, or needed not be.
@@ -38,8 +40,8 @@ page_size() {
 	case "$*" in '0 1') echo 65536 ;; ?*) echo $(($1 * 256 + $2)) ;; esac
 }
 
-# compare_to_bases NAME…: I.base says what the client has of copy I, if that can be
-# compared: its sha256 and page size, where its hashes begin, how many blocks. Where
+# compare_to_bases NAME…: I.base says what the client has of copy I, if that is worth
+# comparing: its sha256 and page size, where its hashes begin, how many blocks. Where
 # the sha256 is the same there is nothing to send, which I.changed says.
 compare_to_bases() {
 	cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null || nproc 2>/dev/null) || cores=1
@@ -61,8 +63,35 @@ compare_to_bases() {
 	while read -r sum name; do
 		i=${name%.db}
 		read -r base _ <"$i.base"
-		[ "$sum" != "$base" ] || echo '[0,0]' >"$i.changed"
-	done <sums
+		if [ "$sum" = "$base" ]; then
+			echo '[0,0]' >"$i.changed"
+		elif is_mostly_new "$i"; then
+			rm "$i.base"
+			continue
+		fi
+		echo "$sum $name" >>sums
+	done <hashed
+}
+
+# is_mostly_new I: whether more than 60% of a sample differs, as it does after a VACUUM.
+# Comparing all of it would take long, and save little.
+is_mostly_new() {
+	size=$(bytes_of "$1.db")
+	[ "$size" -ge "$sampled" ] || return 1
+	read -r _ _ first _ <"$1.base"
+	answer=$({
+		compare_tables
+		s=0
+		while [ "$s" -lt 8 ]; do
+			k=$((s * (size / sample) / 8))
+			load_sql sample "$1" "$sample" "$k" $((first + k * (sample / block_of))) $((sample / block_of))
+			differ_sql $((sample / part))
+			printf 'INSERT INTO seen SELECT count(*) FROM differs; DELETE FROM differs;\n'
+			s=$((s + 1))
+		done
+		echo "SELECT sum(parts) * 10 > 8 * $((sample / part)) * 6 FROM seen;"
+	} | sql :memory:)
+	[ "$answer" = 1 ]
 }
 
 # hash_copies COUNT: the sha256 of those with a base, on all cores.
@@ -76,13 +105,13 @@ hash_copies() {
 			i=$((i + cores))
 		done
 		if [ $# -gt 0 ]; then
-			sha256_of "$@" >"sums.$w" &
+			sha256_of "$@" >"hashed.$w" &
 			jobs="$jobs $!"
 		fi
 		set -- "$count"
 		w=$((w + 1))
 	done
-	await_jobs && cat sums.* >sums 2>/dev/null
+	await_jobs && cat hashed.* >hashed 2>/dev/null
 }
 
 # send_parts I COUNT: of copy I what differs from its base, piece by piece.
@@ -100,9 +129,10 @@ send_parts() {
 	echo "[$parts,$pages]" >"$1.changed"
 }
 
-# Compares from copy I on as many as are together not larger than the largest one:
-# the pieces of no more than these wait on the disk until they are sent. Only what
-# compares can write to `compared`: when all of that is gone, nobody waits for it.
+# start_comparing I COUNT: on all cores, but behind the app, from copy I on as many as
+# are together not larger than the largest one: the pieces of no more than these wait
+# on the disk until they are sent. Only what compares can write to `compared`: when all
+# of that is gone, nobody waits for it.
 start_comparing() {
 	[ -p compared ] || mkfifo compared || return 1
 	exec 5<>compared
@@ -121,7 +151,9 @@ start_comparing() {
 	w=0
 	while [ "$w" -lt "$cores" ]; do
 		{
-			compare_sql "$w" <pieces | sql :memory: >/dev/null 2>"compare.$w.err" ||
+			# With glibc: pieces come and go, and their memory is not given back each time.
+			export MALLOC_MMAP_THRESHOLD_=67108864 MALLOC_TRIM_THRESHOLD_=67108864
+			compare_sql "$w" <pieces | nice sqlite3 -batch -bail -init /dev/null :memory: >/dev/null 2>"compare.$w.err" ||
 				echo "failed $w" >&5
 		} &
 		w=$((w + 1))
@@ -166,38 +198,55 @@ await_piece() {
 	done
 }
 
-# compare_sql W: the script of one of the sqlite3 that compare. Bound as a parameter,
-# a piece is not copied for each of its parts. Of a piece with differences it writes
-# I.K: a 0 or 1 for each part, and the parts with a 1. What it could not write, or
-# `dd` read, must not pass for a file of that size.
+# compare_sql W: the script of one of the sqlite3 that compare. Of a piece with
+# differences it writes I.K: a 0 or 1 for each part, and the parts with a 1. What it
+# could not write, or `dd` read, must not pass for a file of that size.
 compare_sql() {
-	cat <<-SQL
-		PRAGMA temp_store = MEMORY;
-		CREATE TEMP TABLE part (i INTEGER PRIMARY KEY);
-		WITH r(i) AS (VALUES (0) UNION ALL SELECT i + 1 FROM r WHERE i + 1 < $((piece / part))) INSERT INTO part SELECT i FROM r;
-		CREATE TEMP TABLE differs (i INTEGER PRIMARY KEY);
-		CREATE TEMP TABLE sure (written CONSTRAINT "disk is full" CHECK (written));
-	SQL
+	compare_tables
 	n=0
 	while read -r i k bytes page skip count; do
 		if [ $((n % cores)) -eq "$1" ]; then
 			parts=$(((bytes + part - 1) / part))
+			load_sql "$1" "$i" "$piece" "$k" "$skip" "$count"
+			printf '%s\n' "INSERT INTO sure VALUES (length(@new) = $bytes AND length(@old) = $((count * block)));"
+			differ_sql "$parts"
 			printf '%s\n' \
-				".system dd if=$i.db of=new.$1 bs=$piece skip=$k count=1 2>/dev/null; dd if=base of=old.$1 bs=$block skip=$skip count=$count 2>/dev/null" \
-				".parameter set @new \"readfile('new.$1')\"" \
-				".parameter set @old \"readfile('old.$1')\"" \
-				"INSERT INTO sure VALUES (length(@new) = $bytes AND length(@old) = $((count * block)));" \
-				"INSERT INTO differs SELECT i FROM part WHERE i < $parts
-				 AND substr(sha3(substr(@new, i * $part + 1, $part)), 1, 4) IS NOT substr(@old, i * 4 + 1, 4);" \
 				"SELECT writefile('$i.$k', CAST(
 				 (SELECT group_concat(i IN differs, '') FROM (SELECT i FROM part WHERE i < $parts ORDER BY i)) ||
 				 (SELECT group_concat(substr(@new, i * $part + 1, $part), '') FROM (SELECT i FROM differs ORDER BY i))
 				 AS BLOB)) WHERE EXISTS (SELECT 1 FROM differs);" \
-				"INSERT INTO sure SELECT length(readfile('$i.$k')) IS $parts + sum(min($part, $bytes - i * $part)) FROM differs HAVING count(*) > 0;" \
+				"INSERT INTO sure SELECT length(readfile('$i.$k')) IS $parts + sum(min($part, $bytes - i * $part))
+				 FROM differs HAVING count(*) > 0;" \
 				"SELECT writefile('compared', '$i.$k:' || count(*) || ':' ||
 				 count(DISTINCT ($k * $piece + i * $part) / $page) || char(10)) FROM differs;" \
 				'DELETE FROM differs;'
 		fi
 		n=$((n + 1))
 	done
+}
+
+compare_tables() {
+	cat <<-SQL
+		PRAGMA temp_store = MEMORY;
+		CREATE TEMP TABLE part (i INTEGER PRIMARY KEY);
+		WITH r(i) AS (VALUES (0) UNION ALL SELECT i + 1 FROM r WHERE i + 1 < $((piece / part))) INSERT INTO part SELECT i FROM r;
+		CREATE TEMP TABLE differs (i INTEGER PRIMARY KEY);
+		CREATE TEMP TABLE seen (parts INTEGER);
+		CREATE TEMP TABLE sure (written CONSTRAINT "disk is full" CHECK (written));
+	SQL
+}
+
+# load_sql W I BYTES K SKIP COUNT: @new becomes the Kth BYTES of copy I, @old so many
+# blocks of hashes. A parameter is not copied for each of its parts.
+load_sql() {
+	printf '%s\n' \
+		".system dd if=$2.db of=new.$1 bs=$3 skip=$4 count=1 2>/dev/null; dd if=base of=old.$1 bs=$block skip=$5 count=$6 2>/dev/null" \
+		".parameter set @new \"readfile('new.$1')\"" \
+		".parameter set @old \"readfile('old.$1')\""
+}
+
+# differ_sql PARTS: fills `differs`.
+differ_sql() {
+	printf '%s\n' "INSERT INTO differs SELECT i FROM part WHERE i < $1
+		AND substr(sha3(substr(@new, i * $part + 1, $part)), 1, 4) IS NOT substr(@old, i * 4 + 1, 4);"
 }

@@ -14,6 +14,7 @@ pub mod hook_managers;
 pub mod hooks;
 pub mod http;
 pub mod impostor;
+pub mod link;
 pub mod load;
 pub mod long;
 pub mod output;

@@ -70,6 +70,11 @@ impl Sshd {
         self.port
     }
 
+    /// The process that listens.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The private key that the server lets in.
     pub fn key(&self) -> PathBuf {
         self.directory.path().join("client_key")
@@ -82,6 +87,15 @@ impl Sshd {
     /// How many connections got as far as a session.
     pub fn connections(&self) -> usize {
         self.log().matches("Accepted publickey").count()
+    }
+
+    /// The settings with which the plain `ssh` gets in.
+    pub fn ssh_config(&self) -> String {
+        let key = format!("IdentityFile={}", self.key().display());
+        QUIET_OPTIONS
+            .into_iter()
+            .chain([key.as_str()])
+            .fold(String::new(), |config, option| config + &option.replacen('=', " ", 1) + "\n")
     }
 
     /// The arguments with which the plain `ssh` gets in.

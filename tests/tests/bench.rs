@@ -65,8 +65,72 @@ fn each_row_that_is_reported_is_there_and_refers_to_another() {
 }
 
 #[test]
-fn it_has_to_be_said_what_is_measured() {
+fn each_way_to_pull_is_measured_through_the_link() {
     let env = TestEnv::new();
-    let output = Running::start(env.command(binaries::xtask()).arg("bench")).wait();
-    output.fails(2).stderr_has("--fixtures").stdout_is("");
+    let place = env.path("bench");
+    let mut command = env.command(binaries::xtask());
+    command.args(["bench", "--mb", "3", "--rtt", "10", "--mbit", "200", "--runs", "1", "--json"]);
+    let output = Running::start(command.arg("--dir").arg(&place)).wait();
+    // What it is told has nothing to be missed, and nothing that is kept.
+    let report = output.ok().stderr_has("Left docs/benchmarks.md as it is").json();
+    let sizes = |key: &str| -> Vec<u64> {
+        let databases = report["databases"].as_array().expect("databases");
+        databases.iter().map(|database| database[key].as_u64().expect("a number")).collect()
+    };
+    let set: u64 = sizes("bytes").iter().sum();
+    assert!((3_000_000..4_000_000).contains(&set), "{report}");
+    assert!(sizes("rows").iter().all(|rows| *rows > 50), "{report}");
+    assert_eq!(report["links"].as_array().map(Vec::len), Some(1));
+    let link = &report["links"][0];
+    assert_eq!(link["shape"], json!({ "rtt_ms": 10, "mbit": 200 }));
+
+    let flows = link["flows"].as_array().expect("flows");
+    let find = |name: &str| {
+        let flow = flows.iter().find(|flow| flow["flow"] == json!(name));
+        flow.unwrap_or_else(|| panic!("{name} is not there: {report}"))
+    };
+    for name in ["classic", "rsync", "first_zstd", "first_gzip", "day", "nothing"] {
+        let flow = find(name);
+        // Connecting alone takes three round trips.
+        assert!(flow["seconds"]["median"].as_f64() > Some(0.03), "{name}: {flow}");
+        assert!(flow["up"].as_u64() > Some(1_000), "{name}: {flow}");
+        let down = flow["down"].as_u64().expect("a number");
+        let first = ["classic", "first_zstd", "first_gzip"].contains(&name);
+        let least = if first { set / 5 } else { 3_000 };
+        assert!((least..set).contains(&down), "{name}: {down} of {set}");
+    }
+    assert_eq!(flows.len(), 6);
+    assert!(find("rsync")["down"].as_u64() < find("classic")["down"].as_u64(), "{report}");
+    assert!(find("first_zstd")["down"].as_u64() < find("first_gzip")["down"].as_u64(), "{report}");
+
+    #[cfg(target_os = "linux")]
+    for program in ["sqlite3", "sshd"] {
+        let memory = report["server"]["programs"][program].as_u64();
+        assert!(memory > Some(500_000), "{program}: {report}");
+    }
+    #[cfg(target_os = "linux")]
+    assert!(report["memory"].as_u64() > Some(1_000_000), "{report}");
+    assert!(report["server"]["staging"].as_u64() > Some(1_000_000), "{report}");
+    for pace in ["/alone/0", "/alone/1", "/during/0/1", "/during/1/1"] {
+        let pace = report["writers"].pointer(pace).expect("a pace");
+        let rate = pace["commits_per_second"].as_f64();
+        assert!(rate > Some(0.0) && rate < Some(210.0), "{pace}");
+        assert!(pace["longest"].as_f64() > Some(0.0), "{pace}");
+    }
+    let left = fs::read_dir(place.join("pulls-v1-3/zstd/tmp")).expect("read").count();
+    assert_eq!(left, 0, "the server keeps nothing");
+}
+
+#[test]
+fn what_belongs_to_the_other_benchmark_is_refused() {
+    let env = TestEnv::new();
+    for (args, wrong) in [
+        (&["--fixtures", "--mb", "3"][..], "--mb <N>"),
+        (&["--rtt", "10"], "--mbit <N>"),
+        (&["--rows", "2000"], "--fixtures"),
+    ] {
+        let mut command = env.command(binaries::xtask());
+        let output = Running::start(command.arg("bench").args(args)).wait();
+        output.fails(2).stderr_has(wrong).stdout_is("");
+    }
 }

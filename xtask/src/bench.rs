@@ -1,10 +1,7 @@
 //! Benchmarks: what is measured, and what it is held against.
 
-pub mod cuts;
-pub mod hook;
-pub mod naive;
-pub mod report;
-pub mod source;
+pub mod fixtures;
+pub mod pulls;
 
 use std::time::Duration;
 
@@ -19,7 +16,7 @@ pub struct Times {
 
 impl Times {
     /// Of at least one run.
-    fn of(mut runs: Vec<Duration>) -> Self {
+    pub fn of(mut runs: Vec<Duration>) -> Self {
         runs.sort();
         let seconds = |run: Option<&Duration>| run.map_or(0.0, Duration::as_secs_f64);
         Self { median: seconds(runs.get(runs.len() / 2)), worst: seconds(runs.last()) }

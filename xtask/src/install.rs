@@ -23,6 +23,7 @@ pub const SQLITE3: Tool = Tool::new("sqlite3", "sqlite3", None);
 pub const ZSTD: Tool = Tool::new("zstd", "zstd", Some("zstd"));
 pub const SSH: Tool = Tool::new("ssh", "openssh-client", None);
 pub const SSHD: Tool = Tool::new("sshd", "openssh-server", None);
+pub const RSYNC: Tool = Tool::new("rsync", "rsync", Some("rsync"));
 pub const SHELLCHECK: Tool = Tool::new("shellcheck", "shellcheck", Some("shellcheck"));
 pub const BUSYBOX: Tool = Tool::new("busybox", "busybox", None);
 pub const STRACE: Tool = Tool::new("strace", "strace", None);

@@ -32,6 +32,7 @@ mod transport;
 mod ui;
 
 use std::process::ExitCode;
+use std::time::Instant;
 
 use anyhow::Result;
 use clap::Parser as _;
@@ -40,6 +41,7 @@ use xshell::Shell;
 use crate::cli::{Cli, Command, Global};
 use crate::error::Exit;
 use crate::settings::Settings;
+use crate::spent::Spent;
 use crate::ui::Ui;
 
 /// What every command works with.
@@ -83,6 +85,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run(global: Global, command: Command) -> Result<()> {
+    let started = Instant::now();
     interrupt::watch()?;
     let ui = Ui::new(global.quiet, global.verbose, global.json, global.yes);
     let cx = Context { ui, sh: Shell::new()?, global };
@@ -98,8 +101,11 @@ fn run(global: Global, command: Command) -> Result<()> {
         Command::Test(args) => args.run(&cx),
         Command::Bench(args) => args.run(&cx),
     };
-    if outcome.is_ok() && interrupt::is_asked() {
-        cx.ui.warn("interrupted, when all was done already");
+    if outcome.is_ok() {
+        cx.ui.verbose(Spent::since(started));
+        if interrupt::is_asked() {
+            cx.ui.warn("interrupted, when all was done already");
+        }
     }
     outcome
 }

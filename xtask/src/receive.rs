@@ -46,8 +46,8 @@ pub fn receive(
     reserved: u64,
 ) -> Result<Pulled> {
     let mut incoming = Incoming::new(ui, &settings.names, request, dir, reserved);
-    let mut line = Line::connect(ui, settings, transport, request, &mut incoming)?;
-    let received = line.receive(&mut incoming)?;
+    let mut session = Session::connect(ui, settings, transport, request, &mut incoming)?;
+    let received = session.receive(&mut incoming)?;
     let mut databases = incoming.prove(&received)?;
 
     let missing: Vec<_> = (0..databases.len()).filter(|&i| databases[i].is_none()).collect();
@@ -57,9 +57,9 @@ pub fn receive(
             "{}: what an earlier pull left here was changed since, so all of it is fetched",
             escape(&names.join(", "))
         ));
-        line.ask_for(&missing);
+        session.ask_for(&missing);
         incoming.expect_whole(names)?;
-        let whole = line.receive(&mut incoming)?;
+        let whole = session.receive(&mut incoming)?;
         for (i, arrived) in missing.into_iter().zip(incoming.prove(&whole)?) {
             databases[i] = arrived;
         }
@@ -74,7 +74,7 @@ pub fn receive(
         timings: received.timings,
         machine: incoming.machine,
         region: incoming.region,
-        wire_bytes: line.wire.get(),
+        wire_bytes: session.wire.get(),
     })
 }
 
@@ -100,10 +100,10 @@ pub fn plan(
     dir: &Path,
 ) -> Result<Planned> {
     let mut incoming = Incoming::new(ui, &settings.names, request, dir, 0);
-    let mut line = Line::connect(ui, settings, transport, request, &mut incoming)?;
-    let outcome = stream::read_plan(&mut line.output, &request.nonce, &mut incoming);
-    let (wire_bytes, received) = line.understand(outcome, &mut incoming)?;
-    line.require_rules(&received)?;
+    let mut session = Session::connect(ui, settings, transport, request, &mut incoming)?;
+    let outcome = stream::read_plan(&mut session.output, &request.nonce, &mut incoming);
+    let (wire_bytes, received) = session.understand(outcome, &mut incoming)?;
+    session.require_rules(&received)?;
     Ok(Planned {
         databases: received.databases,
         machine: incoming.machine,
@@ -113,7 +113,7 @@ pub fn plan(
 }
 
 /// The connection of one pull.
-struct Line<'a, 'b> {
+struct Session<'a, 'b> {
     ui: &'a Ui,
     settings: &'a Settings,
     transport: &'a mut Transport<'b>,
@@ -124,7 +124,7 @@ struct Line<'a, 'b> {
     wire: Rc<Cell<u64>>,
 }
 
-impl<'a, 'b> Line<'a, 'b> {
+impl<'a, 'b> Session<'a, 'b> {
     fn connect(
         ui: &'a Ui,
         settings: &'a Settings,

@@ -36,8 +36,16 @@ pub struct Rule {
     /// A database without this table is skipped.
     table: Option<String>,
     sql: String,
-    /// It may be more than one statement.
-    several: bool,
+    /// Which rows are changed and how; none of SQL of the user's own, which may
+    /// be more than one statement, and of which nothing is known.
+    change: Option<Change>,
+}
+
+struct Change {
+    /// ` WHERE …`, or nothing; it ends no statement.
+    condition: String,
+    /// The columns that are set; none where rows are deleted.
+    set: Vec<String>,
 }
 
 impl RuleToml {
@@ -47,7 +55,11 @@ impl RuleToml {
     pub fn resolve(self) -> Result<Rule> {
         let database = pattern(&self.database)?;
         let condition = self.r#where.as_ref().map(|w| format!(" WHERE {w}")).unwrap_or_default();
-        let several = self.sql.is_some();
+        let set: Vec<_> = self.set.iter().flat_map(BTreeMap::keys).cloned().collect();
+        let change = self.sql.is_none().then(|| Change {
+            condition: condition.trim_end_matches([';', ' ', '\n']).to_owned(),
+            set,
+        });
         let sql = match (&self.table, self.set, self.delete, self.sql) {
             (Some(table), Some(set), false, None) if !set.is_empty() => {
                 let assignments: Vec<_> = set
@@ -79,7 +91,7 @@ impl RuleToml {
         if sql.lines().any(|line| line.trim_start().starts_with('.')) {
             return Err(Failure::usage("a line of SQL must not begin with a dot").into());
         }
-        Ok(Rule { database, table: self.table, sql, several })
+        Ok(Rule { database, table: self.table, sql, change })
     }
 }
 
@@ -104,20 +116,30 @@ fn is_closed(sql: &str) -> bool {
     true
 }
 
-/// SQL that fills `temp.xtask_rule`, from which `prepare-pull.sh` picks what a
-/// database needs; empty without rules.
+/// SQL that fills `temp.xtask_rule` and `temp.xtask_set`, from which `sanitize.sh`
+/// makes what a database needs; empty without rules.
+///
+/// It watches the values that `set` and `delete` remove, and has the copy written
+/// anew only where one is left in its bytes. What `sql` removes is not known:
+/// where that changes a row or the schema, the copy is always written anew.
 pub fn script<'a>(rules: impl IntoIterator<Item = &'a Rule>) -> String {
     let mut script = String::new();
     for (i, rule) in rules.into_iter().enumerate() {
         if i == 0 {
-            script += "CREATE TEMP TABLE xtask_rule (rule INTEGER PRIMARY KEY, pattern TEXT, tbl TEXT, sql TEXT);\n";
+            script += "CREATE TEMP TABLE xtask_rule (rule INTEGER PRIMARY KEY, pattern TEXT, tbl TEXT, sql TEXT, \
+                       condition TEXT);\nCREATE TEMP TABLE xtask_set (rule INTEGER, col TEXT COLLATE NOCASE);\n";
         }
+        let or_null = |text: Option<&str>| text.map_or_else(|| "NULL".to_owned(), literal);
         script += &format!(
-            "INSERT INTO temp.xtask_rule VALUES ({i}, {}, {}, {});\n",
+            "INSERT INTO temp.xtask_rule VALUES ({i}, {}, {}, {}, {});\n",
             literal(&rule.database.as_str().replace("[!", "[^")),
-            rule.table.as_deref().map_or_else(|| "NULL".to_owned(), literal),
+            or_null(rule.table.as_deref()),
             literal(&rule.counted(i)),
+            or_null(rule.change.as_ref().map(|change| change.condition.as_str())),
         );
+        for column in rule.change.iter().flat_map(|change| &change.set) {
+            script += &format!("INSERT INTO temp.xtask_set VALUES ({i}, {});\n", literal(column));
+        }
     }
     script
 }
@@ -133,7 +155,7 @@ impl Rule {
     /// rows that they keep their data in. The newline ends a comment.
     fn counted(&self, i: usize) -> String {
         let sql = &self.sql;
-        if self.several {
+        if self.change.is_none() {
             // The first count is a change itself.
             format!(
                 "INSERT INTO temp.xtask_count VALUES ({i}, -total_changes());\n{sql}\n;\n\
@@ -228,7 +250,7 @@ mod tests {
     #[test]
     fn the_script_is_sql_that_quotes_what_it_carries() {
         let rules = [
-            rule("database = \"o'[!x].db\"\ntable = \"it's\"\nset = { a = \"''\" }").unwrap(),
+            rule("database = \"o'[!x].db\"\ntable = \"it's\"\nset = { \"o'r\" = \"''\" }\nwhere = \"b = 'it''s';\"").unwrap(),
             rule("sql = 'DELETE FROM t -- all'").unwrap(),
         ];
         let db = Connection::open_in_memory().unwrap();
@@ -247,6 +269,15 @@ mod tests {
             )
             .unwrap()
         };
+        let set = db.query_row("SELECT rule, col FROM temp.xtask_set", [], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?))
+        });
+        assert_eq!(set, Ok((0, "o'r".to_owned())));
+        let conditions: Vec<Option<String>> = db
+            .prepare("SELECT condition FROM temp.xtask_rule ORDER BY rule")
+            .and_then(|mut all| all.query_map([], |row| row.get(0))?.collect())
+            .unwrap();
+        assert_eq!(conditions, [Some(" WHERE b = 'it''s'".to_owned()), None]);
         let (pattern, table, _) = row(0);
         assert_eq!((pattern.as_str(), table.as_deref()), ("o'[^x].db", Some("it's")));
         db.execute_batch("CREATE TEMP TABLE xtask_count (rule, rows); CREATE TABLE t (a); INSERT INTO t VALUES (1)")

@@ -20,7 +20,7 @@ impl Spent {
 }
 
 /// Linux says it in `VmHWM:     18312 kB`, of 1024 bytes each.
-fn peak(status: &str) -> Option<u64> {
+pub fn peak(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }

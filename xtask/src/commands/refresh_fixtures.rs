@@ -1,5 +1,3 @@
-use std::time::Instant;
-
 use anyhow::Result;
 use serde::Serialize;
 
@@ -12,7 +10,6 @@ use crate::git::Repository;
 use crate::git::index::{Tree, is_commit_of_paths};
 use crate::interrupt;
 use crate::settings::{Location, Settings};
-use crate::spent::Spent;
 use crate::ui::{Ui, count};
 
 /// How to commit in spite of what this command says.
@@ -37,14 +34,11 @@ pub struct Args {
 
 impl Args {
     pub fn run(self, cx: &Context) -> Result<()> {
-        let started = Instant::now();
         match (self.staged, std::env::var_os(SKIP)) {
-            (true, Some(skip)) if !skip.is_empty() && skip != "0" => return Ok(()),
-            (true, _) => self.refresh_staged(cx).map_err(stopped)?,
-            (false, _) => self.refresh(cx)?,
+            (true, Some(skip)) if !skip.is_empty() && skip != "0" => Ok(()),
+            (true, _) => self.refresh_staged(cx).map_err(stopped),
+            (false, _) => self.refresh(cx),
         }
-        cx.ui.verbose(Spent::since(started));
-        Ok(())
     }
 
     fn refresh(&self, cx: &Context) -> Result<()> {

@@ -1,0 +1,64 @@
+//! A production machine behind a shaped link, for benchmarks: a real sshd, and
+//! the relay before it. It ends with its standard input.
+//!
+//! It first says how to get in. Of the lines that it reads, `shape MS MBIT` gives
+//! new connections a round trip and a rate and counts from zero, `passed` does
+//! nothing; each is answered by the bytes that have gone up and down.
+
+#![expect(clippy::print_stdout, reason = "it is asked and answers")]
+
+use std::io::stdin;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use clap::Parser;
+use serde_json::json;
+use tests::link::{Link, Shape};
+use tests::server::{Environment, Sshd, login_user};
+use tests::shells;
+
+#[derive(Parser)]
+struct Args {
+    /// Where its sessions make temporary files
+    #[arg(long)]
+    tmp: PathBuf,
+    /// A program that it does not have; its others are linked below DIR
+    #[arg(long, num_args = 2, value_names = ["PROGRAM", "DIR"])]
+    without: Option<Vec<String>>,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    let mut environment = Environment::default().set("TMPDIR", &args.tmp);
+    if let Some([program, directory]) = args.without.as_deref() {
+        let bin = shells::debian(directory.as_ref(), &[program.as_str()]);
+        environment = environment.set("PATH", bin);
+    }
+    let sshd = Sshd::start(&environment);
+    // Until it is shaped, as fast as may be.
+    let fast = Shape { rtt: Duration::ZERO, bits_per_second: 100_000_000_000 };
+    let link = Link::start(sshd.port(), fast)?;
+    let (user, config) = (login_user(), sshd.ssh_config());
+    let way = json!({ "port": link.port(), "sshd": sshd.id(), "user": user, "ssh_config": config });
+    println!("{way}");
+    for line in stdin().lines() {
+        match line?.split(' ').collect::<Vec<_>>()[..] {
+            ["shape", rtt, mbit] => link.reshape(shape(rtt, mbit)?),
+            ["passed"] => {}
+            ref words => bail!("{words:?} is neither `shape MS MBIT` nor `passed`"),
+        }
+        let [up, down] = link.passed();
+        println!("{up} {down}");
+    }
+    Ok(())
+}
+
+fn shape(rtt: &str, mbit: &str) -> Result<Shape> {
+    let mbit: u64 = mbit.parse()?;
+    let bits_per_second = mbit.checked_mul(1_000_000).filter(|rate| *rate > 0);
+    Ok(Shape {
+        rtt: Duration::from_millis(rtt.parse()?),
+        bits_per_second: bits_per_second.context("no such rate")?,
+    })
+}

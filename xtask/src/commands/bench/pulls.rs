@@ -1,0 +1,135 @@
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Result;
+use xshell::cmd;
+
+use crate::bench::pulls::flows::{Flow, Flows, Run};
+use crate::bench::pulls::report::{LINKS, Link, Measured, Report, STANDARD_MB};
+use crate::bench::pulls::server::Shape;
+use crate::bench::pulls::source::{self, Source};
+use crate::bench::pulls::watch::Seen;
+use crate::bench::pulls::{plot, writers};
+use crate::install::{self, RSYNC, SQLITE3, SSH, SSHD, ZSTD};
+use crate::snapshots::Store;
+use crate::{Context, interrupt};
+
+#[derive(clap::Args)]
+#[group(skip)]
+pub struct Args {
+    /// How large the production that is pulled is, in megabytes
+    #[arg(long, value_name = "N", default_value_t = STANDARD_MB, conflicts_with = "fixtures", value_parser = clap::value_parser!(u64).range(3..=100_000))]
+    mb: u64,
+    /// The round trip of the link, in milliseconds [default: of three links]
+    #[arg(long, value_name = "MS", requires = "mbit", conflicts_with = "fixtures", value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    rtt: Option<u32>,
+    /// The rate of the link in each direction, in megabits a second
+    #[arg(long, value_name = "N", requires = "rtt", conflicts_with = "fixtures", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    mbit: Option<u32>,
+}
+
+/// Where the results of the standard set are kept, from the root of the repository.
+const DOCUMENT: &str = "docs/benchmarks.md";
+const PLOT: &str = "benchmarks.svg";
+
+impl Args {
+    /// Measures, and returns the targets that are missed.
+    pub fn run(
+        &self,
+        cx: &Context,
+        root: &Path,
+        dir: &Path,
+        runs: u32,
+        fresh: bool,
+    ) -> Result<Vec<String>> {
+        let (sh, ui) = (&cx.sh, &cx.ui);
+        sh.change_dir(root);
+        install::ensure(ui, sh, &[SQLITE3, ZSTD, SSH, SSHD])?;
+        let rsync = install::ensure(ui, sh, &[RSYNC]);
+        if let Err(error) = &rsync {
+            ui.warn(format!("rsync is left out: {error:#}"));
+        }
+        cmd!(
+            sh,
+            "cargo build --quiet --profile xtask --package tests --bin shaped_server --bin writer"
+        )
+        .quiet()
+        .run()?;
+        let programs = crate::commands::test::target_directory(sh)?.join("xtask");
+
+        let dir = dir.join(format!("pulls-v{}-{}", source::VERSION, self.mb));
+        // Locked until the end: two at once would measure each other.
+        let _store = Store::new(&dir.join("lock"))
+            .no_wait(cx.global.no_wait)
+            .lock(ui, "cargo xtask bench")?;
+        let source = Source::prepare(ui, &dir, self.mb * 1_000_000, fresh)?;
+        let mut flows = Flows::start(sh, &source, &programs.join("shaped_server"), &dir)?;
+
+        let links = match (self.rtt, self.mbit) {
+            (Some(rtt_ms), Some(mbit)) => vec![Shape { rtt_ms, mbit }],
+            _ => LINKS.to_vec(),
+        };
+        let wanted = Flow::ALL.into_iter().filter(|flow| *flow != Flow::Rsync || rsync.is_ok());
+        let wanted: Vec<_> = wanted.collect();
+        let mut measured = Vec::new();
+        let (mut server, mut memory) = (Seen::default(), None);
+        source.deploy(&source.state("after"))?;
+        for (i, shape) in links.iter().enumerate() {
+            let mut all: BTreeMap<Flow, Vec<Run>> = BTreeMap::new();
+            for n in 1..=runs {
+                ui.status("Measuring", format!("{shape}, run {n} of {runs}"));
+                for flow in &wanted {
+                    interrupt::check()?;
+                    flows.prepare(*flow)?;
+                    let mut run = flows.run(*flow, *shape, i == 0 && flow.is_ours())?;
+                    flows.check(*flow)?;
+                    ui.verbose(format!("{}: {:.2} s", flow.name(), run.time.as_secs_f64()));
+                    if i == 0 {
+                        server.add(run.seen.take().unwrap_or_default());
+                        memory = memory.max(run.memory);
+                    }
+                    all.entry(*flow).or_default().push(run);
+                }
+            }
+            let flows = all.iter().map(|(flow, runs)| Measured::of(*flow, runs)).collect();
+            measured.push(Link { shape: *shape, flows });
+        }
+        let alone = Duration::from_secs(if self.mb < STANDARD_MB { 1 } else { 5 });
+        let (program, writing) = (programs.join("writer"), dir.join("writing"));
+        let writers = writers::measure(ui, sh, &mut flows, &program, &writing, links[0], alone)?;
+        drop(flows);
+        // Only what takes long to make is kept.
+        for made in ["here", "writing"] {
+            source::remove(&dir.join(made))?;
+        }
+
+        let sqlite = cmd!(sh, "sqlite3 --version").quiet().read()?;
+        let report = Report {
+            mb: self.mb,
+            databases: source.databases,
+            runs,
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            sqlite: sqlite.split(' ').next().unwrap_or_default().to_owned(),
+            links: measured,
+            server,
+            memory,
+            writers,
+        };
+        if ui.json {
+            ui.json(&report)?;
+        } else {
+            ui.data(report.render())?;
+        }
+        if self.mb == STANDARD_MB && links == LINKS {
+            let document = root.join(DOCUMENT);
+            std::fs::write(document.with_file_name(PLOT), plot::svg(&report.links, runs))?;
+            std::fs::write(&document, report.document(PLOT))?;
+            ui.status("Wrote", DOCUMENT);
+        } else {
+            let standard = format!("it is of {STANDARD_MB} MB through three links");
+            ui.status("Left", format!("{DOCUMENT} as it is: {standard}"));
+        }
+        Ok(report.missed())
+    }
+}
