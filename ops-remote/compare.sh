@@ -132,7 +132,8 @@ send_parts() {
 
 # start_comparing I COUNT: on all cores, but behind the app, from copy I on as many as
 # are together not larger than the largest one: the pieces of no more than these wait
-# on the disk until they are sent.
+# on the disk until they are sent. Only what compares can write to `compared`: when all
+# of that is gone, nobody waits for it.
 start_comparing() {
 	[ -p compared ] || mkfifo compared || return 1
 	exec 5<>compared
@@ -158,6 +159,7 @@ start_comparing() {
 		} &
 		w=$((w + 1))
 	done
+	exec 5<compared
 }
 
 # list_pieces I: for each its number, its bytes, and where its hashes are.
@@ -186,7 +188,7 @@ await_piece() {
 			return 0
 			;;
 		esac
-		read -r line <&5 || return 1
+		read -r line <&5 || line='failed 0'
 		case $line in
 		'failed '*)
 			printf 'prepare-pull: comparing failed: %s\n' "$(head -n 3 "compare.${line#* }.err")" >&2

@@ -140,6 +140,7 @@ read_request() {
 # The client keeps our standard input open until it has all it wants: its end
 # means that nobody is left to work for, also when the connection broke. Until
 # then come the hashes of what it has, which become an empty line, and lines.
+# Only the watcher can write to `words`: who waits for one does not outlive it.
 watch_client() {
 	mkfifo words || fail no-space "cannot make a pipe in $stage"
 	exec 3<&0 4<>words
@@ -154,7 +155,7 @@ watch_client() {
 		kill -TERM $$
 	} <&3 >/dev/null 2>&1 &
 	watcher=$!
-	exec 3<&- </dev/null
+	exec 3<&- 4<words </dev/null
 }
 
 # await_word: `word` becomes the next line from the client. In the background,
@@ -163,7 +164,7 @@ await_word() {
 	head -n 1 <&4 >said &
 	jobs="$jobs $!"
 	await_jobs
-	read -r word <said
+	read -r word <said || fail request "what the client has did not arrive whole"
 }
 
 # ---- the copies ----------------------------------------------------------
@@ -463,8 +464,8 @@ prepare() {
 deliver() {
 	case $mode in
 	stream)
-		# Of half a stream, the client waits for the rest until we end.
-		{ printf '\nXTASK-DB 1 %s\n' "$nonce" && pack "$@"; } || exit 1
+		# The client would wait for the rest of half a stream, and we for its word.
+		{ printf '\nXTASK-DB 1 %s\n' "$nonce" && pack "$@" && [ -s end.json ]; } || exit 1
 		[ "$base_blocks" -eq 0 ] || deliver_again "$@"
 		;;
 	archive)

@@ -109,6 +109,41 @@ pub fn members(databases: &[(&str, Vec<u8>)]) -> Vec<Vec<u8>> {
     std::iter::once(first).chain(files).chain([last]).collect()
 }
 
+/// So many bytes of a database have a mark in the map of a piece, and make a piece.
+const PART: usize = 1 << 10;
+const PIECE: usize = 2 << 20;
+
+/// What differs of database `i` from its base, as pieces: a map of a `0` or `1` for
+/// each part, and the parts with a `1`.
+pub fn pieces(i: usize, base: &[u8], new: &[u8]) -> Vec<Vec<u8>> {
+    let mut members = Vec::new();
+    for (k, piece) in new.chunks(PIECE).enumerate() {
+        let (mut map, mut parts) = (Vec::new(), Vec::new());
+        for (p, part) in piece.chunks(PART).enumerate() {
+            let old = base.get(k * PIECE + p * PART..).unwrap_or_default();
+            let same = old.starts_with(part) && (part.len() == PART || old.len() == part.len());
+            map.push(if same { b'0' } else { b'1' });
+            parts.extend_from_slice(if same { b"" } else { part });
+        }
+        if !parts.is_empty() {
+            members.push(file(&format!("{i}.{k}"), [map, parts].concat()));
+        }
+    }
+    members
+}
+
+/// `index.json` for one database of which the parts come that differ.
+pub fn index_of_parts(name: &str, bytes: &str) -> String {
+    let name = hex(name);
+    index_with(&format!(r#"[{{"name":"{name}","bytes":{bytes},"parts":true}}]"#))
+}
+
+/// `end.json` with what has changed, as JSON.
+pub fn end_of_parts<T: AsRef<[u8]>>(index: &str, databases: &[T], changed: &str) -> String {
+    let end = end(index, databases);
+    end.replacen("\"sha256\"", &format!("\"changed\":{changed},\"sha256\""), 1)
+}
+
 /// Two archives one after the other: the last member is one of its own.
 pub fn archives(members: &[Vec<u8>]) -> Vec<u8> {
     let (last, first) = members.split_last().expect("an archive has a member");

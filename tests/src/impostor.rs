@@ -37,6 +37,46 @@ impl Impostor {
         Impostor::of(env)
     }
 
+    /// The same of a developer who pulled through `fly`: the next pull has what that
+    /// brought as its base.
+    pub fn with_base() -> Impostor {
+        let (env, _sshd) = TestEnv::with_server();
+        databases::create(&env.production().join("data.db"), 300, 1);
+        crate::pull::pull(&env, &[]);
+        crate::sets::change(&env.data().join("data.db"));
+        Impostor::of(env)
+    }
+
+    /// The newest snapshot's `data.db`.
+    pub fn base(&self) -> PathBuf {
+        crate::pull::snapshot(&self.env).path.join("data.db")
+    }
+
+    /// The base is so large, and has nothing in most of it.
+    pub fn has_base_of(&self, bytes: u64) {
+        let base = fs::File::options().write(true).open(self.base()).expect("it is there");
+        base.set_len(bytes).expect("make it longer");
+        let path = self.base().with_file_name("snapshot.json");
+        let text = fs::read_to_string(&path).expect("read");
+        let mut meta: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        meta["databases"][0]["bytes"] = bytes.into();
+        fs::write(path, meta.to_string()).expect("write");
+    }
+
+    /// From now on it says `first` behind a marker, and after it was asked for some that
+    /// did not fit, `second` behind another.
+    pub fn sends_in_turn(&self, first: &[u8], second: &[u8]) {
+        fs::write(self.env.path("first"), first).expect("write what is said");
+        fs::write(self.env.path("second"), second).expect("write what is said");
+        let hashes = fs::metadata(self.base()).expect("a base").len().div_ceil(16384) * 64;
+        let marker = "printf '\\nXTASK-DB 1 %s\\n' \"$nonce\"";
+        self.runs(&format!(
+            "while read -r line && [ \"$line\" != end ]; do :; done
+             head -c {hashes} >/dev/null; {marker}; cat \"$here/first\"
+             read -r word && printf %s \"$word\" >\"$here/word\"; {marker}; cat \"$here/second\""
+        ));
+    }
+
     /// In the place of the `fly` of this developer.
     pub fn of(env: TestEnv) -> Impostor {
         let answer = env.path("answer");

@@ -173,6 +173,73 @@ fn while_databases_arrive() {
     ends_with(&said, UNCHANGED);
 }
 
+/// A server, the copies of which are compared with what was pulled from it, and where a
+/// program stalls when its arguments are such.
+fn comparing(program: &str, arguments: &str) -> (TestEnv, Sshd) {
+    let env = TestEnv::new();
+    let bin = shells::debian(&env.path(""), &[program]);
+    let real = shells::find(program).display().to_string();
+    shells::script(&bin, program, &format!("exec {real} \"$@\""));
+    let sshd = env.start_server(&env.server_environment().set("PATH", &bin));
+    for (seed, name) in (1..).zip(NAMES) {
+        databases::create(&env.production().join(name), 400, seed);
+    }
+    pull::pull(&env, &[]);
+    databases::execute(&env.production().join(NAMES[0]), "UPDATE items SET value = -1");
+    let stall = stall(&env);
+    let body = format!("case \"$*\" in {arguments}) {stall};; esac; exec {real} \"$@\"");
+    shells::script(&bin, program, &body);
+    (env, sshd)
+}
+
+#[test]
+fn while_hashes_are_made_and_nobody_takes_them() {
+    let (env, _sshd) = pulled();
+    // Of so much, the hashes are more than anything on the way holds.
+    let snapshot = pull::snapshot(&env);
+    let base = fs::File::options().write(true).open(snapshot.path.join(NAMES[2]));
+    base.and_then(|base| base.set_len(4 << 30)).expect("make it longer");
+    let mut meta = snapshot.json;
+    meta["databases"][2]["bytes"] = (4_u64 << 30).into();
+    fs::write(snapshot.path.join("snapshot.json"), meta.to_string()).expect("write");
+    let take = "read -r n; dd bs=1 count=\"$n\" >/dev/null 2>&1
+                while read -r line && [ \"$line\" != end ]; do :; done";
+    env.replace_fly(&format!("{take}; {}", stall(&env)));
+    ends_with(&interrupt(&env, &["pull-db"]), UNCHANGED);
+}
+
+#[test]
+fn while_the_server_compares() {
+    for (program, arguments) in [("dd", "*of=new.*"), ("sha256sum", "0.db*")] {
+        let (env, _sshd) = comparing(program, arguments);
+        ends_with(&interrupt(&env, &["pull-db"]), UNCHANGED);
+    }
+}
+
+#[test]
+fn while_all_of_a_database_comes_a_second_time() {
+    let (env, _sshd) = production();
+    databases::execute(
+        &env.production().join(NAMES[1]),
+        "CREATE TABLE noise AS WITH n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+         SELECT randomblob(100000) AS data FROM n",
+    );
+    pull::pull(&env, &[]);
+    databases::execute(&env.data().join(NAMES[0]), "UPDATE items SET data = 'mine'");
+    // The server sends nothing of it, since it was recorded to be the same.
+    databases::execute(&pull::snapshot(&env).path.join(NAMES[1]), "UPDATE items SET value = -1");
+    env.edit_world(|world| {
+        world.faults = Faults { stall_after_bytes: Some(300_000), ..Faults::default() };
+    });
+    let said = interrupt_when(&env, &["pull-db"], "so all of it is fetched", &|| {
+        store::has_arrived(&env.data(), NAMES[1], 100_000)
+    });
+    ends_with(&said, UNCHANGED);
+    env.edit_world(|world| world.faults = Faults::default());
+    pull::pull(&env, &[]).stderr_has("so all of it is fetched");
+    pull::assert_live_equals_production(&env, &NAMES);
+}
+
 #[test]
 fn while_a_migration_of_a_fixture_runs() {
     let env = tests::fixtures::developer();

@@ -7,8 +7,9 @@ use std::fs;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 
 use tests::databases;
+use tests::developer::Found;
 use tests::env::TestEnv;
-use tests::forge::{CODECS, Codec, decompress};
+use tests::forge::{BLOCK, CODECS, Codec, compress, decompress};
 use tests::impostor::{Impostor, stamps};
 use tests::long::long;
 use tests::pull::pull;
@@ -29,6 +30,16 @@ struct Recording {
 
 /// A developer who has pulled this, and changed it since; `fly` can say it again.
 fn recorded(codec: Codec, rows: u32, blob: u32) -> (Impostor, Recording) {
+    record(codec, rows, blob, None)
+}
+
+/// The same of what a server sends to who has pulled before, when `change` was made
+/// meanwhile: the developer has still what came first.
+fn recorded_delta(codec: Codec, rows: u32, blob: u32, change: &str) -> (Impostor, Recording) {
+    record(codec, rows, blob, Some(change))
+}
+
+fn record(codec: Codec, rows: u32, blob: u32, later: Option<&str>) -> (Impostor, Recording) {
     let env = TestEnv::new();
     let without = if codec == Codec::Zstd { &[][..] } else { &["zstd"] };
     let environment = env.server_environment().set("PATH", shells::debian(&env.path(""), without));
@@ -36,10 +47,18 @@ fn recorded(codec: Codec, rows: u32, blob: u32) -> (Impostor, Recording) {
     let database = env.production().join("data.db");
     databases::create(&database, rows, 1);
     databases::execute(&database, &format!("UPDATE items SET data = randomblob({blob})"));
+    let before = later.map(|change| {
+        pull(&env, &[]);
+        databases::execute(&database, change);
+        Found::now(&env)
+    });
     let captured = env.path("captured");
     env.replace_fly(&format!("standin-fly \"$@\" | tee '{}'", captured.display()));
     pull(&env, &[]);
     drop(sshd);
+    if let Some(before) = before {
+        before.restore();
+    }
     let bytes = fs::read(&captured).expect("it was captured");
     let marker = b"\nXTASK-DB 1 ";
     let at = bytes.windows(marker.len()).position(|window| window == marker);
@@ -82,6 +101,60 @@ fn a_small_stream_that_is_cut_at_any_byte_changes_nothing() {
         }
         play(&impostor, &recording, &recording.bytes);
         impostor.pull(&[]).ok();
+    }
+}
+
+/// Of each database, a part here and there.
+const CHANGE: &str = "UPDATE items SET value = -1 WHERE id % 700 = 1";
+
+#[test]
+fn a_page_delta_that_is_cut_at_any_byte_changes_nothing() {
+    for codec in CODECS {
+        let (impostor, recording) = recorded_delta(codec, 2000, 20, CHANGE);
+        assert!(recording.bytes.len() < 40_000, "{} bytes", recording.bytes.len());
+        for at in places(recording.bytes.len()) {
+            assert_cut_changes_nothing(&impostor, &recording, at);
+        }
+        play(&impostor, &recording, &recording.bytes);
+        impostor.pull(&[]).ok();
+        assert_same(&content(&impostor.env.data()), &content(&impostor.env.production()));
+    }
+}
+
+#[test]
+fn a_page_delta_of_several_pieces_that_is_cut_changes_nothing() {
+    let (impostor, recording) = recorded_delta(Codec::Zstd, 4000, 1500, CHANGE);
+    let size = fs::metadata(impostor.base()).expect("a base").len();
+    assert!(size > 3 * (2 << 20), "{size} bytes");
+    for at in places(recording.bytes.len()).into_iter().step_by(if long() { 97 } else { 3 }) {
+        assert_cut_changes_nothing(&impostor, &recording, at);
+    }
+    play(&impostor, &recording, &recording.bytes);
+    impostor.pull(&[]).ok();
+    assert_same(&content(&impostor.env.data()), &content(&impostor.env.production()));
+}
+
+/// A flip in the parts themselves, behind a checksum that fits it: the sha256 of the
+/// whole file is what finds it, and then all of it is asked for.
+#[test]
+fn a_bit_that_is_flipped_in_a_part_is_found() {
+    let (impostor, recording) = recorded_delta(Codec::Gzip, 2000, 20, CHANGE);
+    let archive = decompress(Codec::Gzip, &recording.bytes[recording.behind + 1..]);
+    let archive = archive.expect("it is whole");
+    // Behind the index with its header, the header of the piece, and its map.
+    let base = fs::metadata(impostor.base()).expect("a base").len();
+    let begin = archive.windows(4).position(|window| window == b"0.0\0").expect("a piece");
+    let parts = begin + BLOCK + base.div_ceil(1024) as usize;
+    let size = std::str::from_utf8(&archive[begin + 124..begin + 135]).expect("octal");
+    let size = usize::from_str_radix(size, 8).expect("octal");
+    for at in [parts, parts + 1023, begin + BLOCK + size - 1] {
+        let mut archive = archive.clone();
+        archive[at] ^= 0x10;
+        let mut bytes = recording.bytes[..=recording.behind].to_vec();
+        bytes.extend(compress(Codec::Gzip, &archive[..]));
+        play(&impostor, &recording, &bytes);
+        let output = impostor.is_refused(&format!("flipped at {at}"), &[]);
+        output.stderr_has("so all of it is fetched");
     }
 }
 

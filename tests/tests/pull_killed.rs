@@ -11,7 +11,7 @@ use tests::databases;
 use tests::env::TestEnv;
 use tests::faults::{can_trace, say};
 use tests::long::long;
-use tests::process::{Running, command, wait_for};
+use tests::process::{Running, command, find_by_environment, wait_for};
 use tests::pull::{self, NAMES, assert_tidy, production};
 use tests::server::Sshd;
 use tests::sets::{Set, assert_same, change, content, developer, pull};
@@ -24,7 +24,7 @@ const KEY: &str = "hunter2-hunter2-key-";
 const RULE: &str = "[[sanitize]]\ntable = 'export_settings'\nset = { private_key = 'NULL' }\n";
 
 /// All that the script starts.
-const PROGRAMS: [&str; 14] = [
+const PROGRAMS: [&str; 18] = [
     "sh",
     "sqlite3",
     "tar",
@@ -39,6 +39,10 @@ const PROGRAMS: [&str; 14] = [
     "df",
     "tr",
     "rm",
+    "head",
+    "mkfifo",
+    "getconf",
+    "sort",
 ];
 /// What the shell does between the programs: one of them is each of its steps.
 const STEPS: [&str; 6] = ["clone", "wait4", "write", "openat", "pipe2", "close"];
@@ -92,6 +96,12 @@ impl Server {
         std::os::unix::fs::symlink(real(program), &path).expect("link");
     }
 
+    /// Whether nothing of a session runs any more.
+    fn is_idle(&self) -> bool {
+        let mark = format!("TMPDIR={}", self.env.path("tmp").display());
+        find_by_environment(&mark).is_empty()
+    }
+
     /// How often a pull starts each program, and the shell takes each step.
     fn count(&self) -> (BTreeMap<&'static str, usize>, BTreeMap<&'static str, usize>) {
         let trace = self.env.path("trace");
@@ -142,6 +152,9 @@ impl Server {
         assert!(files(env) == self.before, "production changed\n{told}");
         wait_for("at most the copies of this pull to be there", || {
             (databases::files(&env.path("tmp")).len() <= 1).then_some(())
+        });
+        wait_for(&format!("all that the server started to end\n{told}"), || {
+            self.is_idle().then_some(())
         });
         failed
     }
@@ -279,6 +292,27 @@ fn whatever_program_dies_on_the_server_changes_nothing_here() {
         trials.extend(some(9, 2).into_iter().map(at));
     }
     try_all(&server, "server's programs", &trials);
+}
+
+/// The shells that write what is compared, and those that wait for it.
+#[test]
+fn whoever_compares_may_die_and_nobody_waits_for_it() {
+    let server = Server::new("");
+    let count = server.count().0["sqlite3"];
+    let others = "for p in $(ps -o pid= --ppid $PPID); do [ $p = $$ ] || kill -KILL $p; done";
+    let mut trials = Vec::new();
+    for nth in if long() { 1 } else { count.saturating_sub(4) }..=count {
+        for kill in [others, "kill -KILL $PPID", "kill -KILL $PPID $$"] {
+            trials.push(("sqlite3", nth, kill.to_owned()));
+        }
+    }
+    // The first `head` takes the hashes, the next ones words.
+    for nth in 1..=3 {
+        for kill in ["kill -KILL $$", "kill -KILL $PPID", "exit 1"] {
+            trials.push(("head", nth, kill.to_owned()));
+        }
+    }
+    try_all(&server, "server's side of a comparison", &trials);
 }
 
 /// A second developer, who pulls from the same server.

@@ -91,3 +91,75 @@ fn hashes_of(piece: &[u8], was_read: bool) -> Vec<u8> {
     hashes.resize(size.next_multiple_of(BLOCK), 0);
     hashes
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn base(path: &Path, bytes: u64) -> Base {
+        let database = Database {
+            name: "a.db".to_owned(),
+            bytes,
+            sha256: Some(String::new()),
+            page_size: 4096,
+            user_version: 0,
+            schema: String::new(),
+            damaged: false,
+        };
+        Base { path: path.to_owned(), database }
+    }
+
+    /// As sqlite3 says it: `SELECT hex(substr(sha3(zeroblob(1024)), 1, 4))`.
+    const ZEROS: [u8; HASH] = [0x68, 0x41, 0xb2, 0xc1];
+    const X: [u8; HASH] = [0x2c, 0x7d, 0x11, 0x0d];
+    const ABC: [u8; HASH] = [0x3a, 0x98, 0x5d, 0xa7];
+
+    #[test]
+    fn hashes_are_those_of_sqlite_in_order_and_padded() {
+        let dir = tempfile::tempdir().unwrap();
+        // The last part of the first is short; the second has three pieces and a part.
+        let first = [&[0; 1024][..], &[b'x'; 1024], b"abc"].concat();
+        let mut second = vec![0; 3 * PIECE as usize + 3];
+        second[PIECE as usize..][..1024].fill(b'x');
+        second[3 * PIECE as usize..].copy_from_slice(b"abc");
+        let bases = [&first, &second, &first].into_iter().enumerate().map(|(i, content)| {
+            let path = dir.path().join(i.to_string());
+            std::fs::write(&path, content).unwrap();
+            base(&path, content.len() as u64)
+        });
+        let bases: Vec<_> = bases.collect();
+        let padded = |mut hashes: Vec<u8>| {
+            hashes.resize(hashes.len().next_multiple_of(BLOCK), 0);
+            hashes
+        };
+        let short = padded([ZEROS, X, ABC].concat());
+        let in_a_piece = (PIECE / PART) as usize;
+        let mut long = ZEROS.repeat(3 * in_a_piece);
+        long[in_a_piece * HASH..][..HASH].copy_from_slice(&X);
+        long.extend(ABC);
+        let made: Vec<_> = hashes(&bases).collect();
+        assert!(made.concat() == [short.clone(), padded(long), short].concat());
+        let sizes: Vec<_> = made.iter().map(Vec::len).collect();
+        assert_eq!(sizes, [64, 8192, 8192, 8192, 64, 64]);
+        assert_eq!(hashes(&[]).count(), 0);
+    }
+
+    #[test]
+    fn what_cannot_be_read_fits_nothing_and_takes_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let (gone, short) = (dir.path().join("gone"), dir.path().join("short"));
+        std::fs::write(&short, vec![0; PIECE as usize + 1024]).unwrap();
+        let bases = [
+            base(&gone, PIECE + 1),
+            base(&short, 2 * PIECE),
+            base(dir.path(), 1),
+            base(&short, PIECE),
+        ];
+        let made: Vec<_> = hashes(&bases).collect();
+        let nothing = |bytes| vec![0; bytes];
+        let read = ZEROS.repeat((PIECE / PART) as usize);
+        assert!(made[..2] == [nothing(8192), nothing(64)]);
+        assert!(made[2..4] == [read.clone(), nothing(8192)]);
+        assert!(made[4..] == [nothing(64), read]);
+    }
+}

@@ -14,8 +14,8 @@ use crate::snapshots::{self, Kind, Snapshot};
 use crate::stream::{self, Announced, Error, Index, Received, Sink};
 
 const NONCE: &str = "0123456789abcdef";
-/// Stands for a disk: who announces more is refused.
-const ROOM: u64 = 1 << 20;
+/// Stands for a disk: who announces more is refused. Two pieces fit onto it.
+const ROOM: u64 = 4 << 20;
 
 /// The first byte says how far the rest has come on its way through a stream: as
 /// it arrives, without its compression, or in parts that are put together with
@@ -27,7 +27,17 @@ pub fn stream(data: &[u8]) {
         b'r' => stream::read(rest, NONCE, &mut sink),
         b'a' => stream::read_archive(rest, &mut sink),
         b't' => stream::read_archive(&stored(rest)[..], &mut sink),
-        b'p' => stream::read_archive(&stored(&parts(rest))[..], &mut sink),
+        b'p' => stream::read_archive(&stored(&parts(rest, false))[..], &mut sink),
+        b'd' => stream::read_archive(&stored(&parts(rest, true))[..], &mut sink),
+        b'n' => {
+            sink.is_of_plan = true;
+            let end = rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len());
+            let (said, rest) = rest.split_at(end);
+            let marker = format!("XTASK-DB-PLAN 1 {NONCE} ").into_bytes();
+            let archive = stored(&parts(rest.get(1..).unwrap_or_default(), true));
+            let input = [&marker, said, b"\n", &archive].concat();
+            stream::read_plan(&input[..], NONCE, &mut sink).map(|(_, received)| received)
+        }
         b'f' => {
             if let Ok((machine, path)) = stream::find_archive(rest, NONCE, &mut sink) {
                 let harmless = |c: char| c.is_ascii() && !c.is_control() && !"'\"`$;\\".contains(c);
@@ -60,10 +70,21 @@ fn stored(data: &[u8]) -> Vec<u8> {
 
 /// Index, databases and end record, which a `0xff` separates, as an archive. In
 /// the end record `#i` stands for the sum of the index and `#` with a digit for
-/// that of a database.
-fn parts(data: &[u8]) -> Vec<u8> {
+/// that of a database. If they are `named`, each but the records has its name before a `=`.
+fn parts(data: &[u8], named: bool) -> Vec<u8> {
     let mut parts: Vec<_> = data.split(|byte| *byte == 0xff).map(<[u8]>::to_vec).collect();
     let mut end = parts.pop().unwrap_or_default();
+    let name = |(i, part): (usize, &mut Vec<u8>)| match i.checked_sub(1) {
+        None => b"index.json".to_vec(),
+        Some(_) if named => {
+            let length = part.iter().position(|byte| *byte == b'=').unwrap_or_default();
+            let mut name: Vec<_> = part.drain(..part.len().min(length + 1)).collect();
+            name.truncate(length.min(100));
+            name
+        }
+        Some(i) => format!("{i}.db").into_bytes(),
+    };
+    let names: Vec<_> = parts.iter_mut().enumerate().map(name).collect();
     let sums: Vec<_> = parts.iter().map(|part| hex(&Sha256::digest(part))).collect();
     let mut filled = Vec::new();
     while let Some(at) = end.iter().position(|byte| *byte == b'#') {
@@ -77,15 +98,14 @@ fn parts(data: &[u8]) -> Vec<u8> {
         end.drain(..end.len().min(at + 2));
     }
     filled.append(&mut end);
-    let names = (0..parts.len()).map(|i| match i.checked_sub(1) {
-        None => "index.json".to_owned(),
-        Some(i) => format!("{i}.db"),
-    });
     let mut archive = tar::Builder::new(Vec::new());
-    for (name, content) in names.zip(&parts).chain([("end.json".to_owned(), &filled)]) {
+    let last = (b"end.json".to_vec(), &filled);
+    for (name, content) in names.into_iter().zip(&parts).chain([last]) {
         let mut header = tar::Header::new_ustar();
+        header.as_old_mut().name[..name.len()].copy_from_slice(&name);
         header.set_size(content.len() as u64);
-        archive.append_data(&mut header, name, &content[..]).unwrap();
+        header.set_cksum();
+        archive.append(&header, &content[..]).unwrap();
     }
     archive.into_inner().unwrap()
 }
@@ -96,7 +116,9 @@ struct Recorder {
     announced: u64,
     names: Vec<String>,
     advanced: u64,
-    files: Vec<(String, u64, String)>,
+    /// With the sum of what came whole.
+    files: Vec<(String, u64, Option<String>)>,
+    is_of_plan: bool,
     said: usize,
 }
 
@@ -148,12 +170,14 @@ impl Sink for Recorder {
         Ok(())
     }
     fn finish(&mut self, database: &Announced, file: Written) -> io::Result<()> {
-        if database.parts {
+        let sum = if database.parts {
             assert!(file.bytes <= database.bytes, "no part lies behind the end");
-            return Ok(());
-        }
-        assert_eq!(file.bytes, database.bytes);
-        self.files.push((database.name.clone(), file.bytes, hex(&file.hash.finalize())));
+            None
+        } else {
+            assert_eq!(file.bytes, database.bytes);
+            Some(hex(&file.hash.finalize()))
+        };
+        self.files.push((database.name.clone(), database.bytes, sum));
         Ok(())
     }
 }
@@ -174,10 +198,17 @@ impl Recorder {
     }
 
     fn assert_proven(&self, received: &Received) {
-        let proven = received.databases.iter();
-        let proven: Vec<_> = proven.map(|d| (d.name.clone(), d.bytes, d.sha256.clone())).collect();
-        assert_eq!(self.files, proven);
-        assert!(!proven.is_empty());
+        assert!(!received.databases.is_empty());
+        if self.is_of_plan {
+            assert_eq!((self.files.len(), self.advanced), (0, 0));
+        } else {
+            assert_eq!(self.files.len(), received.databases.len());
+            for ((name, bytes, sum), proven) in self.files.iter().zip(&received.databases) {
+                assert_eq!((name, bytes), (&proven.name, &proven.bytes));
+                assert_eq!(sum.is_none(), proven.changed.is_some());
+                assert!(sum.as_ref().is_none_or(|sum| *sum == proven.sha256));
+            }
+        }
         // It is added up for the summary.
         let _: u64 = received.databases.iter().map(|database| database.sanitized).sum();
     }
@@ -285,6 +316,17 @@ mod tests {
         let end = r##"{"version":1,"sanitized":[1],"copy_ms":1,"sanitize_ms":2,"pack_ms":3,"index":"#i","sha256":["#0"]}"##;
         let input = [index.as_bytes(), b"\xffx\xff", end.as_bytes()].concat();
         let mut sink = Recorder::default();
-        stream::read_archive(&stored(&parts(&input))[..], &mut sink).unwrap();
+        stream::read_archive(&stored(&parts(&input, false))[..], &mut sink).unwrap();
+    }
+
+    #[test]
+    fn the_corpus_has_whole_streams_of_pieces_and_a_plan() {
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/stream");
+        for (name, files, advanced) in [("pieces", 2, 3), ("far-piece", 1, (2 << 20) + 3)] {
+            let input = std::fs::read(corpus.join(name)).unwrap();
+            let mut sink = Recorder::default();
+            stream::read_archive(&stored(&parts(&input[1..], true))[..], &mut sink).unwrap();
+            assert_eq!((sink.files.len(), sink.advanced >= advanced), (files, true), "{name}");
+        }
     }
 }

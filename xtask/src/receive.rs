@@ -64,8 +64,10 @@ pub fn receive(
             databases[i] = arrived;
         }
     }
-    let databases =
-        databases.into_iter().collect::<Option<_>>().context("a database is missing")?;
+    let databases = databases.into_iter().collect::<Option<_>>().ok_or_else(|| {
+        Failure::new("the server did not send all that was asked for; nothing was changed")
+            .hint("run the same command again, with -v to see what the server says")
+    })?;
     durable::sync(dir)?;
     Ok(Pulled {
         databases,

@@ -42,17 +42,22 @@ impl<'a, F> Parts<'a, F> {
         }
         let end = self.announced.bytes.min(start.saturating_add(PIECE));
         let size = expect(entry, &String::from_utf8_lossy(&entry.path_bytes()))?;
+        let malformed = || refused(format!("{name} is malformed"));
         let mut map = vec![0; (end - start).div_ceil(PART) as usize];
+        // Its own end would pass for that of the stream.
+        if size < map.len() as u64 {
+            return Err(malformed());
+        }
         entry.read_exact(&mut map).map_err(|error| broken(&error))?;
         let offsets = |i: usize| {
             let offset = start + i as u64 * PART;
-            offset..end.min(offset + PART)
+            offset..end.min(offset.saturating_add(PART))
         };
         let runs: Vec<_> =
             runs(&map).map(|run| offsets(run.start).start..offsets(run.end - 1).end).collect();
         let sum: u64 = runs.iter().map(|run| run.end - run.start).sum();
         if map.iter().any(|mark| !b"01".contains(mark)) || size != map.len() as u64 + sum {
-            return Err(refused(format!("{name} is malformed")));
+            return Err(malformed());
         }
         let mut buffer = Vec::new();
         for run in runs {

@@ -1,4 +1,5 @@
 mod hostile;
+mod parts;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -120,6 +121,8 @@ struct Recorder {
     announced: usize,
     advanced: u64,
     files: Databases,
+    /// What is here of those that come in parts.
+    bases: Databases,
     /// A disk that is full after so many bytes.
     room: Option<usize>,
     fail: &'static str,
@@ -156,18 +159,21 @@ impl Sink for Recorder {
     fn advance(&mut self, bytes: u64) {
         self.advanced += bytes;
     }
-    fn create(&mut self, _: &Announced) -> io::Result<Written> {
+    fn create(&mut self, database: &Announced) -> io::Result<Written> {
         if self.fail == "create" {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
-        Ok(Written(Vec::new(), self.room))
+        let base = self.bases.iter().find(|(name, _)| *name == database.name);
+        let mut file = base.filter(|_| database.parts).map(|(_, base)| base.clone());
+        if let Some(file) = &mut file {
+            file.resize(usize::try_from(database.bytes).unwrap().min(16 << 20), 0);
+        }
+        Ok(Written(file.unwrap_or_default(), self.room))
     }
     fn patch(&mut self, file: &mut Written, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let end = offset as usize + bytes.len();
-        if file.0.len() < end {
-            file.0.resize(end, 0);
-        }
-        file.0[offset as usize..end].copy_from_slice(bytes);
+        let offset = usize::try_from(offset).unwrap();
+        let place = file.0.get_mut(offset..).and_then(|file| file.get_mut(..bytes.len()));
+        place.ok_or(io::ErrorKind::StorageFull)?.copy_from_slice(bytes);
         Ok(())
     }
     fn finish(&mut self, database: &Announced, file: Written) -> io::Result<()> {

@@ -153,10 +153,10 @@ impl Drop for Connection {
 /// input is closed: the server would wait for the rest, and we for its answer.
 fn send(mut stdin: ChildStdin, message: &[u8], stopped: impl Fn() -> bool) -> Option<ChildStdin> {
     for part in message.chunks(PIPE_BUF) {
-        while !interrupt::ready(&stdin, PollFlags::OUT, LOOK).ok()? {
-            if stopped() {
-                return None;
-            }
+        // Also between parts: who reads slowly could keep us here for as long as it likes.
+        while !stopped() && !interrupt::ready(&stdin, PollFlags::OUT, LOOK).ok()? {}
+        if stopped() {
+            return None;
         }
         stdin.write_all(part).ok()?;
     }
@@ -187,20 +187,35 @@ mod tests {
     use super::*;
     use xshell::{Shell, cmd};
 
+    fn connected(script: &str) -> Connection {
+        let sh = Shell::new().unwrap();
+        let ui = Ui::new(true, false, false, false);
+        Connection::start(cmd!(sh, "sh -c {script}").into(), &ui).unwrap()
+    }
+
     #[test]
     fn silent_is_who_neither_speaks_nor_ends() {
         let silent = |script: &str, limit: u64| {
-            let sh = Shell::new().unwrap();
-            let ui = Ui::new(true, false, false, false);
-            let command = cmd!(sh, "sh -c {script}");
-            let connection = Connection::start(command.into(), &ui).unwrap();
-            connection.is_silent_for(Duration::from_millis(limit)).unwrap()
+            connected(script).is_silent_for(Duration::from_millis(limit)).unwrap()
         };
         assert!(silent("read end", 50));
         for script in ["echo x; read end", "exit 1"] {
             assert!(!silent(script, 60_000), "{script}");
         }
         assert!(!silent("echo x >&2; read end", 2000));
+    }
+
+    #[test]
+    fn who_does_not_read_what_is_sent_beside_holds_nobody_up() {
+        // It ends with its input, and no sooner.
+        let slowly = "while [ -n \"$(dd bs=512 count=1 2>/dev/null | tr '\\0' x)\" ]; do :; done";
+        for script in ["exec sleep 1000", slowly, "exec cat >/dev/null", "exit 1"] {
+            let mut connection = connected(script);
+            connection.send_beside(std::iter::repeat_with(|| vec![0; 32 << 10]));
+            let start = Instant::now();
+            drop(connection);
+            assert!(start.elapsed() < CLOSE + LAST_WORDS, "{script}: {:?}", start.elapsed());
+        }
     }
 
     #[test]

@@ -96,3 +96,104 @@ impl Wanted<'_> {
         origin.sanitize_rules == self.sanitize_rules
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOURCE: &str = "fly:upflow:/data";
+
+    /// A snapshot of `a.db` and `b.db`, of which `change` says what is different.
+    fn snapshot(store: &Store, day: u32, change: impl FnOnce(&mut serde_json::Value)) {
+        let dir = store.dir.join(format!("backup_2026-03-{day:02}T00-00-00-000Z"));
+        std::fs::create_dir(&dir).unwrap();
+        let database = |name: &str| {
+            std::fs::write(dir.join(name), [0; 700]).unwrap();
+            serde_json::json!({
+                "name": name, "bytes": 700, "sha256": format!("{day}{name}"), "page_size": 4096,
+                "user_version": 0, "schema": "",
+            })
+        };
+        let mut meta = serde_json::json!({
+            "version": 1, "kind": "pull", "time": format!("2026-03-{day:02}T00:00:00Z"),
+            "git_commit": null, "databases": [database("a.db"), database("b.db")],
+            "origin": {
+                "app": "upflow", "source": SOURCE, "flags": ["--machine", "1"], "machine": null,
+                "region": null, "sanitize_rules": "rules", "seconds": 1.0, "wire_bytes": 1,
+            },
+        });
+        change(&mut meta);
+        std::fs::write(dir.join("snapshot.json"), meta.to_string()).unwrap();
+    }
+
+    /// The sha256 of each base: the day of its snapshot, and its name.
+    fn bases(store: &Store, only: Option<&str>, rules: Option<&str>) -> Vec<String> {
+        let only = only.map(|only| Pattern::new(only).unwrap());
+        let wanted = Wanted {
+            source: SOURCE.to_owned(),
+            flags: Vec::new(),
+            sanitize_rules: rules.map(str::to_owned),
+            only: only.as_ref(),
+            if_older: None,
+        };
+        let bases = wanted.bases(store).unwrap().into_iter();
+        let sums = bases.map(|base| {
+            assert_eq!(base.path.file_name().unwrap(), &*base.database.name);
+            assert!(base.path.exists());
+            base.database.sha256.unwrap()
+        });
+        sums.collect()
+    }
+
+    #[test]
+    fn the_base_of_each_database_is_the_newest_that_it_can_have() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::new(dir.path());
+        assert_eq!(bases(&store, None, Some("rules")), [""; 0]);
+        snapshot(&store, 1, |_| ());
+        assert_eq!(bases(&store, None, Some("rules")), ["1a.db", "1b.db"]);
+        // A pull of some databases has the newer ones of these.
+        snapshot(&store, 2, |meta| {
+            meta["only"] = "a.db".into();
+            meta["databases"].as_array_mut().unwrap().pop();
+        });
+        assert_eq!(bases(&store, None, Some("rules")), ["2a.db", "1b.db"]);
+        assert_eq!(bases(&store, Some("b*"), Some("rules")), ["1b.db"]);
+        assert_eq!(bases(&store, Some("c*"), Some("rules")), [""; 0]);
+        for (day, [key, value]) in (3..).zip([
+            ["/origin/sanitize_rules", "other"],
+            ["/origin/source", "fly:upflow:/other"],
+            ["/origin/source", "fly:other:/data"],
+            ["/kind", "before-pull"],
+            ["/kind", "manual"],
+        ]) {
+            snapshot(&store, day, |meta| *meta.pointer_mut(key).unwrap() = value.into());
+            assert_eq!(bases(&store, None, Some("rules")), ["2a.db", "1b.db"], "{key} {value}");
+        }
+        snapshot(&store, 20, |meta| *meta.pointer_mut("/origin").unwrap() = None::<u8>.into());
+        for (day, [key, value]) in (21..).zip([
+            ["bytes", "701"],
+            ["bytes", "0"],
+            ["sha256", "null"],
+            ["damaged", "true"],
+            ["name", "\"c.db\""],
+        ]) {
+            snapshot(&store, day, |meta| {
+                meta["databases"][0][key] = value.parse().unwrap();
+            });
+            assert_eq!(bases(&store, None, Some("rules"))[0], "2a.db", "{key} {value}");
+        }
+        assert_eq!(bases(&store, None, Some("rules")), ["2a.db", "25b.db"]);
+    }
+
+    #[test]
+    fn a_pull_with_other_rules_or_none_is_no_base() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::new(dir.path());
+        snapshot(&store, 1, |_| ());
+        snapshot(&store, 2, |meta| meta["origin"]["sanitize_rules"] = None::<u8>.into());
+        assert_eq!(bases(&store, None, Some("rules")), ["1a.db", "1b.db"]);
+        assert_eq!(bases(&store, None, None), ["2a.db", "2b.db"]);
+        assert_eq!(bases(&store, None, Some("new rules")), [""; 0]);
+    }
+}
