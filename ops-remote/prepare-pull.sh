@@ -52,7 +52,7 @@ cleanup() {
 	trap - EXIT
 	# A job that is killed as it begins may not heed it: a word ends one that waits for
 	# that. The watcher is not waited for: it may itself wait for the client.
-	[ -z "$watcher" ] || echo >&4
+	[ -z "$watcher" ] || echo >words
 	for job in $watcher $jobs; do kill "$job" 2>/dev/null; done
 	for job in $jobs; do wait "$job"; done 2>/dev/null # without a word on each that was killed
 	# A child of what was killed may just make a file there, but not for long.
@@ -465,7 +465,7 @@ deliver() {
 	case $mode in
 	stream)
 		# The client would wait for the rest of half a stream, and we for its word.
-		{ printf '\nXTASK-DB 1 %s\n' "$nonce" && pack "$@" && [ -s end.json ]; } || exit 1
+		{ printf '\nXTASK-DB 1 %s\n' "$nonce" && pack "$@"; } || exit 1
 		[ "$base_blocks" -eq 0 ] || deliver_again "$@"
 		;;
 	archive)
