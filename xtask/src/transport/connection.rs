@@ -39,10 +39,11 @@ pub struct Connection {
     listener: Option<JoinHandle<()>>,
 }
 
-/// What a thread sends, and gives the input back when it is done or to stop.
+/// What a thread sends. When all is sent it gives the input back; else it has closed it,
+/// so that the server does not wait for the rest.
 struct Sending {
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<ChildStdin>,
+    thread: JoinHandle<Option<ChildStdin>>,
 }
 
 impl Connection {
@@ -86,10 +87,10 @@ impl Connection {
             let stopped = || stopped.load(Ordering::Relaxed);
             for message in messages {
                 if !send(&mut stdin, &message, stopped) {
-                    break;
+                    return None;
                 }
             }
-            stdin
+            Some(stdin)
         });
         self.sending = Some(Sending { stop, thread });
     }
@@ -97,7 +98,7 @@ impl Connection {
     /// Waits for the input to be free again.
     fn take_back(&mut self) {
         if let Some(Sending { thread, .. }) = self.sending.take() {
-            self.stdin = thread.join().ok();
+            self.stdin = thread.join().ok().flatten();
         }
     }
 
