@@ -90,7 +90,11 @@ pub fn inject(env: &TestEnv, args: &[impl AsRef<str>], injection: &Injection<'_>
     let hit = match fault {
         Fault::Kill if output.code.is_none() => lines.rfind(|line| line.contains('(')),
         Fault::Kill => None,
-        Fault::Error(_) => lines.find(|line| line.ends_with("(INJECTED)")),
+        // Each thread has an nth call: if one of them is of a pipe, that explains all.
+        Fault::Error(_) => {
+            let injected = || trace.lines().filter(|line| line.ends_with("(INJECTED)"));
+            injected().find(|line| line.contains("<pipe:")).or_else(|| injected().next())
+        }
     };
     Run { hit: hit.unwrap_or_default().to_owned(), output }
 }
