@@ -39,7 +39,8 @@ pub struct Connection {
     listener: Option<JoinHandle<()>>,
 }
 
-/// What a thread sends, and gives the input back when it is done or to stop.
+/// What a thread sends. When all is sent it gives the input back; else it has closed it,
+/// so that the server does not wait for the rest.
 struct Sending {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Option<ChildStdin>>,
