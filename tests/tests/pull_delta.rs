@@ -49,6 +49,7 @@ fn of_a_large_database_no_more_comes_than_what_differs() {
     let changed = report.changed("tenant_iris.db");
     assert!(changed.is_some_and(|pages| (3..=12).contains(&pages)), "{changed:?}");
     assert!(report.wire_bytes() < 20_000, "{} bytes", report.wire_bytes());
+    report.output.stderr_has("    Updating tenant_iris.db (").stderr_lacks("Receiving");
 }
 
 #[test]
