@@ -53,6 +53,19 @@ fn of_a_large_database_no_more_comes_than_what_differs() {
 }
 
 #[test]
+fn a_large_database_of_which_most_differs_comes_whole() {
+    let scene = Scene::new();
+    scene.create(&["data.db"], 17_000);
+    scene.pull(&[]);
+    for (which, is_whole) in [("id % 10 = 0", false), ("id > 0", true)] {
+        let change = format!("UPDATE items SET data = randomblob(1000) WHERE {which}");
+        scene.execute("data.db", &change);
+        let changed = scene.pull(&[]).changed("data.db");
+        assert_eq!(changed.is_none(), is_whole, "{which}: {changed:?}");
+    }
+}
+
+#[test]
 fn a_database_is_compared_with_the_last_one_of_its_name() {
     let scene = Scene::new();
     scene.create(&NAMES, 100);
