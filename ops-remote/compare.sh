@@ -1,18 +1,23 @@
 #!/bin/sh
-# Comparing: what prepare-pull.sh is sent with when the client has databases of an
-# earlier pull. Of each it sends a short hash of every part, and the parts that
-# differ are sent back. xtask/src/delta.rs is the other side.
+# Comparing: prepare-pull.sh is sent behind this, and calls it where the client has
+# databases of an earlier pull. Of each it sends a short hash of every part, and the
+# parts that differ are sent back. xtask/src/delta.rs is the other side.
 #
 # Of prepare-pull.sh: `sql`, `bytes_of`, `sha256_of`, `tar_members`, `await_jobs`.
-# shellcheck disable=SC2154 # newline, jobs and largest are of there
+# shellcheck disable=SC2154 # newline, jobs, largest and base_blocks are of there
 
-part=1024     # Bytes that have a hash of their own, of 4 bytes.
-block=64      # Each database's hashes are padded to a multiple of that, in bytes,
-block_of=16384 # which is what so many bytes of the database take.
-piece=2097152 # Bytes that are compared at a time: a multiple of every page size.
-ahead=8388608 # Bytes that may be compared before they are sent, also of small sets.
-sample=131072 # Eight times so many bytes tell what to expect of a database,
-sampled=16777216 # if it has at least that many.
+# In bytes. A part has a hash of its own, of 4 bytes. The hashes of a database are
+# padded to whole blocks; one holds those of so many bytes.
+part=1024
+block=64
+block_of=16384
+# What is compared at a time: a multiple of every page size.
+piece=2097152
+# What may be compared before it is sent, also of small sets.
+ahead=8388608
+# Eight samples tell what to expect of a database that is at least so large.
+sample=131072
+sampled=16777216
 
 bases=''
 compared=0 # So many have been compared, or needed not be.

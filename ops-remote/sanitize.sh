@@ -1,5 +1,5 @@
 #!/bin/sh
-# Sanitizing: what prepare-pull.sh is sent with when there are rules.
+# Sanitizing: prepare-pull.sh is sent behind this, and calls it where there are rules.
 #
 # Of there: `sql`, `literal`, `header_byte`, `await_jobs`, `fail` and `fail_sql`;
 # the copies are 0.db, 1.db, … in the current directory.

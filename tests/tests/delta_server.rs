@@ -15,7 +15,7 @@ use tests::long::long;
 use tests::process::wait_for;
 
 const SHELLS: [&[&str]; 3] = [&["dash"], &["bash", "--posix"], &["busybox", "sh"]];
-/// As `send_script` in `xtask/src/server.rs` puts them together.
+/// As `SCRIPT` in `xtask/src/server.rs` has them.
 const PARTS: [&str; 3] = ["compare.sh", "sanitize.sh", "prepare-pull.sh"];
 const MARKER: &[u8] = b"\nXTASK-DB 1 00\n";
 

@@ -49,6 +49,20 @@ fn of_a_large_database_no_more_comes_than_what_differs() {
     let changed = report.changed("tenant_iris.db");
     assert!(changed.is_some_and(|pages| (3..=12).contains(&pages)), "{changed:?}");
     assert!(report.wire_bytes() < 20_000, "{} bytes", report.wire_bytes());
+    report.output.stderr_has("    Updating tenant_iris.db (").stderr_lacks("Receiving");
+}
+
+#[test]
+fn a_large_database_of_which_most_differs_comes_whole() {
+    let scene = Scene::new();
+    scene.create(&["data.db"], 17_000);
+    scene.pull(&[]);
+    for (which, is_whole) in [("id % 10 = 0", false), ("id > 0", true)] {
+        let change = format!("UPDATE items SET data = randomblob(1000) WHERE {which}");
+        scene.execute("data.db", &change);
+        let changed = scene.pull(&[]).changed("data.db");
+        assert_eq!(changed.is_none(), is_whole, "{which}: {changed:?}");
+    }
 }
 
 #[test]

@@ -272,6 +272,18 @@ fn what_fails_while_it_compares_fails_the_pull() {
 }
 
 #[test]
+fn a_disk_with_too_little_room_to_compare_is_known_beforehand() {
+    let scene = Scene::new();
+    let Some(disk) = SmallDisk::mount(&scene.env.path("tmp"), 8 << 10) else { return };
+    scene.create(&["data.db"], 1000);
+    scene.pull(&[]);
+    scene.start(&[]).wait().fails(1).stderr_has(" KiB free, and copying the databases needs ");
+    assert_tidy(&scene.env);
+    scene.pull(&["--full"]);
+    drop(disk);
+}
+
+#[test]
 fn a_disk_that_is_full_while_it_compares_fails_the_pull() {
     let scene = Scene::new();
     let Some(disk) = SmallDisk::mount(&scene.env.path("tmp"), 64 << 10) else { return };

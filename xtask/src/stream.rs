@@ -28,7 +28,7 @@ pub trait Sink {
     fn status(&mut self, text: &str);
     /// All that is announced. An error refuses the stream.
     fn index(&mut self, index: &Index) -> Result<(), Error>;
-    /// So many bytes of databases have arrived.
+    /// So many bytes of databases have arrived, or are known to be here.
     fn advance(&mut self, bytes: u64);
     /// The place for a database that was announced: empty, or if parts of it come,
     /// its base, cut or extended to its size.

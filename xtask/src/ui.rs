@@ -229,12 +229,12 @@ pub struct Progress<'a> {
 }
 
 impl Progress<'_> {
-    /// The next file begins.
-    pub fn file(&self, name: &str, size: u64) {
+    /// The next file begins; `action` says what is done with it, where no bar does.
+    pub fn file(&self, action: &str, name: &str, size: u64) {
         let name = escape(name);
         match &self.bar {
             Some(bar) => bar.set_message(name),
-            None => self.ui.status("Receiving", format!("{name} ({})", bytes(size))),
+            None => self.ui.status(action, format!("{name} ({})", bytes(size))),
         }
     }
 

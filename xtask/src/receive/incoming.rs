@@ -101,7 +101,7 @@ impl<'a> Incoming<'a> {
         self.progress = None;
     }
 
-    /// Makes place for these, which come once more.
+    /// Removes what came of these: they come once more, and nothing else does.
     ///
     /// # Errors
     ///
@@ -229,7 +229,9 @@ impl Sink for Incoming<'_> {
 
     fn create(&mut self, database: &Announced) -> io::Result<File> {
         if let Some(progress) = &self.progress {
-            progress.file(&database.name, database.bytes);
+            // Who reads its size must not take all of it for what comes.
+            let action = if database.parts { "Updating" } else { "Receiving" };
+            progress.file(action, &database.name, database.bytes);
         }
         let path = self.path(&database.name);
         match self.base(&database.name).filter(|_| database.parts) {

@@ -57,7 +57,7 @@ pub fn read(input: impl Read, content: Content, sink: &mut impl Sink) -> Result<
                     parts.take(&mut member, piece, sink)?;
                     member = next()?.ok_or(Error::Cut)?;
                 }
-                sink.finish(announced, parts.file).map_err(Error::Local)?;
+                parts.finish(sink)?;
                 hashes.push(None);
             } else {
                 expect(&member, &format!("{i}.db"))?;

@@ -19,7 +19,7 @@ pub struct Parts<'a, F> {
     announced: &'a Announced,
     /// The first piece that may come.
     next: u64,
-    pub file: F,
+    file: F,
 }
 
 impl<'a, F> Parts<'a, F> {
@@ -68,6 +68,12 @@ impl<'a, F> Parts<'a, F> {
         sink.advance(end - self.next * PIECE);
         self.next = piece + 1;
         Ok(())
+    }
+
+    /// No more pieces come: the rest is as it is in the base.
+    pub fn finish(self, sink: &mut impl Sink<File = F>) -> Result<(), Error> {
+        sink.advance(self.announced.bytes.saturating_sub(self.next.saturating_mul(PIECE)));
+        sink.finish(self.announced, self.file).map_err(Error::Local)
     }
 }
 

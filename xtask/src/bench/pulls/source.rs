@@ -100,7 +100,7 @@ impl Source {
         self.dir.join("states").join(name)
     }
 
-    /// Makes that what `dir` holds the production.
+    /// Makes what `dir` holds the production.
     ///
     /// # Errors
     ///

@@ -37,7 +37,7 @@ impl Seen {
     }
 }
 
-/// Looks until it is ended or dropped.
+/// Looks until it is ended.
 pub struct Watch {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Seen>,

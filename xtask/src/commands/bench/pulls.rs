@@ -70,27 +70,18 @@ impl Args {
             (Some(rtt_ms), Some(mbit)) => vec![Shape { rtt_ms, mbit }],
             _ => LINKS.to_vec(),
         };
-        let wanted = Flow::ALL.into_iter().filter(|flow| *flow != Flow::Rsync || rsync.is_ok());
-        let wanted: Vec<_> = wanted.collect();
+        let mut wanted = Flow::ALL.to_vec();
+        wanted.retain(|flow| *flow != Flow::Rsync || rsync.is_ok());
+        source.deploy(&source.state("after"))?;
         let mut measured = Vec::new();
         let (mut server, mut memory) = (Seen::default(), None);
-        source.deploy(&source.state("after"))?;
         for (i, shape) in links.iter().enumerate() {
-            let mut all: BTreeMap<Flow, Vec<Run>> = BTreeMap::new();
-            for n in 1..=runs {
-                ui.status("Measuring", format!("{shape}, run {n} of {runs}"));
-                for flow in &wanted {
-                    interrupt::check()?;
-                    flows.prepare(*flow)?;
-                    let mut run = flows.run(*flow, *shape, i == 0 && flow.is_ours())?;
-                    flows.check(*flow)?;
-                    ui.verbose(format!("{}: {:.2} s", flow.name(), run.time.as_secs_f64()));
-                    if i == 0 {
-                        server.add(run.seen.take().unwrap_or_default());
-                        memory = memory.max(run.memory);
-                    }
-                    all.entry(*flow).or_default().push(run);
-                }
+            // What they take there and here is looked at through the first link.
+            let watch = i == 0;
+            let all = measure(cx, &mut flows, &wanted, *shape, runs, watch)?;
+            for run in all.values().flatten().filter(|_| watch) {
+                server.add(run.seen.clone().unwrap_or_default());
+                memory = memory.max(run.memory);
             }
             let flows = all.iter().map(|(flow, runs)| Measured::of(*flow, runs)).collect();
             measured.push(Link { shape: *shape, flows });
@@ -132,4 +123,28 @@ impl Args {
         }
         Ok(report.missed())
     }
+}
+
+/// Runs each of the flows so often, in turn, and looks on at ours if told to.
+fn measure(
+    cx: &Context,
+    flows: &mut Flows<'_>,
+    wanted: &[Flow],
+    shape: Shape,
+    runs: u32,
+    watch: bool,
+) -> Result<BTreeMap<Flow, Vec<Run>>> {
+    let mut all: BTreeMap<Flow, Vec<Run>> = BTreeMap::new();
+    for n in 1..=runs {
+        cx.ui.status("Measuring", format!("{shape}, run {n} of {runs}"));
+        for flow in wanted {
+            interrupt::check()?;
+            flows.prepare(*flow)?;
+            let run = flows.run(*flow, shape, watch && flow.is_ours())?;
+            flows.check(*flow)?;
+            cx.ui.verbose(format!("{}: {:.2} s", flow.name(), run.time.as_secs_f64()));
+            all.entry(*flow).or_default().push(run);
+        }
+    }
+    Ok(all)
 }

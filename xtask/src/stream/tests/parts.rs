@@ -77,7 +77,7 @@ fn assert_put_together(received: &Received, sink: &Recorder, copies: &Copies) {
     let changed = received.databases.iter().map(|database| database.changed.map(|c| c.parts));
     let sent = copies.iter().enumerate();
     assert!(changed.eq(sent.map(|(i, (base, new))| Some(pieces(i, base.as_ref()?, new).1))));
-    assert!(sink.advanced <= copies.iter().map(|(_, new)| new.len() as u64).sum());
+    assert_eq!(sink.advanced, copies.iter().map(|(_, new)| new.len() as u64).sum::<u64>());
 }
 
 /// The same for the same seed.
