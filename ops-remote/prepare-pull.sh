@@ -13,6 +13,8 @@ set -u
 umask 077
 export LC_ALL=C
 export COPYFILE_DISABLE=1 # macOS's tar would add a file of attributes to each.
+# GNU's programs would say sizes in other units, or take options of somebody's own.
+unset BLOCK_SIZE BLOCKSIZE DF_BLOCK_SIZE LS_BLOCK_SIZE GREP_OPTIONS GZIP TAR_OPTIONS
 
 stage=''  # private directory that holds the copies
 jobs=''   # process ids of what copies and sanitizes in the background

@@ -13,20 +13,27 @@ most_bytes=$((5 * pass_bytes))
 
 # The copies of an UPDATE that are left in a page have lost their ends first: so
 # what is looked for is how a value begins, of several lines the longest one at
-# its beginning.
+# its beginning. Pages of a long value have no beginning, and may be left when the
+# page that had it is in use again: so of each `stride` bytes more a piece is
+# looked for. Longer values than `longest` would take too long.
+stride=32
+longest=65536
 # Bytes that no line of grep's can have separate lines as well.
 separator="min(instr(rest, x'0a'), coalesce(nullif(instr(rest, x'00'), 0), length(rest)))"
-piece_head="SELECT substr(line, 1, 16) AS short, substr(line, 1, 64) AS long FROM (
+piece_head="SELECT substr(line, 1, 16) AS short, substr(line, 1, 64) AS long, at FROM (
 	SELECT CASE WHEN instr(v, x'0a') OR instr(v, x'00') THEN (
 		WITH RECURSIVE l(line, rest) AS (
 			SELECT x'', CAST(v || x'0a' AS BLOB)
 			UNION ALL SELECT substr(rest, 1, $separator - 1), substr(rest, $separator + 1) FROM l WHERE length(rest) > 0)
 		SELECT line FROM l ORDER BY length(line) DESC LIMIT 1
-	) ELSE v END AS line FROM (
-		SELECT substr(CAST(v AS BLOB), 1, 512) AS v FROM (
+	) ELSE v END AS line, at FROM (
+		SELECT substr(CAST(v AS BLOB), at, CASE at WHEN 1 THEN 512 ELSE 64 END) AS v,
+		       CASE WHEN length(CAST(v AS BLOB)) > $longest THEN $longest + 1 ELSE at END AS at FROM (
 			SELECT "
 piece_tail="
-		) WHERE typeof(v) IN ('text', 'blob') AND length(CAST(v AS BLOB)) >= 8))"
+		) CROSS JOIN temp.xtask_at WHERE typeof(v) IN ('text', 'blob') AND length(CAST(v AS BLOB)) >= 8
+		  AND at <= CASE WHEN length(CAST(v AS BLOB)) BETWEEN 17 AND $longest THEN length(CAST(v AS BLOB)) - 15 ELSE 1 END
+	)) WHERE at = 1 OR length(line) >= 8"
 
 # Triggers, which might copy what a rule is about to remove, do not fire.
 prelude() {
@@ -93,7 +100,9 @@ run_todo() {
 # same twice. In xtask_old, scope is the column, or 0 for what is deleted.
 prepare_look() {
 	cat <<-SQL
-		CREATE TEMP TABLE xtask_old (scope INTEGER, short BLOB, long BLOB, PRIMARY KEY (scope, long)) WITHOUT ROWID;
+		CREATE TEMP TABLE xtask_at (at INTEGER PRIMARY KEY);
+		WITH a(at) AS (VALUES (1) UNION ALL SELECT at + $stride FROM a WHERE at < $longest) INSERT INTO temp.xtask_at SELECT at FROM a;
+		CREATE TEMP TABLE xtask_old (scope INTEGER, short BLOB, long BLOB, at INTEGER, PRIMARY KEY (scope, long, at)) WITHOUT ROWID;
 		CREATE TEMP TABLE xtask_kept (scope INTEGER, short BLOB, long BLOB, PRIMARY KEY (scope, short, long)) WITHOUT ROWID;
 		CREATE TEMP TABLE xtask_seen (rule INTEGER, rows INTEGER);
 		CREATE TEMP TABLE xtask_schema AS SELECT schema_version AS version FROM pragma_schema_version;
@@ -113,7 +122,7 @@ prepare_look() {
 		       || replace(tbl, '"', '""') || '"' || condition || char(10) || ');' AS sql
 		  FROM temp.xtask_rule WHERE condition IS NOT NULL
 		UNION ALL
-		SELECT rule, 'INSERT OR IGNORE INTO temp.xtask_old SELECT DISTINCT ' || scope || ', short, long FROM ('
+		SELECT rule, 'INSERT OR IGNORE INTO temp.xtask_old SELECT DISTINCT ' || scope || ', short, long, at FROM ('
 		       || $(literal "$piece_head") || col || ' AS v FROM ' || tbl || condition || $(literal "$piece_tail")
 		       || ') WHERE (SELECT count(*) FROM temp.xtask_old) <= $most_values LIMIT $most_values + 1;'
 		  FROM temp.xtask_watch WHERE NOT EXISTS (SELECT 1 FROM temp.xtask_blind);
@@ -133,6 +142,7 @@ judge_change() {
 		INSERT INTO temp.xtask_blind SELECT 'sql' FROM temp.xtask_changed WHERE tbl IS NULL;
 		INSERT INTO temp.xtask_blind
 		SELECT 'condition' FROM temp.xtask_seen AS s JOIN temp.xtask_count AS c USING (rule) WHERE s.rows <> c.rows;
+		INSERT INTO temp.xtask_blind SELECT 'long' FROM temp.xtask_old WHERE at > $longest LIMIT 1;
 		INSERT INTO temp.xtask_blind SELECT 'many' WHERE (SELECT count(*) FROM temp.xtask_old) > $most_values;
 		CREATE TEMP TABLE xtask_plain AS
 		SELECT name, virtual, made, ',' || replace(replace(replace(replace(replace(made,
@@ -171,6 +181,7 @@ judge_change() {
 # is the same, more of it is looked for.
 write_values() {
 	cat <<-SQL
+		DELETE FROM temp.xtask_at WHERE at > coalesce((SELECT max(at) FROM temp.xtask_old), 1);
 		INSERT INTO temp.xtask_todo
 		SELECT 'INSERT OR IGNORE INTO temp.xtask_kept SELECT ' || scope || ', short, coalesce((
 		        SELECT o.long FROM temp.xtask_old AS o WHERE o.scope = ' || scope || ' AND o.long = p.long), x'''') FROM ('

@@ -23,6 +23,18 @@ fn what_the_server_calls_itself_cannot_break_the_index() {
     Running::start(xtask.env("FLY_REGION", "a\"b\\").env("FLY_MACHINE_ID", "x y")).wait().ok();
 }
 
+/// GNU's programs take units and options from there.
+#[test]
+fn what_the_server_has_in_its_environment_for_its_users_changes_nothing() {
+    let env = developer();
+    let via = format!("local:{}", env.production().display());
+    let units =
+        ["BLOCK_SIZE", "BLOCKSIZE", "DF_BLOCK_SIZE", "LS_BLOCK_SIZE"].map(|key| (key, "1M"));
+    let mut xtask = env.xtask_command(["pull-db", "--via", &via]);
+    xtask.envs(units).env("TAR_OPTIONS", "--exclude=0.db").env("POSIXLY_CORRECT", "1");
+    Running::start(&mut xtask).wait().ok();
+}
+
 #[test]
 fn a_failure_is_one_line_whatever_it_is_about() {
     let env = developer();

@@ -1,5 +1,6 @@
 //! `cargo xtask pull-db` removes secrets on the server, before anything is sent.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::PathBuf;
 
@@ -249,4 +250,35 @@ fn a_rule_that_means_nothing_is_refused_before_anyone_connects() {
         pull_fails(&env, &[], 2).stderr_has(said).stderr_has("db.toml");
     }
     assert_eq!(env.fly_invocations().len(), 0);
+}
+
+/// Of a long value, pages are left that its beginning was never on.
+#[test]
+fn a_remainder_of_a_long_value_without_its_beginning_is_found() {
+    let mut state = 1_u64;
+    let mut letter = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        char::from(b'a' + u8::try_from((state >> 33) % 26).expect("a letter"))
+    };
+    let long: String = (0..99_999).map(|_| letter()).collect();
+    for (bytes, from, left) in
+        [(10_000, 5000, 3000), (10_000, 9900, 100), (120, 70, 50), (99_999, 5000, 100)]
+    {
+        let env = TestEnv::new();
+        databases::execute(
+            &env.production().join("data.db"),
+            &format!(
+                "CREATE TABLE tokens (token); CREATE TABLE old (t);
+                 INSERT INTO old VALUES ('{}'); INSERT INTO tokens VALUES ('{}'); DROP TABLE old",
+                &long[from..from + left],
+                &long[..bytes],
+            ),
+        );
+        env.db_toml("[[sanitize]]\ntable = 'tokens'\nset = { token = 'NULL' }");
+        env.xtask(["pull-db", "--via", &format!("local:{}", env.production().display())]).ok();
+        let copy = fs::read(env.data().join("data.db")).expect("read");
+        let pieces: HashSet<_> = long.as_bytes().windows(8).collect();
+        let found = copy.windows(8).filter(|piece| pieces.contains(piece)).count();
+        assert_eq!(found, 0, "{left} of {bytes} bytes");
+    }
 }

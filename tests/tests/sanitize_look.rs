@@ -272,7 +272,7 @@ fn a_value_of_any_form_and_any_table_is_found() {
         let rule = rule.replace("table = 't''\"`['", "table = \"t'\\\"`[\"");
         let name = schema.split(" (").next().expect("a name");
         let moody = rule.contains("total_changes");
-        let rows = if moody { 1000 } else { 1 };
+        let rows = if moody { 5000 } else { 1 };
         let kept = if schema.contains("STORED") {
             "substr('hunter2isnosecret', 1, 7) || 'x'"
         } else {
