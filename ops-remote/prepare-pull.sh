@@ -8,7 +8,7 @@
 #
 # Needs sh, sqlite3 and what coreutils or busybox bring. Production is only read.
 # Every value that comes from outside stays data: it is never part of a command.
-# shellcheck disable=SC2154 # block and ahead are of compare.sh
+# shellcheck disable=SC2154,SC2034 # block and ahead are of compare.sh, the times are for pack.sh
 set -u
 umask 077
 export LC_ALL=C
@@ -67,7 +67,6 @@ cleanup() {
 # ---- small tools ---------------------------------------------------------
 
 literal() { printf "'%s'" "$(printf '%s\n' "$1" | sed "s/'/''/g")"; }
-hex() { printf '%s' "$1" | od -An -v -tx1 | tr -d ' \n'; }
 # Waits for the background jobs. Their process ids are forgotten either way: once
 # waited for they may be another's, which cleanup must not signal.
 await_jobs() {
@@ -86,6 +85,12 @@ bytes_of() {
 	[ -e "$1" ] || { echo 0; return; }
 	# shellcheck disable=SC2012 # see above
 	ls -lnLd "$1" | { read -r _ _ _ _ size _ && echo "$size"; }
+}
+
+# numbers COUNT: what the copies are called.
+numbers() {
+	n=0
+	while [ "$n" -lt "$1" ]; do printf '%d.db\n' "$n" && n=$((n + 1)); done
 }
 
 sha256_of() {
@@ -288,122 +293,7 @@ fail_sql() {
 	esac
 }
 
-# ---- packing -------------------------------------------------------------
-
-# A word that is safe inside JSON, or nothing.
-word() { case $1 in *[!A-Za-z0-9._-]*) ;; *) printf '%s' "$1" ;; esac; }
-
-write_index() {
-	printf '{"version":1,"machine":"%s","region":"%s","sqlite":"%s","databases":[' \
-		"$(word "${FLY_MACHINE_ID:-}")" "$(word "${FLY_REGION:-}")" \
-		"$(word "$(sql :memory: 'SELECT sqlite_version();' </dev/null)")"
-	i=0
-	for name do
-		[ "$i" -eq 0 ] || printf ','
-		parts=false
-		[ ! -e "$i.base" ] || parts=true
-		printf '{"name":"%s","bytes":%d,"parts":%s}' "$(hex "$name")" "$(bytes_of "$i.db")" "$parts"
-		i=$((i + 1))
-	done
-	printf ']}\n'
-}
-
-# `sums` has the hashes in any order; rows and differences stand in files.
-write_end() {
-	printf '{"version":1,"copy_ms":%d,"sanitize_ms":%d,"compare_ms":%d,"pack_ms":%d,"index":"%s","sha256":[' \
-		$((t_copied - t_start)) $((t_sanitized - t_copied)) $((t_compared - t_sanitized)) \
-		$(($(milliseconds) - t_compared)) "$(sha256_of index.json | { read -r sum _ && echo "$sum"; })"
-	comma=''
-	sort -n -k 2 sums | while read -r sum _; do printf '%s"%s"' "$comma" "$sum" && comma=,; done
-	printf '],"changed":'
-	numbers_in "$1" changed
-	printf ',"sanitized":'
-	if [ -n "$rules" ]; then numbers_in "$1" rows; else printf null; fi
-	printf '}\n'
-}
-
-# numbers_in COUNT KIND: what stands in 0.KIND, 1.KIND, …, as JSON.
-numbers_in() {
-	i=0 comma=''
-	printf '['
-	while [ "$i" -lt "$1" ]; do
-		number=null
-		[ ! -e "$i.$2" ] || read -r number <"$i.$2"
-		printf '%s%s' "$comma" "$number"
-		comma=, i=$((i + 1))
-	done
-	printf ']'
-}
-
-# macOS's tar writes attributes of its own in a format of its own.
-tar_members() {
-	# shellcheck disable=SC2086 # none or two words
-	tar $tar_format -cf - "$@"
-}
-
-compress() {
-	# With threads of its own, zstd takes six times the memory.
-	if zstd -q --single-thread -c </dev/null >/dev/null 2>&1; then
-		zstd -q -3 --single-thread -c
-	else
-		gzip -1 -c
-	fi
-}
-
-# In the background, because a signal interrupts only what is waited for; in the
-# middle of making a pipeline, bash would even hang. Only `packed` tells whether
-# all was, since the status of a pipeline is that of its end.
-pack() {
-	write_index "$@" >index.json || exit 1
-	send_members $# &
-	jobs=$!
-	await_jobs && [ -e packed ]
-}
-
-send_members() {
-	if [ "$mode" = dry-run ]; then
-		members "$1" | compress | wc -c
-	else
-		members "$1" | compress
-	fi
-}
-
-# They are called by number: what a database is called stands in the index. Hashing
-# runs beside packing, so the end record is an archive of its own.
-members() {
-	whole=''
-	for name in $(numbers "$1"); do [ -e "${name%.db}.base" ] || whole="$whole $name"; done
-	# shellcheck disable=SC2086 # numbers
-	[ -z "$whole" ] || sha256_of $whole >>sums &
-	sums=$!
-	send_databases "$1" && wait "$sums" && write_end "$1" >end.json && tar_members end.json && : >packed
-}
-
-send_databases() {
-	set -- "$1" index.json
-	i=0
-	while [ "$i" -lt "$1" ]; do
-		if [ ! -e "$i.base" ]; then
-			set -- "$@" "$i.db"
-		elif [ ! -e "$i.changed" ]; then
-			send_whole "$@" && send_parts "$i" "$1" || return 1
-			set -- "$1"
-		fi
-		i=$((i + 1))
-	done
-	send_whole "$@"
-}
-
-# send_whole COUNT MEMBER…
-send_whole() {
-	shift
-	[ $# -eq 0 ] || tar_members "$@"
-}
-
-numbers() {
-	n=0
-	while [ "$n" -lt "$1" ]; do printf '%d.db\n' "$n" && n=$((n + 1)); done
-}
+# ---- by hand -------------------------------------------------------------
 
 # What an operator finds in the archive are files by their own names.
 pack_by_hand() {
@@ -434,8 +324,6 @@ prepare() {
 	export SQLITE_TMPDIR="$stage"
 	[ "$mode" = by-hand ] || watch_client
 	check_space "$@"
-	tar_format=''
-	case $(tar --version 2>/dev/null) in bsdtar*) tar_format='--format gnutar' ;; esac
 
 	t_start=$(milliseconds)
 	status copying $# "$total"
@@ -471,14 +359,14 @@ deliver() {
 		[ "$base_blocks" -eq 0 ] || deliver_again "$@"
 		;;
 	archive)
-		pack "$@" >pull.archive || fail no-space "cannot write the archive in $staging_dir"
+		pack "$@" >pull.archive || explain_failed_pack
 		announce_archive "$stage/pull.archive" "$@"
 		machine=$(word "${FLY_MACHINE_ID:-}")
 		printf '\nXTASK-DB-ARCHIVE 1 %s %s %s\n' "$nonce" "${machine:--}" "$stage/pull.archive"
 		deliver_again "$@"
 		;;
 	dry-run)
-		pack "$@" >plan || fail no-space "cannot write in $staging_dir"
+		pack "$@" >plan || explain_failed_pack
 		printf '\nXTASK-DB-PLAN 1 %s %d\n' "$nonce" "$(cat plan)"
 		tar_members index.json end.json | compress
 		;;

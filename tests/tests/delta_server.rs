@@ -13,10 +13,9 @@ use tests::env::TestEnv;
 use tests::forge::{Codec, decompress};
 use tests::long::long;
 use tests::process::wait_for;
+use tests::shells;
 
 const SHELLS: [&[&str]; 3] = [&["dash"], &["bash", "--posix"], &["busybox", "sh"]];
-/// As `SCRIPT` in `xtask/src/server.rs` has them.
-const PARTS: [&str; 3] = ["compare.sh", "sanitize.sh", "prepare-pull.sh"];
 const MARKER: &[u8] = b"\nXTASK-DB 1 00\n";
 
 /// Databases of several pieces, of which the client has other ones.
@@ -49,11 +48,7 @@ impl Production {
                 ),
             );
         }
-        let parts = PARTS.map(|part| {
-            let path = format!("{}/../ops-remote/{part}", env!("CARGO_MANIFEST_DIR"));
-            fs::read_to_string(path).expect("read the script")
-        });
-        env.write("script.sh", &parts.concat());
+        shells::pull_script(&env.path("."));
         let (production, staging) = (env.production(), env.path("tmp"));
         let mut request = format!(
             "nonce 00\nmode stream\ndirectory {}\nstaging {}\ninclude *.db\n",
@@ -72,7 +67,7 @@ impl Production {
     fn start(&self, shell: &[&str]) -> Server<'_> {
         let env = &self.env;
         let mut script = env.command(shell[0]);
-        script.args(&shell[1..]).arg(env.path("script.sh")).env("XTASK_REQUEST", "1");
+        script.args(&shell[1..]).arg(env.path("pull.sh")).env("XTASK_REQUEST", "1");
         script.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut script = script.spawn().expect("start the script");
         let mut input = script.stdin.take().expect("it listens");

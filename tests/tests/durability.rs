@@ -142,7 +142,7 @@ fn a_client_that_goes_at_any_moment_leaves_nothing_on_the_server() {
     use std::time::Duration;
 
     let env = developer();
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../ops-remote/prepare-pull.sh");
+    let script = shells::pull_script(&env.path("."));
     let request = format!(
         "nonce 00\nmode stream\ndirectory {}\nstaging {}\ninclude *.db\nend\n",
         env.production().display(),
@@ -151,7 +151,7 @@ fn a_client_that_goes_at_any_moment_leaves_nothing_on_the_server() {
     for shell in [&["dash"][..], &["bash", "--posix"], &["busybox", "sh"]] {
         for moment in 0..40 {
             let mut server = env.command(shell[0]);
-            server.args(&shell[1..]).arg(script).env("XTASK_REQUEST", "1");
+            server.args(&shell[1..]).arg(&script).env("XTASK_REQUEST", "1");
             server.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
             let mut server = server.spawn().expect("start the script");
             let mut client = server.stdin.take().expect("it listens");

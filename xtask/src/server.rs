@@ -16,8 +16,9 @@ use crate::settings::Settings;
 use crate::snapshots::Database;
 
 /// One script for the server: the last part runs what the others define.
-const SCRIPT: [&str; 3] = [
+const SCRIPT: [&str; 4] = [
     include_str!("../../ops-remote/compare.sh"),
+    include_str!("../../ops-remote/pack.sh"),
     include_str!("../../ops-remote/sanitize.sh"),
     include_str!("../../ops-remote/prepare-pull.sh"),
 ];

@@ -1,0 +1,128 @@
+#!/bin/sh
+# Packing: prepare-pull.sh is sent behind this, and calls it for what is not by hand.
+# xtask/src/stream.rs reads what it writes.
+#
+# Of prepare-pull.sh: `sql`, `bytes_of`, `sha256_of`, `milliseconds`, `numbers`,
+# `await_jobs`, `fail` and `fail_sql`; of compare.sh: `send_parts`.
+# shellcheck disable=SC2154,SC2034 # mode, rules, staging_dir, jobs and the times are of there
+
+hex() { printf '%s' "$1" | od -An -v -tx1 | tr -d ' \n'; }
+
+# A word that is safe inside JSON, or nothing.
+word() { case $1 in *[!A-Za-z0-9._-]*) ;; *) printf '%s' "$1" ;; esac; }
+
+write_index() {
+	printf '{"version":1,"machine":"%s","region":"%s","sqlite":"%s","databases":[' \
+		"$(word "${FLY_MACHINE_ID:-}")" "$(word "${FLY_REGION:-}")" \
+		"$(word "$(sql :memory: 'SELECT sqlite_version();' </dev/null)")"
+	i=0
+	for name do
+		[ "$i" -eq 0 ] || printf ','
+		parts=false
+		[ ! -e "$i.base" ] || parts=true
+		printf '{"name":"%s","bytes":%d,"parts":%s}' "$(hex "$name")" "$(bytes_of "$i.db")" "$parts"
+		i=$((i + 1))
+	done
+	printf ']}\n'
+}
+
+# `sums` has the hashes in any order; rows and differences stand in files.
+write_end() {
+	printf '{"version":1,"copy_ms":%d,"sanitize_ms":%d,"compare_ms":%d,"pack_ms":%d,"index":"%s","sha256":[' \
+		$((t_copied - t_start)) $((t_sanitized - t_copied)) $((t_compared - t_sanitized)) \
+		$(($(milliseconds) - t_compared)) "$(sha256_of index.json | { read -r sum _ && echo "$sum"; })"
+	comma=''
+	sort -n -k 2 sums | while read -r sum _; do printf '%s"%s"' "$comma" "$sum" && comma=,; done
+	printf '],"changed":'
+	numbers_in "$1" changed
+	printf ',"sanitized":'
+	if [ -n "$rules" ]; then numbers_in "$1" rows; else printf null; fi
+	printf '}\n'
+}
+
+# numbers_in COUNT KIND: what stands in 0.KIND, 1.KIND, …, as JSON.
+numbers_in() {
+	i=0 comma=''
+	printf '['
+	while [ "$i" -lt "$1" ]; do
+		number=null
+		[ ! -e "$i.$2" ] || read -r number <"$i.$2"
+		printf '%s%s' "$comma" "$number"
+		comma=, i=$((i + 1))
+	done
+	printf ']'
+}
+
+# macOS's tar writes attributes of its own in a format of its own.
+tar_format=''
+case $(tar --version 2>/dev/null) in bsdtar*) tar_format='--format gnutar' ;; esac
+tar_members() {
+	# shellcheck disable=SC2086 # none or two words
+	tar $tar_format -cf - "$@"
+}
+
+compress() {
+	# With threads of its own, zstd takes six times the memory.
+	if zstd -q --single-thread -c </dev/null >/dev/null 2>&1; then
+		zstd -q -3 --single-thread -c
+	else
+		gzip -1 -c
+	fi
+}
+
+# In the background, because a signal interrupts only what is waited for; in the
+# middle of making a pipeline, bash would even hang. Only `packed` tells whether
+# all was, since the status of a pipeline is that of its end.
+pack() {
+	write_index "$@" >index.json || exit 1
+	send_members $# &
+	jobs=$!
+	await_jobs && [ -e packed ]
+}
+
+send_members() {
+	if [ "$mode" = dry-run ]; then
+		members "$1" | compress | wc -c
+	else
+		members "$1" | compress
+	fi
+}
+
+# They are called by number: what a database is called stands in the index. Hashing
+# runs beside packing, so the end record is an archive of its own.
+members() {
+	whole=''
+	for name in $(numbers "$1"); do [ -e "${name%.db}.base" ] || whole="$whole $name"; done
+	# shellcheck disable=SC2086 # numbers
+	[ -z "$whole" ] || sha256_of $whole >>sums &
+	sums=$!
+	send_databases "$1" && wait "$sums" && write_end "$1" >end.json && tar_members end.json && : >packed
+}
+
+send_databases() {
+	set -- "$1" index.json
+	i=0
+	while [ "$i" -lt "$1" ]; do
+		if [ ! -e "$i.base" ]; then
+			set -- "$@" "$i.db"
+		elif [ ! -e "$i.changed" ]; then
+			send_whole "$@" && send_parts "$i" "$1" || return 1
+			set -- "$1"
+		fi
+		i=$((i + 1))
+	done
+	send_whole "$@"
+}
+
+# send_whole COUNT MEMBER…
+send_whole() {
+	shift
+	[ $# -eq 0 ] || tar_members "$@"
+}
+
+# Where the client does not see that it ends, it is told why.
+explain_failed_pack() {
+	error=$(cat compare.*.err 2>/dev/null | head -n 3)
+	[ -n "$error" ] || fail no-space "cannot write what is packed in $staging_dir"
+	fail_sql compare "comparing failed: $error"
+}
