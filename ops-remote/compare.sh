@@ -51,7 +51,7 @@ page_size() {
 compare_to_bases() {
 	cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null || nproc 2>/dev/null) || cores=1
 	[ "$cores" -le 4 ] || cores=4
-	can_compare || return 0
+	can_compare || { status whole && return 0; }
 	i=0
 	for name do
 		case $bases$newline in
@@ -117,7 +117,8 @@ hash_copies() {
 		set -- "$count"
 		w=$((w + 1))
 	done
-	await_jobs && cat hashed.* >hashed 2>/dev/null
+	await_jobs || fail no-space "cannot write what the copies hash to in $staging_dir"
+	cat hashed.* >hashed 2>/dev/null
 }
 
 # send_parts I COUNT: of copy I what differs from its base, piece by piece.

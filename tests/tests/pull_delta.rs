@@ -66,19 +66,6 @@ fn a_large_database_of_which_most_differs_comes_whole() {
 }
 
 #[test]
-fn a_large_database_of_which_most_changed_comes_whole() {
-    let scene = Scene::new();
-    scene.create(&["data.db", "tenant_iris.db"], 17_000);
-    scene.pull(&[]);
-    // Half of the rows, in one stretch, are less than what a sample takes for a new one.
-    scene.execute("data.db", "UPDATE items SET data = randomblob(1000) WHERE id < 8500");
-    scene.execute("tenant_iris.db", "UPDATE items SET data = randomblob(1000) WHERE id % 10 < 9");
-    let report = scene.pull(&[]);
-    assert!(report.changed("data.db").is_some_and(|pages| pages > 1_000));
-    assert_eq!(report.changed("tenant_iris.db"), None);
-}
-
-#[test]
 fn a_database_is_compared_with_the_last_one_of_its_name() {
     let scene = Scene::new();
     scene.create(&NAMES, 100);

@@ -36,7 +36,7 @@ fn a_base_that_was_damaged_comes_whole_and_it_alone() {
             assert_live_equals_production(&env, &NAMES);
             let log = &env.fly_invocations()[before..];
             assert_eq!(log.iter().filter(|argv| argv[1] == "console").count(), 1, "{log:?}");
-            let warning = "warning: tenant_iris.db: what an earlier pull left here was changed";
+            let warning = "/tenant_iris.db is not what was pulled, so all of it is fetched";
             assert_eq!(report.output.stderr.contains(warning), warns, "{}", report.output);
             // No older pull stands in.
             let newest = snapshot(&env).path;
@@ -86,7 +86,21 @@ fn all_may_be_damaged() {
     }
     let report = scene.pull(&[]);
     assert_eq!(report.all_changed(&NAMES), [None; 3]);
-    assert!(report.output.stderr.contains("data.db, tenant_iris.db, tenant_juno.db: what an"));
+    for name in NAMES {
+        let warning = format!("/{name} is not what was pulled, so all of it is fetched");
+        assert!(report.output.stderr.contains(&warning), "{}", report.output);
+    }
+}
+
+#[test]
+fn a_dry_run_does_not_believe_a_base_that_was_damaged() {
+    let scene = Scene::new();
+    scene.create(&NAMES, 50);
+    scene.pull(&[]);
+    flip(&base(&scene.env));
+    let report = scene.report(&["--dry-run"]);
+    assert_eq!(report.all_changed(&NAMES), [Some(0), None, Some(0)]);
+    assert!(report.output.stderr.contains("so all of it will be fetched"), "{}", report.output);
 }
 
 #[test]
@@ -113,7 +127,9 @@ fn a_server_that_cannot_compare_sends_all() {
     // Built without it.
     let body = format!("sed 's/sha3/no_such_function/g' | {} \"$@\"", sqlite3());
     shells::script(&scene.env.path("bin"), "sqlite3", &body);
-    assert_eq!(scene.pull(&[]).all_changed(&NAMES), [None; 3]);
+    let report = scene.pull(&[]);
+    assert_eq!(report.all_changed(&NAMES), [None; 3]);
+    assert!(report.output.stderr.contains("hint: the server's sqlite3 cannot compare"));
     assert_eq!(scene.report(&["--dry-run"]).all_changed(&NAMES), [None; 3]);
 }
 

@@ -53,10 +53,7 @@ pub fn receive(
     let missing: Vec<_> = (0..databases.len()).filter(|&i| databases[i].is_none()).collect();
     if !missing.is_empty() {
         let names: Vec<_> = missing.iter().map(|&i| received.databases[i].name.clone()).collect();
-        ui.warn(format!(
-            "{}: what an earlier pull left here was changed since, so all of it is fetched",
-            escape(&names.join(", "))
-        ));
+        incoming.warn_of_bases(&names, "is fetched");
         session.ask_for(&missing);
         incoming.expect_whole(names)?;
         let whole = session.receive(&mut incoming)?;
@@ -102,8 +99,9 @@ pub fn plan(
     let mut incoming = Incoming::new(ui, &settings.names, request, dir, 0);
     let mut session = Session::connect(ui, settings, transport, request, &mut incoming)?;
     let outcome = stream::read_plan(&mut session.output, &request.nonce, &mut incoming);
-    let (wire_bytes, received) = session.understand(outcome, &mut incoming)?;
+    let (wire_bytes, mut received) = session.understand(outcome, &mut incoming)?;
     session.require_rules(&received)?;
+    incoming.doubt_bases(&mut received.databases)?;
     Ok(Planned {
         databases: received.databases,
         machine: incoming.machine,
@@ -229,6 +227,10 @@ impl<'a, 'b> Session<'a, 'b> {
             Error::Server { code, text } => server::failure(&code, &text),
             Error::NoStream if wire == 0 => transport.diagnose(&said),
             Error::NoStream => transport.explain(&said),
+            Error::Cut if said.contains("prepare-pull: comparing failed") => {
+                Failure::new(format!("nothing was changed{}", quoted(&said)))
+                    .hint("fetch all of each database: cargo xtask pull-db --full")
+            }
             Error::Cut => Failure::new(format!(
                 "the connection was cut after {wire} bytes, before the end record; nothing was changed{}",
                 quoted(&said)

@@ -114,6 +114,35 @@ impl<'a> Incoming<'a> {
         Ok(())
     }
 
+    /// Says of these that what is here of them will not do.
+    pub fn warn_of_bases(&self, names: &[String], what_happens: &str) {
+        for base in names.iter().filter_map(|name| self.base(name)) {
+            let path = base.path.display();
+            self.ui.warn(format!("{path} is not what was pulled, so all of it {what_happens}"));
+        }
+    }
+
+    /// Of what would come: a database is unchanged only if what is here of it is, too.
+    ///
+    /// # Errors
+    ///
+    /// This process was asked to end.
+    pub fn doubt_bases(&self, databases: &mut [Delivered]) -> Result<()> {
+        for database in databases {
+            if database.changed == Some(Changed::default())
+                && let Some(base) = self.base(&database.name)
+            {
+                let found = durable::sha256(&base.path);
+                interrupt::check()?;
+                if found.ok() != base.database.sha256 {
+                    self.warn_of_bases(std::slice::from_ref(&database.name), "will be fetched");
+                    database.changed = None;
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn collect_check(&mut self) -> Result<()> {
         if let Some(check) = self.checks.pop_front() {
             let panicked = |_| Err(anyhow::anyhow!("a check panicked"));
@@ -192,6 +221,10 @@ impl Sink for Incoming<'_> {
                 ))
             }
             ["sanitizing"] => Some(self.ui.working("Sanitizing", "the copies on the server")),
+            ["whole"] => {
+                self.ui.hint("the server's sqlite3 cannot compare, and all of each database comes: 3.28 or newer can");
+                None
+            }
             ["comparing"] => Some(self.ui.working("Comparing", "the copies with an earlier pull")),
             ["packing"] => Some(self.ui.working("Packing", "on the server")),
             _ => None,

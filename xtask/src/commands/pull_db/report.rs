@@ -141,7 +141,7 @@ pub fn pulled(
     ui.status("Took", format!("{seconds:.1} s, {wire}"));
     let Timings { copy, sanitize, compare, pack } = pulled.timings;
     ui.verbose(format!(
-        "on the server: copy {copy} ms, sanitize {sanitize} ms, compare {compare} ms, pack {pack} ms"
+        "on the server: copy {copy} ms, sanitize {sanitize} ms, hash {compare} ms, compare and pack {pack} ms"
     ));
     restore_db::report_replaced(ui, snapshot, replaced);
     Ok(())
