@@ -191,7 +191,7 @@ impl Fixture {
         for word in self.migrate.iter().flatten() {
             add(word);
         }
-        add(&sanitize::script(rules.iter().filter(|rule| rule.is_for(&self.from))));
+        add(&sanitize::text(rules.iter().filter(|rule| rule.is_for(&self.from))));
         hex(&hash.finalize())
     }
 

@@ -190,7 +190,16 @@ pub fn apply(db: &Connection, name: &str, rules: &[Rule]) -> Result<()> {
 
 /// Names the rules that a snapshot was made with; none without rules.
 pub fn rules_hash(rules: &[Rule]) -> Option<String> {
-    (!rules.is_empty()).then(|| sha256_of(script(rules)))
+    (!rules.is_empty()).then(|| sha256_of(text(rules)))
+}
+
+/// What rules say, whatever the server is sent to carry them out.
+pub fn text<'a>(rules: impl IntoIterator<Item = &'a Rule>) -> String {
+    let lines = rules.into_iter().map(|Rule { database, table, sql, .. }| {
+        let table = table.as_deref().map_or_else(|| "NULL".to_owned(), literal);
+        format!("{} {table} {}\n", literal(database.as_str()), literal(sql))
+    });
+    lines.collect()
 }
 
 #[cfg(test)]
