@@ -40,7 +40,7 @@ fn a_stream_that_is_cut_anywhere_changes_nothing() {
     let mut before_the_end = 0;
     for at in places(0, wire - 20) {
         set_faults(&env, Faults { cut_stdout_after_bytes: Some(at), ..Faults::default() });
-        let output = pull_fails(&env, &[], 1);
+        let output = pull_fails(&env, &["--full"], 1);
         let cut = format!(
             "error: the connection was cut after {at} bytes, before the end record; nothing was \
              changed\n"
@@ -64,16 +64,17 @@ fn a_stream_whose_last_bytes_are_lost_changes_nothing() {
     let (env, _sshd, wire) = broken_line();
     for lost in [1, 2, 3, 4, 8, 50, 300, wire / 2] {
         set_faults(&env, Faults { lose_last_bytes: Some(lost), ..Faults::default() });
-        pull_fails(&env, &[], 1)
+        pull_fails(&env, &["--full"], 1)
             .stderr_has("error: the connection was cut after ")
             .stderr_has("hint: run the same command again\n");
     }
     set_faults(&env, Faults { kill_ssh_after_bytes: Some(wire / 3), ..Faults::default() });
-    pull_fails(&env, &[], 1).stderr_has("error: the connection was cut after ");
+    pull_fails(&env, &["--full"], 1).stderr_has("error: the connection was cut after ");
 }
 
 /// All that a damaged stream may do is to fail, or to make no difference.
 fn flipped(args: &[&str]) {
+    let args = &[args, &["--full"]].concat()[..];
     let (env, _sshd, wire) = broken_line();
     let captured = env.path("captured");
     env.replace_fly(&format!("standin-fly \"$@\" | tee {}", captured.display()));
