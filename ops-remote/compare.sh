@@ -45,12 +45,17 @@ page_size() {
 	case "$*" in '0 1') echo 65536 ;; ?*) echo $(($1 * 256 + $2)) ;; esac
 }
 
+# count_cores: `cores` becomes how many sqlite3 work at a time.
+count_cores() {
+	cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null || nproc 2>/dev/null) || cores=1
+	[ "$cores" -le 4 ] || cores=4
+}
+
 # compare_to_bases NAME…: I.base says what the client has of copy I, if that is worth
 # comparing: its sha256 and page size, where its hashes begin, how many blocks. Where
 # the sha256 is the same there is nothing to send, which I.changed says.
 compare_to_bases() {
-	cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null || nproc 2>/dev/null) || cores=1
-	[ "$cores" -le 4 ] || cores=4
+	count_cores
 	can_compare || { status whole && return 0; }
 	i=0
 	for name do

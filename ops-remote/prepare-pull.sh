@@ -287,7 +287,7 @@ explain_failed_copy() {
 # fail_sql CODE MESSAGE…: two things can happen to every statement.
 fail_sql() {
 	case $2 in
-	*'disk is full'* | *'disk I/O error'*) fail no-space "$2 (is $staging_dir full?)" ;;
+	*'disk is full'* | *'disk I/O error'* | *'No space left'*) fail no-space "$2 (is $staging_dir full?)" ;;
 	*'is locked'*) fail busy "$2 (a database in $directory stayed locked for 10 s)" ;;
 	*) fail "$@" ;;
 	esac
@@ -321,7 +321,8 @@ prepare() {
 	stage=$(mktemp -d "$staging_dir/xtask-pull.$$.$(began $$).$place.XXXXXX") ||
 		fail no-space "cannot make a directory in $staging_dir"
 	cd "$stage" || fail no-space "cannot enter $stage"
-	export SQLITE_TMPDIR="$stage"
+	# Also what sorts, which may be old values, does it there.
+	export SQLITE_TMPDIR="$stage" TMPDIR="$stage"
 	[ "$mode" = by-hand ] || watch_client
 	check_space "$@"
 

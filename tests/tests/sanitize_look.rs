@@ -1,5 +1,5 @@
-//! After its rules, the server looks for what they removed in the bytes of its
-//! copy. Where nothing is found, every page stays where it was.
+//! After its rules, the server removes what they left in the bytes of its copy, where
+//! every page stays where it was, and looks for what is still in another column.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -203,16 +203,17 @@ fn an_index_of_an_expression_is_made_anew() {
 }
 
 #[test]
-fn what_is_found_again_has_the_copy_written_anew_and_what_is_not_has_not() {
-    let env = production(&planted(), RULE);
-    run(&env, None).ok();
-    assert!(is_vacuumed(&env) && !databases::bytes_contain(&live(&env), SECRET));
-
-    let sql =
-        format!("{FREE_PAGES} CREATE TABLE tokens (token); INSERT INTO tokens VALUES ('{SECRET}')");
-    let env = production(&sql, RULE);
-    run(&env, None).ok();
-    assert!(!is_vacuumed(&env) && !databases::bytes_contain(&live(&env), SECRET));
+fn what_is_left_in_a_free_page_goes_and_no_page_moves() {
+    for mode in ["WAL", "DELETE"] {
+        let env = production(&format!("PRAGMA journal_mode = {mode}; {}", planted()), RULE);
+        let pages = |path: &Path| {
+            databases::query(path, "SELECT group_concat(name || pageno) FROM dbstat ORDER BY 1")
+        };
+        let path = env.production().join("data.db");
+        run(&env, None).ok();
+        assert!(!databases::bytes_contain(&live(&env), SECRET));
+        assert!(!is_vacuumed(&env) && pages(&live(&env)) == pages(&path), "{mode}");
+    }
 }
 
 #[test]
@@ -225,12 +226,18 @@ fn what_stays_by_the_rules_is_not_looked_for() {
         "table = 'v'\nset = { c = \"'new'\" }\nwhere = 'id = 1'",
         // The value is a key of another table.
         "table = 'u'\ndelete = true",
+        // The same day is in another table; the schema has the word.
+        "table = 'w'\nset = { day = \"'2001-02-03'\", word = 'NULL' }",
+        "table = 'x'\nset = { a = 'NULL' }\nlook = false",
     ] {
         let env = production(
             &format!(
                 "{FREE_PAGES} CREATE TABLE t (id, a); INSERT INTO t VALUES (1, '{SECRET}'), (2, '{SECRET}');
                  CREATE TABLE u (b); INSERT INTO u VALUES ('{SECRET}'); CREATE TABLE v (id, c);
-                 INSERT INTO v VALUES (1, '{SECRET} of one'), (2, '{SECRET} of two')"
+                 INSERT INTO v VALUES (1, '{SECRET} of one'), (2, '{SECRET} of two');
+                 CREATE TABLE w (day, word DEFAULT 'unassigned'); INSERT INTO w VALUES ('1990-12-24', 'unassigned');
+                 CREATE TABLE days (d); INSERT INTO days VALUES ('on 1990-12-24 10:00');
+                 CREATE TABLE x (a); INSERT INTO x VALUES ('{SECRET}')"
             ),
             &format!("[[sanitize]]\n{rule}\n"),
         );
@@ -239,126 +246,180 @@ fn what_stays_by_the_rules_is_not_looked_for() {
     }
 }
 
-/// A value of each kind, which is also in a table that no rule names.
+/// A value of each kind, which is also in another table.
 #[test]
-fn a_value_of_any_form_and_any_table_is_found() {
+fn a_value_of_any_form_that_another_column_has_stops_the_pull() {
     let pem = "'-----BEGIN KEY-----' || char(10) || 'hunter2isnosecret' || char(13, 10) || '==='";
     let text = format!("'{SECRET}'");
+    let long = format!("'{SECRET}' || hex(zeroblob(9000))");
     let blob = format!("CAST('{SECRET}' AS BLOB)");
     for (schema, value, rule) in [
         ("t (a)", text.as_str(), "table = 't'\nset = { a = '1' }"),
         ("T (A)", &text, "table = 't'\nset = { a = '1' }"),
-        ("t (a)", &text, "table = 't'\ndelete = true"),
+        ("t (a)", &text, "table = 't'\ndelete = true\nlook = true"),
         ("t (a)", &text, "table = 't'\nset = { a = '1' }\nwhere = '1 -- all'"),
+        ("t (a)", &long, "table = 't'\nset = { a = '1' }"),
         ("t (a)", &blob, "table = 't'\nset = { a = '1' }"),
         ("t (a)", pem, "table = 't'\nset = { a = '1' }"),
         (
             "t (a)",
             "CAST(x'0a00' || 'hunter2isnosecret' || x'00ff' AS BLOB)",
-            "table = 't'\ndelete = true",
+            "table = 't'\ndelete = true\nlook = true",
         ),
-        ("t (a)", "CAST(x'0001020300040506' AS BLOB)", "table = 't'\ndelete = true"),
-        ("\"t'\"\"`[\" (\"a'\"\"b\")", &text, "table = 't''\"`['\nset = { \"a'\\\"b\" = '1' }"),
+        ("t (a)", "CAST(x'0a0102030405060708' AS BLOB)", "table = 't'\nset = { a = '1' }"),
+        ("\"t'\"\"`[\" (\"a'\"\"b\")", &text, "table = \"t'\\\"`[\"\nset = { \"a'\\\"b\" = '1' }"),
         ("t (a PRIMARY KEY) WITHOUT ROWID", &text, "table = 't'\nset = { a = '1' }"),
-        (
-            "t (a, g AS (a || 'x') STORED)",
-            "substr('hunter2isnosecret', 1, 7)",
-            "table = 't'\nset = { a = '1' }",
-        ),
-        ("t (a)", &text, "sql = \"UPDATE t SET a = 1\""),
-        ("t (a)", &text, "sql = \"DROP TABLE t\""),
-        ("t (a)", &text, "table = 't'\nset = { a = '1' }\nwhere = \"rowid > total_changes()\""),
     ] {
-        let rule = rule.replace("table = 't''\"`['", "table = \"t'\\\"`[\"");
         let name = schema.split(" (").next().expect("a name");
-        let moody = rule.contains("total_changes");
-        let rows = if moody { 5000 } else { 1 };
-        let kept = if schema.contains("STORED") {
-            "substr('hunter2isnosecret', 1, 7) || 'x'"
-        } else {
-            value
-        };
+        for (other, copy, place) in [
+            ("audit (\"o'\"\"[\")", "value", "audit.o'\"["),
+            ("audit (old)", "'it was ' || value || '.'", "audit.old"),
+            ("audit (old)", "CAST(x'00' || value || x'0a00' AS BLOB)", "audit.old"),
+            ("audit (id PRIMARY KEY, old) WITHOUT ROWID", "1, value", "audit.old"),
+            ("audit (now, old AS (now || '!') STORED)", "value", "audit.now"),
+            ("VIRTUAL audit USING fts5 (old)", "value", "audit"),
+            ("VIRTUAL audit USING fts4 (old)", "value", "audit"),
+        ] {
+            let other = match other.strip_prefix("VIRTUAL ") {
+                Some(other) => format!("VIRTUAL TABLE {other}"),
+                None => format!("TABLE {other}"),
+            };
+            let copy = copy.replace("value", &format!("({value})"));
+            let env = production(
+                &format!(
+                    "CREATE TABLE {schema}; INSERT INTO {name} VALUES ({value});
+                     CREATE {other}; INSERT INTO audit VALUES ({copy})"
+                ),
+                &format!("[[sanitize]]\n{rule}\n"),
+            );
+            let place = format!(" is still in {place}");
+            let output = run(&env, None).fails(1).stderr_has("in data.db, what a rule removes of ");
+            output.stderr_has(&place).stderr_has("look = false").stderr_lacks(SECRET);
+            assert!(!live(&env).exists(), "{schema}: {copy}: {rule}");
+        }
+    }
+}
+
+/// By its own mistake, or by what comes behind it.
+#[test]
+fn a_rule_that_keeps_what_it_removes_stops_the_pull() {
+    for set in ["a = \"'x' || a\"", "b = 'a', a = 'NULL'"] {
+        let env = production(
+            &format!("CREATE TABLE t (a, b); INSERT INTO t VALUES ('{SECRET}', 1)"),
+            &format!("[[sanitize]]\ntable = 't'\nset = {{ {set} }}\n"),
+        );
+        run(&env, None).fails(1).stderr_has("what a rule removes of t.a is still in t.");
+    }
+}
+
+#[test]
+fn text_of_two_bytes_a_character_is_removed_and_looked_for() {
+    for (copy, found) in [(format!("SELECT '{SECRET}'"), true), ("SELECT 1".to_owned(), false)] {
         let env = production(
             &format!(
-                "{FREE_PAGES} CREATE TABLE {schema}; CREATE TABLE gone2 (t);
-                 WITH n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < {rows})
-                 INSERT INTO {name} SELECT {value} FROM n;
-                 INSERT INTO gone2 SELECT {kept}; DROP TABLE gone2"
+                "PRAGMA encoding = 'UTF-16le'; {} CREATE TABLE audit (old); INSERT INTO audit {copy}",
+                planted()
             ),
-            &format!("[[sanitize]]\n{rule}\n"),
+            RULE,
         );
-        run(&env, None).ok();
-        assert!(is_vacuumed(&env), "{schema}: {value}: {rule}");
+        let path = env.production().join("data.db");
+        let secret: Vec<u8> = SECRET.bytes().flat_map(|byte| [byte, 0]).collect();
+        let has = |path: &Path| {
+            let bytes = fs::read(path).expect("read");
+            bytes.windows(secret.len()).any(|window| window == secret)
+        };
+        assert!(has(&path));
+        let output = run(&env, None);
+        if found {
+            output.fails(1).stderr_has("tokens.token is still in audit.old");
+        } else {
+            output.ok();
+            assert!(!is_vacuumed(&env) && !has(&live(&env)));
+        }
+    }
+}
+
+/// Without GNU grep, pieces cannot be looked for, but whole values can.
+#[test]
+fn where_grep_cannot_look_whole_values_are_found() {
+    const OTHER: &str = "[ \"$1\" != --version ] || echo 'grep (BSD grep) 2.6'; exit 1";
+    let servers: [fn(&TestEnv) -> Option<OsString>; 3] = [
+        |env| {
+            shells::script(&env.path("bin"), "grep", OTHER);
+            None
+        },
+        |env| Some(shells::debian(&env.path(""), &["grep"]).into_os_string()),
+        |env| Some(shells::busybox(&env.path(""), &["sqlite3"]).into_os_string()),
+    ];
+    for server in servers {
+        for (copy, found) in [("token", true), ("1", false)] {
+            let env = production(
+                &format!(
+                    "{} CREATE TABLE audit (old); INSERT INTO audit SELECT {copy} FROM tokens",
+                    planted()
+                ),
+                RULE,
+            );
+            let output = run(&env, server(&env));
+            if found {
+                output.fails(1).stderr_has("tokens.token is still in audit.old");
+            } else {
+                output.ok().stderr_has("hint: the server has no GNU grep");
+                assert!(!databases::bytes_contain(&live(&env), SECRET));
+            }
+        }
     }
 }
 
 #[test]
-fn text_of_two_bytes_a_character_is_removed_without_looking() {
-    let env = production(&format!("PRAGMA encoding = 'UTF-16le'; {}", planted()), RULE);
-    let path = env.production().join("data.db");
-    let secret: Vec<u8> = SECRET.bytes().flat_map(|byte| [byte, 0]).collect();
-    let has = |path: &Path| {
-        let bytes = fs::read(path).expect("read");
-        bytes.windows(secret.len()).any(|window| window == secret)
-    };
-    assert!(has(&path));
-    run(&env, None).ok();
-    assert!(is_vacuumed(&env) && !has(&live(&env)));
-}
-
-#[test]
-fn where_nobody_can_look_the_copy_is_written_anew() {
+fn a_grep_that_fails_stops_the_pull() {
     let version = format!("[ \"$1\" != --version ] || exec {} --version;", find("grep").display());
-    for (grep, is_left) in [
-        ("exit 2", false),
-        ("kill -KILL $$", false),
-        ("exit 0", false),
-        // One that says that there is nothing: this is how the secret would stay.
-        ("exit 1", true),
-    ] {
+    for grep in ["echo no memory >&2; exit 2", "kill -KILL $$"] {
         let env = production(&planted(), RULE);
         shells::script(&env.path("bin"), "grep", &format!("{version} {grep}"));
-        run(&env, None).ok();
-        assert_eq!(databases::bytes_contain(&live(&env), SECRET), is_left, "{grep}");
-    }
-    let env = production(&planted(), RULE);
-    let other = "[ \"$1\" != --version ] || echo 'grep (BSD grep) 2.6'; exit 1";
-    shells::script(&env.path("bin"), "grep", other);
-    run(&env, None).ok();
-    assert!(!databases::bytes_contain(&live(&env), SECRET), "another grep");
-    let bins: [fn(&TestEnv) -> std::path::PathBuf; 2] = [
-        |env| shells::debian(&env.path(""), &["grep"]),
-        |env| shells::busybox(&env.path(""), &["sqlite3"]),
-    ];
-    for bin in bins {
-        let env = production(&planted(), RULE);
-        let bin = bin(&env);
-        run(&env, Some(bin.clone().into_os_string())).ok();
-        assert!(!databases::bytes_contain(&live(&env), SECRET), "{}", bin.display());
+        run(&env, None).fails(1).stderr_has("looking for what rules remove from data.db failed");
     }
 }
 
 #[test]
-fn each_shell_looks() {
+fn each_shell_removes_and_looks() {
     for (shell, words) in [("dash", ""), ("bash", "--posix"), ("busybox", "sh")] {
-        for (sql, vacuumed) in [
-            (planted(), true),
-            (
-                format!(
-                    "{FREE_PAGES} CREATE TABLE tokens (token); INSERT INTO tokens VALUES ('{SECRET}')"
+        for (copy, found) in [("token", true), ("1", false)] {
+            let env = production(
+                &format!(
+                    "PRAGMA journal_mode = WAL; {} CREATE TABLE audit (old);
+                     INSERT INTO audit SELECT {copy} FROM tokens",
+                    planted()
                 ),
-                false,
-            ),
-        ] {
-            let env = production(&format!("PRAGMA journal_mode = WAL; {sql}"), RULE);
+                RULE,
+            );
             let exec = format!("exec {} {words} \"$@\"", find(shell).display());
             shells::script(&env.path("bin"), "sh", &exec);
+            if found {
+                run(&env, None).fails(1).stderr_has("tokens.token is still in audit.old");
+                continue;
+            }
             let copy = pulled(&env);
             assert_eq!(copy[18..20], [2, 2], "{shell}: it is in WAL mode again");
-            assert_eq!(is_vacuumed(&env), vacuumed, "{shell}");
+            assert!(!is_vacuumed(&env), "{shell}");
             assert!(!databases::bytes_contain(&live(&env), SECRET), "{shell}");
         }
     }
+}
+
+/// More values than grep can take are looked for as whole ones.
+#[test]
+fn of_very_many_values_one_that_another_column_has_is_found() {
+    let env = production(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, a);
+         WITH n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 40000)
+         INSERT INTO t SELECT i, 'the secret number ' || i FROM n;
+         CREATE TABLE audit (old); INSERT INTO audit VALUES ('the secret number 31415')",
+        "[[sanitize]]\ntable = 't'\nset = { a = \"''\" }\n",
+    );
+    run(&env, None).fails(1).stderr_has("t.a is still in audit.old");
+    databases::execute(&env.production().join("data.db"), "DELETE FROM audit");
+    run(&env, None).ok();
 }
 
 /// sqlite3 does not say so: with half of the values, nothing would be found.
@@ -369,7 +430,7 @@ fn a_disk_that_is_full_when_the_values_are_written_stops_the_pull() {
     let Some(_disk) = SmallDisk::mount(&small, 4000) else { return };
     env.db_toml(&format!("staging-dir = '{}'\n{RULE}", small.display()));
     let sed = "sed -e '/SELECT coalesce(writefile/i .shell cat /dev/zero >filler 2>/dev/null' \
-               -e '/^\\.output 0.remake/i .shell rm filler'";
+               -e '/^\\.output 0.look.whole/i .shell rm filler'";
     let real = find("sqlite3");
     let real = real.display();
     let body =
@@ -401,49 +462,5 @@ fn only_the_index_of_words_that_have_changed_is_made_anew() {
     for (fts, rows) in [("My notes_f", 1), ("mails_f", 1), ("v_f", 1), ("other_f", 0)] {
         let sql = format!("SELECT count(*) FROM \"{fts}\" WHERE \"{fts}\" MATCH 'indexed'");
         assert_eq!(databases::query(&live(&env), &sql), Value::Integer(rows), "{fts}");
-    }
-}
-
-/// Rows that grow leave copies behind: the table is put together again.
-#[test]
-fn a_table_that_is_put_together_again_has_its_rows_and_their_numbers() {
-    for (columns, vacuumed) in [
-        (
-            "(id INTEGER PRIMARY KEY AUTOINCREMENT, a, n REAL, s AS (n || a) STORED, v AS (n))",
-            false,
-        ),
-        ("(a TEXT CHECK (length(a) > 3), n NUMERIC, rowid)", false),
-        ("(a, n BLOB UNIQUE) STRICT", false),
-        ("(n PRIMARY KEY, a) WITHOUT ROWID", false),
-        // The number of a row goes by another name.
-        ("(a, n, _rowid_)", true),
-    ] {
-        let numbered = !columns.contains("ROWID");
-        let sql = format!(
-            "{FREE_PAGES} CREATE TABLE \"t'x\" {columns}; CREATE INDEX by_a ON \"t'x\" (a);
-             WITH n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 5000)
-             INSERT INTO \"t'x\" (a, n) SELECT '{SECRET} ' || (i * 7919 % 5003), CAST(i / 2.0 AS BLOB) FROM n;"
-        );
-        let sql = if columns.contains("STRICT") {
-            sql.replace("(a, n BLOB", "(a ANY, n BLOB")
-        } else {
-            sql
-        };
-        let rule =
-            "UPDATE \"t'x\" SET a = 'much longer than before ' || n || '...................'";
-        let env = production(
-            &format!("{sql} DELETE FROM \"t'x\" WHERE n IN (1, '3.5')"),
-            "[[sanitize]]\ntable = \"t'x\"\nset = { a = \"'much longer than before ' || n || '...................'\" }\n",
-        );
-        run(&env, None).ok();
-        assert_eq!(is_vacuumed(&env), vacuumed, "{columns}");
-        assert!(!databases::bytes_contain(&live(&env), SECRET), "{columns}");
-        let path = env.production().join("data.db");
-        databases::execute(&path, rule);
-        databases::assert_same(&path, &live(&env));
-        if numbered {
-            let sum = "SELECT group_concat(oid || n) FROM \"t'x\"";
-            assert_eq!(databases::query(&path, sum), databases::query(&live(&env), sum));
-        }
     }
 }

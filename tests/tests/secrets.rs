@@ -1,5 +1,6 @@
 //! What a rule removes is in no page, index or trigger's table of what arrives.
 
+use rusqlite::types::Value;
 use tests::databases;
 use tests::sets::{assert_same, content, developer, pull};
 
@@ -29,24 +30,68 @@ fn rules_run_in_their_order() {
 }
 
 #[test]
-fn a_rule_that_applies_to_no_database_sends_nothing() {
+fn a_rule_for_what_no_database_has_names_the_nearest_and_sends_nothing() {
     let env = developer();
     let before = content(&env.data());
-    env.db_toml("[[sanitize]]\ntable = 'items'\ndelete = true\n[[sanitize]]\ntable = 'itemz'\ndelete = true\n");
     let via = format!("local:{}", env.production().display());
-    env.xtask(["pull-db", "--via", &via])
-        .fails(1)
-        .stderr_has("[[sanitize]] number 2 (table itemz) applies to none of the databases\n")
-        .stderr_lacks("Receiving");
-    assert_same(&content(&env.data()), &before);
-    // Of some databases it need not.
-    env.xtask(["pull-db", "--via", &via, "--only", "data.db"]).ok();
+    for (rule, error, hint) in [
+        (
+            "table = 'itemz'\ndelete = true",
+            "none of the databases has a table itemz",
+            "did you mean `items`?",
+        ),
+        (
+            "table = 'items'\nset = { keyy = '1', id = 'id' }",
+            "none of the databases has a column keyy in items",
+            "did you mean `key`?",
+        ),
+        (
+            "table = 'zzz'\ndelete = true",
+            "none of the databases has a table zzz",
+            "mend or remove it in xtask/db.toml",
+        ),
+        (
+            "database = 'x*.db'\nsql = 'DELETE FROM items'",
+            "it applies to none of the databases",
+            "mend or remove it in xtask/db.toml",
+        ),
+    ] {
+        env.db_toml(&format!(
+            "[[sanitize]]\ntable = 'items'\ndelete = true\nwhere = '0'\n[[sanitize]]\n{rule}\n"
+        ));
+        env.xtask(["pull-db", "--via", &via])
+            .fails(1)
+            .stderr_has(&format!("error: [[sanitize]] number 2: {error}; nothing was sent\n"))
+            .stderr_has(&format!("hint: {hint}\n"))
+            .stderr_lacks("Receiving");
+        assert_same(&content(&env.data()), &before);
+        // Of some databases it need not.
+        env.xtask(["pull-db", "--dry-run", "--via", &via, "--only", "data.db"]).ok();
+    }
+}
+
+/// Tenants are not all migrated at once.
+#[test]
+fn a_column_that_some_databases_lack_is_left_out_there() {
+    let env = developer();
+    databases::execute(
+        &env.production().join("data.db"),
+        "ALTER TABLE items ADD COLUMN token; UPDATE items SET token = 'hunter2isnosecret'",
+    );
+    env.db_toml("[[sanitize]]\ntable = 'items'\nset = { token = 'NULL', key = \"'k' || id\" }\n");
+    pull(&env);
+    for name in ["data.db", "tenant_iris.db"] {
+        let path = env.data().join(name);
+        assert!(!databases::bytes_contain(&path, "hunter2isnosecret"));
+        let left = "SELECT count(*) FROM items WHERE key <> 'k' || id";
+        assert_eq!(databases::query(&path, left), Value::Integer(0), "{name}");
+    }
 }
 
 /// What was deleted before is in free pages, where SQLite was not told to wipe them:
-/// nobody knows what it was. What `sql` changes is not known either.
+/// nobody knows what it was.
 #[test]
-fn a_rule_of_sql_that_changes_a_row_wipes_what_was_deleted_before() {
+fn what_was_deleted_before_goes_where_a_rule_changes_something_or_scrub_says_so() {
     let env = developer();
     let path = env.production().join("data.db");
     databases::execute(
@@ -56,9 +101,22 @@ fn a_rule_of_sql_that_changes_a_row_wipes_what_was_deleted_before() {
          INSERT INTO tokens SELECT 'hunter2isnosecret' || i FROM n; DELETE FROM tokens",
     );
     assert!(databases::bytes_contain(&path, "hunter2isnosecret"));
-    env.db_toml("[[sanitize]]\nsql = 'UPDATE items SET id = id WHERE id = 1'\n");
-    pull(&env);
-    assert!(!databases::bytes_contain(&env.data().join("data.db"), "hunter2isnosecret"));
+    let unchanged = "[[sanitize]]\nsql = 'UPDATE items SET id = id WHERE 0'\n";
+    for (rules, is_left) in [
+        (unchanged.to_owned(), true),
+        ("[[sanitize]]\nsql = 'UPDATE items SET id = id WHERE id = 1'\n".to_owned(), false),
+        (format!("{unchanged}scrub = 'deleted-rows'\n"), false),
+        (format!("scrub = 'deleted-rows'\n{unchanged}"), false),
+        ("scrub = 'deleted-rows'\n".to_owned(), false),
+        ("[[sanitize]]\ndatabase = 'd*.db'\nscrub = 'deleted-rows'\n".to_owned(), false),
+        ("[[sanitize]]\ndatabase = 't*.db'\nscrub = 'deleted-rows'\n".to_owned(), true),
+    ] {
+        env.db_toml(&rules);
+        pull(&env);
+        let live = env.data().join("data.db");
+        assert_eq!(databases::bytes_contain(&live, "hunter2isnosecret"), is_left, "{rules}");
+        databases::assert_same(&path, &live);
+    }
 }
 
 #[test]
@@ -84,6 +142,8 @@ fn an_index_of_any_making_forgets_what_a_rule_removes() {
         "fts5 /* words */ (body)",
         "fts5 (body, content = '')",
         "fts4 (body)",
+        "fts4 (body, content=\"\")",
+        "fts4 (body, content=\"notes\")",
     ] {
         let env = developer();
         let sql = format!(

@@ -25,53 +25,71 @@ pub struct RuleToml {
     #[serde(default)]
     delete: bool,
     sql: Option<String>,
+    look: Option<bool>,
+    scrub: Option<Scrub>,
 }
 
 fn every_database() -> String {
     "*".to_owned()
 }
 
+/// `scrub`, of a rule or of all databases.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scrub {
+    /// Also what production deleted, before any rule.
+    DeletedRows,
+}
+
 pub struct Rule {
     database: Pattern,
     /// A database without this table is skipped.
     table: Option<String>,
-    sql: String,
-    /// Which rows are changed and how; none of SQL of the user's own, which may
-    /// be more than one statement, and of which nothing is known.
-    change: Option<Change>,
+    change: Change,
+    /// Whether what it removes must be nowhere else in the database.
+    look: bool,
+    scrub: bool,
 }
 
-struct Change {
-    /// ` WHERE …`, or nothing; it ends no statement.
-    condition: String,
-    /// The columns that are set; none where rows are deleted.
-    set: Vec<String>,
+enum Change {
+    /// Columns and the SQL of their values. A column that a database lacks is left out.
+    Set {
+        columns: Vec<(String, String)>,
+        condition: String,
+    },
+    Delete {
+        condition: String,
+    },
+    /// SQL of the user's own, which may be more than one statement, and of which
+    /// nothing is known.
+    Sql(String),
+    /// It only scrubs.
+    Nothing,
 }
 
 impl RuleToml {
+    /// `scrub` of all databases is a rule too.
+    pub fn scrubbing(scrub: Scrub) -> Self {
+        let (table, set, r#where, sql, look) = (None, None, None, None, None);
+        let (database, delete, scrub) = (every_database(), false, Some(scrub));
+        Self { database, table, set, r#where, delete, sql, look, scrub }
+    }
+
     /// # Errors
     ///
     /// The keys do not make one statement.
     pub fn resolve(self) -> Result<Rule> {
         let database = pattern(&self.database)?;
         let condition = self.r#where.as_ref().map(|w| format!(" WHERE {w}")).unwrap_or_default();
-        let set: Vec<_> = self.set.iter().flat_map(BTreeMap::keys).cloned().collect();
-        let change = self.sql.is_none().then(|| Change {
-            condition: condition.trim_end_matches([';', ' ', '\n']).to_owned(),
-            set,
-        });
-        let sql = match (&self.table, self.set, self.delete, self.sql) {
-            (Some(table), Some(set), false, None) if !set.is_empty() => {
-                let assignments: Vec<_> = set
-                    .iter()
-                    .map(|(column, value)| format!("{} = {value}", identifier(column)))
-                    .collect();
-                format!("UPDATE {} SET {}{condition}", identifier(table), assignments.join(", "))
+        let condition = condition.trim_end_matches([';', ' ', '\n']).to_owned();
+        let no_where = self.r#where.is_none();
+        let change = match (&self.table, self.set, self.delete, self.sql) {
+            (Some(_), Some(set), false, None) if !set.is_empty() => {
+                Change::Set { columns: set.into_iter().collect(), condition }
             }
-            (Some(table), None, true, None) => {
-                format!("DELETE FROM {}{condition}", identifier(table))
-            }
-            (_, None, false, Some(sql)) if self.r#where.is_none() && !sql.trim().is_empty() => sql,
+            (Some(_), None, true, None) => Change::Delete { condition },
+            (_, None, false, Some(sql)) if no_where && !sql.trim().is_empty() => Change::Sql(sql),
+            (None, None, false, None) if no_where && self.scrub.is_some() => Change::Nothing,
             _ => {
                 return Err(Failure::usage(
                     "a rule is `table` with `set` or `delete = true`, or it is `sql`",
@@ -80,7 +98,17 @@ impl RuleToml {
                 .into());
             }
         };
-        for text in [&sql].into_iter().chain(&self.table) {
+        let look = match change {
+            Change::Set { .. } => self.look.unwrap_or(true),
+            Change::Delete { .. } => self.look.unwrap_or(false),
+            _ if self.look.is_some() => {
+                return Err(Failure::usage("`look` goes with `set` and `delete`").into());
+            }
+            _ => false,
+        };
+        let rule = Rule { database, table: self.table, change, look, scrub: self.scrub.is_some() };
+        let sql = rule.statement(|_| true).unwrap_or_default();
+        for text in [&sql].into_iter().chain(&rule.table) {
             plain("a rule", text)?;
         }
         if !is_closed(&sql) {
@@ -91,7 +119,7 @@ impl RuleToml {
         if sql.lines().any(|line| line.trim_start().starts_with('.')) {
             return Err(Failure::usage("a line of SQL must not begin with a dot").into());
         }
-        Ok(Rule { database, table: self.table, sql, change })
+        Ok(rule)
     }
 }
 
@@ -118,27 +146,37 @@ fn is_closed(sql: &str) -> bool {
 
 /// SQL that fills `temp.xtask_rule` and `temp.xtask_set`, from which `sanitize.sh`
 /// makes what a database needs; empty without rules.
-///
-/// It watches the values that `set` and `delete` remove, and has the copy written
-/// anew only where one is left in its bytes. What `sql` removes is not known:
-/// where that changes a row or the schema, the copy is always written anew.
 pub fn script<'a>(rules: impl IntoIterator<Item = &'a Rule>) -> String {
     let mut script = String::new();
     for (i, rule) in rules.into_iter().enumerate() {
         if i == 0 {
             script += "CREATE TEMP TABLE xtask_rule (rule INTEGER PRIMARY KEY, pattern TEXT, tbl TEXT, sql TEXT, \
-                       condition TEXT);\nCREATE TEMP TABLE xtask_set (rule INTEGER, col TEXT COLLATE NOCASE);\n";
+                       condition TEXT, deletes INTEGER, look INTEGER, scrub INTEGER);\n\
+                       CREATE TEMP TABLE xtask_set (rule INTEGER, col TEXT COLLATE NOCASE, value TEXT);\n";
         }
         let or_null = |text: Option<&str>| text.map_or_else(|| "NULL".to_owned(), literal);
+        let (sql, condition, columns) = match &rule.change {
+            Change::Set { columns, condition } => (None, Some(condition), &columns[..]),
+            Change::Delete { condition } => (None, Some(condition), &[][..]),
+            Change::Sql(sql) => (Some(sql.as_str()), None, &[][..]),
+            Change::Nothing => (None, None, &[][..]),
+        };
         script += &format!(
-            "INSERT INTO temp.xtask_rule VALUES ({i}, {}, {}, {}, {});\n",
+            "INSERT INTO temp.xtask_rule VALUES ({i}, {}, {}, {}, {}, {}, {}, {});\n",
             literal(&rule.database.as_str().replace("[!", "[^")),
             or_null(rule.table.as_deref()),
-            literal(&rule.counted(i)),
-            or_null(rule.change.as_ref().map(|change| change.condition.as_str())),
+            or_null(sql),
+            or_null(condition.map(String::as_str)),
+            u8::from(matches!(rule.change, Change::Delete { .. })),
+            u8::from(rule.look),
+            u8::from(rule.scrub),
         );
-        for column in rule.change.iter().flat_map(|change| &change.set) {
-            script += &format!("INSERT INTO temp.xtask_set VALUES ({i}, {});\n", literal(column));
+        for (column, value) in columns {
+            script += &format!(
+                "INSERT INTO temp.xtask_set VALUES ({i}, {}, {});\n",
+                literal(column),
+                literal(value)
+            );
         }
     }
     script
@@ -150,19 +188,21 @@ impl Rule {
         self.database.matches(database)
     }
 
-    /// Its SQL, which also notes how many rows it changes as rule number `i`.
-    /// Of several statements that is the sum, to which virtual tables add the
-    /// rows that they keep their data in. The newline ends a comment.
-    fn counted(&self, i: usize) -> String {
-        let sql = &self.sql;
-        if self.change.is_none() {
-            // The first count is a change itself.
-            format!(
-                "INSERT INTO temp.xtask_count VALUES ({i}, -total_changes());\n{sql}\n;\n\
-                 UPDATE temp.xtask_count SET rows = rows + total_changes() - 1 WHERE rule = {i};"
-            )
-        } else {
-            format!("{sql}\n;\nINSERT INTO temp.xtask_count VALUES ({i}, changes());")
+    /// What it does to a database that has these columns; nothing to one without any.
+    fn statement(&self, has: impl Fn(&str) -> bool) -> Option<String> {
+        let table = || identifier(self.table.as_deref().unwrap_or_default());
+        match &self.change {
+            Change::Set { columns, condition } => {
+                let set: Vec<_> = (columns.iter())
+                    .filter(|(column, _)| has(column))
+                    .map(|(column, value)| format!("{} = {value}", identifier(column)))
+                    .collect();
+                let set = set.join(", ");
+                (!set.is_empty()).then(|| format!("UPDATE {} SET {set}{condition}", table()))
+            }
+            Change::Delete { condition } => Some(format!("DELETE FROM {}{condition}", table())),
+            Change::Sql(sql) => Some(sql.clone()),
+            Change::Nothing => None,
         }
     }
 }
@@ -174,30 +214,45 @@ impl Rule {
 /// One of them does not fit the schema.
 pub fn apply(db: &Connection, name: &str, rules: &[Rule]) -> Result<()> {
     for (i, rule) in rules.iter().enumerate().filter(|(_, rule)| rule.is_for(name)) {
-        let is_there = match &rule.table {
-            Some(table) => db
-                .prepare("SELECT 1 FROM main.sqlite_schema WHERE type = 'table' AND name = ?1 COLLATE NOCASE")?
-                .exists([table])?,
-            None => true,
+        let columns = match &rule.table {
+            Some(table) => columns(db, table)?,
+            None => Vec::new(),
         };
-        if is_there {
-            db.execute_batch(&rule.sql)
+        if rule.table.is_some() && columns.is_empty() {
+            continue;
+        }
+        let has = |name: &str| columns.iter().any(|column| column.eq_ignore_ascii_case(name));
+        if let Some(sql) = rule.statement(has) {
+            db.execute_batch(&sql)
                 .with_context(|| format!("[[sanitize]] number {} failed on {name}", i + 1))?;
         }
     }
     Ok(())
 }
 
-/// Names the rules that a snapshot was made with; none without rules.
-pub fn rules_hash(rules: &[Rule]) -> Option<String> {
-    (!rules.is_empty()).then(|| sha256_of(text(rules)))
+/// Those of a table, or none of a table that is not there.
+fn columns(db: &Connection, table: &str) -> Result<Vec<String>> {
+    let mut columns = db.prepare(
+        "SELECT c.name FROM main.sqlite_schema AS t, pragma_table_xinfo(t.name) AS c
+          WHERE t.type = 'table' AND t.name = ?1 COLLATE NOCASE",
+    )?;
+    let columns = columns.query_map([table], |row| row.get(0))?;
+    Ok(columns.collect::<rusqlite::Result<_>>()?)
 }
 
-/// What rules say, whatever the server is sent to carry them out.
+/// Names the rules that a snapshot was made with; none without rules.
+pub fn rules_hash(rules: &[Rule]) -> Option<String> {
+    let scrubs = rules.iter().filter(|rule| rule.scrub);
+    let scrubs = scrubs.map(|rule| format!("{} scrub\n", literal(rule.database.as_str())));
+    (!rules.is_empty()).then(|| sha256_of(text(rules) + &scrubs.collect::<String>()))
+}
+
+/// What rules do to what is in a database, whatever the server is sent to carry them out.
 pub fn text<'a>(rules: impl IntoIterator<Item = &'a Rule>) -> String {
-    let lines = rules.into_iter().map(|Rule { database, table, sql, .. }| {
-        let table = table.as_deref().map_or_else(|| "NULL".to_owned(), literal);
-        format!("{} {table} {}\n", literal(database.as_str()), literal(sql))
+    let lines = rules.into_iter().filter_map(|rule| {
+        let sql = literal(&rule.statement(|_| true)?);
+        let table = rule.table.as_deref().map_or_else(|| "NULL".to_owned(), literal);
+        Some(format!("{} {table} {sql}\n", literal(rule.database.as_str())))
     });
     lines.collect()
 }
@@ -212,7 +267,7 @@ mod tests {
 
     #[test]
     fn rules_become_statements() {
-        let sql = |toml| rule(toml).unwrap().sql;
+        let sql = |toml| rule(toml).unwrap().statement(|_| true).unwrap();
         assert_eq!(
             sql("table = 'a\"b'\nset = { y = 'NULL', x = \"''\" }\nwhere = 'id > 1'"),
             r#"UPDATE "a""b" SET "x" = '', "y" = NULL WHERE id > 1"#
@@ -251,6 +306,9 @@ mod tests {
             "sql = \"UPDATE t SET a = 'x''\"",
             "table = 't'\ndelete = true\nwhere = 'a = \"x'",
             "sql = 'DELETE FROM [t'",
+            "sql = 'DELETE FROM t'\nlook = true",
+            "scrub = 'deleted-rows'\nwhere = 'x'",
+            "",
         ] {
             assert!(rule(toml).is_err(), "{toml}");
         }
@@ -260,42 +318,39 @@ mod tests {
     fn the_script_is_sql_that_quotes_what_it_carries() {
         let rules = [
             rule("database = \"o'[!x].db\"\ntable = \"it's\"\nset = { \"o'r\" = \"''\" }\nwhere = \"b = 'it''s';\"").unwrap(),
-            rule("sql = 'DELETE FROM t -- all'").unwrap(),
+            rule("sql = 'DELETE FROM t -- all'\nscrub = 'deleted-rows'").unwrap(),
+            rule("table = 't'\ndelete = true\nlook = true").unwrap(),
         ];
         let db = Connection::open_in_memory().unwrap();
         db.execute_batch(&script(&rules)).unwrap();
-        let row = |i: i64| {
-            db.query_row(
-                "SELECT pattern, tbl, sql FROM temp.xtask_rule WHERE rule = ?1",
-                [i],
-                |row| {
-                    Ok((
-                        row.get::<_, String>(0)?,
-                        row.get::<_, Option<String>>(1)?,
-                        row.get::<_, String>(2)?,
-                    ))
-                },
-            )
-            .unwrap()
+        let rows = |sql: &str| -> Vec<String> {
+            let mut all = db.prepare(sql).unwrap();
+            all.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
         };
-        let set = db.query_row("SELECT rule, col FROM temp.xtask_set", [], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?))
-        });
-        assert_eq!(set, Ok((0, "o'r".to_owned())));
-        let conditions: Vec<Option<String>> = db
-            .prepare("SELECT condition FROM temp.xtask_rule ORDER BY rule")
-            .and_then(|mut all| all.query_map([], |row| row.get(0))?.collect())
-            .unwrap();
-        assert_eq!(conditions, [Some(" WHERE b = 'it''s'".to_owned()), None]);
-        let (pattern, table, _) = row(0);
-        assert_eq!((pattern.as_str(), table.as_deref()), ("o'[^x].db", Some("it's")));
-        db.execute_batch("CREATE TEMP TABLE xtask_count (rule, rows); CREATE TABLE t (a); INSERT INTO t VALUES (1)")
-            .unwrap();
-        db.execute_batch(&row(1).2).unwrap();
         assert_eq!(
-            db.query_row("SELECT rows FROM temp.xtask_count", [], |r| r.get::<_, i64>(0)),
-            Ok(1)
+            rows(
+                "SELECT concat_ws('|', pattern, tbl, sql, condition, deletes, look, scrub) FROM temp.xtask_rule ORDER BY rule"
+            ),
+            [
+                "o'[^x].db|it's| WHERE b = 'it''s'|0|1|0",
+                "*|DELETE FROM t -- all|0|0|1",
+                "*|t||1|1|0"
+            ]
         );
+        assert_eq!(
+            rows("SELECT concat_ws('|', rule, col, value) FROM temp.xtask_set"),
+            ["0|o'r|''"]
+        );
+    }
+
+    #[test]
+    fn a_column_that_a_database_lacks_is_left_out() {
+        let set = rule("table = 'T'\nset = { A = '1', b = '2' }").unwrap();
+        let other = rule("table = 't'\nset = { c = '3' }").unwrap();
+        let db = Connection::open_in_memory().unwrap();
+        db.execute_batch("CREATE TABLE t (a); INSERT INTO t VALUES (0)").unwrap();
+        apply(&db, "data.db", &[set, other]).unwrap();
+        assert_eq!(db.query_row("SELECT a FROM t", [], |row| row.get::<_, i64>(0)), Ok(1));
     }
 
     #[test]
@@ -303,5 +358,7 @@ mod tests {
         let one = rules_hash(&[rule("sql = 'DELETE FROM t'").unwrap()]);
         let other = rules_hash(&[rule("sql = 'DELETE FROM u'").unwrap()]);
         assert!(one.is_some() && one != other && rules_hash(&[]).is_none());
+        let scrubbed = rule("sql = 'DELETE FROM t'\nscrub = 'deleted-rows'").unwrap();
+        assert_ne!(rules_hash(&[scrubbed]), one);
     }
 }

@@ -12,13 +12,16 @@ use glob::Pattern;
 use crate::delta::Base;
 use crate::error::Failure;
 use crate::sanitize;
-use crate::settings::Settings;
+use crate::settings::{Settings, nearest};
 use crate::snapshots::Database;
+use crate::stream::{clipped, decode_hex};
 
 /// One script for the server: the last part runs what the others define.
-const SCRIPT: [&str; 4] = [
+const SCRIPT: [&str; 6] = [
     include_str!("../../ops-remote/compare.sh"),
     include_str!("../../ops-remote/pack.sh"),
+    include_str!("../../ops-remote/scrub.sh"),
+    include_str!("../../ops-remote/look.sh"),
     include_str!("../../ops-remote/sanitize.sh"),
     include_str!("../../ops-remote/prepare-pull.sh"),
 ];
@@ -111,8 +114,9 @@ pub fn nonce() -> String {
 
 /// What the script says when it gives up, and the next thing to do about it.
 pub fn failure(code: &str, text: &str) -> Failure {
-    let failure = Failure::new(format!("the server gave up: {text}"));
+    let failure = Failure::new(format!("the server gave up: {}", clipped(text)));
     match code {
+        "idle-rule" => idle_rule(text).unwrap_or(failure),
         "no-sqlite3" => failure.hint(
             "add `apt-get install -y sqlite3` (or `apk add sqlite`) to the image, and deploy it",
         ),
@@ -122,13 +126,39 @@ pub fn failure(code: &str, text: &str) -> Failure {
         }
         "no-space" => failure
             .hint("free some, or set staging-dir in xtask/db.toml to a directory on a larger disk"),
-        "rule" => failure.hint("mend or remove it in xtask/db.toml; nothing was sent"),
         "sanitize" => {
             failure.hint("mend the [[sanitize]] rules in xtask/db.toml; nothing was sent")
         }
+        "remains" => failure.hint(
+            "add a [[sanitize]] rule for what is named last, or `look = false` to the rule if it may stay there; \
+             nothing was sent",
+        ),
         "unreadable" => failure.hint("if it is no database, add it to exclude in xtask/db.toml"),
         _ => failure,
     }
+}
+
+/// Which rule fits no database: its number, its table and column (or `-`), and the
+/// names that there are instead, in hex.
+fn idle_rule(text: &str) -> Option<Failure> {
+    let mut words = text.split(' ');
+    let number = words.next().filter(|n| n.bytes().all(|byte| byte.is_ascii_digit()))?;
+    let mut names =
+        words.map(|word| decode_hex(word).and_then(|name| String::from_utf8(name).ok()));
+    let (table, column) = (names.next()?, names.next()?);
+    let names: Vec<String> = names.flatten().collect();
+    let (what, wanted) = match (&table, &column) {
+        (Some(table), Some(column)) => {
+            (format!("none of the databases has a column {column} in {table}"), column)
+        }
+        (Some(table), None) => (format!("none of the databases has a table {table}"), table),
+        (None, _) => ("it applies to none of the databases".to_owned(), &String::new()),
+    };
+    let failure = Failure::new(format!("[[sanitize]] number {number}: {what}; nothing was sent"));
+    Some(match nearest(wanted, names.iter().map(String::as_str)) {
+        Some(near) => failure.hint(format!("did you mean `{near}`?")),
+        None => failure.hint("mend or remove it in xtask/db.toml"),
+    })
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ pub use self::values::{directory, pattern, plain, words};
 use crate::durable;
 use crate::error::Failure;
 use crate::fixtures::{Fixture, FixtureToml};
-use crate::sanitize::{Rule, RuleToml};
+use crate::sanitize::{Rule, RuleToml, Scrub};
 use crate::transport::Via;
 
 /// `db.toml`, as written.
@@ -32,6 +32,7 @@ struct DbToml {
     setup: Option<String>,
     #[serde(default)]
     sanitize: Vec<RuleToml>,
+    scrub: Option<Scrub>,
     #[serde(default)]
     fixture: Vec<FixtureToml>,
 }
@@ -155,6 +156,7 @@ impl Settings {
         if db.keep == Some(0) {
             return Err(Failure::usage("keep is at least 1")).with_context(in_file);
         }
+        let rules = db.sanitize.into_iter().chain(db.scrub.map(RuleToml::scrubbing));
         Ok(Self {
             app: app_of_environment()?.or(db.app).or(fly.app),
             via: db.via.map(|via| resolve_via(&via, &root)).transpose().with_context(in_file)?,
@@ -167,7 +169,8 @@ impl Settings {
             },
             keep: db.keep.unwrap_or(10),
             setup: db.setup.map(|command| words(&command)).transpose().with_context(in_file)?,
-            rules: each(db.sanitize, "[[sanitize]]", RuleToml::resolve).with_context(in_file)?,
+            rules: each(rules.collect(), "[[sanitize]]", RuleToml::resolve)
+                .with_context(in_file)?,
             fixtures: fixtures(db.fixture).with_context(in_file)?,
             root,
             data_dir,

@@ -9,7 +9,7 @@ mod records;
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
 
-pub use self::records::{Announced, Changed, Index};
+pub use self::records::{Announced, Changed, Index, decode_hex};
 
 /// Before the marker there is only talk: a longer line, or more of it, is none.
 const MAX_LINE: u64 = 64 << 10;
@@ -56,7 +56,7 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Server { text, .. } => write!(f, "the server gave up: {text}"),
+            Self::Server { text, .. } => write!(f, "the server gave up: {}", clipped(text)),
             Self::NoStream => f.write_str("the server sent no databases"),
             Self::Cut => f.write_str("the connection was cut"),
             Self::Refused(why) => write!(f, "the stream was refused: {why}"),
@@ -72,7 +72,7 @@ fn refused(why: impl AsRef<str>) -> Error {
 }
 
 /// Without its middle, where it would fill screens: what is wrong comes last.
-fn clipped(text: &str) -> String {
+pub fn clipped(text: &str) -> String {
     let begin = text.char_indices().nth(MAX_SAID / 2).map(|(at, _)| at);
     let end = text.char_indices().rev().nth(MAX_SAID / 2).map(|(at, _)| at);
     match (begin, end) {
@@ -235,7 +235,7 @@ fn read_talk(
             }
         } else if let Some(why) = ours("XTASK-DB-FAILED") {
             let (code, text) = why.split_once(' ').unwrap_or((why, ""));
-            return Err(Error::Server { code: clipped(code), text: clipped(text) });
+            return Err(Error::Server { code: clipped(code), text: text.to_owned() });
         } else if !text.is_empty() {
             sink.talk(text);
         }

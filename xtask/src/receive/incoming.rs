@@ -225,6 +225,10 @@ impl Sink for Incoming<'_> {
                 self.ui.hint("the server's sqlite3 cannot compare, and all of each database comes: 3.28 or newer can");
                 None
             }
+            ["unlooked"] => {
+                self.ui.hint("the server has no GNU grep (apk add grep): what rules removed was looked for as whole values only");
+                None
+            }
             ["comparing"] => Some(self.ui.working("Comparing", "the copies with an earlier pull")),
             ["packing"] => Some(self.ui.working("Packing", "on the server")),
             _ => None,

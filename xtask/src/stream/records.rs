@@ -138,7 +138,8 @@ fn file_name(hex: &str) -> Result<String, Error> {
     if bad { Err(refused(format!("{name:?} is no name for a database"))) } else { Ok(name) }
 }
 
-fn decode_hex(text: &str) -> Option<Vec<u8>> {
+/// None of what is not hex.
+pub fn decode_hex(text: &str) -> Option<Vec<u8>> {
     if !text.is_ascii() || !text.len().is_multiple_of(2) {
         return None;
     }

@@ -1,0 +1,159 @@
+#!/bin/sh
+# Looking: prepare-pull.sh is sent behind this, and sanitize.sh calls it. What a rule
+# has removed from a column must be nowhere else in the copy: not in a table that a
+# trigger once copied it to, not among words that no rule is for. Old values are in
+# the files NUMBER.look.*, and nowhere else.
+#
+# Of sanitize.sh: `run_todo`; of prepare-pull.sh: `sql`, `status`, `await_jobs`, `fail`, `fail_sql`.
+# shellcheck disable=SC2154,SC2034 # jobs is of there
+
+# How many values are looked for, and how many of them also within others: GNU grep
+# needs 31 MB of memory for `pass_bytes`, and reads a database once for each so many.
+most_values=200000
+most_pieces=30000
+pass_bytes=300000
+
+# A line of SQL's: of a value, of several lines the longest one. At first its middle is
+# looked for, since beginnings and ends are often common: https://, @gmail.com. Days
+# are in other columns as well. No line has a zero: grep reads from one to the next.
+separator="min(instr(rest, x'0a'), coalesce(nullif(instr(rest, x'00'), 0), length(rest)))"
+line_head="SELECT substr(line, max(1, length(line) / 2 - 7), 16) AS middle, line FROM (
+	SELECT substr(CASE WHEN EXISTS (SELECT 1 FROM temp.xtask_utf8) AND (instr(v, x'0a') OR instr(v, x'00')) THEN (
+		WITH RECURSIVE l(line, rest) AS (
+			SELECT x'', CAST(v || x'0a' AS BLOB)
+			UNION ALL SELECT substr(rest, 1, $separator - 1), substr(rest, $separator + 1) FROM l WHERE length(rest) > 0)
+		SELECT line FROM l ORDER BY length(line) DESC LIMIT 1
+	) ELSE v END, 1, 256) AS line FROM (
+		SELECT substr(CAST(v AS BLOB), 1, 4096) AS v FROM (
+			SELECT "
+line_tail="
+		) WHERE typeof(v) IN ('text', 'blob') AND length(CAST(v AS BLOB)) >= 8
+	)) WHERE length(line) >= 8
+	     AND (length(line) > 32 OR CAST(line AS TEXT) NOT GLOB '[12][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]*')"
+
+# What each rule removes is collected right before it runs. In xtask_old, scope is the
+# column that it was in.
+collect_old() {
+	cat <<-SQL
+		CREATE TEMP TABLE xtask_utf8 AS SELECT 1 FROM pragma_encoding WHERE encoding = 'UTF-8';
+		CREATE TEMP TABLE xtask_old (line BLOB, scope INTEGER, middle BLOB, PRIMARY KEY (line, scope)) WITHOUT ROWID;
+		CREATE TEMP TABLE xtask_scope AS
+		SELECT row_number() OVER () AS scope, rule, condition, tbl || '.' || name AS place,
+		       '"' || replace(tbl, '"', '""') || '"' AS tbl, '"' || replace(name, '"', '""') || '"' AS col
+		  FROM (SELECT * FROM temp.xtask_rule WHERE look) AS r, pragma_table_xinfo(r.tbl) AS c
+		 WHERE c.hidden = 0 AND (deletes OR EXISTS (
+		       SELECT 1 FROM temp.xtask_set AS s WHERE s.rule = r.rule AND s.col = c.name));
+		CREATE TEMP TABLE xtask_collect AS
+		SELECT rule, 'INSERT OR IGNORE INTO temp.xtask_old SELECT line, ' || scope || ', middle FROM ('
+		       || $(literal "$line_head") || col || ' AS v FROM ' || tbl || condition || char(10) || $(literal "$line_tail")
+		       || ') LIMIT max(0, $most_values - (SELECT count(*) FROM temp.xtask_old));' AS sql
+		  FROM temp.xtask_scope;
+	SQL
+}
+
+# write_old NUMBER: what is to be looked for. What the column still has itself is no
+# secret: a rule has left it. Where pieces cannot be found, for want of GNU grep or
+# because they are too many, or in UTF-16, whole values are, here and now.
+write_old() {
+	cat <<-SQL
+		CREATE TEMP TABLE xtask_kept (line BLOB, scope INTEGER, PRIMARY KEY (line, scope)) WITHOUT ROWID;
+		INSERT INTO temp.xtask_todo
+		SELECT 'INSERT OR IGNORE INTO temp.xtask_kept SELECT o.line, o.scope FROM (' || $(literal "$line_head") || col
+		       || ' AS v FROM ' || tbl || $(literal "$line_tail") || ') AS p JOIN temp.xtask_old AS o ON o.line = p.line AND o.scope = ' || scope || ';'
+		  FROM temp.xtask_scope AS s WHERE EXISTS (SELECT 1 FROM temp.xtask_old AS o WHERE o.scope = s.scope);
+		$(run_todo "$1")
+		DELETE FROM temp.xtask_old WHERE EXISTS (
+		       SELECT 1 FROM temp.xtask_kept AS k WHERE k.line = xtask_old.line AND k.scope = xtask_old.scope);
+		CREATE TEMP TABLE xtask_whole AS
+		SELECT 1 WHERE NOT $gnu_grep OR NOT EXISTS (SELECT 1 FROM temp.xtask_utf8)
+		    OR (SELECT count(*) FROM temp.xtask_old) > $most_pieces;
+		CREATE TEMP TABLE xtask_place AS
+		SELECT row_number() OVER () AS place, '"' || replace(t.name, '"', '""') || '"' AS tbl,
+		       '"' || replace(c.name, '"', '""') || '"' AS col, coalesce((
+		       SELECT name FROM main.sqlite_master AS v WHERE v.rootpage = 0 AND v.name || '_content' = t.name),
+		       t.name || '.' || c.name) AS name
+		  FROM main.sqlite_master AS t, pragma_table_xinfo(t.name) AS c
+		 WHERE t.type = 'table' AND t.rootpage AND c.hidden IN (0, 3) AND EXISTS (SELECT 1 FROM temp.xtask_old);
+		CREATE TEMP TABLE xtask_found (scope INTEGER, place INTEGER);
+		INSERT INTO temp.xtask_todo
+		SELECT 'INSERT INTO temp.xtask_found SELECT DISTINCT o.scope, ' || place || ' FROM (' || $(literal "$line_head") || col
+		       || ' AS v FROM ' || tbl || $(literal "$line_tail") || ') AS p JOIN temp.xtask_old AS o ON o.line = p.line;'
+		  FROM temp.xtask_place WHERE EXISTS (SELECT 1 FROM temp.xtask_whole);
+		$(run_todo "$1")
+		.output $1.look.found
+		SELECT DISTINCT replace(s.place || ' is still in ' || p.name, char(10), ' ') FROM temp.xtask_found
+		  JOIN temp.xtask_scope AS s USING (scope) JOIN temp.xtask_place AS p USING (place);
+		.output
+		CREATE TEMP TABLE xtask_file (name TEXT, content BLOB);
+		INSERT INTO temp.xtask_file
+		SELECT 'middle.' || pass, group_concat(CAST(middle AS TEXT), char(10))
+		  FROM (SELECT middle, sum(length(middle) + 1) OVER (ORDER BY middle) / $pass_bytes AS pass
+		          FROM (SELECT DISTINCT middle FROM temp.xtask_old))
+		 GROUP BY pass
+		UNION ALL
+		SELECT 'old.' || scope, group_concat(CAST(line AS TEXT), char(10)) FROM temp.xtask_old GROUP BY scope
+		UNION ALL
+		SELECT 'scope.' || scope, place FROM temp.xtask_scope
+		UNION ALL
+		SELECT 'place.' || place, name FROM temp.xtask_place
+		UNION ALL
+		-- A text with a zero would be cut there.
+		SELECT 'read.' || place, 'SELECT ' || col || ' FROM ' || tbl || ' WHERE typeof(' || col || ') = ''text'' AND NOT instr('
+		       || bytes || ', x''00'');' || char(10) || '.output /dev/null' || char(10) || 'SELECT writefile(''/dev/stdout'', '
+		       || bytes || ' || x''0a'') FROM ' || tbl || ' WHERE typeof(' || col || ') = ''blob'' OR typeof(' || col
+		       || ') = ''text'' AND instr(' || bytes || ', x''00'');'
+		  FROM (SELECT *, 'CAST(' || col || ' AS BLOB)' AS bytes FROM temp.xtask_place);
+		DELETE FROM temp.xtask_file WHERE EXISTS (SELECT 1 FROM temp.xtask_whole);
+		INSERT INTO temp.xtask_sure SELECT coalesce(writefile('$1.look.' || name, content), 0) FROM temp.xtask_file;
+		INSERT INTO temp.xtask_sure SELECT coalesce(readfile('$1.look.' || name) = CAST(content AS BLOB), 0) FROM temp.xtask_file;
+		.output $1.look.whole
+		SELECT 1 FROM temp.xtask_whole WHERE EXISTS (SELECT 1 FROM temp.xtask_old) AND NOT $gnu_grep;
+		.output
+	SQL
+}
+
+# look NUMBER NAME: fails where a value is left.
+look() {
+	[ ! -s "$1.look.whole" ] || status unlooked
+	is_clean "$@" || find_places "$1"
+	if [ -s "$1.look.found" ]; then
+		found=''
+		while read -r line; do found="$found${found:+, and of }$line"; done <"$1.look.found"
+		fail remains "in $2, what a rule removes of $found"
+	fi
+	rm -f "$1".look.*
+}
+
+# is_clean NUMBER NAME: whether no middle is in the bytes; else NUMBER.look.some has what
+# of the values. Only 1 says that grep has looked and found nothing.
+is_clean() {
+	: >"$1.look.hits"
+	for middles in "$1".look.middle.*; do
+		[ -e "$middles" ] || return 0
+		grep -o -z -a -F -f "$middles" "$1.db" >"$1.look.hit" 2>"$1.err" &
+		jobs=$!
+		await_jobs
+		case $? in
+		0) tr '\0' '\n' <"$1.look.hit" | sort -u >>"$1.look.hits" ;;
+		1) ;;
+		*) fail_sql sanitize "looking for what rules remove from $2 failed: $(head -n 3 "$1.err")" ;;
+		esac
+	done
+	[ -s "$1.look.hits" ] || return 0
+	cat "$1".look.old.* | grep -a -F -f "$1.look.hits" | head -n 1000 >"$1.look.some"
+	return 1
+}
+
+# find_places NUMBER: adds the columns that have one of these values. A middle may be
+# by chance in another column, or in the text of the schema.
+find_places() {
+	for place in "$1".look.place.*; do
+		n=${place##*.}
+		sql -readonly "$1.db" <"$1.look.read.$n" 2>"$1.err" | grep -o -a -F -f "$1.look.some" | sort -u >"$1.look.hit"
+		[ -s "$1.look.hit" ] || continue
+		for old in "$1".look.old.*; do
+			! grep -q -a -x -F -f "$1.look.hit" "$old" ||
+				echo "$(cat "$1.look.scope.${old##*.}") is still in $(cat "$place")" >>"$1.look.found"
+		done
+	done
+}

@@ -1,0 +1,137 @@
+#!/bin/sh
+# Scrubbing: prepare-pull.sh is sent behind this, and sanitize.sh calls it. What was
+# deleted or moved leaves its bytes in a database: in free pages, between the cells of
+# a page, behind the end of a long value. They become zeros. No page moves, so that
+# the delta of the next pull stays small; only without `dbstat` it is a VACUUM.
+#
+# Of prepare-pull.sh: `sql`, `bytes_of`, `header_byte`, `await_jobs`; of compare.sh:
+# `page_size`, `piece`, `count_cores`; of sanitize.sh: `sanitizer`, `prelude`.
+# shellcheck disable=SC2154,SC2034 # jobs, piece and cores are of there
+
+# scrub NUMBER
+scrub() {
+	page=$(page_size "$1.db") reserved=$(header_byte "$1.db" 20)
+	[ -n "$page" ] || return 0 # It is empty.
+	if list_holes "$1" 2>/dev/null && fill_holes "$1"; then return 0; fi
+	# The copy is thrown away when this fails, so it needs no journal; one that a
+	# killed sqlite3 has left is read first.
+	{ prelude && printf '%s;\n' 'SELECT count(*) FROM sqlite_master' 'PRAGMA journal_mode = OFF' VACUUM; } >"$1.sql"
+	sanitizer "$1"
+}
+
+# list_holes NUMBER: its pages that are not full, as PAGE|TAIL|BYTES. What a TAIL does
+# not use is at its end; elsewhere it is between cells. A page of which nobody knows
+# what it is for must not be taken for a free one.
+list_holes() {
+	list_trunks "$1" >"$1.trunks" || return 1
+	sql -readonly "$1.db" <<-SQL >"$1.holes"
+		CREATE TEMP TABLE sure (known CONSTRAINT "unknown pages" CHECK (known));
+		CREATE TEMP TABLE trunk (no INTEGER PRIMARY KEY, unused INTEGER);
+		.import $1.trunks trunk
+		CREATE TEMP TABLE used (no INTEGER PRIMARY KEY, tail INTEGER NOT NULL, unused INTEGER);
+		INSERT INTO used SELECT pageno, CASE pagetype WHEN 'overflow' THEN 1 WHEN 'leaf' THEN 0 WHEN 'internal' THEN 0 END, unused
+		  FROM dbstat;
+		CREATE TEMP TABLE free (no INTEGER PRIMARY KEY);
+		WITH RECURSIVE
+		  lock(no) AS (SELECT 1073741824 / $page + 1),
+		  step(pages) AS (SELECT CASE auto_vacuum WHEN 0 THEN 0 ELSE ($page - $reserved) / 5 + 1 END FROM pragma_auto_vacuum),
+		  page(no) AS (SELECT 1 UNION ALL SELECT no + 1 FROM page, pragma_page_count WHERE no < page_count)
+		INSERT INTO free SELECT page.no FROM page, lock, step
+		 WHERE (SELECT freelist_count FROM pragma_freelist_count) > 0 AND page.no NOT IN (SELECT no FROM used) AND page.no <> lock.no
+		   AND (pages = 0 OR (page.no - 2) % pages <> 0 AND NOT (page.no = lock.no + 1 AND (lock.no - 2) % pages = 0));
+		INSERT INTO sure SELECT count(*) = freelist_count FROM free, pragma_freelist_count;
+		INSERT INTO sure SELECT no IN (SELECT no FROM free) FROM trunk;
+		SELECT no, tail, unused FROM used WHERE unused > 0;
+		SELECT no, 1, coalesce(unused, $page - $reserved) FROM free LEFT JOIN trunk USING (no);
+	SQL
+}
+
+# list_trunks NUMBER: free pages that list others, as PAGE|BYTES.
+list_trunks() {
+	# shellcheck disable=SC2046 # the words that od prints
+	set -- "$1" $(words_of "$1.db" 32)
+	next=$2 left=$3
+	while [ "$next" -ne 0 ]; do
+		[ "$left" -gt 0 ] || return 1
+		# shellcheck disable=SC2046 # see above
+		set -- "$1" $(words_of "$1.db" $(((next - 1) * page)))
+		[ $# -eq 3 ] || return 1
+		echo "$next|$((page - reserved - 8 - 4 * $3))"
+		next=$2 left=$((left - 1 - $3))
+	done
+}
+
+# words_of FILE OFFSET: two numbers of four bytes, the most significant first.
+words_of() {
+	# shellcheck disable=SC2046 # the words that od prints
+	set -- $(od -An -tu1 -j"$2" -N8 "$1" 2>/dev/null)
+	[ $# -ne 8 ] || echo $(((($1 * 256 + $2) * 256 + $3) * 256 + $4)) $(((($5 * 256 + $6) * 256 + $7) * 256 + $8))
+}
+
+# fill_holes NUMBER: on all cores, piece by piece.
+fill_holes() {
+	count_cores
+	w=0
+	while [ "$w" -lt "$cores" ]; do
+		fill_sql "$1" "$w" >"$1.fill.$w" || return 1
+		sqlite3 -batch -bail -init /dev/null :memory: <"$1.fill.$w" >/dev/null 2>"$1.err" &
+		jobs="$jobs $!"
+		w=$((w + 1))
+	done
+	await_jobs && [ ! -e "$1.unfilled" ]
+}
+
+# SQL for the number of one byte, and of two, of the piece.
+byte() { printf '(instr(@bytes, substr(@piece, %s, 1)) - 1)' "$1"; }
+two() { printf '(%s * 256 + %s)' "$(byte "$1")" "$(byte "$1 + 1")"; }
+
+# fill_sql NUMBER W: the script of one of the sqlite3 that do it. What it could not
+# write must not pass for the piece.
+fill_sql() {
+	bytes='' n=0
+	while [ "$n" -lt 256 ]; do bytes=$bytes$(printf %02x "$n") && n=$((n + 1)); done
+	cat <<-SQL
+		CREATE TEMP TABLE page (no INTEGER PRIMARY KEY, tail INTEGER, unused INTEGER);
+		.import $1.holes page
+		CREATE TEMP TABLE hole (at INTEGER PRIMARY KEY, size INTEGER);
+		CREATE TEMP TABLE sure (written CONSTRAINT "disk is full" CHECK (written));
+		.parameter set @bytes "x'$bytes'"
+	SQL
+	# Of a page: where it begins, where its header does (page 1 has another before it),
+	# its first free block. Those form a list, in order. Each is what is not used but
+	# for its own four bytes, and so is what is between the pointers and the cells.
+	holes="INSERT INTO hole SELECT at, size FROM (
+		WITH RECURSIVE
+		here(no, tail, unused, base) AS (SELECT no, tail, unused, (no - @first) * $page + 1 FROM page
+			WHERE no >= @first AND no < @first + $((piece / page))),
+		tree(base, head) AS (SELECT base, base + CASE no WHEN 1 THEN 100 ELSE 0 END FROM here WHERE NOT tail),
+		block(base, at, next, size) AS (
+			SELECT base, at, $(two 'base + at'), $(two 'base + at + 2') FROM (SELECT base, $(two 'head + 1') AS at FROM tree) WHERE at
+			UNION ALL
+			SELECT base, next, $(two 'base + next'), $(two 'base + next + 2') FROM block WHERE next > at)
+		SELECT base + at + 4 AS at, size - 4 AS size FROM block
+		UNION ALL
+		SELECT at, base + CASE cells WHEN 0 THEN 65536 ELSE cells END - at FROM (
+			SELECT base, $(two 'head + 5') AS cells,
+			       head + CASE WHEN $(byte head) < 8 THEN 12 ELSE 8 END + 2 * $(two 'head + 3') AS at FROM tree)
+		UNION ALL
+		SELECT base + $page - $reserved - unused, unused FROM here WHERE tail
+		) WHERE size > 0 AND substr(@piece, at, size) <> zeroblob(size);"
+	k=0 size=$(bytes_of "$1.db")
+	while [ $((k * piece)) -lt "$size" ]; do
+		[ $((k % cores)) -ne "$2" ] || printf '%s\n' \
+			".system dd if=$1.db of=$1.old.$2 bs=$piece skip=$k count=1 2>/dev/null" \
+			".parameter set @piece \"readfile('$1.old.$2')\"" \
+			".parameter set @first $((k * (piece / page) + 1))" \
+			"INSERT INTO sure SELECT length(@piece) = min($piece, $((size - k * piece)));" \
+			"$holes" \
+			"SELECT writefile('$1.new.$2', CAST(group_concat(substr(@piece, past, at - past) || zeroblob(size), '') AS BLOB))
+			 FROM (SELECT at, size, lag(at + size, 1, 1) OVER (ORDER BY at) AS past
+			         FROM (SELECT at, size FROM hole UNION ALL SELECT length(@piece) + 1, 0) ORDER BY at)
+			 WHERE EXISTS (SELECT 1 FROM hole);" \
+			"INSERT INTO sure SELECT length(readfile('$1.new.$2')) IS length(@piece) FROM hole LIMIT 1;" \
+			"DELETE FROM hole;" \
+			".system [ ! -e $1.new.$2 ] || { dd if=$1.new.$2 of=$1.db bs=$piece seek=$k conv=notrunc && rm $1.new.$2; } 2>/dev/null || : >$1.unfilled"
+		k=$((k + 1))
+	done
+}
