@@ -206,3 +206,13 @@ fn a_salt_is_used_before_it_is_removed() {
     assert_ne!(one, pseudonyms("salt of another one"));
     assert!(matches!(one, Value::Text(text) if text.len() == 2 * 33 + 1));
 }
+
+#[test]
+fn the_fixtures_of_this_repository_have_no_address_or_secret_of_its_seed() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
+    for name in ["data.db", "tenant.db"] {
+        for word in ["@iris", "FAKE", "gserviceaccount"] {
+            assert!(!databases::bytes_contain(&fixtures.join(name), word), "{word} is in {name}");
+        }
+    }
+}
