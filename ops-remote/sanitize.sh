@@ -35,9 +35,12 @@ sanitize_script() {
 		$(collect_old)
 		BEGIN;
 		INSERT INTO temp.xtask_todo SELECT sql FROM (
-		       SELECT rule, 1 AS step, sql FROM temp.xtask_statement
+		       SELECT rule, 1 AS step, '.output $1.rule' || char(10) || 'SELECT ' || (rule + 1) || ';' || char(10)
+		              || '.output' || char(10) || sql AS sql FROM temp.xtask_statement
 		       UNION ALL SELECT rule, 0, sql FROM temp.xtask_collect) ORDER BY rule, step;
 		$(run_todo "$1")
+		.output $1.rule
+		.output
 		$(find_changed)
 		$(rebuild_words)
 		INSERT INTO temp.xtask_todo
@@ -153,6 +156,26 @@ rebuild_words() {
 	SQL
 }
 
+# complaint NUMBER: what sqlite3 says of the rules. What it says while they run may
+# quote data (a JSON path, a word that is looked for, the name of a file): that passes
+# only where it is known to have names and numbers in it, or what the rules have.
+complaint() {
+	number=$(cat "$1.rule" 2>/dev/null)
+	[ -z "$number" ] || printf '[[sanitize]] number %s: ' "$number"
+	said=$(head -n 1 "$1.err")
+	case $said in 'Parse error'*) head -n 3 "$1.err" && return ;; esac
+	case ${said#*near line *: } in
+	'UNIQUE constraint failed'* | 'NOT NULL constraint failed'* | 'CHECK constraint failed'* | \
+		'FOREIGN KEY constraint failed'* | 'no such tokenizer'* | 'no such module'* | 'vtable constructor failed'* | 'cannot store '* | 'datatype mismatch'* | 'malformed JSON'* | 'SHA3 size should be'* | \
+		'integer overflow'* | 'string or blob too big'* | 'out of memory'* | 'disk I/O error'* | \
+		'database or disk is full'* | 'database is locked'* | 'database disk image is malformed'*) echo "$said" && return ;;
+	'no such '*)
+		case $rules in *"${said#*near line *: no such *: }"*) echo "$said" && return ;; esac
+		;;
+	esac
+	echo 'a value made it fail (what SQLite says may quote that: run the rule by hand to read it)'
+}
+
 # mark_wal NUMBER BYTE: whether the copy is in WAL mode (2) or not (1) is told by
 # two bytes. SQLite's own way to change them counts as a change of the database.
 mark_wal() { printf '%b' "\\0$2\\0$2" | dd of="$1.db" bs=1 seek=18 conv=notrunc 2>/dev/null; }
@@ -174,7 +197,7 @@ sanitize() {
 	sanitize_script "$1" "$2" >"$1.sql"
 	if ! sanitizer "$1" || { [ -s "$1.scrub" ] && ! scrub "$1"; }; then
 		[ -s "$1.err" ] || fail no-space "sanitizing $2 failed without a word (is $staging_dir full?)"
-		fail_sql sanitize "sanitizing $2 failed: $(head -n 3 "$1.err")"
+		fail_sql sanitize "sanitizing $2 failed: $(complaint "$1")"
 	fi
 	look "$1" "$2"
 	[ "$wal" != 2 ] || mark_wal "$1" 2 || fail no-space "cannot write in $staging_dir"

@@ -19,6 +19,7 @@ pub mod link;
 pub mod load;
 pub mod long;
 pub mod output;
+pub mod planted;
 pub mod process;
 pub mod proof;
 pub mod pty;

@@ -4,6 +4,7 @@ pub mod build;
 mod canonical;
 mod follow;
 pub mod full_text;
+mod hash;
 pub mod lock;
 mod random;
 pub mod refresh;

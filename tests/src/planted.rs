@@ -1,0 +1,65 @@
+//! A production with a secret in it, in a row and where one was deleted.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::PathBuf;
+
+use rusqlite::types::Value;
+
+use crate::env::TestEnv;
+use crate::output::Output;
+use crate::process::Running;
+use crate::{databases, store};
+
+pub const SECRET: &str = "hunter2isnosecret";
+
+/// What was deleted before, so that there are free pages: a copy that is written
+/// anew has none.
+pub const FREE_PAGES: &str = "PRAGMA secure_delete = OFF; CREATE TABLE gone (t);
+     WITH n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 2000)
+     INSERT INTO gone SELECT 'of no interest ' || i FROM n; DELETE FROM gone;";
+
+/// The secret in a row, and a second time in a free page.
+pub fn planted() -> String {
+    format!(
+        "{FREE_PAGES} CREATE TABLE tokens (id INTEGER PRIMARY KEY, token);
+         CREATE TABLE old (t); INSERT INTO old VALUES ('{SECRET}'); DROP TABLE old;
+         INSERT INTO tokens (token) VALUES ('{SECRET}'), ('short');"
+    )
+}
+
+pub const RULE: &str = "[[sanitize]]\ntable = 'tokens'\nset = { token = 'NULL' }\n";
+
+/// A production with one database.
+pub fn production(sql: &str, rules: &str) -> TestEnv {
+    let env = TestEnv::new();
+    databases::execute(&env.production().join("data.db"), sql);
+    env.db_toml(rules);
+    env
+}
+
+/// A pull from a server that has these programs, or all.
+pub fn run(env: &TestEnv, path: Option<OsString>) -> Output {
+    let via = format!("local:{}", env.production().display());
+    let mut pull = env.xtask_command(["pull-db", "--via", &via]);
+    pull.envs(path.map(|path| ("PATH", path)));
+    Running::start(&mut pull).wait()
+}
+
+/// The bytes of the database as it was pulled.
+#[track_caller]
+pub fn pulled(env: &TestEnv) -> Vec<u8> {
+    run(env, None).ok();
+    let newest = store::snapshots(&env.data()).pop().expect("there is a snapshot");
+    fs::read(newest.path.join("data.db")).expect("read a snapshot")
+}
+
+pub fn live(env: &TestEnv) -> PathBuf {
+    env.data().join("data.db")
+}
+
+#[track_caller]
+pub fn is_vacuumed(env: &TestEnv) -> bool {
+    databases::assert_whole(&live(env));
+    databases::query(&live(env), "PRAGMA freelist_count") == Value::Integer(0)
+}

@@ -1,0 +1,186 @@
+//! Of what rules remove, the server leaves nothing in the bytes of its copy, where every
+//! page stays where it was.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::Path;
+
+use rusqlite::types::Value;
+use tests::databases;
+use tests::planted::{
+    FREE_PAGES, RULE, SECRET, is_vacuumed, live, planted, production, pulled, run,
+};
+use tests::process::Running;
+
+#[test]
+fn a_copy_that_no_rule_changes_is_the_plain_one_byte_for_byte() {
+    for mode in ["WAL", "DELETE"] {
+        let env = production(
+            &format!(
+                "PRAGMA journal_mode = {mode}; {FREE_PAGES} CREATE TABLE empty (t);
+                 CREATE TABLE notes (body); INSERT INTO notes VALUES ('something to keep');
+                 CREATE VIRTUAL TABLE f USING fts5 (body, content = 'notes');
+                 CREATE VIRTUAL TABLE g USING fts5 (body, content = '')"
+            ),
+            "[[sanitize]]\ntable = 'empty'\ndelete = true\n\
+             [[sanitize]]\ntable = 'notes'\nset = { body = \"''\" }\nwhere = \"body = 'x'\"\n\
+             [[sanitize]]\nsql = 'DELETE FROM notes WHERE body IS NULL; UPDATE empty SET t = 1'\n",
+        );
+        let plain = env.path("plain.db");
+        let mut sqlite3 = env.command("sqlite3");
+        sqlite3.arg("-readonly").arg(env.production().join("data.db"));
+        Running::start(sqlite3.arg(format!(".backup '{}'", plain.display()))).wait().ok();
+        assert!(pulled(&env) == fs::read(plain).expect("read"), "{mode}");
+    }
+}
+
+#[test]
+fn the_copy_of_tomorrow_has_the_pages_of_today_where_they_were() {
+    const PAGE: usize = 4096;
+    let grow = |from: u32, to: u32| {
+        format!(
+            "WITH n(i) AS (VALUES ({from}) UNION ALL SELECT i + 1 FROM n WHERE i < {to})
+             INSERT INTO first SELECT i, 'the text of row ' || i, hex(zeroblob(50)) FROM n;
+             WITH n(i) AS (VALUES ({from}) UNION ALL SELECT i + 1 FROM n WHERE i < {to})
+             INSERT INTO users SELECT i, 'person' || i || '@mail.test', 'name' || i FROM n
+              WHERE i % 50 = 0;"
+        )
+    };
+    let env = production(
+        &format!(
+            "PRAGMA journal_mode = WAL; {FREE_PAGES}
+             CREATE TABLE first (id INTEGER PRIMARY KEY, text, more);
+             CREATE TABLE users (id INTEGER PRIMARY KEY, email UNIQUE, name);
+             CREATE TABLE sessions (user, token); CREATE TABLE last (id INTEGER PRIMARY KEY, data);
+             {} INSERT INTO last SELECT id, text || more FROM first;
+             CREATE INDEX last_data ON last (data);
+             CREATE VIRTUAL TABLE f USING fts5 (data, content = 'last', content_rowid = 'id');
+             INSERT INTO f (f) VALUES ('rebuild');
+             INSERT INTO sessions SELECT email, 'the token of ' || id FROM users",
+            grow(1, 20_000)
+        ),
+        // What is deleted is in part what another table has, and keeps.
+        "[[sanitize]]\ntable = 'users'\nset = { name = \"'user ' || id\" }\n\
+         [[sanitize]]\ntable = 'sessions'\ndelete = true\n",
+    );
+    let today = pulled(&env);
+    databases::execute(&env.production().join("data.db"), &grow(20_001, 20_200));
+    let tomorrow = pulled(&env);
+    let pages = today.chunks(PAGE).zip(tomorrow.chunks(PAGE));
+    let same = pages.filter(|(today, tomorrow)| today == tomorrow).count();
+    let of = tomorrow.len() / PAGE;
+    assert!(of > 2000 && same > of * 95 / 100, "{same} of {of} pages are the same");
+}
+
+/// 4,000 of 40 letters each.
+fn secrets() -> Vec<String> {
+    (1_u64..=4000)
+        .map(|i| {
+            let mut state = i.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let letters = (0..40).map(|_| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                char::from(b'a' + u8::try_from((state >> 33) % 26).expect("a letter"))
+            });
+            letters.collect()
+        })
+        .collect()
+}
+
+/// How many pieces of eight letters of one of them are in there, in either case.
+fn pieces_left(secrets: &[String], bytes: &[u8]) -> usize {
+    let pieces: HashSet<&[u8]> = secrets.iter().flat_map(|s| s.as_bytes().windows(8)).collect();
+    bytes.to_ascii_lowercase().windows(8).filter(|window| pieces.contains(window)).count()
+}
+
+#[test]
+fn of_thousands_of_secrets_no_piece_is_left_in_row_index_or_words() {
+    let secrets = secrets();
+    let rows: String = (secrets.iter().enumerate())
+        .map(|(i, secret)| format!("INSERT INTO users VALUES ({i}, '{secret}', 'note {i}');\n"))
+        .collect();
+    let env = production(
+        &format!(
+            "PRAGMA journal_mode = WAL; CREATE TABLE users (id INTEGER PRIMARY KEY, secret, note);
+             CREATE INDEX by_secret ON users (secret);
+             BEGIN; {rows} COMMIT; CREATE TABLE wr (k PRIMARY KEY, secret) WITHOUT ROWID;
+             INSERT INTO wr SELECT hex(id * 7919 % 4001), secret FROM users;
+             CREATE VIRTUAL TABLE f USING fts5 (secret, note, content = 'users', content_rowid = 'id');
+             INSERT INTO f (f) VALUES ('rebuild');
+             CREATE VIRTUAL TABLE own USING fts5 (secret); INSERT INTO own SELECT secret FROM users"
+        ),
+        "[[sanitize]]\ntable = 'users'\nset = { secret = \"''\" }\n\
+         [[sanitize]]\ntable = 'own'\nset = { secret = \"'x'\" }\n\
+         [[sanitize]]\ntable = 'wr'\nset = { secret = \"'x'\" }\n",
+    );
+    let path = env.production().join("data.db");
+    assert!(pieces_left(&secrets, &fs::read(path).expect("read")) > 4 * 4000);
+    assert_eq!(pieces_left(&secrets, &pulled(&env)), 0);
+    databases::assert_whole(&live(&env));
+}
+
+/// What an index makes of a value is not what is looked for. Each of these would
+/// leave a piece in another way.
+#[test]
+fn an_index_of_an_expression_is_made_anew() {
+    let secrets = secrets();
+    let rows: String = (secrets.iter().enumerate())
+        .map(|(i, secret)| format!("INSERT INTO users VALUES ({i}, upper('{secret}'));\n"))
+        .collect();
+    let long = format!("lower(secret || '{}')", ".".repeat(49));
+    for (index, set) in
+        [("lower(secret)", "'x'"), ("lower(secret), id", "'x'"), (&long, "'x' || id")]
+    {
+        let schema =
+            "PRAGMA secure_delete = ON; CREATE TABLE users (id INTEGER PRIMARY KEY, secret)";
+        let rule = format!("[[sanitize]]\ntable = 'users'\nset = {{ secret = \"{set}\" }}\n");
+        let env = production(
+            &format!("{schema}; CREATE INDEX i ON users ({index}); BEGIN; {rows} COMMIT"),
+            &format!("{rule}where = 'id % 7 <> 0'\n{rule}"),
+        );
+        assert_eq!(pieces_left(&secrets, &pulled(&env)), 0, "{index}");
+        let env = production(
+            &format!("{schema}; CREATE INDEX i ON users ({index}); BEGIN; {rows} COMMIT"),
+            &rule,
+        );
+        assert_eq!(pieces_left(&secrets, &pulled(&env)), 0, "{index}, at once");
+    }
+}
+
+#[test]
+fn what_is_left_in_a_free_page_goes_and_no_page_moves() {
+    for mode in ["WAL", "DELETE"] {
+        let env = production(&format!("PRAGMA journal_mode = {mode}; {}", planted()), RULE);
+        let pages = |path: &Path| {
+            databases::query(path, "SELECT group_concat(name || pageno) FROM dbstat ORDER BY 1")
+        };
+        let path = env.production().join("data.db");
+        run(&env, None).ok();
+        assert!(!databases::bytes_contain(&live(&env), SECRET));
+        assert!(!is_vacuumed(&env) && pages(&live(&env)) == pages(&path), "{mode}");
+    }
+}
+
+#[test]
+fn only_the_index_of_words_that_have_changed_is_made_anew() {
+    let table = |name: &str, fts: &str| {
+        format!(
+            "CREATE TABLE \"{name}\" (body);
+             CREATE VIRTUAL TABLE \"{name}_f\" USING {fts} (body, content=\"{name}\");
+             INSERT INTO \"{name}\" VALUES ('never indexed');"
+        )
+    };
+    let tables = [table("My notes", "fts5"), table("mails", "fts4"), table("other", "fts5")];
+    let view = "CREATE VIEW v AS SELECT rowid AS id, body FROM mails;
+                CREATE VIRTUAL TABLE v_f USING fts5 (body, content = 'v', content_rowid = 'id');";
+    let env = production(
+        &format!("{} {view}", tables.concat()),
+        "[[sanitize]]\ntable = 'MY notes'\nset = { body = \"'indexed'\" }\n\
+         [[sanitize]]\ntable = 'mails'\nset = { body = \"'indexed'\" }\n\
+         [[sanitize]]\ntable = 'other'\nset = { body = \"''\" }\nwhere = '0'\n",
+    );
+    run(&env, None).ok();
+    for (fts, rows) in [("My notes_f", 1), ("mails_f", 1), ("v_f", 1), ("other_f", 0)] {
+        let sql = format!("SELECT count(*) FROM \"{fts}\" WHERE \"{fts}\" MATCH 'indexed'");
+        assert_eq!(databases::query(&live(&env), &sql), Value::Integer(rows), "{fts}");
+    }
+}
