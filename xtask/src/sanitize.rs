@@ -150,6 +150,22 @@ impl Rule {
         self.database.matches(database)
     }
 
+    /// The databases it is for, and the columns of which it leaves nothing as it was:
+    /// each with its table, or all of that. What SQL of the user's own does is not known,
+    /// and of a table from which some rows are deleted, the others stay.
+    pub fn covers(&self) -> (&Pattern, Vec<(&str, Option<&str>)>) {
+        let columns = match (&self.table, &self.change) {
+            (Some(table), Some(change)) if !change.set.is_empty() => {
+                change.set.iter().map(|column| (table.as_str(), Some(column.as_str()))).collect()
+            }
+            (Some(table), Some(change)) if change.condition.trim().is_empty() => {
+                vec![(table.as_str(), None)]
+            }
+            _ => Vec::new(),
+        };
+        (&self.database, columns)
+    }
+
     /// Its SQL, which also notes how many rows it changes as rule number `i`.
     /// Of several statements that is the sum, to which virtual tables add the
     /// rows that they keep their data in. The newline ends a comment.

@@ -9,6 +9,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use glob::Pattern;
 
+use crate::audit::{self, Level};
 use crate::delta::Base;
 use crate::error::Failure;
 use crate::sanitize;
@@ -16,7 +17,8 @@ use crate::settings::Settings;
 use crate::snapshots::Database;
 
 /// One script for the server: the last part runs what the others define.
-const SCRIPT: [&str; 4] = [
+const SCRIPT: [&str; 5] = [
+    include_str!("../../ops-remote/audit.sh"),
     include_str!("../../ops-remote/compare.sh"),
     include_str!("../../ops-remote/pack.sh"),
     include_str!("../../ops-remote/sanitize.sh"),
@@ -98,6 +100,13 @@ impl Request<'_> {
         if !rules.is_empty() {
             writeln!(message, "rules {}", rules.len())?;
             message.extend(rules.as_bytes());
+        }
+        let audit =
+            self.sanitize.then(|| audit::script(&settings.audit, &settings.rules)).flatten();
+        if let Some(audit) = audit {
+            let level = if settings.audit.level == Level::Fail { "fail" } else { "warn" };
+            writeln!(message, "audit {level} {}", audit.len())?;
+            message.extend(audit.as_bytes());
         }
         message.extend(b"end\n");
         Ok(message)
