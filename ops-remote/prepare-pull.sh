@@ -26,6 +26,7 @@ includes='*.db'
 excludes=''
 only=''
 rules=''
+audit=''
 base_blocks=0 # of hashes that the client sends after the request
 newline='
 '
@@ -123,7 +124,7 @@ selected() {
 # ---- the request ---------------------------------------------------------
 
 # The client sends lines of a key and a value, then `end`. `rules N` is
-# followed by N bytes of SQL.
+# followed by N bytes of SQL, and so is `audit LEVEL N`.
 read_request() {
 	while IFS= read -r line; do
 		value=${line#* }
@@ -137,6 +138,7 @@ read_request() {
 		'only '*) only=$value ;;
 		'base '*) add_base "$value" ;;
 		'rules '*) rules=$(dd bs=1 count="$value" 2>/dev/null) || return 1 ;;
+		'audit '*) audit_level=${value% *} && audit=$(dd bs=1 count="${value#* }" 2>/dev/null) || return 1 ;;
 		end) return 0 ;;
 		*) return 1 ;;
 		esac
@@ -339,6 +341,7 @@ prepare() {
 		status sanitizing
 		sanitize_all "$@"
 	fi
+	[ -z "$audit" ] || audit_all "$@"
 	t_sanitized=$(milliseconds)
 
 	: >sums
@@ -422,6 +425,8 @@ main() {
 	found=$(enter "$staging_dir") || fail no-space "there is no directory $staging_dir to copy to"
 	staging_dir=$found
 	place=$(place)
+	gnu_grep=0 # Others cannot look for many things at once, nor in what is no text.
+	case $(grep --version 2>/dev/null) in 'grep (GNU grep)'*) gnu_grep=1 ;; esac
 	remove_abandoned
 	set --
 	for path in "$directory"/*; do

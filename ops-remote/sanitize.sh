@@ -181,8 +181,6 @@ complaint() {
 mark_wal() { printf '%b' "\\0$2\\0$2" | dd of="$1.db" bs=1 seek=18 conv=notrunc 2>/dev/null; }
 
 sanitize_all() {
-	gnu_grep=0
-	case $(grep --version 2>/dev/null) in 'grep (GNU grep)'*) gnu_grep=1 ;; esac
 	i=0
 	for name do
 		sanitize "$i" "$name"

@@ -10,11 +10,19 @@ use crate::process::command;
 
 /// What a pull sends, in a file of its own: as `SCRIPT` in `xtask/src/server.rs` has it.
 pub fn pull_script(directory: &Path) -> PathBuf {
-    let parts = ["compare.sh", "pack.sh", "scrub.sh", "look.sh", "sanitize.sh", "prepare-pull.sh"]
-        .map(|part| {
-            let path = format!("{}/../ops-remote/{part}", env!("CARGO_MANIFEST_DIR"));
-            fs::read_to_string(path).expect("read the script")
-        });
+    let parts = [
+        "audit.sh",
+        "compare.sh",
+        "pack.sh",
+        "scrub.sh",
+        "look.sh",
+        "sanitize.sh",
+        "prepare-pull.sh",
+    ]
+    .map(|part| {
+        let path = format!("{}/../ops-remote/{part}", env!("CARGO_MANIFEST_DIR"));
+        fs::read_to_string(path).expect("read the script")
+    });
     let script = directory.join("pull.sh");
     fs::write(&script, parts.concat()).expect("write the script");
     script

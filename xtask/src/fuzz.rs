@@ -7,6 +7,7 @@ use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
 
+use crate::audit::Finding;
 use crate::durable::hex;
 use crate::live::State;
 use crate::settings::pattern;
@@ -120,6 +121,7 @@ struct Recorder {
     files: Vec<(String, u64, Option<String>)>,
     is_of_plan: bool,
     said: usize,
+    findings: usize,
 }
 
 #[derive(Default)]
@@ -149,6 +151,11 @@ impl Sink for Recorder {
     fn status(&mut self, text: &str) {
         self.said += text.len();
     }
+    fn finding(&mut self, finding: Finding) {
+        self.findings += 1;
+        self.said += finding.table.len() + finding.column.len() + finding.database.len();
+    }
+    fn more_findings(&mut self, _: u64) {}
     fn index(&mut self, index: &Index) -> Result<(), Error> {
         let sum = |sum: u64, database: &Announced| sum.saturating_add(database.bytes);
         self.announced = index.databases.iter().fold(0, sum);
@@ -186,7 +193,7 @@ impl Recorder {
     fn assert_bounded(&self) {
         assert!(self.advanced <= self.announced, "more than was announced");
         // Each byte of what is no UTF-8 becomes three.
-        assert!(self.said <= 3 * (4 << 20));
+        assert!(self.said <= 3 * (4 << 20) && self.findings <= 1000);
         for name in &self.names {
             let components: Vec<_> = Path::new(name).components().collect();
             assert!(matches!(components[..], [std::path::Component::Normal(_)]), "{name:?}");

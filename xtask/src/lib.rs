@@ -2,6 +2,7 @@
 //!
 //! See `ARCHITECTURE.md` for the way of the data and the rooms.
 
+mod audit;
 mod bench;
 mod cli;
 mod commands;

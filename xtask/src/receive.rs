@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result};
 
 pub use self::incoming::Arrived;
 use self::incoming::Incoming;
+use crate::audit::Findings;
 use crate::error::Failure;
 use crate::interrupt::Heeding;
 use crate::server::{self, Mode, Request};
@@ -25,6 +26,7 @@ use crate::{delta, durable};
 /// What arrived, and how.
 pub struct Pulled {
     pub databases: Vec<Arrived>,
+    pub findings: Findings,
     pub timings: Timings,
     pub machine: Option<String>,
     pub region: Option<String>,
@@ -68,6 +70,7 @@ pub fn receive(
     durable::sync(dir)?;
     Ok(Pulled {
         databases,
+        findings: incoming.findings,
         timings: received.timings,
         machine: incoming.machine,
         region: incoming.region,
@@ -78,6 +81,7 @@ pub fn receive(
 /// What would come.
 pub struct Planned {
     pub databases: Vec<Delivered>,
+    pub findings: Findings,
     pub machine: Option<String>,
     pub region: Option<String>,
     /// On the wire.
@@ -104,6 +108,7 @@ pub fn plan(
     incoming.doubt_bases(&mut received.databases)?;
     Ok(Planned {
         databases: received.databases,
+        findings: incoming.findings,
         machine: incoming.machine,
         region: incoming.region,
         wire_bytes,
@@ -211,7 +216,12 @@ impl<'a, 'b> Session<'a, 'b> {
         incoming: &mut Incoming<'_>,
     ) -> Result<T> {
         incoming.quiet_down();
-        outcome.map_err(|error| self.explain(error).into())
+        outcome.map_err(|error| match error {
+            Error::Server { code, .. } if code == "audit" && !incoming.findings.is_empty() => {
+                incoming.findings.refusal().into()
+            }
+            error => self.explain(error).into(),
+        })
     }
 
     fn explain(&mut self, error: Error) -> Failure {

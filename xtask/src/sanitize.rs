@@ -188,6 +188,21 @@ impl Rule {
         self.database.matches(database)
     }
 
+    /// The databases it is for, and the columns of which it leaves nothing as it was:
+    /// each with its table, or all of that. What SQL of the user's own does is not known,
+    /// and of a table from which some rows are deleted, the others stay.
+    pub fn covers(&self) -> (&Pattern, Vec<(&str, Option<&str>)>) {
+        let table = self.table.as_deref().unwrap_or_default();
+        let columns = match &self.change {
+            Change::Set { columns, .. } => {
+                columns.iter().map(|(column, _)| (table, Some(column.as_str()))).collect()
+            }
+            Change::Delete { condition } if condition.is_empty() => vec![(table, None)],
+            _ => Vec::new(),
+        };
+        (&self.database, columns)
+    }
+
     /// What it does to a database that has these columns; nothing to one without any.
     fn statement(&self, has: impl Fn(&str) -> bool) -> Option<String> {
         let table = || identifier(self.table.as_deref().unwrap_or_default());

@@ -9,15 +9,18 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use glob::Pattern;
 
+use crate::audit::{self, Level};
 use crate::delta::Base;
+use crate::durable::from_hex;
 use crate::error::Failure;
 use crate::sanitize;
 use crate::settings::{Settings, nearest};
 use crate::snapshots::Database;
-use crate::stream::{clipped, decode_hex};
+use crate::stream::clipped;
 
 /// One script for the server: the last part runs what the others define.
-const SCRIPT: [&str; 6] = [
+const SCRIPT: [&str; 7] = [
+    include_str!("../../ops-remote/audit.sh"),
     include_str!("../../ops-remote/compare.sh"),
     include_str!("../../ops-remote/pack.sh"),
     include_str!("../../ops-remote/scrub.sh"),
@@ -102,6 +105,13 @@ impl Request<'_> {
             writeln!(message, "rules {}", rules.len())?;
             message.extend(rules.as_bytes());
         }
+        let audit =
+            self.sanitize.then(|| audit::script(&settings.audit, &settings.rules)).flatten();
+        if let Some(audit) = audit {
+            let level = if settings.audit.level == Level::Fail { "fail" } else { "warn" };
+            writeln!(message, "audit {level} {}", audit.len())?;
+            message.extend(audit.as_bytes());
+        }
         message.extend(b"end\n");
         Ok(message)
     }
@@ -143,8 +153,7 @@ pub fn failure(code: &str, text: &str) -> Failure {
 fn idle_rule(text: &str) -> Option<Failure> {
     let mut words = text.split(' ');
     let number = words.next().filter(|n| n.bytes().all(|byte| byte.is_ascii_digit()))?;
-    let mut names =
-        words.map(|word| decode_hex(word).and_then(|name| String::from_utf8(name).ok()));
+    let mut names = words.map(|word| from_hex(word).and_then(|name| String::from_utf8(name).ok()));
     let (table, column) = (names.next()?, names.next()?);
     let names: Vec<String> = names.flatten().collect();
     let (what, wanted) = match (&table, &column) {

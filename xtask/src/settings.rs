@@ -10,7 +10,8 @@ use glob::Pattern;
 use serde::Deserialize;
 
 use self::values::data_directory;
-pub use self::values::{directory, pattern, plain, words};
+pub use self::values::{directory, pattern, plain, unambiguous, words};
+use crate::audit::{Audit, AuditToml};
 use crate::durable;
 use crate::error::Failure;
 use crate::fixtures::{Fixture, FixtureToml};
@@ -33,6 +34,8 @@ struct DbToml {
     #[serde(default)]
     sanitize: Vec<RuleToml>,
     scrub: Option<Scrub>,
+    #[serde(default)]
+    audit: AuditToml,
     #[serde(default)]
     fixture: Vec<FixtureToml>,
 }
@@ -72,6 +75,7 @@ pub struct Settings {
     /// The words of the command that migrates and seeds; `{dir}` stands for the data directory.
     pub setup: Option<Vec<String>>,
     pub rules: Vec<Rule>,
+    pub audit: Audit,
     pub fixtures: Vec<Fixture>,
 }
 
@@ -171,6 +175,7 @@ impl Settings {
             setup: db.setup.map(|command| words(&command)).transpose().with_context(in_file)?,
             rules: each(rules.collect(), "[[sanitize]]", RuleToml::resolve)
                 .with_context(in_file)?,
+            audit: db.audit.resolve().context("[audit]").with_context(in_file)?,
             fixtures: fixtures(db.fixture).with_context(in_file)?,
             root,
             data_dir,
@@ -241,9 +246,11 @@ fn parse_toml<T: for<'de> Deserialize<'de>>(path: &Path, text: &str) -> Result<T
     })
 }
 
-/// serde names the unknown key and those it expected, all in backquotes.
+/// serde names the unknown key or word and those it expected, all in backquotes.
 fn nearest_key(message: &str) -> Option<String> {
-    let mut quoted = message.strip_prefix("unknown field ")?.split('`').skip(1).step_by(2);
+    let named = ["unknown field ", "unknown variant "];
+    let named = named.iter().find_map(|begin| message.strip_prefix(begin))?;
+    let mut quoted = named.split('`').skip(1).step_by(2);
     let unknown = quoted.next()?;
     nearest(unknown, quoted).map(str::to_owned)
 }
@@ -306,6 +313,8 @@ mod tests {
             ("locl-dir = 'x'", "local-dir"),
             ("[[sanitize]]\ntabel = 'x'", "table"),
             ("exlude = []", "exclude"),
+            ("[audit]\nlevl = 'warn'", "level"),
+            ("[audit]\nlevel = 'warning'", "warn"),
         ] {
             let error = load(db, "").err().unwrap();
             assert_eq!(

@@ -9,13 +9,17 @@ mod records;
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
 
-pub use self::records::{Announced, Changed, Index, decode_hex};
+use crate::audit::Finding;
+
+pub use self::records::{Announced, Changed, Index};
 
 /// Before the marker there is only talk: a longer line, or more of it, is none.
 const MAX_LINE: u64 = 64 << 10;
 const MAX_TALK: u64 = 4 << 20;
 /// Who says more of what it is doing is not heard.
 const MAX_STATUS: usize = 100;
+/// So many columns are found by an audit; those beyond are counted.
+const MAX_FINDINGS: usize = 1000;
 /// So much of what the other side says fits into a message, in characters.
 const MAX_SAID: usize = 500;
 
@@ -26,6 +30,10 @@ pub trait Sink {
     fn talk(&mut self, line: &str);
     /// What the server is doing.
     fn status(&mut self, text: &str);
+    /// A column that the server's audit has found.
+    fn finding(&mut self, finding: Finding);
+    /// So many more that it has found.
+    fn more_findings(&mut self, more: u64);
     /// All that is announced. An error refuses the stream.
     fn index(&mut self, index: &Index) -> Result<(), Error>;
     /// So many bytes of databases have arrived, or are known to be here.
@@ -207,7 +215,7 @@ fn read_talk(
     sink: &mut impl Sink,
 ) -> Result<String, Error> {
     let mut talk = 0;
-    let mut statuses = 0;
+    let (mut statuses, mut findings) = (0, 0);
     let mut line = Vec::new();
     loop {
         line.clear();
@@ -233,6 +241,18 @@ fn read_talk(
             if statuses <= MAX_STATUS {
                 sink.status(what);
             }
+        } else if let Some(what) = ours("XTASK-DB-AUDIT") {
+            let finding = Finding::parse(what);
+            let finding = finding.ok_or_else(|| refused(format!("{what:?} is no finding")))?;
+            findings += 1;
+            if findings > MAX_FINDINGS {
+                return Err(refused(format!("its audit tells more than {MAX_FINDINGS} columns")));
+            }
+            sink.finding(finding);
+        } else if let Some(more) = ours("XTASK-DB-AUDIT-MORE") {
+            sink.more_findings(
+                more.parse().map_err(|_| refused(format!("{more:?} is no number")))?,
+            );
         } else if let Some(why) = ours("XTASK-DB-FAILED") {
             let (code, text) = why.split_once(' ').unwrap_or((why, ""));
             return Err(Error::Server { code: clipped(code), text: text.to_owned() });

@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use anyhow::{Context as _, Result};
 use glob::Pattern;
 
+use crate::audit::{Finding, Findings};
 use crate::delta::Base;
 use crate::error::Failure;
 use crate::server::Request;
@@ -46,6 +47,7 @@ pub struct Incoming<'a> {
     reserved: u64,
     pub machine: Option<String>,
     pub region: Option<String>,
+    pub findings: Findings,
     pub working: Option<Working>,
     progress: Option<Progress<'a>>,
     /// The only ones that may come, and whole, after the first time.
@@ -80,6 +82,7 @@ impl<'a> Incoming<'a> {
             reserved,
             machine: None,
             region: None,
+            findings: Findings::default(),
             working: None,
             progress: None,
             missing: None,
@@ -233,6 +236,14 @@ impl Sink for Incoming<'_> {
             ["packing"] => Some(self.ui.working("Packing", "on the server")),
             _ => None,
         };
+    }
+
+    fn finding(&mut self, finding: Finding) {
+        self.findings.columns.push(finding);
+    }
+
+    fn more_findings(&mut self, more: u64) {
+        self.findings.more = more;
     }
 
     fn index(&mut self, index: &Index) -> Result<(), Error> {

@@ -62,9 +62,20 @@ pub fn pattern(text: &str) -> Result<Pattern> {
     if text.is_empty() || text.contains(['/', '\\']) || text.chars().any(char::is_control) {
         return Err(wrong("is not one of a file name").hint("use *, ? and [abc] in it").into());
     }
+    unambiguous(text)
+}
+
+/// A pattern that SQLite's GLOB and we read the same way.
+///
+/// # Errors
+///
+/// One of them reads it differently, or it is none.
+pub fn unambiguous(text: &str) -> Result<Pattern> {
+    let wrong = |why: &str| Failure::usage(format!("the pattern {text:?} {why}"));
     if is_ambiguous(text) {
         return Err(wrong("has a class that not every shell knows").hint("use [!abc]").into());
     }
+    plain("the pattern", text)?;
     Pattern::new(text).map_err(|error| wrong(&format!("is malformed: {error}")).into())
 }
 

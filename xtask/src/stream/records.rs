@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use serde::Deserialize;
 
 use super::{Error, refused};
+use crate::durable::from_hex;
 use crate::sqlite::SIDECARS;
 
 const MAX_DATABASES: usize = 10_000;
@@ -125,7 +126,7 @@ pub fn index(text: &str) -> Result<Index, Error> {
 
 /// A name that is one plain file in a directory, whatever the settings select.
 fn file_name(hex: &str) -> Result<String, Error> {
-    let name = decode_hex(hex)
+    let name = from_hex(hex)
         .and_then(|bytes| String::from_utf8(bytes).ok())
         .ok_or_else(|| refused(format!("the name {hex:?} is not UTF-8 in hex")))?;
     let reserved = SIDECARS.iter().chain(&[".json"]).any(|end| name.to_lowercase().ends_with(end));
@@ -136,14 +137,6 @@ fn file_name(hex: &str) -> Result<String, Error> {
         || name.contains(['/', '\\'])
         || name.chars().any(char::is_control);
     if bad { Err(refused(format!("{name:?} is no name for a database"))) } else { Ok(name) }
-}
-
-/// None of what is not hex.
-pub fn decode_hex(text: &str) -> Option<Vec<u8>> {
-    if !text.is_ascii() || !text.len().is_multiple_of(2) {
-        return None;
-    }
-    (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).ok()).collect()
 }
 
 pub fn end(text: &str) -> Result<EndRecord, Error> {

@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::archive::MAX_RECORD;
 use super::*;
+use crate::audit::Kind;
 use crate::durable::hex;
 
 const NONCE: &str = "0123456789abcdef";
@@ -118,6 +119,8 @@ fn two() -> Databases {
 struct Recorder {
     talk: Vec<String>,
     status: Vec<String>,
+    findings: Vec<Finding>,
+    more: u64,
     announced: usize,
     advanced: u64,
     files: Databases,
@@ -151,6 +154,12 @@ impl Sink for Recorder {
     }
     fn status(&mut self, text: &str) {
         self.status.push(text.to_owned());
+    }
+    fn finding(&mut self, finding: Finding) {
+        self.findings.push(finding);
+    }
+    fn more_findings(&mut self, more: u64) {
+        self.more += more;
     }
     fn index(&mut self, index: &Index) -> Result<(), Error> {
         self.announced = index.databases.len();
@@ -225,6 +234,62 @@ fn a_whole_stream_is_read_past_the_talk_before_it() {
         let Timings { copy, sanitize, pack, .. } = received.timings;
         assert_eq!((copy, sanitize, pack), (1, 2, 3));
     }
+}
+
+#[test]
+fn what_an_audit_found_is_told_before_the_marker_or_with_the_failure() {
+    let said = format!(
+        "XTASK-DB-AUDIT 1 {NONCE} 2 612e6462 75e2869273 c3a9ff 4200 personal\n\
+         XTASK-DB-AUDIT 1 ffffffffffffffff 1 61 62 63 1 secret\n\
+         XTASK-DB-AUDIT 1 {NONCE} 1 61  2a 0 unread\nXTASK-DB-AUDIT-MORE 1 {NONCE} 7\n"
+    );
+    let finding = |table: &str, column: &str, kind, rows, databases, database: &str| Finding {
+        table: table.to_owned(),
+        column: column.to_owned(),
+        kind,
+        rows,
+        databases,
+        database: database.to_owned(),
+    };
+    let wanted = [
+        finding("u→s", "é\u{fffd}", Kind::Personal, 4200, 2, "a.db"),
+        finding("", "*", Kind::Unread, 0, 1, "a"),
+    ];
+    let failed = format!("XTASK-DB-FAILED 1 {NONCE} audit found\n");
+    for after in [&stream(Codec::Zstd, &members(&two())), failed.as_bytes()] {
+        let (received, sink) = receive(&[said.as_bytes(), after].concat()[..]);
+        assert_eq!(received.is_ok(), after.len() > failed.len());
+        assert_eq!((&sink.findings[..], sink.more, sink.talk.len()), (&wanted[..], 7, 1));
+    }
+}
+
+#[test]
+fn what_is_no_finding_is_refused() {
+    for said in [
+        "AUDIT 1 {} ",
+        "AUDIT 1 {}",
+        "AUDIT 1 {} 1 61 62 63 1",
+        "AUDIT 1 {} 1 61 62 63 1 secret more",
+        "AUDIT 1 {} 1 61 62 63 1 odd",
+        "AUDIT 1 {} 1 61 62 6 1 secret",
+        "AUDIT 1 {} 1 61 62 6g 1 secret",
+        "AUDIT 1 {} 1 61 62 63 -1 secret",
+        "AUDIT 1 {} x 61 62 63 1 secret",
+        "AUDIT-MORE 1 {} x",
+        "AUDIT-MORE 1 {} -1",
+    ] {
+        let line = format!("XTASK-DB-{}\n", said.replace("{}", NONCE));
+        why(&[line.as_bytes(), &stream(Codec::Zstd, &members(&two()))].concat()[..]);
+    }
+    let line = format!("XTASK-DB-AUDIT 1 {NONCE} 1 61 62 63 1 secret\n");
+    assert!(
+        receive(
+            &[line.repeat(1000).as_bytes(), &stream(Codec::Zstd, &members(&two()))].concat()[..]
+        )
+        .0
+        .is_ok()
+    );
+    assert!(why(line.repeat(1001).as_bytes()).contains("more than 1000"));
 }
 
 #[test]

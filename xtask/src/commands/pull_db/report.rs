@@ -3,6 +3,7 @@
 use anyhow::Result;
 use serde::Serialize;
 
+use crate::audit::Finding;
 use crate::commands::restore_db;
 use crate::delta::PART;
 use crate::live::Replaced;
@@ -22,6 +23,7 @@ struct Report<'a> {
     snapshot: &'a str,
     before: Option<&'a str>,
     databases: Vec<OfDatabase<'a>>,
+    audit: &'a [Finding],
     removed: &'a [String],
     programs: &'a [String],
     sanitized_rows: u64,
@@ -44,6 +46,7 @@ struct OfDatabase<'a> {
 struct Plan<'a> {
     dry_run: bool,
     databases: Vec<Planning<'a>>,
+    audit: &'a [Finding],
     sanitized_rows: u64,
     machine: Option<&'a str>,
     region: Option<&'a str>,
@@ -114,6 +117,7 @@ pub fn pulled(
         })
         .collect();
     if ui.json {
+        pulled.findings.warn(ui);
         let databases = pulled.databases.iter().zip(&rows);
         return ui.json(&Report {
             skipped: false,
@@ -125,6 +129,7 @@ pub fn pulled(
                     differs: row.differs,
                 })
                 .collect(),
+            audit: &pulled.findings.columns,
             removed: &replaced.removed,
             programs: &replaced.programs,
             sanitized_rows: sanitized(&rows),
@@ -144,6 +149,7 @@ pub fn pulled(
         "on the server: copy {copy} ms, sanitize {sanitize} ms, hash {compare} ms, compare and pack {pack} ms"
     ));
     restore_db::report_replaced(ui, snapshot, replaced);
+    pulled.findings.warn(ui);
     Ok(())
 }
 
@@ -162,12 +168,14 @@ pub fn planned(ui: &Ui, transport: &Transport<'_>, planned: &Planned) -> Result<
         })
         .collect();
     if ui.json {
+        planned.findings.warn(ui);
         return ui.json(&Plan {
             dry_run: true,
             databases: rows
                 .iter()
                 .map(|&Row { name, bytes, differs, .. }| Planning { name, bytes, differs })
                 .collect(),
+            audit: &planned.findings.columns,
             sanitized_rows: sanitized(&rows),
             machine: planned.machine.as_deref(),
             region: planned.region.as_deref(),
@@ -180,6 +188,7 @@ pub fn planned(ui: &Ui, transport: &Transport<'_>, planned: &Planned) -> Result<
     summarize(ui, rows);
     let wire = format!("{} on the wire for {}", bytes(planned.wire_bytes), bytes(total));
     ui.status("Would take", format!("{wire}; nothing was changed"));
+    planned.findings.warn(ui);
     Ok(())
 }
 

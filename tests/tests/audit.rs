@@ -1,0 +1,248 @@
+//! Before anything is sent, the server looks for columns that no rule covers, and
+//! whose names or values suggest a secret or personal data.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+use tests::databases;
+use tests::env::TestEnv;
+use tests::output::Output;
+use tests::process::Running;
+use tests::shells::{self, find};
+
+/// A production with one database.
+fn production(sql: &str) -> TestEnv {
+    let env = TestEnv::new();
+    databases::execute(&env.production().join("data.db"), sql);
+    env
+}
+
+fn run(env: &TestEnv, args: &[&str]) -> Output {
+    let via = format!("local:{}", env.production().display());
+    Running::start(env.xtask_command(["pull-db", "--via", &via]).args(args)).wait()
+}
+
+/// What the audit finds: `table.column kind rows`.
+#[track_caller]
+fn findings(env: &TestEnv) -> BTreeSet<String> {
+    let json = run(env, &["--json"]).ok().json();
+    let columns = json["audit"].as_array().expect("the audit is an array").iter();
+    columns.map(|found| words(found, &["table", "column", "kind", "rows"])).collect()
+}
+
+fn words(found: &Value, keys: &[&str]) -> String {
+    let values: Vec<_> = keys.iter().map(|key| found[key].to_string().replace('"', "")).collect();
+    values.join(" ").replacen(' ', ".", 1)
+}
+
+fn set(texts: &[&str]) -> BTreeSet<String> {
+    texts.iter().map(|text| (*text).to_owned()).collect()
+}
+
+#[test]
+fn names_and_types_that_suggest_something_are_found_and_others_are_not() {
+    let secret = "api_key, apiKey2, APIKey3, \"API KEY\", key, keys, passwd, pwd, password, passwordHash, \
+         encrypted_password, userpassword, hash, token, id_token, ACCESSTOKEN, backupCodes, session, \
+         session_data, cookie, otp, pin INTEGER, cvv, salt, client_secret, webhook_url, anything \"Pass Phrase\", \
+         signing_key_, \"clé secret\"";
+    let personal = "email, e_mail, unconfirmedEmail, phone, phone_number INTEGER, mobile, card_number, ssn, iban, \
+         dob DATE, birth_year INT, date_of_birth DATETIME, ip_address, last_sign_in_ip, address, street2, \
+         first_name, lastName, username, gender, x EMAIL, y \"PHONE(20)\", tax_id TEXT";
+    let none = "id, monkey, keyboard, hashtag_count, keywords, compass, bypass, microphone, ship, zip, discard, \
+         secretaryName, tokenizer, email_verified, emailVerified INTEGER, is_email, has_password, email_count, \
+         password_changed_at, token_expires_at INTEGER, token_type, phone_type, last_login DATETIME, \
+         prompt_tokens INTEGER, max_tokens, key_name, primary_key, public_key, commit_hash, contentHash, \
+         session_id INTEGER, address_id BIGINT, apiKeyId TEXT REFERENCES api (id), password BOOLEAN, pinned, \
+         cardTitle, name, title, body, \"\", \"'\"";
+    let table = |name: &str, columns: &str| format!("CREATE TABLE \"{name}\" ({columns});");
+    let env = production(
+        &[
+            table("s", secret),
+            table("p", personal),
+            table("n", none),
+            table("api", "id PRIMARY KEY"),
+            table("settings", "key, value"),
+            table("auth_user", "id, name"),
+            table("verification", "id, identifier, value"),
+            table("sessions", "id PRIMARY KEY, data, title"),
+            "CREATE VIEW v AS SELECT email FROM p".to_owned(),
+        ]
+        .join("\n"),
+    );
+    let found = findings(&env);
+    let names = |columns: &str| columns.split(", ").count();
+    let of = |table: &str| found.iter().filter(|found| found.starts_with(table)).count();
+    assert_eq!(of("s."), names(secret), "{found:#?}");
+    assert_eq!(of("p."), names(personal), "{found:#?}");
+    let rest: BTreeSet<_> = found
+        .iter()
+        .filter(|one| !one.starts_with("s.") && !one.starts_with("p."))
+        .cloned()
+        .collect();
+    assert_eq!(
+        rest,
+        set(&[
+            "auth_user.name personal 0",
+            "sessions.data secret 0",
+            "sessions.id secret 0",
+            "verification.identifier secret 0",
+            "verification.value secret 0",
+        ])
+    );
+}
+
+#[test]
+fn what_a_rule_covers_or_the_settings_allow_is_no_finding() {
+    let schema = "CREATE TABLE users (email, Token, phone, password); CREATE TABLE visits (ip, token);
+                  CREATE TABLE legacy_a (phone); CREATE TABLE sessions (token); CREATE TABLE logs (ip);
+                  INSERT INTO users VALUES ('a@b.c', 'x', NULL, ''), ('', x'', '1', '');";
+    let env = production(schema);
+    databases::execute(&env.production().join("other.db"), "CREATE TABLE logs (ip, email)");
+    let all = [
+        "legacy_a.phone personal 0",
+        "logs.email personal 0",
+        "logs.ip personal 0",
+        "sessions.token secret 0",
+        "users.Token secret 1",
+        "users.email personal 1",
+        "users.password secret 0",
+        "users.phone personal 1",
+        "visits.ip personal 0",
+        "visits.token secret 0",
+    ];
+    assert_eq!(findings(&env), set(&all));
+    for (toml, covered) in [
+        ("[[sanitize]]\ntable = 'USERS'\nset = { EMAIL = \"'e'\", token = \"'x'\" }", &all[4..6]),
+        ("[[sanitize]]\ntable = 'users'\nset = { email = \"'e'\" }\nwhere = '0'", &all[5..6]),
+        ("[[sanitize]]\ntable = 'visits'\ndelete = true", &all[8..]),
+        // The other rows stay as they are.
+        ("[[sanitize]]\ntable = 'visits'\ndelete = true\nwhere = '0'", &[]),
+        // Of these nobody knows what they do.
+        ("[[sanitize]]\ndatabase = 'data.db'\nsql = 'UPDATE visits SET ip = 1, token = 2'", &[]),
+        ("[[sanitize]]\ntable = 'logs'\ndatabase = 'o*.db'\nset = { email = '1' }", &all[1..2]),
+        // In the other database it is as it was.
+        ("[[sanitize]]\ntable = 'logs'\ndatabase = 'o*.db'\nset = { ip = '1' }", &[]),
+        ("[audit]\nallow = ['Legacy_*.PHONE', 'sessions.token']", &[all[0], all[3]]),
+        (
+            "[audit]\nallow = ['*.[!tpe]?*', 'us?rs.*']",
+            &[all[2], all[4], all[5], all[6], all[7], all[8]],
+        ),
+        ("[audit]\nallow = ['visits.*', 'users.passwor']", &all[8..]),
+        ("[audit]\nlevel = 'off'", &all),
+    ] {
+        env.db_toml(toml);
+        let covered = set(covered);
+        let left: BTreeSet<_> = set(&all).difference(&covered).cloned().collect();
+        assert_eq!(findings(&env), left, "{toml}");
+    }
+    env.db_toml("[[sanitize]]\ntable = 'gone'\ndelete = true");
+    let via = format!("local:{}", env.production().display());
+    let json =
+        env.xtask(["pull-db", "--json", "--yes", "--no-sanitize", "--via", &via]).ok().json();
+    assert_eq!(json["audit"], serde_json::json!([]), "who wants the secrets is not told of them");
+}
+
+/// Values of each kind, which are in no other place of the tests' output.
+const VALUES: [(&str, &str); 9] = [
+    (
+        "pem",
+        "-----BEGIN OPENSSH PRIVATE KEY-----\nhunter2isnosecret\n-----END OPENSSH PRIVATE KEY-----",
+    ),
+    ("pem", "-----BEGIN PRIVATE KEY-----\nhunter2isnosecret"),
+    ("aws", "AKIAHUNTER2ISNOSECRE"),
+    ("aws", "ASIAHUNTER2ISNOSECRE"),
+    ("github", "ghp_hunter2isnosecrethunter2isnosecret12"),
+    ("github", "github_pat_hunter2isnosecret_hunter2"),
+    ("stripe", "sk_live_hunter2isnosecret"),
+    ("slack", "xoxb-2345-hunter2isnosecret"),
+    ("jwt", "eyJodW50ZXIyaXNub3NlY3JldA.eyJodW50ZXIyaXNub3NlY3JldA.hunter2isnosecret"),
+];
+
+/// Each of the values in rows of another table; `n` after the name of its kind.
+fn live_secrets() -> String {
+    let tables = VALUES.iter().enumerate().map(|(i, (kind, value))| {
+        format!(
+            "CREATE TABLE {kind}{i} (plain INT, note, body BLOB);
+             INSERT INTO {kind}{i} VALUES (NULL, 'see {value} there', CAST('{value}' AS BLOB)), (1, 'AKIA', 'eyJ.eyJ.x');\n"
+        )
+    });
+    tables.collect()
+}
+
+fn found_live_secrets() -> BTreeSet<String> {
+    let columns = |(i, (kind, _)): (usize, &(&str, &str))| {
+        ["note", "body"].map(|column| format!("{kind}{i}.{column} {kind} 1"))
+    };
+    VALUES.iter().enumerate().flat_map(columns).collect()
+}
+
+/// So much that GNU grep is asked first.
+const LARGE: &str = "CREATE TABLE filler (x); INSERT INTO filler VALUES (zeroblob(2000000));";
+
+#[test]
+fn values_that_look_like_live_secrets_are_found_and_never_shown() {
+    for begin in ["", LARGE, "PRAGMA encoding = 'UTF-16le';"] {
+        let env = production(&format!("{begin} {}", live_secrets()));
+        assert_eq!(findings(&env), found_live_secrets(), "{begin}");
+        for args in
+            [&["-v"][..], &["--json"], &["--dry-run", "-v"], &["--dry-run", "--json"], &["-q"]]
+        {
+            let output = run(&env, args).ok().stderr_has("github4.note").stderr_lacks("unter2");
+            assert!(!output.stdout().contains("unter2"), "{args:?}");
+        }
+        env.db_toml("[audit]\nlevel = 'fail'");
+        run(&env, &["-v"]).fails(1).stderr_lacks("unter2").stderr_has("a GitHub token");
+    }
+}
+
+#[test]
+fn only_the_kinds_that_are_there_are_looked_for_in_a_large_database() {
+    let secret = VALUES[4].1;
+    let env = production(&format!(
+        "{LARGE} CREATE TABLE t (a, b); INSERT INTO t VALUES ('{secret}', 'AKIA'), ('{secret}', x'00')"
+    ));
+    assert_eq!(findings(&env), set(&["t.a github 2"]));
+    // What cannot look is no reason to overlook one.
+    let version = format!("[ \"$1\" != --version ] || exec {} --version;", find("grep").display());
+    for grep in ["exit 2", "kill -KILL $$"] {
+        shells::script(&env.path("bin"), "grep", &format!("{version} {grep}"));
+        assert_eq!(findings(&env), set(&["t.a github 2"]), "{grep}");
+    }
+    // One that says that there is nothing: without it, the database would have been read.
+    shells::script(&env.path("bin"), "grep", &format!("{version} exit 1"));
+    assert_eq!(findings(&env), set(&[]));
+}
+
+#[test]
+fn every_form_of_table_is_looked_at_once() {
+    let env = production(
+        "CREATE TABLE w (k TEXT PRIMARY KEY, email) WITHOUT ROWID; INSERT INTO w VALUES ('1', 'a'), ('2', 'b');
+         CREATE TABLE g (a, email AS (a) STORED, phone AS (a || 'x')); INSERT INTO g VALUES (NULL), ('1');
+         CREATE TABLE c (id INTEGER PRIMARY KEY, email COLLATE NOCASE);
+         INSERT INTO c VALUES (1, 'a');
+         CREATE VIRTUAL TABLE own USING fts5 (email, body); INSERT INTO own VALUES ('a', 'AKIAHUNTER2ISNOSECRE');
+         CREATE VIRTUAL TABLE own4 USING fts4 (email, body); INSERT INTO own4 VALUES ('a', 'b');
+         CREATE VIRTUAL TABLE external USING fts5 (email, content = 'c', content_rowid = 'id');
+         CREATE VIRTUAL TABLE none USING fts5 (email, content = '');
+         INSERT INTO external (external) VALUES ('rebuild'); INSERT INTO none (rowid, email) VALUES (1, 'a');
+         CREATE TABLE like_content (id INTEGER PRIMARY KEY, email);
+         CREATE VIRTUAL TABLE like USING fts5 (email, content = 'like_content', content_rowid = 'id');
+         CREATE TABLE \"it's\" (\"e\"\"m\", email); INSERT INTO \"it's\" VALUES (1, 2);",
+    );
+    let wanted = [
+        "c.email personal 1",
+        "g.email personal 1",
+        "g.phone personal 1",
+        "it's.email personal 1",
+        "like_content.email personal 0",
+        "own.body aws 1",
+        "own.email personal 1",
+        "own4.email personal 1",
+        "w.email personal 2",
+    ];
+    assert_eq!(findings(&env), set(&wanted));
+    let wide: Vec<_> = (0..500).map(|i| format!("c{i}")).collect();
+    let wide = format!("CREATE TABLE wide ({}, token)", wide.join(", "));
+    databases::execute(&env.production().join("data.db"), &wide);
+    assert!(findings(&env).contains("wide.token secret 0"), "of many columns, the last");
+}

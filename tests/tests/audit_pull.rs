@@ -1,0 +1,254 @@
+//! What follows from the audit of a pull: a warning, or that nothing is sent.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+
+use rusqlite::Connection;
+use rusqlite::functions::FunctionFlags;
+use serde_json::{Value, json};
+use tests::databases;
+use tests::env::TestEnv;
+use tests::output::Output;
+use tests::process::Running;
+use tests::pull::{live, pull, pull_fails};
+use tests::shells::{self, find};
+use tests::store;
+
+fn production(sql: &str) -> TestEnv {
+    let env = TestEnv::new();
+    databases::execute(&env.production().join("data.db"), sql);
+    env
+}
+
+fn run(env: &TestEnv, args: &[&str]) -> Output {
+    let via = format!("local:{}", env.production().display());
+    Running::start(env.xtask_command(["pull-db", "--via", &via]).args(args)).wait()
+}
+
+#[track_caller]
+fn audit(env: &TestEnv) -> Vec<Value> {
+    let json = run(env, &["--json"]).ok().json();
+    json["audit"].as_array().expect("an array").clone()
+}
+
+#[test]
+fn a_column_that_appears_later_stops_a_pull_before_anything_is_sent() {
+    let (env, _sshd) = TestEnv::with_server();
+    let path = env.production().join("data.db");
+    databases::execute(
+        &path,
+        "CREATE TABLE users (id, email); INSERT INTO users VALUES (1, 'hunter2isnosecret')",
+    );
+    env.db_toml("[audit]\nlevel = 'fail'\n[[sanitize]]\ntable = 'users'\nset = { email = 'id' }\n");
+    pull(&env, &[]).stderr_lacks("warning");
+    databases::execute(&path, "ALTER TABLE users ADD COLUMN phoneNumber");
+    let captured: PathBuf = env.path("captured");
+    env.replace_fly(&format!("standin-fly \"$@\" | tee {}", captured.display()));
+    for args in [&[][..], &["--dry-run"], &["--sftp"], &["-q"]] {
+        pull_fails(&env, args, 1).stderr_has(
+            "error: nothing was sent: what looks like a secret or personal data is in a column that no rule covers\n  \
+             users.phoneNumber  in data.db, 0 rows\n\
+             hint: in xtask/db.toml, add a rule for each, such as\n  [[sanitize]]\n  table = \"users\"\n  \
+             set = { \"phoneNumber\" = \"NULL\" }\nor say which are fine:\n  [audit]\n  \
+             allow = [\"users.phoneNumber\"]\n",
+        );
+        let said = fs::read(&captured).expect("it was captured");
+        let said = String::from_utf8(said).expect("talk is text: no archive is in it");
+        for marker in ["XTASK-DB 1 ", "XTASK-DB-PLAN", "XTASK-DB-ARCHIVE", "packing", "hunter2"] {
+            assert!(!said.contains(marker), "{marker}: {said}");
+        }
+    }
+    assert_eq!(store::kinds(&env.data()), ["pull"]);
+    env.db_toml("[audit]\nlevel = 'fail'\nallow = ['users.phoneNumber', 'users.email']");
+    pull(&env, &[]).stderr_lacks("warning");
+    assert_eq!(databases::count(&env.data().join("data.db"), "users"), 1);
+}
+
+#[test]
+fn a_warning_comes_last_and_names_what_to_write() {
+    let env = production(
+        "CREATE TABLE users (email); CREATE TABLE hooks (body);
+         INSERT INTO users VALUES ('a'), ('b'), (NULL); INSERT INTO hooks VALUES ('xoxb-0123456789')",
+    );
+    databases::execute(&env.production().join("tenant.db"), "CREATE TABLE users (id, email)");
+    let text = "warning: what looks like secrets or personal data is in 2 columns that no rule covers\n  \
+                hooks.body   in data.db, 1 row with what looks like a Slack token\n  \
+                users.email  in 2 databases, 2 rows\n";
+    let hint = "hint: in xtask/db.toml, add a rule for each, such as\n  [[sanitize]]\n  table = \"hooks\"\n  \
+                set = { \"body\" = \"NULL\" }\nor say which are fine:\n  [audit]\n  \
+                allow = [\"hooks.body\", \"users.email\"]\n";
+    let output = run(&env, &[]).ok();
+    assert!(output.stderr.ends_with(&format!("{text}{hint}")), "{output}");
+    run(&env, &["-q"]).ok().stderr_is(text);
+    run(&env, &["--dry-run"]).ok().stderr_has(&format!("nothing was changed\n{text}{hint}"));
+    let wanted = json!([
+        { "table": "hooks", "column": "body", "kind": "slack", "rows": 1, "databases": 1, "database": "data.db" },
+        { "table": "users", "column": "email", "kind": "personal", "rows": 2, "databases": 2, "database": "data.db" },
+    ]);
+    for args in [&["--json"][..], &["--json", "--dry-run"]] {
+        let output = run(&env, args).ok().stderr_has(text);
+        assert_eq!(output.json()["audit"], wanted);
+    }
+}
+
+#[test]
+fn a_column_of_a_hundred_databases_is_one_line() {
+    let env = TestEnv::new();
+    databases::execute(
+        &env.production().join("t100.db"),
+        "CREATE TABLE members (email); INSERT INTO members VALUES (1)",
+    );
+    for i in 101..220 {
+        fs::copy(env.production().join("t100.db"), env.production().join(format!("t{i}.db")))
+            .expect("copy");
+    }
+    let found = audit(&env);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!((&found[0]["databases"], &found[0]["rows"]), (&120.into(), &120.into()));
+    run(&env, &[]).ok().stderr_has("\n  members.email  in 120 databases, 120 rows\n");
+}
+
+const STRANGE: [(&str, &str); 7] = [
+    ("it's", "the \"token\""),
+    ("new\nline", "pass\nword\nkey\n"),
+    ("\n.shell touch pwned", "x'); .quit\ntoken"),
+    ("a b.c", "d.e token"),
+    ("\u{1b}[2J\u{202e}", "\u{7}token"),
+    ("$(touch pwned)", "`touch pwned` token %s \\"),
+    ("Größe→漢字🦀", "Schlüssel token 漢字🦀"),
+];
+
+#[test]
+fn strange_names_stay_data_and_the_lines_for_them_are_right() {
+    for encoding in ["UTF-8", "UTF-16le"] {
+        let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+        let tables = STRANGE.map(|(table, column)| {
+            let (table, column) = (quoted(table), quoted(column));
+            format!("CREATE TABLE {table} (id, {column}); INSERT INTO {table} VALUES (1, 'x'), (2, NULL);")
+        });
+        let env = TestEnv::new();
+        let name = "o'x\n$(touch pwned)` %s é.db".replace('\n', "-");
+        let sql = format!("PRAGMA encoding = '{encoding}'; {}", tables.concat());
+        databases::execute(&env.production().join(&name), &sql);
+        let found = audit(&env);
+        let wanted: BTreeSet<_> =
+            STRANGE.map(|(table, column)| (table.to_owned(), column.to_owned())).into();
+        let text = |value: &Value| value.as_str().expect("a text").to_owned();
+        let names: BTreeSet<_> =
+            found.iter().map(|found| (text(&found["table"]), text(&found["column"]))).collect();
+        assert_eq!(names, wanted, "{encoding}");
+        assert!(
+            found.iter().all(|found| found["rows"] == 1 && found["database"] == name.as_str()),
+            "{found:?}"
+        );
+        let output = run(&env, &[]).ok().is_harmless();
+        let advice = output.stderr.split("allow = ").nth(1).expect("a hint").to_owned();
+        env.db_toml(&format!(
+            "[audit]\nlevel = 'fail'\nallow = {}",
+            advice.lines().next().expect("a line")
+        ));
+        run(&env, &[]).ok().stderr_lacks("warning");
+        for directory in [env.repo(), env.production(), env.path("tmp"), env.path("")] {
+            assert!(!directory.join("pwned").exists());
+        }
+    }
+}
+
+#[test]
+fn each_shell_looks() {
+    let sql = "CREATE TABLE \"u's\" (email, note); INSERT INTO \"u's\" VALUES ('a', 'AKIAHUNTER2ISNOSECRE');";
+    let large =
+        format!("{sql} CREATE TABLE filler (x); INSERT INTO filler VALUES (zeroblob(2000000));");
+    for (shell, words) in [("dash", ""), ("bash", "--posix"), ("busybox", "sh")] {
+        for sql in [sql, &large] {
+            let env = production(sql);
+            let exec = format!("exec {} {words} \"$@\"", find(shell).display());
+            shells::script(&env.path("bin"), "sh", &exec);
+            let found = audit(&env);
+            let kinds: Vec<_> =
+                found.iter().map(|found| found["kind"].as_str().unwrap_or_default()).collect();
+            assert_eq!(kinds, ["aws", "personal"], "{shell}");
+            env.db_toml("[audit]\nlevel = 'fail'");
+            run(&env, &[]).fails(1).stderr_has("nothing was sent");
+        }
+    }
+    // A machine with nothing but busybox, whose grep is another.
+    let env = production(&large);
+    let bin = shells::busybox(&env.path(""), &["sqlite3"]);
+    let via = format!("local:{}", env.production().display());
+    let mut command = env.xtask_command(["pull-db", "--json", "--via", &via]);
+    let json = Running::start(command.env("PATH", &bin)).wait().ok().json();
+    assert_eq!(json["audit"].as_array().map(Vec::len), Some(2), "{json}");
+}
+
+#[test]
+fn what_the_server_cannot_look_at_is_said_and_can_be_allowed() {
+    let env = TestEnv::new();
+    let app = Connection::open(env.production().join("data.db")).expect("open");
+    let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
+    app.create_scalar_function("ours", 1, flags, |_| Ok(1)).expect("a function");
+    app.execute_batch(
+        "CREATE TABLE odd (a, token AS (ours(a))); INSERT INTO odd VALUES (1);
+         CREATE TABLE plain (email); INSERT INTO plain VALUES ('a');",
+    )
+    .expect("the schema");
+    drop(app);
+    let place = |found: &Value| {
+        format!("{} {} {} {}", found["table"], found["column"], found["kind"], found["rows"])
+    };
+    let found: Vec<_> = audit(&env).iter().map(place).collect();
+    let wanted = [r#""plain" "email" "personal" 1"#, r#""odd" "*" "unread" 0"#];
+    assert_eq!(found, wanted);
+    run(&env, &[])
+        .ok()
+        .stderr_has("\n  odd.*        in data.db, could not be looked at\n")
+        .stderr_has("\"odd.*\"");
+    env.db_toml("[audit]\nlevel = 'fail'\nallow = ['odd.*', '*.email']");
+    run(&env, &[]).ok().stderr_lacks("warning");
+}
+
+/// One of ours, as the server's sqlite3 would be killed where there is no memory.
+#[test]
+fn an_audit_that_comes_to_no_end_is_a_finding() {
+    let env = production("CREATE TABLE t (a)");
+    databases::execute(&env.production().join("other.db"), "CREATE TABLE t (a)");
+    let real = find("sqlite3");
+    let body = format!("case $* in *' 1.db') exit 137 ;; esac\nexec {} \"$@\"", real.display());
+    shells::script(&env.path("bin"), "sqlite3", &body);
+    run(&env, &[]).ok().stderr_has("\n  *.*  in other.db, could not be looked at\n");
+    env.db_toml("[audit]\nlevel = 'fail'");
+    run(&env, &[]).fails(1).stderr_has("nothing was sent");
+    assert_eq!(live(&env), ["data.db", "other.db"]);
+}
+
+#[test]
+fn of_thousands_of_columns_only_so_many_are_told() {
+    let columns = |from: u32| {
+        let columns: Vec<_> = (from..from + 600).map(|i| format!("key_{i}")).collect();
+        columns.join(", ")
+    };
+    let env =
+        production(&format!("CREATE TABLE a ({}); CREATE TABLE b ({})", columns(0), columns(600)));
+    assert_eq!(audit(&env).len(), 1000);
+    run(&env, &[])
+        .ok()
+        .stderr_has("in 1,200 columns that no rule covers")
+        .stderr_has("\n  and 1,180 more; --json lists them\n");
+}
+
+#[test]
+fn what_is_set_for_the_audit_must_mean_something() {
+    let env = production("CREATE TABLE t (a)");
+    for (toml, said) in [
+        ("level = 'warning'", "did you mean `warn`?"),
+        ("alow = []", "did you mean `allow`?"),
+        ("allow = ['members']", "allow has \"members\", which is no column of a table"),
+        ("allow = ['a.[^b]']", "has a class that not every shell knows"),
+        ("allow = [\"a.\\u001b\"]", "the pattern has a control character"),
+        ("allow = ['a.[b']", "is malformed"),
+    ] {
+        env.db_toml(&format!("[audit]\n{toml}\n"));
+        run(&env, &[]).fails(2).stderr_has(said).stderr_has("db.toml").is_harmless();
+    }
+}

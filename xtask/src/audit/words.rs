@@ -1,0 +1,124 @@
+//! What the name or the declared type of a column must have to suggest a secret or
+//! personal data, and what a value must look like to be a secret that is alive.
+//!
+//! Names are compared as words in lower case: `apiKey`, `API_KEY` and `api-key2` are
+//! `api key`. A comma separates what a list has.
+
+use super::Kind;
+
+/// One sort of data.
+pub struct Class {
+    pub kind: Kind,
+    /// Which declared types can hold it: `text` (also none at all), `number`, `time`.
+    pub types: &'static str,
+    /// Unmistakable wherever it stands, also within a word.
+    pub within: &'static str,
+    /// Words of a name, in a row.
+    pub words: &'static str,
+    /// Whole names.
+    pub names: &'static str,
+}
+
+pub const CLASSES: [Class; 5] = [
+    // What opens a door.
+    Class {
+        kind: Kind::Secret,
+        types: "text",
+        within: "password, passwd, passphrase, passcode, secret, token, credential, apikey, privatekey, \
+                 sessionid, mnemonic",
+        words: "key, keys, pwd, pass, pw, salt, hash, hashes, session, sessions, cookie, cookies, jwt, bearer, \
+                csrf, xsrf, dsn, access code, auth code, backup code, backup codes, invite code, login code, \
+                recovery code, recovery codes, reset code, verification code, security answer, seed phrase, \
+                connection string, database url, webhook url",
+        names: "auth, authorization, sid",
+    },
+    // The same in digits.
+    Class {
+        kind: Kind::Secret,
+        types: "text number",
+        within: "",
+        words: "otp, totp, pin, cvv, cvc, security code",
+        names: "",
+    },
+    // Who somebody is, and where.
+    Class {
+        kind: Kind::Personal,
+        types: "text",
+        within: "email, username, surname, firstname, lastname, fullname, cardholder, ipaddress",
+        words: "e mail, e mails, address, addresses, addr, street, postcode, zipcode, postal code, post code, \
+                zip code, first name, last name, middle name, full name, given name, family name, maiden name, \
+                legal name, real name, user name, screen name, nickname, card holder, account holder, holder name, gender, \
+                sex, religion, ethnicity, nationality, diagnosis",
+        names: "mail, login",
+    },
+    // The same in digits.
+    Class {
+        kind: Kind::Personal,
+        types: "text number",
+        within: "telephone, phonenumber, creditcard, cardnumber, passport",
+        words: "phone, phones, tel, fax, msisdn, mobile number, mobile phone, ssn, social security, national id, \
+                tax id, driver license, drivers license, driving licence, license number, licence number, iban, \
+                bic, swift code, sort code, routing number, account number, bank account, card, cards, ip, ips, \
+                ipv, salary",
+        names: "mobile, cell, pan",
+    },
+    Class {
+        kind: Kind::Personal,
+        types: "text number time",
+        within: "birthday, birthdate",
+        words: "birth, dob",
+        names: "born",
+    },
+];
+
+/// Names that mean something only in some tables: how the names of those end, or after
+/// a `=` all of them, and the whole names of the columns.
+pub const IN_TABLES: [(Kind, &str, &str); 3] = [
+    (
+        Kind::Personal,
+        "user, users, member, members, customer, customers, person, persons, people, contact, contacts, \
+         patient, patients, employee, employees, guest, guests, subscriber, subscribers, student, students, \
+         profile, profiles",
+        "name, display name",
+    ),
+    (
+        Kind::Secret,
+        "token, tokens, verification, verifications, otp, otps, credential, credentials, secret, secrets, \
+         password, passwords",
+        "value, code, data, identifier, payload",
+    ),
+    (
+        Kind::Secret,
+        "=session, =sessions, =user session, =user sessions, =auth session, =auth sessions",
+        "id, value, data, payload, sess",
+    ),
+];
+
+/// What a name is about, and not what its column holds: dates, counts, switches.
+pub const NOT_BEGINNING: &str = "is, has, can, needs, require, requires, allow, allows, enable, show, hide, use, \
+                                 uses, num, total, max, min";
+pub const NOT_ENDING: &str = "at, on, count, counts, type, types, kind, status, enabled, disabled, verified, \
+                              confirmed, required, expires, expiry, expiration, ttl, length, size, bytes, \
+                              version, algorithm, alg, template, subject, format, policy, limit, attempts, \
+                              strength, label, prefix, visible, sent, consent, frequency, provider, domain, \
+                              brand, used, notifications, title, color, model";
+/// Of secrets only: a `first_name` is personal, a `key_name` is none.
+pub const NO_SECRET_ENDING: &str = "name, date, number, index, order, position, notes";
+pub const NO_SECRET_WORDS: &str = "public key, primary key, foreign key, sort key, cache key, group key, \
+                                   partition key, translation key, idempotency key, unique key, feature key, concurrency key, hash tag, \
+                                   commit hash, content hash, file hash, git hash, image hash, body hash, \
+                                   schema hash, block hash, tx hash, transaction hash";
+pub const NO_SECRET_WITHIN: &str = "secretar, tokeniz, tokenis";
+/// Where the second column is there as well, the first one only says which it is.
+pub const BESIDE: [(&str, &str); 2] = [("key", "value"), ("key", "val")];
+
+/// Secrets by their form, as `GLOB` has it; `{16}` repeats the class before it. Up to
+/// the first `*` it is a regular expression as well.
+pub const VALUES: [(Kind, &[&str]); 6] = [
+    (Kind::Pem, &["-----BEGIN *PRIVATE KEY"]),
+    (Kind::Aws, &["A[KS]IA[A-Z0-9]{16}"]),
+    (Kind::Github, &["gh[opsur]_[A-Za-z0-9]{20}", "github_pat_[A-Za-z0-9_]{20}"]),
+    (Kind::Stripe, &["sk_live_[A-Za-z0-9]{10}", "rk_live_[A-Za-z0-9]{10}"]),
+    (Kind::Slack, &["xox[abprs]-[A-Za-z0-9-]{10}"]),
+    (Kind::Jwt, &["eyJ[A-Za-z0-9_-]{8}*.eyJ[A-Za-z0-9_-]{8}*.[A-Za-z0-9_-]"]),
+];
