@@ -31,6 +31,8 @@ line_tail="
 	)) WHERE length(line) >= 8
 	     AND (length(line) > 32 OR CAST(line AS TEXT) NOT GLOB '[12][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]*')"
 
+quote_lines() { quoted_head=$(literal "$line_head") quoted_tail=$(literal "$line_tail"); }
+
 # What each rule removes is collected right before it runs. In xtask_old, scope is the
 # column that it was in.
 collect_old() {
@@ -45,7 +47,7 @@ collect_old() {
 		       SELECT 1 FROM temp.xtask_set AS s WHERE s.rule = r.rule AND s.col = c.name));
 		CREATE TEMP TABLE xtask_collect AS
 		SELECT rule, 'INSERT OR IGNORE INTO temp.xtask_old SELECT line, ' || scope || ', middle FROM ('
-		       || $(literal "$line_head") || col || ' AS v FROM ' || tbl || condition || char(10) || $(literal "$line_tail")
+		       || $quoted_head || col || ' AS v FROM ' || tbl || condition || char(10) || $quoted_tail
 		       || ') LIMIT max(0, $most_values - (SELECT count(*) FROM temp.xtask_old));' AS sql
 		  FROM temp.xtask_scope;
 	SQL
@@ -58,8 +60,8 @@ write_old() {
 	cat <<-SQL
 		CREATE TEMP TABLE xtask_kept (line BLOB, scope INTEGER, PRIMARY KEY (line, scope)) WITHOUT ROWID;
 		INSERT INTO temp.xtask_todo
-		SELECT 'INSERT OR IGNORE INTO temp.xtask_kept SELECT o.line, o.scope FROM (' || $(literal "$line_head") || col
-		       || ' AS v FROM ' || tbl || $(literal "$line_tail") || ') AS p JOIN temp.xtask_old AS o ON o.line = p.line AND o.scope = ' || scope || ';'
+		SELECT 'INSERT OR IGNORE INTO temp.xtask_kept SELECT o.line, o.scope FROM (' || $quoted_head || col
+		       || ' AS v FROM ' || tbl || $quoted_tail || ') AS p JOIN temp.xtask_old AS o ON o.line = p.line AND o.scope = ' || scope || ';'
 		  FROM temp.xtask_scope AS s WHERE EXISTS (SELECT 1 FROM temp.xtask_old AS o WHERE o.scope = s.scope);
 		$(run_todo "$1")
 		DELETE FROM temp.xtask_old WHERE EXISTS (
@@ -76,8 +78,8 @@ write_old() {
 		 WHERE t.type = 'table' AND t.rootpage AND c.hidden IN (0, 3) AND EXISTS (SELECT 1 FROM temp.xtask_old);
 		CREATE TEMP TABLE xtask_found (scope INTEGER, place INTEGER);
 		INSERT INTO temp.xtask_todo
-		SELECT 'INSERT INTO temp.xtask_found SELECT DISTINCT o.scope, ' || place || ' FROM (' || $(literal "$line_head") || col
-		       || ' AS v FROM ' || tbl || $(literal "$line_tail") || ') AS p JOIN temp.xtask_old AS o ON o.line = p.line;'
+		SELECT 'INSERT INTO temp.xtask_found SELECT DISTINCT o.scope, ' || place || ' FROM (' || $quoted_head || col
+		       || ' AS v FROM ' || tbl || $quoted_tail || ') AS p JOIN temp.xtask_old AS o ON o.line = p.line;'
 		  FROM temp.xtask_place WHERE EXISTS (SELECT 1 FROM temp.xtask_whole);
 		$(run_todo "$1")
 		.output $1.look.found

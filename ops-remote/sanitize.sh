@@ -2,7 +2,7 @@
 # Sanitizing: prepare-pull.sh is sent behind this, and calls it where there are rules.
 #
 # Of there: `sql`, `literal`, `header_byte`, `await_jobs`, `fail` and `fail_sql`; of
-# scrub.sh: `scrub`; of look.sh: `collect_old`, `write_old` and `look`. The copies are
+# scrub.sh: `scrub`; of look.sh: `quote_lines`, `collect_old`, `write_old` and `look`. The copies are
 # 0.db, 1.db, … in the current directory.
 # shellcheck disable=SC2154,SC2034 # rules, only and jobs are of there
 
@@ -181,6 +181,7 @@ complaint() {
 mark_wal() { printf '%b' "\\0$2\\0$2" | dd of="$1.db" bs=1 seek=18 conv=notrunc 2>/dev/null; }
 
 sanitize_all() {
+	quote_lines
 	i=0
 	for name do
 		sanitize "$i" "$name"

@@ -71,9 +71,12 @@ words_of() {
 # fill_holes NUMBER: on all cores, piece by piece.
 fill_holes() {
 	count_cores
+	pieces=$((($(bytes_of "$1.db") + piece - 1) / piece))
+	[ "$cores" -le "$pieces" ] || cores=$pieces
+	[ -n "${fill_sql:-}" ] || prepare_to_fill
 	w=0
 	while [ "$w" -lt "$cores" ]; do
-		fill_sql "$1" "$w" >"$1.fill.$w" || return 1
+		fill_script "$1" "$w" >"$1.fill.$w" || return 1
 		sqlite3 -batch -bail -init /dev/null :memory: <"$1.fill.$w" >/dev/null 2>"$1.err" &
 		jobs="$jobs $!"
 		w=$((w + 1))
@@ -85,25 +88,22 @@ fill_holes() {
 byte() { printf '(instr(@bytes, substr(@piece, %s, 1)) - 1)' "$1"; }
 two() { printf '(%s * 256 + %s)' "$(byte "$1")" "$(byte "$1 + 1")"; }
 
-# fill_sql NUMBER W: the script of one of the sqlite3 that do it. What it could not
-# write must not pass for the piece.
-fill_sql() {
-	bytes='' n=0
-	while [ "$n" -lt 256 ]; do bytes=$bytes$(printf %02x "$n") && n=$((n + 1)); done
-	cat <<-SQL
-		CREATE TEMP TABLE page (no INTEGER PRIMARY KEY, tail INTEGER, unused INTEGER);
-		.import $1.holes page
-		CREATE TEMP TABLE hole (at INTEGER PRIMARY KEY, size INTEGER);
-		CREATE TEMP TABLE sure (written CONSTRAINT "disk is full" CHECK (written));
-		.parameter set @bytes "x'$bytes'"
-	SQL
-	# Of a page: where it begins, where its header does (page 1 has another before it),
-	# its first free block. Those form a list, in order. Each is what is not used but
-	# for its own four bytes, and so is what is between the pointers and the cells.
-	holes="INSERT INTO hole SELECT at, size FROM (
+# prepare_to_fill: the SQL for a piece, which makes the text @filled of it if there is
+# anything to fill. Of a page it needs: where it begins, where its header does (page 1
+# has another before it), its first free block. Those form a list, in order. Each is
+# what is not used but for its own four bytes, and so is what is between the pointers
+# and the cells.
+prepare_to_fill() {
+	bytes=''
+	for high in 0 1 2 3 4 5 6 7 8 9 a b c d e f; do
+		for low in 0 1 2 3 4 5 6 7 8 9 a b c d e f; do bytes=$bytes$high$low; done
+	done
+	fill_sql="
+	DELETE FROM hole;
+	INSERT INTO hole SELECT at, size FROM (
 		WITH RECURSIVE
-		here(no, tail, unused, base) AS (SELECT no, tail, unused, (no - @first) * $page + 1 FROM page
-			WHERE no >= @first AND no < @first + $((piece / page))),
+		here(no, tail, unused, base) AS (SELECT no, tail, unused, (no - @first) * @page + 1 FROM page
+			WHERE no >= @first AND no < @first + $piece / @page),
 		tree(base, head) AS (SELECT base, base + CASE no WHEN 1 THEN 100 ELSE 0 END FROM here WHERE NOT tail),
 		block(base, at, next, size) AS (
 			SELECT base, at, $(two 'base + at'), $(two 'base + at + 2') FROM (SELECT base, $(two 'head + 1') AS at FROM tree) WHERE at
@@ -115,22 +115,33 @@ fill_sql() {
 			SELECT base, $(two 'head + 5') AS cells,
 			       head + CASE WHEN $(byte head) < 8 THEN 12 ELSE 8 END + 2 * $(two 'head + 3') AS at FROM tree)
 		UNION ALL
-		SELECT base + $page - $reserved - unused, unused FROM here WHERE tail
-		) WHERE size > 0 AND substr(@piece, at, size) <> zeroblob(size);"
+		SELECT base + @page - @reserved - unused, unused FROM here WHERE tail
+		) WHERE size > 0 AND substr(@piece, at, size) <> zeroblob(size);
+	SELECT writefile(@new, CAST(group_concat(substr(@piece, past, at - past) || zeroblob(size), '') AS BLOB))
+	  FROM (SELECT at, size, lag(at + size, 1, 1) OVER (ORDER BY at) AS past
+	          FROM (SELECT at, size FROM hole UNION ALL SELECT length(@piece) + 1, 0) ORDER BY at)
+	 WHERE EXISTS (SELECT 1 FROM hole);
+	INSERT INTO sure SELECT length(readfile(@new)) IS length(@piece) FROM hole LIMIT 1;"
+}
+
+# fill_script NUMBER W: the script of one of the sqlite3 that do it. What it could not
+# read or write must not pass for the piece.
+fill_script() {
+	printf '%s\n' \
+		'CREATE TEMP TABLE page (no INTEGER PRIMARY KEY, tail INTEGER, unused INTEGER);' \
+		".import $1.holes page" \
+		'CREATE TEMP TABLE hole (at INTEGER PRIMARY KEY, size INTEGER);' \
+		'CREATE TEMP TABLE sure (written CONSTRAINT "disk is full" CHECK (written));' \
+		".parameter set @bytes \"x'$bytes'\"" ".parameter set @page $page" ".parameter set @reserved $reserved" \
+		".parameter set @new \"'$1.new.$2'\""
 	k=0 size=$(bytes_of "$1.db")
-	while [ $((k * piece)) -lt "$size" ]; do
+	while [ "$k" -lt "$pieces" ]; do
 		[ $((k % cores)) -ne "$2" ] || printf '%s\n' \
 			".system dd if=$1.db of=$1.old.$2 bs=$piece skip=$k count=1 2>/dev/null" \
 			".parameter set @piece \"readfile('$1.old.$2')\"" \
 			".parameter set @first $((k * (piece / page) + 1))" \
 			"INSERT INTO sure SELECT length(@piece) = min($piece, $((size - k * piece)));" \
-			"$holes" \
-			"SELECT writefile('$1.new.$2', CAST(group_concat(substr(@piece, past, at - past) || zeroblob(size), '') AS BLOB))
-			 FROM (SELECT at, size, lag(at + size, 1, 1) OVER (ORDER BY at) AS past
-			         FROM (SELECT at, size FROM hole UNION ALL SELECT length(@piece) + 1, 0) ORDER BY at)
-			 WHERE EXISTS (SELECT 1 FROM hole);" \
-			"INSERT INTO sure SELECT length(readfile('$1.new.$2')) IS length(@piece) FROM hole LIMIT 1;" \
-			"DELETE FROM hole;" \
+			"$fill_sql" \
 			".system [ ! -e $1.new.$2 ] || { dd if=$1.new.$2 of=$1.db bs=$piece seek=$k conv=notrunc && rm $1.new.$2; } 2>/dev/null || : >$1.unfilled"
 		k=$((k + 1))
 	done

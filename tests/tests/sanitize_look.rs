@@ -67,7 +67,7 @@ fn a_value_of_any_form_that_another_column_has_stops_the_pull() {
         ("t (a PRIMARY KEY) WITHOUT ROWID", &text, "table = 't'\nset = { a = '1' }"),
     ] {
         let name = schema.split(" (").next().expect("a name");
-        for (other, copy, place) in [
+        let places = [
             ("audit (\"o'\"\"[\")", "value", "audit.o'\"["),
             ("audit (old)", "'it was ' || value || '.'", "audit.old"),
             ("audit (old)", "CAST(x'00' || value || x'0a00' AS BLOB)", "audit.old"),
@@ -75,7 +75,10 @@ fn a_value_of_any_form_that_another_column_has_stops_the_pull() {
             ("audit (now, old AS (now || '!') STORED)", "value", "audit.now"),
             ("VIRTUAL audit USING fts5 (old)", "value", "audit"),
             ("VIRTUAL audit USING fts4 (old)", "value", "audit"),
-        ] {
+        ];
+        // Each value once, and in each form of place one that is hard to find in it.
+        let hard = value.contains("x'0a00'") || value.contains("9000");
+        for (other, copy, place) in places.into_iter().take(if hard { 7 } else { 1 }) {
             let other = match other.strip_prefix("VIRTUAL ") {
                 Some(other) => format!("VIRTUAL TABLE {other}"),
                 None => format!("TABLE {other}"),
