@@ -161,3 +161,22 @@ fn no_piece_of_a_secret_comes_with_any_pull_of_any_build() {
         drop(app);
     }
 }
+
+/// FTS4 has no command for it.
+#[test]
+fn an_fts4_index_without_content_is_emptied() {
+    for &build in Build::all() {
+        let leaky = Leaky::new(build);
+        for name in NAMES {
+            leaky
+                .open(name)
+                .execute_batch(
+                    "CREATE VIRTUAL TABLE bare4 USING fts4 (content=\"\", body);
+                     INSERT INTO bare4 (docid, body) SELECT id, body FROM notes",
+                )
+                .expect("index the notes");
+        }
+        leaky.pull(&[]);
+        assert_sanitized(&leaky.env);
+    }
+}
