@@ -1,0 +1,133 @@
+//! Secrets that can be found again: every eight bytes of them, in any file.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::store::modes;
+
+/// The windows of all secrets, in small letters, because full-text indexes write
+/// them so.
+#[derive(Clone, Default)]
+pub struct Secrets {
+    windows: HashSet<u64>,
+    /// A bit for each hash of a window: most bytes are told apart by this alone.
+    filter: Vec<u64>,
+    count: usize,
+}
+
+/// The bits of the filter, as a power of two.
+const FILTER_BITS: u32 = 24;
+
+impl Secrets {
+    pub fn add(&mut self, secret: &str) {
+        self.filter.resize(1 << (FILTER_BITS - 6), 0);
+        self.count += 1;
+        for bytes in secret.to_ascii_lowercase().as_bytes().windows(8) {
+            let window = u64::from_be_bytes(bytes.try_into().expect("eight bytes"));
+            let bit = bit(window);
+            self.filter[bit >> 6] |= 1 << (bit & 63);
+            self.windows.insert(window);
+        }
+    }
+
+    /// How many secrets there are.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    fn has(&self, window: u64) -> bool {
+        let bit = bit(window);
+        !self.filter.is_empty()
+            && self.filter[bit >> 6] & (1 << (bit & 63)) != 0
+            && self.windows.contains(&window)
+    }
+
+    /// The windows that are in some bytes, each with its place: also of text in UTF-16,
+    /// where every second byte of these letters is none.
+    pub fn found_in(&self, bytes: &[u8]) -> Vec<(usize, String)> {
+        let mut found = Vec::new();
+        let (mut narrow, mut wide) = (0_u64, [0_u64; 2]);
+        for (at, byte) in bytes.iter().enumerate() {
+            let byte = u64::from(byte.to_ascii_lowercase());
+            narrow = narrow << 8 | byte;
+            let wide = &mut wide[at & 1];
+            *wide = *wide << 8 | byte;
+            for window in [narrow, *wide] {
+                if self.has(window) {
+                    let text = String::from_utf8_lossy(&window.to_be_bytes()).into_owned();
+                    found.push((at, text));
+                }
+            }
+        }
+        found
+    }
+
+    #[track_caller]
+    pub fn assert_not_in(&self, what: &str, bytes: &[u8]) {
+        let found = self.found_in(bytes);
+        let first = &found[..found.len().min(5)];
+        assert!(found.is_empty(), "{} pieces of secrets are in {what}: {first:?}", found.len());
+    }
+
+    /// Looks into each file below a directory, but for those below `except`.
+    #[track_caller]
+    pub fn assert_not_below(&self, directory: &Path, except: &[PathBuf]) {
+        for (path, _) in modes(directory) {
+            if path.is_file() && !except.iter().any(|except| path.starts_with(except)) {
+                let bytes = fs::read(&path).expect("read a file");
+                self.assert_not_in(&path.display().to_string(), &bytes);
+            }
+        }
+    }
+}
+
+fn bit(window: u64) -> usize {
+    (window.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - FILTER_BITS)) as usize
+}
+
+/// Values without a pattern, the same for the same seed.
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Random {
+        Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    /// Less than `limit`.
+    pub fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 20) as usize % limit
+    }
+
+    pub fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+        of[self.below(of.len())]
+    }
+
+    pub fn letters(&mut self, count: usize) -> String {
+        const LETTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+        (0..count).map(|_| char::from(self.pick(LETTERS))).collect()
+    }
+
+    /// A secret of a usual length, which is added to the others.
+    pub fn secret(&mut self, secrets: &mut Secrets) -> String {
+        let bytes = 24 + self.below(37);
+        self.long_secret(secrets, bytes)
+    }
+
+    pub fn long_secret(&mut self, secrets: &mut Secrets, bytes: usize) -> String {
+        let secret = self.letters(bytes);
+        secrets.add(&secret);
+        secret
+    }
+
+    /// Of several lines, of which the first and the last are none.
+    pub fn key(&mut self, secrets: &mut Secrets) -> String {
+        let lines: Vec<String> = (0..12).map(|_| self.letters(64)).collect();
+        let lines = lines.join("\n");
+        secrets.add(&lines);
+        format!("-----BEGIN PRIVATE KEY-----\n{lines}\n-----END PRIVATE KEY-----\n")
+    }
+}

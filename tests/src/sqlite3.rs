@@ -1,0 +1,137 @@
+//! Other builds of SQLite for a server. Debian compiles its own with SECURE_DELETE, which
+//! hides what a script forgets to wipe. `sqlite3` gets it from a shared library: here
+//! from one that is made of the source that rusqlite bundles, which is of another
+//! version as well.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::process::command;
+use crate::shells::{find, script};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Build {
+    /// The `sqlite3` of this machine.
+    Machine,
+    /// Leaves in the file what is deleted, unless it is told not to.
+    WithoutSecureDelete,
+    /// That, and has no table of its pages.
+    WithoutDbstat,
+}
+
+/// What the `sqlite3` of a distribution needs of its library.
+const OPTIONS: [&str; 14] = [
+    "THREADSAFE=1",
+    "SOUNDEX",
+    "USE_URI",
+    "ENABLE_COLUMN_METADATA",
+    "ENABLE_FTS3",
+    "ENABLE_FTS3_PARENTHESIS",
+    "ENABLE_FTS3_TOKENIZER",
+    "ENABLE_FTS4",
+    "ENABLE_FTS5",
+    "ENABLE_MATH_FUNCTIONS",
+    "ENABLE_PREUPDATE_HOOK",
+    "ENABLE_SESSION",
+    "ENABLE_STMTVTAB",
+    "ENABLE_UNLOCK_NOTIFY",
+];
+
+impl Build {
+    /// Those that this system can have: only there does a program look for its
+    /// libraries where it is told to.
+    pub fn all() -> &'static [Build] {
+        match cfg!(target_os = "linux") {
+            true => &[Build::Machine, Build::WithoutSecureDelete, Build::WithoutDbstat],
+            false => &[Build::Machine],
+        }
+    }
+
+    /// A PATH with this one as `sqlite3`, and all other programs of the machine.
+    pub fn path(self) -> String {
+        let inherited = std::env::var("PATH").expect("a PATH that is text");
+        match self {
+            Build::Machine => inherited,
+            _ => format!("{}:{inherited}", self.directory().display()),
+        }
+    }
+
+    /// Where its `sqlite3` is, which the first test that wants it compiles.
+    fn directory(self) -> PathBuf {
+        let (program, identity) = machine();
+        let mut options = OPTIONS.map(|option| format!("-DSQLITE_{option}")).to_vec();
+        if self == Build::WithoutSecureDelete {
+            options.push("-DSQLITE_ENABLE_DBSTAT_VTAB".to_owned());
+        }
+        // `sqlite3` refuses a library of another version, and tells by this.
+        let source = format!(
+            "#define sqlite3_sourceid their_sourceid\n#include \"{}\"\n#undef sqlite3_sourceid\n\
+             const char *sqlite3_sourceid(void) {{ return \"{identity}\"; }}\n",
+            amalgamation().display()
+        );
+        let wrapper = "LD_LIBRARY_PATH=${0%/*} exec";
+        let hash = Sha256::digest(format!("{source}{options:?}{wrapper}{}", program.display()));
+        let hash: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let builds = target().join("sqlite3-builds");
+        fs::create_dir_all(&builds).expect("make a directory");
+        let lock = File::create(builds.join("lock")).expect("make a lock");
+        lock.lock().expect("lock");
+        let directory = builds.join(hash);
+        if !directory.exists() {
+            let new = tempfile::tempdir_in(&builds).expect("make a directory");
+            fs::write(new.path().join("sqlite3.c"), source).expect("write a file");
+            let mut cc = command("cc");
+            cc.current_dir(new.path()).args(&options).args(["-shared", "-fPIC", "-O1", "-w"]);
+            cc.args(["-o", "libsqlite3.so.0", "sqlite3.c", "-lm", "-ldl", "-lpthread"]);
+            let output = cc.output().expect("there is a C compiler");
+            let errors = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "SQLite does not compile:\n{errors}");
+            let body = format!("{wrapper} '{}' \"$@\"", program.display());
+            script(new.path(), "sqlite3", &body);
+            fs::rename(new.keep(), &directory).expect("rename a directory");
+        }
+        directory
+    }
+}
+
+/// The program of this machine, and how it calls its source.
+fn machine() -> (PathBuf, String) {
+    let program = find("sqlite3");
+    let output = command(&program).arg("--version").output().expect("sqlite3 runs");
+    let version = String::from_utf8(output.stdout).expect("a version is text");
+    let source = version.trim().split_once(' ').expect("a version and a source").1;
+    // Newer ones add how many bits they are for.
+    let source = source.split(" (").next().unwrap_or_default().to_owned();
+    (program, source)
+}
+
+/// All of SQLite in one file, as rusqlite brings it.
+fn amalgamation() -> &'static Path {
+    static FOUND: OnceLock<PathBuf> = OnceLock::new();
+    FOUND.get_or_init(|| {
+        let output = command(env!("CARGO"))
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .args(["metadata", "--locked", "--offline", "--format-version=1"])
+            .output()
+            .expect("cargo runs");
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| {
+            panic!("cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr))
+        });
+        let packages = json["packages"].as_array().expect("packages");
+        let manifest = packages
+            .iter()
+            .find(|package| package["name"] == "libsqlite3-sys")
+            .and_then(|package| package["manifest_path"].as_str())
+            .expect("rusqlite is built on libsqlite3-sys");
+        Path::new(manifest).with_file_name("sqlite3").join("sqlite3.c")
+    })
+}
+
+/// Test executables are in `target/<profile>/deps`.
+fn target() -> PathBuf {
+    let executable = std::env::current_exe().expect("this process has a program");
+    executable.ancestors().nth(3).expect("tests are in target/<profile>/deps").to_owned()
+}
