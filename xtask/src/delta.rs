@@ -105,6 +105,7 @@ mod tests {
             user_version: 0,
             schema: String::new(),
             damaged: false,
+            unsanitized: false,
         };
         Base { path: path.to_owned(), database }
     }

@@ -11,6 +11,7 @@ mod journal;
 mod save;
 mod shared;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -39,6 +40,9 @@ pub struct State {
     pub live: Option<String>,
     /// The snapshot that holds what was live before that.
     pub before: Option<String>,
+    /// The live databases that are unsanitized, or were when they were last seen.
+    #[serde(default)]
+    pub unsanitized: BTreeSet<String>,
 }
 
 impl State {
@@ -183,7 +187,10 @@ impl<'a> Live<'a> {
     ///
     /// The state cannot be written.
     pub fn about_to_change(&self, saved: Option<&Saved>) -> Result<()> {
-        State { live: None, before: saved.map(|saved| saved.name.clone()) }.write(&self.store)
+        // What was there may still be there.
+        let unsanitized = State::read(&self.store)?.unsanitized;
+        let before = saved.map(|saved| saved.name.clone());
+        State { live: None, before, unsanitized }.write(&self.store)
     }
 
     /// Replaces the live set, also under programs that have it open.
@@ -206,7 +213,10 @@ impl<'a> Live<'a> {
         if let Some(saved) = &before {
             self.complete(saved);
         }
-        Ok(Replaced { before, installed: journal.install, removed: journal.remove, programs })
+        let Journal { install: installed, remove: removed, state, .. } = journal;
+        let is_there = |name: &String| self.store.dir.join(name).exists();
+        let unsanitized = state.unsanitized.into_iter().filter(is_there).collect();
+        Ok(Replaced { before, installed, removed, programs, unsanitized })
     }
 
     /// Does all that changes nothing yet, and writes the journal.
@@ -233,7 +243,8 @@ impl<'a> Live<'a> {
         };
         let programs = hold::programs(&held);
 
-        let decided = self.state_after(replacement.snapshot, before.as_ref()).and_then(|state| {
+        let state = self.state_after(replacement.snapshot, before.as_ref(), &install, &remove);
+        let decided = state.and_then(|state| {
             let save = replacement.save.is_some();
             let journal = Journal { install, remove, in_place, save, state };
             interrupt::check()?;
@@ -267,13 +278,23 @@ impl<'a> Live<'a> {
         }
     }
 
-    fn state_after(&self, snapshot: &Snapshot, before: Option<&Saved>) -> Result<State> {
-        let way_back = match before {
+    fn state_after(
+        &self,
+        snapshot: &Snapshot,
+        saved: Option<&Saved>,
+        install: &[String],
+        remove: &[String],
+    ) -> Result<State> {
+        let State { before, mut unsanitized, .. } = State::read(&self.store)?;
+        let before = match saved {
             // A set that is the same already does not take the way back with it.
-            Some(saved) if saved.name == snapshot.name => State::read(&self.store)?.before,
+            Some(saved) if saved.name == snapshot.name => before,
             saved => saved.map(|saved| saved.name.clone()),
         };
-        Ok(State { live: Some(snapshot.name.clone()), before: way_back })
+        unsanitized.retain(|name| !install.contains(name) && !remove.contains(name));
+        let installed = snapshot.unsanitized().into_iter().filter(|name| install.contains(name));
+        unsanitized.extend(installed);
+        Ok(State { live: Some(snapshot.name.clone()), before, unsanitized })
     }
 }
 
@@ -300,6 +321,8 @@ pub struct Replaced {
     pub removed: Vec<String>,
     /// Those that have a database open, and go on with the new one.
     pub programs: Vec<String>,
+    /// The live databases, also others than these, that are unsanitized.
+    pub unsanitized: Vec<String>,
 }
 
 impl Replacement<'_> {

@@ -63,10 +63,14 @@ pub fn receive(
             databases[i] = arrived;
         }
     }
-    let databases = databases.into_iter().collect::<Option<_>>().ok_or_else(|| {
+    let mut databases = databases.into_iter().collect::<Option<Vec<_>>>().ok_or_else(|| {
         Failure::new("the server did not send all that was asked for; nothing was changed")
             .hint("run the same command again, with -v to see what the server says")
     })?;
+    for Arrived { database, .. } in &mut databases {
+        let is_meant = settings.rules.iter().any(|rule| rule.is_for(&database.name));
+        database.unsanitized = is_meant && !request.sanitize;
+    }
     durable::sync(dir)?;
     Ok(Pulled {
         databases,

@@ -66,6 +66,7 @@ impl Args {
                 restored: &replaced.installed,
                 removed: &replaced.removed,
                 programs: &replaced.programs,
+                unsanitized_databases: &replaced.unsanitized,
             });
         }
         report_replaced(&cx.ui, &chosen, &replaced);
@@ -122,7 +123,12 @@ impl Args {
         if !removes.is_empty() {
             question += &format!(", remove {}", escape(&removes.join(", ")));
         }
-        ui.confirm(&format!("{question} (saved first), to get {}?", replacement.snapshot.name))
+        question += &format!(" (saved first), to get {}", replacement.snapshot.name);
+        let unsanitized = replacement.snapshot.unsanitized();
+        if installs.iter().any(|name| unsanitized.contains(name)) {
+            question += " with its secrets";
+        }
+        ui.confirm(&(question + "?"))
     }
 }
 
@@ -177,6 +183,8 @@ struct Report<'a> {
     restored: &'a [String],
     removed: &'a [String],
     programs: &'a [String],
+    /// Of the live set.
+    unsanitized_databases: &'a [String],
 }
 
 /// Says what the live set is now, and the way back.
@@ -184,8 +192,8 @@ pub fn report_replaced(ui: &Ui, snapshot: &Snapshot, replaced: &Replaced) {
     match &replaced.before {
         Some(saved) if saved.new => ui.status("Saved", format!("what was live as {}", saved.name)),
         Some(saved) if saved.name == snapshot.name => {
-            return ui
-                .status("Live", format!("{}, with the same content as before", snapshot.name));
+            ui.status("Live", format!("{}, with the same content as before", snapshot.name));
+            return report_unsanitized(ui, replaced);
         }
         Some(saved) => ui.status("Kept", format!("{}, which holds what was live", saved.name)),
         None => {}
@@ -200,6 +208,7 @@ pub fn report_replaced(ui: &Ui, snapshot: &Snapshot, replaced: &Replaced) {
         "Live",
         format!("{} ({})", snapshot.name, count(replaced.installed.len(), "database")),
     );
+    report_unsanitized(ui, replaced);
     report_programs(ui, replaced);
     match &replaced.before {
         Some(saved) if saved.damaged => ui.hint(format!(
@@ -209,6 +218,17 @@ pub fn report_replaced(ui: &Ui, snapshot: &Snapshot, replaced: &Replaced) {
         Some(_) => ui.hint(WAY_BACK),
         None => {}
     }
+}
+
+/// Names what is live with its secrets, also where an earlier pull has brought it.
+fn report_unsanitized(ui: &Ui, replaced: &Replaced) {
+    let names = &replaced.unsanitized;
+    if names.is_empty() {
+        return;
+    }
+    let few = names.len() <= 3;
+    let what = if few { names.join(", ") } else { count(names.len(), "live database") };
+    ui.status("Unsanitized", escape(&what) + ": live, secrets included");
 }
 
 /// What a running program's writes come to.

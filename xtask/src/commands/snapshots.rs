@@ -121,6 +121,9 @@ pub fn lines(snapshots: &[Snapshot], state: &State) -> Vec<String> {
             if state.live.as_ref() == Some(&snapshot.name) {
                 line += " live";
             }
+            if !snapshot.unsanitized().is_empty() {
+                line += " unsanitized";
+            }
             if let Some(only) = snapshot.only() {
                 line += &format!("  only {}", escape(only));
             }
@@ -142,6 +145,7 @@ struct Listed<'a> {
     bytes: u64,
     only: Option<&'a str>,
     defect: Option<&'a str>,
+    unsanitized: bool,
     last_put_in_place: bool,
 }
 
@@ -164,6 +168,7 @@ pub fn list(ui: &Ui, store: &Store) -> Result<()> {
                 bytes: snapshot.bytes(),
                 only: snapshot.only(),
                 defect: snapshot.defect.as_deref(),
+                unsanitized: !snapshot.unsanitized().is_empty(),
                 last_put_in_place: state.live.as_ref() == Some(&snapshot.name),
             })
             .collect();

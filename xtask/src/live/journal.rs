@@ -128,6 +128,13 @@ impl Live<'_> {
         // Also where there was nothing to save: a program may have made one since.
         let save = journal.save || journal.state.before.is_some();
         let mut copies = if save && !held.is_empty() { self.copy(&mut held)? } else { None };
+        if let Some(copies) = &mut copies {
+            // What is in place already is no longer what the state says.
+            let pending = |name: &String| remove.contains(name) || install.contains(name);
+            let in_place = journal.state.unsanitized.iter().filter(|name| !pending(name));
+            copies.unsanitized.retain(pending);
+            copies.unsanitized.extend(in_place.cloned());
+        }
         hold::lock(&mut held, self.wait)?;
         journal.in_place.extend(hold::write(&mut held, copies.as_mut())?);
         let saved = match copies {

@@ -1,6 +1,6 @@
 //! Saving the live set.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -43,6 +43,8 @@ pub(super) struct Copies<'a> {
     /// sha256 of each, in hex, unless a snapshot holds the same.
     hashes: Vec<Option<String>>,
     git_commit: Option<String>,
+    /// The names of those that are unsanitized.
+    pub unsanitized: BTreeSet<String>,
 }
 
 impl Live<'_> {
@@ -81,6 +83,8 @@ impl Live<'_> {
         if names.is_empty() {
             return Ok(None);
         }
+        let mut unsanitized = State::read(&self.store)?.unsanitized;
+        unsanitized.retain(|name| names.contains(name));
         let what = format!("{} in {}", count(names.len(), "database"), dir.display());
         let _working = self.ui.working("Saving", what);
         let incoming = self.store.begin()?;
@@ -93,6 +97,7 @@ impl Live<'_> {
             hashes: vec![None; names.len()],
             names,
             git_commit: git::head(self.sh, &self.settings.root),
+            unsanitized,
         };
         copies.fill(dir, held).context("cannot save the live set")?;
         for name in &copies.damaged {
@@ -128,7 +133,8 @@ impl Live<'_> {
         let dir = copies.incoming.path();
         let databases = copies.names.iter().zip(copies.hashes).map(|(name, hash)| {
             let hash = hash.filter(|_| !copies.changed.contains(name));
-            describe(&dir.join(name), copies.damaged.contains(name), hash)
+            let described = describe(&dir.join(name), copies.damaged.contains(name), hash)?;
+            Ok(Database { unsanitized: copies.unsanitized.contains(name), ..described })
         });
         let meta = Meta {
             version: 1,
@@ -203,12 +209,15 @@ impl Copies<'_> {
         Ok(())
     }
 
-    /// Whether `snapshot` has exactly these databases with this content.
+    /// Whether `snapshot` has exactly these databases with this content. One that says
+    /// otherwise what is unsanitized is no substitute: restored, it would say that of the
+    /// live set. It is not corrected either, for what it says of its own pull is true.
     fn are_held_by(&self, snapshot: &Snapshot) -> Result<bool> {
         let same_names = snapshot.files.iter().map(|(name, _)| name).eq(&self.names);
         // One that is no whole set would not take away what comes later.
         let whole = snapshot.meta.as_ref().is_some_and(|meta| meta.only.is_none());
-        if snapshot.defect.is_some() || !whole || !same_names {
+        let same_marks = snapshot.unsanitized() == self.unsanitized;
+        if snapshot.defect.is_some() || !whole || !same_names || !same_marks {
             return Ok(false);
         }
         for name in &self.names {
@@ -283,5 +292,6 @@ pub(super) fn describe(path: &Path, damaged: bool, sha256: Option<String>) -> Re
         user_version: found.user_version,
         schema: found.schema,
         damaged,
+        unsanitized: false,
     })
 }

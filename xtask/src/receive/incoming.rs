@@ -189,8 +189,17 @@ impl<'a> Incoming<'a> {
             let Delivered { name, bytes, sha256, sanitized, changed } = database.clone();
             let Description { page_size, user_version, schema } = found;
             let sha256 = Some(sha256);
-            let database =
-                Database { name, bytes, sha256, page_size, user_version, schema, damaged: false };
+            let (damaged, unsanitized) = (false, false);
+            let database = Database {
+                name,
+                bytes,
+                sha256,
+                page_size,
+                user_version,
+                schema,
+                damaged,
+                unsanitized,
+            };
             Ok(Some(Arrived { database, sanitized, changed }))
         });
         arrived.collect()

@@ -1,5 +1,6 @@
 //! One snapshot: a directory, and what its `snapshot.json` says.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -82,6 +83,10 @@ pub struct Database {
     pub schema: String,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub damaged: bool,
+    /// Whether it was pulled without the rules that are meant for it, or saved while
+    /// such a one was live.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unsanitized: bool,
 }
 
 /// A place that a person has chosen for a snapshot.
@@ -127,6 +132,12 @@ impl Snapshot {
 
     pub fn origin(&self) -> Option<&Origin> {
         self.meta.as_ref()?.origin.as_ref()
+    }
+
+    /// The names of its unsanitized databases.
+    pub fn unsanitized(&self) -> BTreeSet<String> {
+        let databases = self.meta.iter().flat_map(|meta| &meta.databases);
+        databases.filter(|database| database.unsanitized).map(|it| it.name.clone()).collect()
     }
 
     /// The pattern that its databases were taken by; none for a whole set.

@@ -32,6 +32,7 @@ fn meta(kind: Kind, time: Timestamp, databases: &[(&str, u64)]) -> Meta {
         user_version: 0,
         schema: String::new(),
         damaged: false,
+        unsanitized: false,
     };
     let databases = databases.iter().map(database).collect();
     Meta { version: 1, kind, time, origin: None, git_commit: None, only: None, databases }

@@ -26,6 +26,8 @@ struct Report<'a> {
     audit: &'a [Finding],
     removed: &'a [String],
     programs: &'a [String],
+    /// Of the live set.
+    unsanitized_databases: &'a [String],
     sanitized_rows: u64,
     machine: Option<&'a str>,
     region: Option<&'a str>,
@@ -93,6 +95,7 @@ struct Row<'a> {
     bytes: u64,
     differs: Differs,
     sanitized: u64,
+    unsanitized: bool,
 }
 
 /// # Errors
@@ -114,6 +117,7 @@ pub fn pulled(
             bytes: arrived.database.bytes,
             differs: Differs::new(arrived.changed, arrived.database.bytes),
             sanitized: arrived.sanitized,
+            unsanitized: arrived.database.unsanitized,
         })
         .collect();
     if ui.json {
@@ -132,6 +136,7 @@ pub fn pulled(
             audit: &pulled.findings.columns,
             removed: &replaced.removed,
             programs: &replaced.programs,
+            unsanitized_databases: &replaced.unsanitized,
             sanitized_rows: sanitized(&rows),
             machine: pulled.machine.as_deref(),
             region: pulled.region.as_deref(),
@@ -165,6 +170,7 @@ pub fn planned(ui: &Ui, transport: &Transport<'_>, planned: &Planned) -> Result<
             bytes: database.bytes,
             differs: Differs::new(database.changed, database.bytes),
             sanitized: database.sanitized,
+            unsanitized: false,
         })
         .collect();
     if ui.json {
@@ -215,6 +221,7 @@ fn summarize(ui: &Ui, mut rows: Vec<Row<'_>>) {
     let width = rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0);
     for row in &rows {
         let sanitized = match row.sanitized {
+            0 if row.unsanitized => "  unsanitized".to_owned(),
             0 => String::new(),
             n => format!("  {} sanitized", count(n as usize, "row")),
         };

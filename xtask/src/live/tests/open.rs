@@ -206,7 +206,8 @@ fn what_a_killed_run_has_changed_under_a_program_keeps_what_was_written_since() 
         hold::lock(&mut held, Duration::ZERO).unwrap();
         let in_place = hold::write(&mut held, copies.as_mut()).unwrap();
         let before = Some(env.live.keep(copies.unwrap(), Kind::BeforeRestore).unwrap().name);
-        let state = State { live: Some(snapshot.name.clone()), before };
+        let live = Some(snapshot.name.clone());
+        let state = State { live, before, ..State::default() };
         let journal = Journal { install, remove: Vec::new(), in_place, save: true, state };
         journal.write(&env.live.store).unwrap();
         let kept = std::fs::read(env.state(STAGED).join("a.db")).unwrap();
@@ -250,7 +251,8 @@ fn replace_around(env: &Env, snapshot: &Snapshot, between: impl FnOnce()) -> Pat
     hold::lock(&mut held, Duration::ZERO).unwrap();
     let in_place = hold::write(&mut held, copies.as_mut()).unwrap();
     let saved = env.live.keep(copies.unwrap(), Kind::BeforeRestore).unwrap().name;
-    let state = State { live: Some(snapshot.name.clone()), before: Some(saved.clone()) };
+    let (live, before) = (Some(snapshot.name.clone()), Some(saved.clone()));
+    let state = State { live, before, ..State::default() };
     let journal = Journal { install, remove: Vec::new(), in_place, save: true, state };
     journal.write(&env.live.store).unwrap();
     journal.finish(&env.live.store, env.live.sh, held).unwrap();

@@ -17,7 +17,7 @@ fn killed_after(steps: usize) -> Env {
     let snapshot = env.pulled(&["a.db", "c.db"], None);
     let install = ["a.db", "c.db"].map(String::from).to_vec();
     stage(&snapshot, &install, &env.state(STAGED)).unwrap();
-    let state = State { live: Some(snapshot.name), before };
+    let state = State { live: Some(snapshot.name), before, ..State::default() };
     let journal = Journal {
         install,
         remove: vec!["b.db".to_owned()],
@@ -191,7 +191,7 @@ fn what_a_program_made_where_nothing_was_is_saved_before_it_is_replaced() {
     let snapshot = env.pulled(&["c.db"], None);
     let install = vec!["c.db".to_owned()];
     stage(&snapshot, &install, &env.state(STAGED)).unwrap();
-    let state = State { live: Some(snapshot.name), before: None };
+    let state = State { live: Some(snapshot.name), ..State::default() };
     let journal = Journal { install, remove: Vec::new(), in_place: Vec::new(), save: true, state };
     journal.write(&env.live.store).unwrap();
     write(&env.path("c.db"), "since");
@@ -211,7 +211,7 @@ fn what_is_locked_is_not_taken_for_what_has_not_been_changed() {
     let mut held = env.live.hold(&[], &install).unwrap();
     hold::lock(&mut held, Duration::ZERO).unwrap();
     let in_place = hold::write(&mut held, None).unwrap();
-    let state = State { live: Some(snapshot.name), before: None };
+    let state = State { live: Some(snapshot.name), ..State::default() };
     let journal = Journal { install, remove: Vec::new(), in_place, save: true, state };
     journal.write(&env.live.store).unwrap();
     let kept = std::fs::read(env.state(STAGED).join("a.db")).unwrap();
