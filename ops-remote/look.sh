@@ -116,8 +116,16 @@ write_old() {
 
 # look NUMBER NAME: fails where a value is left.
 look() {
-	[ ! -s "$1.look.whole" ] || status unlooked
-	is_clean "$@" || find_places "$1"
+	if [ -s "$1.look.whole" ] && [ -z "${told:-}" ]; then
+		status unlooked
+		told=yes
+	fi
+	if ! is_clean "$@"; then
+		# In the background, because a signal would have to wait for a pipeline.
+		find_places "$1" 2>"$1.err" &
+		jobs=$!
+		await_jobs || fail_look "$@"
+	fi
 	if [ -s "$1.look.found" ]; then
 		found=''
 		while read -r line; do found="$found${found:+, and of }$line"; done <"$1.look.found"
@@ -126,36 +134,41 @@ look() {
 	rm -f "$1".look.*
 }
 
-# is_clean NUMBER NAME: whether no middle is in the bytes; else NUMBER.look.some has what
-# of the values. Only 1 says that grep has looked and found nothing.
+fail_look() { fail_sql sanitize "looking for what rules remove from $2 failed: $(head -n 3 "$1.err")"; }
+
+# is_clean NUMBER NAME: whether no middle is in the bytes; else NUMBER.look.hits.* have
+# those that are. Only 1 says that grep has looked and found nothing.
 is_clean() {
-	: >"$1.look.hits"
+	clean=0
 	for middles in "$1".look.middle.*; do
-		[ -e "$middles" ] || return 0
-		grep -o -z -a -F -f "$middles" "$1.db" >"$1.look.hit" 2>"$1.err" &
+		[ -e "$middles" ] || break
+		grep -o -z -a -F -f "$middles" "$1.db" >"$1.look.hits.${middles##*.}" 2>"$1.err" &
 		jobs=$!
 		await_jobs
 		case $? in
-		0) tr '\0' '\n' <"$1.look.hit" | sort -u >>"$1.look.hits" ;;
+		0) clean=1 ;;
 		1) ;;
-		*) fail_sql sanitize "looking for what rules remove from $2 failed: $(head -n 3 "$1.err")" ;;
+		*) fail_look "$@" ;;
 		esac
 	done
-	[ -s "$1.look.hits" ] || return 0
-	cat "$1".look.old.* | grep -a -F -f "$1.look.hits" | head -n 1000 >"$1.look.some"
-	return 1
+	return "$clean"
 }
 
-# find_places NUMBER: adds the columns that have one of these values. A middle may be
-# by chance in another column, or in the text of the schema.
+# find_places NUMBER: adds the columns that have a value whose middle was found. That
+# may be by chance in another column, or in the text of the schema. Of very many, some
+# tell as well.
 find_places() {
+	cat "$1".look.hits.* | tr '\0' '\n' | sort -u >"$1.look.hits"
+	cat "$1".look.old.* | grep -a -F -f "$1.look.hits" | head -n 1000 >"$1.look.some"
 	for place in "$1".look.place.*; do
 		n=${place##*.}
-		sql -readonly "$1.db" <"$1.look.read.$n" 2>"$1.err" | grep -o -a -F -f "$1.look.some" | sort -u >"$1.look.hit"
+		{ sql -readonly "$1.db" <"$1.look.read.$n" || : >"$1.look.unread"; } |
+			grep -o -a -F -f "$1.look.some" | sort -u >"$1.look.hit" || return 1
+		[ ! -e "$1.look.unread" ] || return 1
 		[ -s "$1.look.hit" ] || continue
 		for old in "$1".look.old.*; do
 			! grep -q -a -x -F -f "$1.look.hit" "$old" ||
-				echo "$(cat "$1.look.scope.${old##*.}") is still in $(cat "$place")" >>"$1.look.found"
+				echo "$(cat "$1.look.scope.${old##*.}") is still in $(cat "$place")" >>"$1.look.found" || return 1
 		done
 	done
 }

@@ -89,17 +89,26 @@ fn each_way_to_pull_is_measured_through_the_link() {
         let flow = flows.iter().find(|flow| flow["flow"] == json!(name));
         flow.unwrap_or_else(|| panic!("{name} is not there: {report}"))
     };
-    for name in ["classic", "rsync", "first_zstd", "first_gzip", "day", "nothing"] {
+    for name in [
+        "classic",
+        "rsync",
+        "first_zstd",
+        "first_gzip",
+        "day",
+        "nothing",
+        "first_scrubbed",
+        "day_scrubbed",
+    ] {
         let flow = find(name);
         // Connecting alone takes three round trips.
         assert!(flow["seconds"]["median"].as_f64() > Some(0.03), "{name}: {flow}");
         assert!(flow["up"].as_u64() > Some(1_000), "{name}: {flow}");
         let down = flow["down"].as_u64().expect("a number");
-        let first = ["classic", "first_zstd", "first_gzip"].contains(&name);
+        let first = name.starts_with("first") || name == "classic";
         let least = if first { set / 5 } else { 3_000 };
         assert!((least..set).contains(&down), "{name}: {down} of {set}");
     }
-    assert_eq!(flows.len(), 6);
+    assert_eq!(flows.len(), 8);
     assert!(find("rsync")["down"].as_u64() < find("classic")["down"].as_u64(), "{report}");
     assert!(find("first_zstd")["down"].as_u64() < find("first_gzip")["down"].as_u64(), "{report}");
 

@@ -99,6 +99,26 @@ fn a_value_of_any_form_that_another_column_has_stops_the_pull() {
     }
 }
 
+/// It may have what was found.
+#[test]
+fn a_column_that_cannot_be_read_stops_the_pull() {
+    let env = production(
+        &format!(
+            "CREATE TABLE tokens (token); INSERT INTO tokens VALUES ('{SECRET}');
+             CREATE TABLE audit (old); INSERT INTO audit (old) VALUES ('{SECRET}')"
+        ),
+        RULE,
+    );
+    let sqlite3 = find("sqlite3");
+    let fails = "case $* in *'-readonly 0.db') echo no sqlite3 >&2 && exit 1 ;; esac";
+    let body = format!("{fails}; exec {} \"$@\"", sqlite3.display());
+    shells::script(&env.path("bin"), "sqlite3", &body);
+    run(&env, None)
+        .fails(1)
+        .stderr_has("looking for what rules remove from data.db failed: no sqlite3\n")
+        .stderr_lacks(SECRET);
+}
+
 /// By its own mistake, or by what comes behind it.
 #[test]
 fn a_rule_that_keeps_what_it_removes_stops_the_pull() {

@@ -268,7 +268,7 @@ fn markdown(rows: &[Vec<String>]) -> String {
 }
 
 fn row([name, median, worst, ratio, up, down]: [&str; 6]) -> String {
-    format!("{name:<20} {median:>8} {worst:>8} {ratio:>10} {up:>9} {down:>9}").trim_end().to_owned()
+    format!("{name:<22} {median:>8} {worst:>8} {ratio:>10} {up:>9} {down:>9}").trim_end().to_owned()
 }
 
 #[cfg(test)]
