@@ -103,7 +103,7 @@ audit_script() {
 		       '''$1 ' || $table_in_hex || ' ' || $column_in_hex || ' '' || ' AS begin
 		  FROM temp.xtask_look WHERE bare;
 		CREATE TEMP TABLE xtask_seen (part INTEGER, lines TEXT);
-		.output audit.todo
+		.output audit.todo.$worker
 		SELECT 'INSERT INTO temp.xtask_seen SELECT ' || part || ', ' || group_concat(line, ' || ')
 		       || ' FROM main."' || replace(tbl, '"', '""') || '";'
 		  FROM (SELECT part, tbl, begin || 'count(CASE WHEN ' || col || ' COLLATE BINARY NOT IN ('''', x'''') THEN 1 END) || '' '
@@ -116,7 +116,7 @@ audit_script() {
 		          FROM temp.xtask_part AS p, temp.xtask_value AS v GROUP BY part, col, v.kind)
 		 GROUP BY part, tbl;
 		.output
-		.read audit.todo
+		.read audit.todo.$worker
 		SELECT substr(lines, 1, length(lines) - 1) FROM temp.xtask_seen WHERE lines <> '';
 		SELECT DISTINCT '$1 ' || $name_in_hex || ' 2a 0 unread' FROM temp.xtask_table
 		 WHERE (name NOT IN (SELECT tbl FROM temp.xtask_column) AND NOT EXISTS (
@@ -162,6 +162,16 @@ has_form() {
 	[ $? -ne 1 ]
 }
 
+# audit NUMBER NAME
+audit() {
+	case $2 in *\'*) quoted=$(literal "$2") ;; *) quoted="'$2'" ;; esac
+	choose_forms "$1"
+	audit_script "$1" >"audit.sql.$worker"
+	sqlite3 -batch -init /dev/null "$1.db" <"audit.sql.$worker" >>"audit.found.$worker" 2>/dev/null &
+	jobs=$!
+	await_jobs || :
+}
+
 audit_all() {
 	table_in_hex=$(in_hex tbl) column_in_hex=$(in_hex col) name_in_hex=$(in_hex name)
 	printf "%s\nSELECT kind || ' ' || group_concat(form, '|') FROM temp.xtask_value GROUP BY kind;" "$audit" |
@@ -169,17 +179,8 @@ audit_all() {
 	every_form=$(while read -r kind _; do printf '%s ' "$kind"; done <audit.forms)
 	any_form=$(while read -r _ form; do printf '%s|' "$form"; done <audit.forms)
 	any_form=${any_form%|}
-	i=0
-	: >audit.found
-	for name do
-		case $name in *\'*) quoted=$(literal "$name") ;; *) quoted="'$name'" ;; esac
-		choose_forms "$i"
-		audit_script "$i" >audit.sql
-		sqlite3 -batch -init /dev/null "$i.db" <audit.sql >>audit.found 2>/dev/null &
-		jobs=$!
-		await_jobs || :
-		i=$((i + 1))
-	done
+	on_all_cores audit "$@"
+	cat audit.found.* >audit.found || fail no-space "the audit failed (is $stage full?)"
 	add_up_findings $# >audit.lines || fail no-space "the audit failed (is $stage full?)"
 	findings=0
 	while read -r databases first rest; do

@@ -116,10 +116,7 @@ write_old() {
 
 # look NUMBER NAME: fails where a value is left.
 look() {
-	if [ -s "$1.look.whole" ] && [ -z "${told:-}" ]; then
-		status unlooked
-		told=yes
-	fi
+	if [ -s "$1.look.whole" ] && mkdir told 2>/dev/null; then status unlooked; fi # once
 	if ! is_clean "$@"; then
 		# In the background, because a signal would have to wait for a pipeline.
 		find_places "$1" 2>"$1.err" &

@@ -77,6 +77,40 @@ await_jobs() {
 	return "$1"
 }
 
+# A database that is at least so large keeps all cores busy by itself.
+large=16777216
+
+# on_all_cores FUNCTION NAME…: runs FUNCTION NUMBER NAME for each copy, in this shell
+# for a large one, else in one of several: `worker` says in which. What fails there has
+# been told.
+on_all_cores() {
+	function=$1 worker=here copy=0 small='' workers=''
+	shift
+	count_cores
+	for database do
+		if [ "$(bytes_of "$copy.db")" -lt "$large" ]; then small="$small $copy"; else "$function" "$copy" "$database"; fi
+		copy=$((copy + 1))
+	done
+	worker=0
+	while [ "$worker" -lt "$cores" ]; do
+		work "$@" &
+		workers="$workers $!"
+		worker=$((worker + 1))
+	done
+	jobs=$workers
+	await_jobs || exit 1
+}
+
+work() {
+	jobs='' turn=0 of=$cores cores=1
+	trap 'for job in $jobs; do kill "$job"; done 2>/dev/null; exit 143' TERM
+	for copy in $small; do
+		eval "database=\${$((copy + 1))}"
+		[ $((turn % of)) -ne "$worker" ] || "$function" "$copy" "$database"
+		turn=$((turn + 1))
+	done
+}
+
 sql() { sqlite3 -batch -bail -init /dev/null "$@"; }
 milliseconds() { sql :memory: "SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER);" </dev/null; }
 

@@ -182,11 +182,8 @@ mark_wal() { printf '%b' "\\0$2\\0$2" | dd of="$1.db" bs=1 seek=18 conv=notrunc 
 
 sanitize_all() {
 	quote_lines
-	i=0
-	for name do
-		sanitize "$i" "$name"
-		i=$((i + 1))
-	done
+	prepare_to_fill
+	on_all_cores sanitize "$@"
 	[ -n "$only" ] || find_idle_rule "$@"
 }
 

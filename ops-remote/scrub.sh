@@ -5,7 +5,7 @@
 # the delta of the next pull stays small; only without `dbstat` it is a VACUUM.
 #
 # Of prepare-pull.sh: `sql`, `bytes_of`, `header_byte`, `await_jobs`; of compare.sh:
-# `page_size`, `piece`, `count_cores`; of sanitize.sh: `sanitizer`, `prelude`.
+# `page_size`, `piece`; of sanitize.sh: `sanitizer`, `prelude`.
 # shellcheck disable=SC2154,SC2034 # jobs, piece and cores are of there
 
 # scrub NUMBER
@@ -70,12 +70,10 @@ words_of() {
 
 # fill_holes NUMBER: on all cores, piece by piece.
 fill_holes() {
-	count_cores
-	pieces=$((($(bytes_of "$1.db") + piece - 1) / piece))
-	[ "$cores" -le "$pieces" ] || cores=$pieces
-	[ -n "${fill_sql:-}" ] || prepare_to_fill
+	pieces=$((($(bytes_of "$1.db") + piece - 1) / piece)) fillers=$cores
+	[ "$fillers" -le "$pieces" ] || fillers=$pieces
 	w=0
-	while [ "$w" -lt "$cores" ]; do
+	while [ "$w" -lt "$fillers" ]; do
 		fill_script "$1" "$w" >"$1.fill.$w" || return 1
 		sqlite3 -batch -bail -init /dev/null :memory: <"$1.fill.$w" >/dev/null 2>"$1.err" &
 		jobs="$jobs $!"
@@ -136,7 +134,7 @@ fill_script() {
 		".parameter set @new \"'$1.new.$2'\""
 	k=0 size=$(bytes_of "$1.db")
 	while [ "$k" -lt "$pieces" ]; do
-		[ $((k % cores)) -ne "$2" ] || printf '%s\n' \
+		[ $((k % fillers)) -ne "$2" ] || printf '%s\n' \
 			".system dd if=$1.db of=$1.old.$2 bs=$piece skip=$k count=1 2>/dev/null" \
 			".parameter set @piece \"readfile('$1.old.$2')\"" \
 			".parameter set @first $((k * (piece / page) + 1))" \
