@@ -140,8 +140,8 @@ pub fn failure(code: &str, text: &str) -> Failure {
             failure.hint("mend the [[sanitize]] rules in xtask/db.toml; nothing was sent")
         }
         "remains" => failure.hint(
-            "add a [[sanitize]] rule for what is named last, or `look = false` to the rule if it may stay there; \
-             nothing was sent",
+            "add a [[sanitize]] rule for the column that still has it, or `look = false` to the rule if it \
+             may stay there; nothing was sent",
         ),
         "unreadable" => failure.hint("if it is no database, add it to exclude in xtask/db.toml"),
         _ => failure,
