@@ -109,14 +109,16 @@ write_old() {
 		INSERT INTO temp.xtask_sure SELECT coalesce(writefile('$1.look.' || name, content), 0) FROM temp.xtask_file;
 		INSERT INTO temp.xtask_sure SELECT coalesce(readfile('$1.look.' || name) = CAST(content AS BLOB), 0) FROM temp.xtask_file;
 		.output $1.look.whole
-		SELECT 1 FROM temp.xtask_whole WHERE EXISTS (SELECT 1 FROM temp.xtask_old) AND NOT $gnu_grep;
+		SELECT CASE WHEN NOT $gnu_grep THEN 'grep' WHEN EXISTS (SELECT 1 FROM temp.xtask_utf8) THEN 'many' ELSE 'utf-16' END
+		  FROM temp.xtask_whole WHERE EXISTS (SELECT 1 FROM temp.xtask_old);
 		.output
 	SQL
 }
 
-# look NUMBER NAME: fails where a value is left.
+# look NUMBER NAME: fails where a value is left. What grep cannot do is said once, and
+# not of each of a hundred databases.
 look() {
-	if [ -s "$1.look.whole" ] && mkdir told 2>/dev/null; then status unlooked; fi # once
+	if [ -s "$1.look.whole" ] && mkdir told 2>/dev/null; then status unlooked "$(cat "$1.look.whole")"; fi
 	if ! is_clean "$@"; then
 		# In the background, because a signal would have to wait for a pipeline.
 		find_places "$1" 2>"$1.err" &

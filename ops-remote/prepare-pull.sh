@@ -375,7 +375,10 @@ prepare() {
 		status sanitizing
 		sanitize_all "$@"
 	fi
-	[ -z "$audit" ] || audit_all "$@"
+	if [ -n "$audit" ]; then
+		status auditing
+		audit_all "$@"
+	fi
 	t_sanitized=$(milliseconds)
 
 	: >sums

@@ -12,7 +12,7 @@ prelude() {
 		'PRAGMA secure_delete = ON;' 'PRAGMA synchronous = OFF;'
 }
 
-# sanitizer NUMBER: the SQL comes on standard input.
+# sanitizer NUMBER: runs NUMBER.sql on the copy; what sqlite3 says is in NUMBER.err.
 sanitizer() {
 	sqlite3 -batch -bail -init /dev/null "$1.db" <"$1.sql" >/dev/null 2>"$1.err" &
 	jobs=$!
@@ -156,21 +156,22 @@ rebuild_words() {
 	SQL
 }
 
-# complaint NUMBER: what sqlite3 says of the rules. What it says while they run may
-# quote data (a JSON path, a word that is looked for, the name of a file): that passes
-# only where it is known to have names and numbers in it, or what the rules have.
+# complaint NUMBER: what sqlite3 says of the rules, without the line of NUMBER.sql, which
+# nobody has. What it says while they run may quote data (a JSON path, a word that is
+# looked for, the name of a file): that passes only where it is known to have names and
+# numbers in it, or what the rules have.
 complaint() {
 	number=$(cat "$1.rule" 2>/dev/null)
 	[ -z "$number" ] || printf '[[sanitize]] number %s: ' "$number"
-	said=$(head -n 1 "$1.err")
-	case $said in 'Parse error'*) head -n 3 "$1.err" && return ;; esac
-	case ${said#*near line *: } in
+	said=$(head -n 1 "$1.err" | sed 's/:* near line [0-9]*:/:/')
+	case $said in 'Parse error'*) echo "$said" && return ;; esac
+	case ${said#*rror: } in
 	'UNIQUE constraint failed'* | 'NOT NULL constraint failed'* | 'CHECK constraint failed'* | \
 		'FOREIGN KEY constraint failed'* | 'no such tokenizer'* | 'no such module'* | 'vtable constructor failed'* | 'cannot store '* | 'datatype mismatch'* | 'malformed JSON'* | 'SHA3 size should be'* | \
 		'integer overflow'* | 'string or blob too big'* | 'out of memory'* | 'disk I/O error'* | \
 		'database or disk is full'* | 'database is locked'* | 'database disk image is malformed'*) echo "$said" && return ;;
 	'no such '*)
-		case $rules in *"${said#*near line *: no such *: }"*) echo "$said" && return ;; esac
+		case $rules in *"${said#*rror: no such *: }"*) echo "$said" && return ;; esac
 		;;
 	esac
 	echo 'a value made it fail (what SQLite says may quote that: run the rule by hand to read it)'

@@ -13,7 +13,7 @@ use crate::process::{Running, command, find_by_environment, kill_by_environment}
 use crate::server::{Environment, Sshd, login_user};
 use crate::shells::{self, link};
 use crate::world::{Machine, Mount, WORLD_VARIABLE, World};
-use crate::{binaries, pty};
+use crate::{binaries, databases, pty};
 
 /// The app that `TestEnv` knows, until a test changes its world.
 pub const APP: &str = "upflow";
@@ -46,6 +46,13 @@ impl TestEnv {
         env.git(&["init", "--quiet", "--initial-branch=main"]);
         env.git(&["config", "user.name", "Test"]);
         env.git(&["config", "user.email", "test@example.com"]);
+        env
+    }
+
+    /// With one database in production, and no server.
+    pub fn with_database(sql: &str) -> TestEnv {
+        let env = TestEnv::new();
+        databases::execute(&env.production().join("data.db"), sql);
         env
     }
 
@@ -197,6 +204,18 @@ impl TestEnv {
         let mut command = self.command(binaries::xtask());
         command.args(args).arg("--config").arg(self.path("repo/xtask/db.toml"));
         command
+    }
+
+    /// `pull-db` from the production, without a server.
+    pub fn local_pull_command(&self, args: &[&str]) -> Command {
+        let via = format!("local:{}", self.production().display());
+        self.xtask_command([&["pull-db", "--via", &via], args].concat())
+    }
+
+    /// Runs it to its end.
+    #[track_caller]
+    pub fn local_pull(&self, args: &[&str]) -> Output {
+        Running::start(&mut self.local_pull_command(args)).wait()
     }
 
     /// Runs xtask to its end, without a terminal and without input.

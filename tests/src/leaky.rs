@@ -10,7 +10,6 @@ use rusqlite::{Connection, params};
 use crate::databases;
 use crate::env::TestEnv;
 use crate::output::Output;
-use crate::process::Running;
 use crate::pull::assert_tidy;
 use crate::secrets::{Random, Secrets};
 use crate::server::Sshd;
@@ -257,12 +256,6 @@ impl Leaky {
         // In `bin` are programs, among which chance has any letters.
         let except = [self.env.production(), self.captured(), self.env.path("bin")];
         self.secrets.assert_not_below(&self.env.path(""), &except);
-    }
-
-    /// Runs `sqlite3` as the server does.
-    #[track_caller]
-    pub fn sqlite3(&self, build: Build, args: &[&str]) -> Output {
-        Running::start(self.env.command("sqlite3").env("PATH", build.path()).args(args)).wait()
     }
 }
 

@@ -32,16 +32,14 @@ pub const RULE: &str = "[[sanitize]]\ntable = 'tokens'\nset = { token = 'NULL' }
 
 /// A production with one database.
 pub fn production(sql: &str, rules: &str) -> TestEnv {
-    let env = TestEnv::new();
-    databases::execute(&env.production().join("data.db"), sql);
+    let env = TestEnv::with_database(sql);
     env.db_toml(rules);
     env
 }
 
 /// A pull from a server that has these programs, or all.
 pub fn run(env: &TestEnv, path: Option<OsString>) -> Output {
-    let via = format!("local:{}", env.production().display());
-    let mut pull = env.xtask_command(["pull-db", "--via", &via]);
+    let mut pull = env.local_pull_command(&[]);
     pull.envs(path.map(|path| ("PATH", path)));
     Running::start(&mut pull).wait()
 }

@@ -6,26 +6,12 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 use tests::databases;
 use tests::env::TestEnv;
-use tests::output::Output;
-use tests::process::Running;
 use tests::shells::{self, find};
-
-/// A production with one database.
-fn production(sql: &str) -> TestEnv {
-    let env = TestEnv::new();
-    databases::execute(&env.production().join("data.db"), sql);
-    env
-}
-
-fn run(env: &TestEnv, args: &[&str]) -> Output {
-    let via = format!("local:{}", env.production().display());
-    Running::start(env.xtask_command(["pull-db", "--via", &via]).args(args)).wait()
-}
 
 /// What the audit finds: `table.column kind rows`.
 #[track_caller]
 fn findings(env: &TestEnv) -> BTreeSet<String> {
-    let json = run(env, &["--json"]).ok().json();
+    let json = env.local_pull(&["--json"]).ok().json();
     let columns = json["audit"].as_array().expect("the audit is an array").iter();
     columns.map(|found| words(found, &["table", "column", "kind", "rows"])).collect()
 }
@@ -55,7 +41,7 @@ fn names_and_types_that_suggest_something_are_found_and_others_are_not() {
          session_id INTEGER, address_id BIGINT, apiKeyId TEXT REFERENCES api (id), password BOOLEAN, pinned, \
          cardTitle, name, title, body, \"\", \"'\"";
     let table = |name: &str, columns: &str| format!("CREATE TABLE \"{name}\" ({columns});");
-    let env = production(
+    let env = TestEnv::with_database(
         &[
             table("s", secret),
             table("p", personal),
@@ -96,7 +82,7 @@ fn what_a_rule_covers_or_the_settings_allow_is_no_finding() {
     let schema = "CREATE TABLE users (email, Token, phone, password); CREATE TABLE visits (ip, token);
                   CREATE TABLE legacy_a (phone); CREATE TABLE sessions (token); CREATE TABLE logs (ip);
                   INSERT INTO users VALUES ('a@b.c', 'x', NULL, ''), ('', x'', '1', '');";
-    let env = production(schema);
+    let env = TestEnv::with_database(schema);
     databases::execute(&env.production().join("other.db"), "CREATE TABLE logs (ip, email)");
     let all = [
         "legacy_a.phone personal 0",
@@ -136,9 +122,7 @@ fn what_a_rule_covers_or_the_settings_allow_is_no_finding() {
         assert_eq!(findings(&env), left, "{toml}");
     }
     env.db_toml("[[sanitize]]\ntable = 'gone'\ndelete = true");
-    let via = format!("local:{}", env.production().display());
-    let json =
-        env.xtask(["pull-db", "--json", "--yes", "--no-sanitize", "--via", &via]).ok().json();
+    let json = env.local_pull(&["--json", "--yes", "--no-sanitize"]).ok().json();
     assert_eq!(json["audit"], serde_json::json!([]), "who wants the secrets is not told of them");
 }
 
@@ -182,23 +166,24 @@ const LARGE: &str = "CREATE TABLE filler (x); INSERT INTO filler VALUES (zeroblo
 #[test]
 fn values_that_look_like_live_secrets_are_found_and_never_shown() {
     for begin in ["", LARGE, "PRAGMA encoding = 'UTF-16le';"] {
-        let env = production(&format!("{begin} {}", live_secrets()));
+        let env = TestEnv::with_database(&format!("{begin} {}", live_secrets()));
         assert_eq!(findings(&env), found_live_secrets(), "{begin}");
         for args in
             [&["-v"][..], &["--json"], &["--dry-run", "-v"], &["--dry-run", "--json"], &["-q"]]
         {
-            let output = run(&env, args).ok().stderr_has("github4.note").stderr_lacks("unter2");
+            let output =
+                env.local_pull(args).ok().stderr_has("github4.note").stderr_lacks("unter2");
             assert!(!output.stdout().contains("unter2"), "{args:?}");
         }
         env.db_toml("[audit]\nlevel = 'fail'");
-        run(&env, &["-v"]).fails(1).stderr_lacks("unter2").stderr_has("a GitHub token");
+        env.local_pull(&["-v"]).fails(1).stderr_lacks("unter2").stderr_has("a GitHub token");
     }
 }
 
 #[test]
 fn only_the_kinds_that_are_there_are_looked_for_in_a_large_database() {
     let secret = VALUES[4].1;
-    let env = production(&format!(
+    let env = TestEnv::with_database(&format!(
         "{LARGE} CREATE TABLE t (a, b); INSERT INTO t VALUES ('{secret}', 'AKIA'), ('{secret}', x'00')"
     ));
     assert_eq!(findings(&env), set(&["t.a github 2"]));
@@ -215,7 +200,7 @@ fn only_the_kinds_that_are_there_are_looked_for_in_a_large_database() {
 
 #[test]
 fn every_form_of_table_is_looked_at_once() {
-    let env = production(
+    let env = TestEnv::with_database(
         "CREATE TABLE w (k TEXT PRIMARY KEY, email) WITHOUT ROWID; INSERT INTO w VALUES ('1', 'a'), ('2', 'b');
          CREATE TABLE g (a, email AS (a) STORED, phone AS (a || 'x')); INSERT INTO g VALUES (NULL), ('1');
          CREATE TABLE c (id INTEGER PRIMARY KEY, email COLLATE NOCASE);

@@ -9,26 +9,14 @@ use rusqlite::functions::FunctionFlags;
 use serde_json::{Value, json};
 use tests::databases;
 use tests::env::TestEnv;
-use tests::output::Output;
 use tests::process::Running;
 use tests::pull::{live, pull, pull_fails};
 use tests::shells::{self, find};
 use tests::store;
 
-fn production(sql: &str) -> TestEnv {
-    let env = TestEnv::new();
-    databases::execute(&env.production().join("data.db"), sql);
-    env
-}
-
-fn run(env: &TestEnv, args: &[&str]) -> Output {
-    let via = format!("local:{}", env.production().display());
-    Running::start(env.xtask_command(["pull-db", "--via", &via]).args(args)).wait()
-}
-
 #[track_caller]
 fn audit(env: &TestEnv) -> Vec<Value> {
-    let json = run(env, &["--json"]).ok().json();
+    let json = env.local_pull(&["--json"]).ok().json();
     json["audit"].as_array().expect("an array").clone()
 }
 
@@ -50,7 +38,7 @@ fn a_column_that_appears_later_stops_a_pull_before_anything_is_sent() {
             "error: nothing was sent: what looks like a secret or personal data is in a column that no rule covers\n  \
              users.phoneNumber  in data.db, 0 rows\n\
              hint: in xtask/db.toml, add a rule for each, such as\n  [[sanitize]]\n  table = \"users\"\n  \
-             set = { \"phoneNumber\" = \"NULL\" }\nor say which are fine:\n  [audit]\n  \
+             set = { \"phoneNumber\" = \"''\" }\nor say which are fine:\n  [audit]\n  \
              allow = [\"users.phoneNumber\"]\n",
         );
         let said = fs::read(&captured).expect("it was captured");
@@ -67,7 +55,7 @@ fn a_column_that_appears_later_stops_a_pull_before_anything_is_sent() {
 
 #[test]
 fn a_warning_comes_last_and_names_what_to_write() {
-    let env = production(
+    let env = TestEnv::with_database(
         "CREATE TABLE users (email); CREATE TABLE hooks (body);
          INSERT INTO users VALUES ('a'), ('b'), (NULL); INSERT INTO hooks VALUES ('xoxb-0123456789')",
     );
@@ -76,18 +64,18 @@ fn a_warning_comes_last_and_names_what_to_write() {
                 hooks.body   in data.db, 1 row with what looks like a Slack token\n  \
                 users.email  in 2 databases, 2 rows\n";
     let hint = "hint: in xtask/db.toml, add a rule for each, such as\n  [[sanitize]]\n  table = \"hooks\"\n  \
-                set = { \"body\" = \"NULL\" }\nor say which are fine:\n  [audit]\n  \
+                set = { \"body\" = \"''\" }\nor say which are fine:\n  [audit]\n  \
                 allow = [\"hooks.body\", \"users.email\"]\n";
-    let output = run(&env, &[]).ok();
+    let output = env.local_pull(&[]).ok();
     assert!(output.stderr.ends_with(&format!("{text}{hint}")), "{output}");
-    run(&env, &["-q"]).ok().stderr_is(text);
-    run(&env, &["--dry-run"]).ok().stderr_has(&format!("nothing was changed\n{text}{hint}"));
+    env.local_pull(&["-q"]).ok().stderr_is(text);
+    env.local_pull(&["--dry-run"]).ok().stderr_has(&format!("nothing was changed\n{text}{hint}"));
     let wanted = json!([
         { "table": "hooks", "column": "body", "kind": "slack", "rows": 1, "databases": 1, "database": "data.db" },
         { "table": "users", "column": "email", "kind": "personal", "rows": 2, "databases": 2, "database": "data.db" },
     ]);
     for args in [&["--json"][..], &["--json", "--dry-run"]] {
-        let output = run(&env, args).ok().stderr_has(text);
+        let output = env.local_pull(args).ok().stderr_has(text);
         assert_eq!(output.json()["audit"], wanted);
     }
 }
@@ -106,7 +94,7 @@ fn a_column_of_a_hundred_databases_is_one_line() {
     let found = audit(&env);
     assert_eq!(found.len(), 1, "{found:?}");
     assert_eq!((&found[0]["databases"], &found[0]["rows"]), (&120.into(), &120.into()));
-    run(&env, &[]).ok().stderr_has("\n  members.email  in 120 databases, 120 rows\n");
+    env.local_pull(&[]).ok().stderr_has("\n  members.email  in 120 databases, 120 rows\n");
 }
 
 const STRANGE: [(&str, &str); 7] = [
@@ -142,13 +130,13 @@ fn strange_names_stay_data_and_the_lines_for_them_are_right() {
             found.iter().all(|found| found["rows"] == 1 && found["database"] == name.as_str()),
             "{found:?}"
         );
-        let output = run(&env, &[]).ok().is_harmless();
+        let output = env.local_pull(&[]).ok().is_harmless();
         let advice = output.stderr.split("allow = ").nth(1).expect("a hint").to_owned();
         env.db_toml(&format!(
             "[audit]\nlevel = 'fail'\nallow = {}",
             advice.lines().next().expect("a line")
         ));
-        run(&env, &[]).ok().stderr_lacks("warning");
+        env.local_pull(&[]).ok().stderr_lacks("warning");
         for directory in [env.repo(), env.production(), env.path("tmp"), env.path("")] {
             assert!(!directory.join("pwned").exists());
         }
@@ -162,7 +150,7 @@ fn each_shell_looks() {
         format!("{sql} CREATE TABLE filler (x); INSERT INTO filler VALUES (zeroblob(2000000));");
     for (shell, words) in [("dash", ""), ("bash", "--posix"), ("busybox", "sh")] {
         for sql in [sql, &large] {
-            let env = production(sql);
+            let env = TestEnv::with_database(sql);
             let exec = format!("exec {} {words} \"$@\"", find(shell).display());
             shells::script(&env.path("bin"), "sh", &exec);
             let found = audit(&env);
@@ -170,15 +158,14 @@ fn each_shell_looks() {
                 found.iter().map(|found| found["kind"].as_str().unwrap_or_default()).collect();
             assert_eq!(kinds, ["aws", "personal"], "{shell}");
             env.db_toml("[audit]\nlevel = 'fail'");
-            run(&env, &[]).fails(1).stderr_has("nothing was sent");
+            env.local_pull(&[]).fails(1).stderr_has("nothing was sent");
         }
     }
     // A machine with nothing but busybox, whose grep is another.
-    let env = production(&large);
+    let env = TestEnv::with_database(&large);
     let bin = shells::busybox(&env.path(""), &["sqlite3"]);
-    let via = format!("local:{}", env.production().display());
-    let mut command = env.xtask_command(["pull-db", "--json", "--via", &via]);
-    let json = Running::start(command.env("PATH", &bin)).wait().ok().json();
+    let mut pull = env.local_pull_command(&["--json"]);
+    let json = Running::start(pull.env("PATH", &bin)).wait().ok().json();
     assert_eq!(json["audit"].as_array().map(Vec::len), Some(2), "{json}");
 }
 
@@ -200,25 +187,25 @@ fn what_the_server_cannot_look_at_is_said_and_can_be_allowed() {
     let found: Vec<_> = audit(&env).iter().map(place).collect();
     let wanted = [r#""plain" "email" "personal" 1"#, r#""odd" "*" "unread" 0"#];
     assert_eq!(found, wanted);
-    run(&env, &[])
+    env.local_pull(&[])
         .ok()
         .stderr_has("\n  odd.*        in data.db, could not be looked at\n")
         .stderr_has("\"odd.*\"");
     env.db_toml("[audit]\nlevel = 'fail'\nallow = ['odd.*', '*.email']");
-    run(&env, &[]).ok().stderr_lacks("warning");
+    env.local_pull(&[]).ok().stderr_lacks("warning");
 }
 
 /// One of ours, as the server's sqlite3 would be killed where there is no memory.
 #[test]
 fn an_audit_that_comes_to_no_end_is_a_finding() {
-    let env = production("CREATE TABLE t (a)");
+    let env = TestEnv::with_database("CREATE TABLE t (a)");
     databases::execute(&env.production().join("other.db"), "CREATE TABLE t (a)");
     let real = find("sqlite3");
     let body = format!("case $* in *' 1.db') exit 137 ;; esac\nexec {} \"$@\"", real.display());
     shells::script(&env.path("bin"), "sqlite3", &body);
-    run(&env, &[]).ok().stderr_has("\n  *.*  in other.db, could not be looked at\n");
+    env.local_pull(&[]).ok().stderr_has("\n  *.*  in other.db, could not be looked at\n");
     env.db_toml("[audit]\nlevel = 'fail'");
-    run(&env, &[]).fails(1).stderr_has("nothing was sent");
+    env.local_pull(&[]).fails(1).stderr_has("nothing was sent");
     assert_eq!(live(&env), ["data.db", "other.db"]);
 }
 
@@ -228,18 +215,26 @@ fn of_thousands_of_columns_only_so_many_are_told() {
         let columns: Vec<_> = (from..from + 600).map(|i| format!("key_{i}")).collect();
         columns.join(", ")
     };
-    let env =
-        production(&format!("CREATE TABLE a ({}); CREATE TABLE b ({})", columns(0), columns(600)));
+    let env = TestEnv::with_database(&format!(
+        "CREATE TABLE a ({}); CREATE TABLE b ({})",
+        columns(0),
+        columns(600)
+    ));
     assert_eq!(audit(&env).len(), 1000);
-    run(&env, &[])
+    env.local_pull(&[])
         .ok()
         .stderr_has("in 1,200 columns that no rule covers")
-        .stderr_has("\n  and 1,180 more; --json lists them\n");
+        .stderr_has("\n  and 1,180 more; --json lists the first 1,000\n");
+    env.db_toml("[audit]\nlevel = 'fail'");
+    env.local_pull(&["--json"])
+        .fails(1)
+        .stdout_is("")
+        .stderr_has("\n  and 1,180 more; --json lists more where `level` is \"warn\"\n");
 }
 
 #[test]
 fn what_is_set_for_the_audit_must_mean_something() {
-    let env = production("CREATE TABLE t (a)");
+    let env = TestEnv::with_database("CREATE TABLE t (a)");
     for (toml, said) in [
         ("level = 'warning'", "did you mean `warn`?"),
         ("alow = []", "did you mean `allow`?"),
@@ -249,6 +244,6 @@ fn what_is_set_for_the_audit_must_mean_something() {
         ("allow = ['a.[b']", "is malformed"),
     ] {
         env.db_toml(&format!("[audit]\n{toml}\n"));
-        run(&env, &[]).fails(2).stderr_has(said).stderr_has("db.toml").is_harmless();
+        env.local_pull(&[]).fails(2).stderr_has(said).stderr_has("db.toml").is_harmless();
     }
 }

@@ -167,8 +167,7 @@ fn a_fixture_has_the_pseudonyms_of_the_pull_whatever_it_is_cut_from() {
         env.xtask(["refresh-fixtures"]).ok();
         assert!(databases::content(&fixture) == pulled, "of what the rules have seen");
         let cut = fs::read(&fixture).expect("read");
-        let via = format!("local:{}", env.production().display());
-        env.xtask(["pull-db", "--no-sanitize", "--yes", "--via", &via]).ok();
+        env.local_pull(&["--no-sanitize", "--yes"]).ok();
         databases::assert_same(&live, &path);
         env.xtask(["refresh-fixtures"]).ok();
         assert!(fs::read(&fixture).expect("read") == cut, "of what they have not");

@@ -15,6 +15,7 @@ fn without_a_terminal_every_step_is_a_line_on_stderr() {
     let said = env.normalize(&output.stderr);
     let wanted = "  Connecting to upflow on Fly.io
      Copying 3 databases on the server (<SIZE>)
+    Auditing the copies on the server
      Packing on the server
    Receiving data.db (<SIZE>)
    Receiving tenant_iris.db (<SIZE>)

@@ -1,7 +1,6 @@
 //! Of what rules remove, the server leaves nothing in the bytes of its copy, where every
 //! page stays where it was.
 
-use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 
@@ -11,6 +10,7 @@ use tests::planted::{
     FREE_PAGES, RULE, SECRET, is_vacuumed, live, planted, production, pulled, run,
 };
 use tests::process::Running;
+use tests::secrets::{Random, Secrets};
 
 #[test]
 fn a_copy_that_no_rule_changes_is_the_plain_one_byte_for_byte() {
@@ -72,30 +72,16 @@ fn the_copy_of_tomorrow_has_the_pages_of_today_where_they_were() {
     assert!(of > 2000 && same > of * 95 / 100, "{same} of {of} pages are the same");
 }
 
-/// 4,000 of 40 letters each.
-fn secrets() -> Vec<String> {
-    (1_u64..=4000)
-        .map(|i| {
-            let mut state = i.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            let letters = (0..40).map(|_| {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                char::from(b'a' + u8::try_from((state >> 33) % 26).expect("a letter"))
-            });
-            letters.collect()
-        })
-        .collect()
-}
-
-/// How many pieces of eight letters of one of them are in there, in either case.
-fn pieces_left(secrets: &[String], bytes: &[u8]) -> usize {
-    let pieces: HashSet<&[u8]> = secrets.iter().flat_map(|s| s.as_bytes().windows(8)).collect();
-    bytes.to_ascii_lowercase().windows(8).filter(|window| pieces.contains(window)).count()
+/// 4,000 of 40 letters each, and what finds them again.
+fn secrets() -> (Vec<String>, Secrets) {
+    let (mut random, mut secrets) = (Random::new(5), Secrets::default());
+    ((0..4000).map(|_| random.long_secret(&mut secrets, 40)).collect(), secrets)
 }
 
 #[test]
 fn of_thousands_of_secrets_no_piece_is_left_in_row_index_or_words() {
-    let secrets = secrets();
-    let rows: String = (secrets.iter().enumerate())
+    let (values, secrets) = secrets();
+    let rows: String = (values.iter().enumerate())
         .map(|(i, secret)| format!("INSERT INTO users VALUES ({i}, '{secret}', 'note {i}');\n"))
         .collect();
     let env = production(
@@ -113,8 +99,8 @@ fn of_thousands_of_secrets_no_piece_is_left_in_row_index_or_words() {
          [[sanitize]]\ntable = 'wr'\nset = { secret = \"'x'\" }\n",
     );
     let path = env.production().join("data.db");
-    assert!(pieces_left(&secrets, &fs::read(path).expect("read")) > 4 * 4000);
-    assert_eq!(pieces_left(&secrets, &pulled(&env)), 0);
+    assert!(secrets.found_in(&fs::read(path).expect("read")).len() > 4 * 4000);
+    secrets.assert_not_in("the copy", &pulled(&env));
     databases::assert_whole(&live(&env));
 }
 
@@ -122,8 +108,8 @@ fn of_thousands_of_secrets_no_piece_is_left_in_row_index_or_words() {
 /// leave a piece in another way.
 #[test]
 fn an_index_of_an_expression_is_made_anew() {
-    let secrets = secrets();
-    let rows: String = (secrets.iter().enumerate())
+    let (values, secrets) = secrets();
+    let rows: String = (values.iter().enumerate())
         .map(|(i, secret)| format!("INSERT INTO users VALUES ({i}, upper('{secret}'));\n"))
         .collect();
     let long = format!("lower(secret || '{}')", ".".repeat(49));
@@ -137,12 +123,12 @@ fn an_index_of_an_expression_is_made_anew() {
             &format!("{schema}; CREATE INDEX i ON users ({index}); BEGIN; {rows} COMMIT"),
             &format!("{rule}where = 'id % 7 <> 0'\n{rule}"),
         );
-        assert_eq!(pieces_left(&secrets, &pulled(&env)), 0, "{index}");
+        secrets.assert_not_in(index, &pulled(&env));
         let env = production(
             &format!("{schema}; CREATE INDEX i ON users ({index}); BEGIN; {rows} COMMIT"),
             &rule,
         );
-        assert_eq!(pieces_left(&secrets, &pulled(&env)), 0, "{index}, at once");
+        secrets.assert_not_in(&format!("{index}, at once"), &pulled(&env));
     }
 }
 

@@ -7,17 +7,17 @@ use tests::databases;
 use tests::env::TestEnv;
 use tests::leaky::{Leaky, NAMES};
 use tests::output::Output;
+use tests::process::Running;
 use tests::secrets::{Random, Secrets};
 use tests::sqlite3::Build;
 
-fn options(leaky: &TestEnv, build: Build) -> String {
-    sqlite3(leaky, build, &[":memory:", "PRAGMA compile_options"]).stdout()
+fn options(env: &TestEnv, build: Build) -> String {
+    sqlite3(env, build, &[":memory:", "PRAGMA compile_options"]).stdout()
 }
 
 #[track_caller]
 fn sqlite3(env: &TestEnv, build: Build, args: &[&str]) -> Output {
-    let mut sqlite3 = env.command("sqlite3");
-    tests::process::Running::start(sqlite3.env("PATH", build.path()).args(args)).wait().ok()
+    Running::start(env.command("sqlite3").env("PATH", build.path()).args(args)).wait().ok()
 }
 
 #[test]

@@ -147,8 +147,7 @@ fn nothing_is_left_of_any_history() {
         case.build();
         let rules = case.rules();
         case.env.db_toml(&rules);
-        let via = format!("local:{}", case.env.production().display());
-        let mut pull = case.env.xtask_command(["pull-db", "--yes", "-v", "--via", &via]);
+        let mut pull = case.env.local_pull_command(&["--yes", "-v"]);
         let inherited = format!("{}:{}", case.env.path("bin").display(), build.path());
         let output = Running::start(pull.env("PATH", inherited)).wait();
         let (live, production) =

@@ -1,21 +1,14 @@
 //! What is said of a rule that fails has no value in it, however SQLite words it.
 
-use tests::databases;
 use tests::env::TestEnv;
-
-const SECRET: &str = "hunter2isnosecret";
+use tests::planted::SECRET;
 
 fn production() -> TestEnv {
-    let env = TestEnv::new();
-    databases::execute(
-        &env.production().join("data.db"),
-        &format!(
-            "CREATE TABLE t (v TEXT UNIQUE, n INTEGER CHECK (n < 9)); CREATE TABLE s (i INT) STRICT;
-             CREATE VIRTUAL TABLE f USING fts5 (body); INSERT INTO f VALUES ('hello');
-             INSERT INTO t VALUES ('{SECRET}', 1), ('{SECRET}3', 2)"
-        ),
-    );
-    env
+    TestEnv::with_database(&format!(
+        "CREATE TABLE t (v TEXT UNIQUE, n INTEGER CHECK (n < 9)); CREATE TABLE s (i INT) STRICT;
+         CREATE VIRTUAL TABLE f USING fts5 (body); INSERT INTO f VALUES ('hello');
+         INSERT INTO t VALUES ('{SECRET}', 1), ('{SECRET}3', 2)"
+    ))
 }
 
 #[test]
@@ -31,16 +24,15 @@ fn no_value_is_in_what_is_said_of_a_rule_that_fails() {
         ("sha3_query(v)", withheld),
         ("sha3_query('DELETE FROM t WHERE v = ' || quote(v))", withheld),
         ("(SELECT 1 FROM pragma_table_info(v, v))", withheld),
-        ("json(v)", "number 2: Runtime error near line"),
+        ("json(v)", "number 2: Runtime error: malformed JSON\n"),
         ("'x'", "UNIQUE constraint failed: t.v"),
-        ("nope", "no such column: nope"),
+        ("nope", "number 2: Parse error: no such column: nope\nhint: mend"),
         ("(SELECT i FROM s WHERE nope)", "no such column: nope"),
     ] {
         env.db_toml(&format!(
             "[[sanitize]]\ntable = 't'\nset.n = '3'\n[[sanitize]]\ntable = 't'\nset.v = '''{value}'''"
         ));
-        let via = format!("local:{}", env.production().display());
-        let output = env.xtask(["pull-db", "-v", "--via", &via]).fails(1);
+        let output = env.local_pull(&["-v"]).fails(1);
         output.stderr_has(said).stderr_lacks(SECRET).stdout_is("");
     }
 }
@@ -59,8 +51,7 @@ fn what_a_constraint_or_a_type_forbids_is_said_by_its_name() {
         ("UPDATE t SET v = abs(-9223372036854775807 - 1)", "integer overflow"),
     ] {
         env.db_toml(&format!("[[sanitize]]\nsql = \"{sql}\"\n"));
-        let via = format!("local:{}", env.production().display());
-        let output = env.xtask(["pull-db", "-v", "--via", &via]).fails(1);
+        let output = env.local_pull(&["-v"]).fails(1);
         output.stderr_has(said).stderr_lacks(SECRET);
     }
 }

@@ -129,11 +129,14 @@ fn assert_marks_tell_the_truth(env: &TestEnv) {
 fn a_pull_without_its_rules_says_so_and_so_does_all_that_shows_it() {
     let desk = Desk::new();
     desk.pull(&[]).stderr_lacks("nsanitized");
+    let planned = desk.pull(&["--dry-run", "--no-sanitize"]);
     let report = desk.pull(&RAW);
-    let rows: Vec<_> = report.stderr.lines().map(str::trim).collect();
-    for (name, marked) in [("data.db", true), ("tenant.db", true), ("other.db", false)] {
-        let found = rows.iter().any(|row| row.starts_with(name) && row.contains("  unsanitized"));
-        assert_eq!(found, marked, "{name}: {report}");
+    for output in [&planned, &report] {
+        let rows: Vec<_> = output.stderr.lines().map(str::trim).collect();
+        for (name, marked) in [("data.db", true), ("tenant.db", true), ("other.db", false)] {
+            let of_it = |row: &&&str| row.starts_with(name) && row.contains("  unsanitized");
+            assert_eq!(rows.iter().any(|row| of_it(&row)), marked, "{name}: {output}");
+        }
     }
     report.stderr_has(" Unsanitized data.db, tenant.db: live, secrets included\n");
     change(&desk.data("data.db"));

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::durable::from_hex;
 use crate::error::Failure;
-use crate::sanitize::Rule;
+use crate::sanitize::{Rule, as_in_sql};
 use crate::settings::unambiguous;
 use crate::sqlite::literal;
 use crate::ui::{Ui, count, escape};
@@ -184,17 +184,24 @@ impl Findings {
     /// Says what was found, and what to do about it.
     pub fn warn(&self, ui: &Ui) {
         if !self.is_empty() {
-            ui.warn(self.list());
+            let all = if self.more == 0 {
+                "--json lists them".to_owned()
+            } else {
+                format!("--json lists the first {}", thousands(self.columns.len() as u64))
+            };
+            ui.warn(self.list(&all));
             ui.hint(self.advice());
         }
     }
 
     /// That the server stopped because of them.
     pub fn refusal(&self) -> Failure {
-        Failure::new(format!("nothing was sent: {}", self.list())).hint(self.advice())
+        let all = "--json lists more where `level` is \"warn\"";
+        Failure::new(format!("nothing was sent: {}", self.list(all))).hint(self.advice())
     }
 
-    fn list(&self) -> String {
+    /// The first of them; `all` says where the others are.
+    fn list(&self, all: &str) -> String {
         let total = self.columns.len() as u64 + self.more;
         let mut text = if total == 1 {
             "what looks like a secret or personal data is in a column that no rule covers"
@@ -214,7 +221,7 @@ impl Findings {
         match total - shown.len() as u64 {
             0 => {}
             more => {
-                let _ = write!(text, "\n  and {} more; --json lists them", thousands(more));
+                let _ = write!(text, "\n  and {} more; {all}", thousands(more));
             }
         }
         text
@@ -227,7 +234,7 @@ impl Findings {
         {
             let _ = write!(
                 text,
-                "add a rule for each, such as\n  [[sanitize]]\n  table = {}\n  set = {{ {} = \"NULL\" }}\nor ",
+                "add a rule for each, such as\n  [[sanitize]]\n  table = {}\n  set = {{ {} = \"''\" }}\nor ",
                 quoted(table),
                 quoted(column)
             );
@@ -303,10 +310,6 @@ pub fn script(audit: &Audit, rules: &[Rule]) -> Option<String> {
         audit.allow.iter().map(|(table, column)| row(["*", &as_in_sql(table), &as_in_sql(column)]));
     table("xtask_fine", "database TEXT, tbl TEXT, col TEXT", covered.chain(allowed).collect());
     Some(sql)
-}
-
-fn as_in_sql(pattern: &Pattern) -> String {
-    pattern.as_str().replace("[!", "[^")
 }
 
 fn row<const N: usize>(values: [&str; N]) -> Vec<String> {

@@ -68,8 +68,7 @@ pub fn receive(
             .hint("run the same command again, with -v to see what the server says")
     })?;
     for Arrived { database, .. } in &mut databases {
-        let is_meant = settings.rules.iter().any(|rule| rule.is_for(&database.name));
-        database.unsanitized = is_meant && !request.sanitize;
+        database.unsanitized = request.leaves_unsanitized(&database.name, settings);
     }
     durable::sync(dir)?;
     Ok(Pulled {
@@ -85,6 +84,8 @@ pub fn receive(
 /// What would come.
 pub struct Planned {
     pub databases: Vec<Delivered>,
+    /// Whether each would come without the rules that are meant for it.
+    pub unsanitized: Vec<bool>,
     pub findings: Findings,
     pub machine: Option<String>,
     pub region: Option<String>,
@@ -110,7 +111,9 @@ pub fn plan(
     let (wire_bytes, mut received) = session.understand(outcome, &mut incoming)?;
     session.require_rules(&received)?;
     incoming.doubt_bases(&mut received.databases)?;
+    let unsanitized = |database: &Delivered| request.leaves_unsanitized(&database.name, settings);
     Ok(Planned {
+        unsanitized: received.databases.iter().map(unsanitized).collect(),
         databases: received.databases,
         findings: incoming.findings,
         machine: incoming.machine,

@@ -14,7 +14,7 @@ use crate::settings::{pattern, plain};
 use crate::sqlite::{identifier, literal};
 
 /// `[[sanitize]]`, as written.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RuleToml {
     #[serde(default = "every_database")]
@@ -70,9 +70,7 @@ enum Change {
 impl RuleToml {
     /// `scrub` of all databases is a rule too.
     pub fn scrubbing(scrub: Scrub) -> Self {
-        let (table, set, r#where, sql, look) = (None, None, None, None, None);
-        let (database, delete, scrub) = (every_database(), false, Some(scrub));
-        Self { database, table, set, r#where, delete, sql, look, scrub }
+        Self { database: every_database(), scrub: Some(scrub), ..Self::default() }
     }
 
     /// # Errors
@@ -92,7 +90,7 @@ impl RuleToml {
             (None, None, false, None) if no_where && self.scrub.is_some() => Change::Nothing,
             _ => {
                 return Err(Failure::usage(
-                    "a rule is `table` with `set` or `delete = true`, or it is `sql`",
+                    "a rule is `table` with `set` or `delete = true`, or it is `sql`, or `scrub` alone",
                 )
                 .hint("`where` goes with `set` and `delete`")
                 .into());
@@ -163,7 +161,7 @@ pub fn script<'a>(rules: impl IntoIterator<Item = &'a Rule>) -> String {
         };
         script += &format!(
             "INSERT INTO temp.xtask_rule VALUES ({i}, {}, {}, {}, {}, {}, {}, {});\n",
-            literal(&rule.database.as_str().replace("[!", "[^")),
+            literal(&as_in_sql(&rule.database)),
             or_null(rule.table.as_deref()),
             or_null(sql),
             or_null(condition.map(String::as_str)),
@@ -180,6 +178,11 @@ pub fn script<'a>(rules: impl IntoIterator<Item = &'a Rule>) -> String {
         }
     }
     script
+}
+
+/// A pattern as SQLite's GLOB has it.
+pub fn as_in_sql(pattern: &Pattern) -> String {
+    pattern.as_str().replace("[!", "[^")
 }
 
 impl Rule {

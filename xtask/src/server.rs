@@ -53,6 +53,11 @@ pub struct Request<'a> {
 }
 
 impl Request<'_> {
+    /// Whether a database of this name comes without the rules that are meant for it.
+    pub fn leaves_unsanitized(&self, name: &str, settings: &Settings) -> bool {
+        !self.sanitize && settings.rules.iter().any(|rule| rule.is_for(name))
+    }
+
     /// The script and the request, as `BOOTSTRAP` and `read_request` take them.
     /// Values are lines of their own, which the script reads as data.
     ///
@@ -140,8 +145,8 @@ pub fn failure(code: &str, text: &str) -> Failure {
             failure.hint("mend the [[sanitize]] rules in xtask/db.toml; nothing was sent")
         }
         "remains" => failure.hint(
-            "add a [[sanitize]] rule for what is named last, or `look = false` to the rule if it may stay there; \
-             nothing was sent",
+            "add a [[sanitize]] rule for the column that still has it, or `look = false` to the rule if it \
+             may stay there; nothing was sent",
         ),
         "unreadable" => failure.hint("if it is no database, add it to exclude in xtask/db.toml"),
         _ => failure,

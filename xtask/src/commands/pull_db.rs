@@ -58,7 +58,7 @@ pub struct Args {
     /// Do not save the live set first
     #[arg(long)]
     no_backup: bool,
-    /// Leave secrets in the copies
+    /// Leave secrets in the copies; asks first, and marks what came as unsanitized
     #[arg(long)]
     no_sanitize: bool,
     /// Fetch all of each database, also what an earlier pull has left here

@@ -227,7 +227,7 @@ fn report_unsanitized(ui: &Ui, replaced: &Replaced) {
         return;
     }
     let few = names.len() <= 3;
-    let what = if few { names.join(", ") } else { count(names.len(), "live database") };
+    let what = if few { names.join(", ") } else { count(names.len(), "database") };
     ui.status("Unsanitized", escape(&what) + ": live, secrets included");
 }
 

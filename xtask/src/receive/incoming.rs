@@ -237,10 +237,17 @@ impl Sink for Incoming<'_> {
                 self.ui.hint("the server's sqlite3 cannot compare, and all of each database comes: 3.28 or newer can");
                 None
             }
-            ["unlooked"] => {
-                self.ui.hint("the server has no GNU grep (apk add grep): what rules removed was looked for as whole values only");
+            ["unlooked", why] => {
+                let why = match why {
+                    "grep" => "the server has no GNU grep (apk add grep)",
+                    "many" => "they are very many (and of more than 200,000 only so many)",
+                    _ => "their database is in UTF-16",
+                };
+                self.ui
+                    .hint(format!("what rules removed was looked for as whole values only: {why}"));
                 None
             }
+            ["auditing"] => Some(self.ui.working("Auditing", "the copies on the server")),
             ["comparing"] => Some(self.ui.working("Comparing", "the copies with an earlier pull")),
             ["packing"] => Some(self.ui.working("Packing", "on the server")),
             _ => None,

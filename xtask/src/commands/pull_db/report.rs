@@ -165,12 +165,13 @@ pub fn planned(ui: &Ui, transport: &Transport<'_>, planned: &Planned) -> Result<
     let rows: Vec<_> = planned
         .databases
         .iter()
-        .map(|database| Row {
+        .zip(&planned.unsanitized)
+        .map(|(database, &unsanitized)| Row {
             name: &database.name,
             bytes: database.bytes,
             differs: Differs::new(database.changed, database.bytes),
             sanitized: database.sanitized,
-            unsanitized: false,
+            unsanitized,
         })
         .collect();
     if ui.json {
