@@ -35,9 +35,10 @@ sanitize_script() {
 		$(collect_old)
 		BEGIN;
 		INSERT INTO temp.xtask_todo SELECT sql FROM (
-		       SELECT rule, 1 AS step, '.output $1.rule' || char(10) || 'SELECT ' || (rule + 1) || ';' || char(10)
-		              || '.output' || char(10) || sql AS sql FROM temp.xtask_statement
-		       UNION ALL SELECT rule, 0, sql FROM temp.xtask_collect) ORDER BY rule, step;
+		       SELECT rule, 0 AS step, '.output $1.rule' || char(10) || 'SELECT ' || (rule + 1) || ';' || char(10)
+		              || '.output' AS sql FROM temp.xtask_statement
+		       UNION ALL SELECT rule, 1, sql FROM temp.xtask_collect
+		       UNION ALL SELECT rule, 2, sql FROM temp.xtask_statement) ORDER BY rule, step;
 		$(run_todo "$1")
 		.output $1.rule
 		.output

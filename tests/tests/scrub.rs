@@ -174,8 +174,8 @@ fn only_the_index_of_words_that_have_changed_is_made_anew() {
                 CREATE VIRTUAL TABLE v_f USING fts5 (body, content = 'v', content_rowid = 'id');";
     let env = production(
         &format!("{} {view}", tables.concat()),
-        "[[sanitize]]\ntable = 'MY notes'\nset = { body = \"'indexed'\" }\n\
-         [[sanitize]]\ntable = 'mails'\nset = { body = \"'indexed'\" }\n\
+        "[[sanitize]]\ntable = 'MY notes'\nset = { body = \"'indexed'\" }\nlook = false\n\
+         [[sanitize]]\ntable = 'mails'\nset = { body = \"'indexed'\" }\nlook = false\n\
          [[sanitize]]\ntable = 'other'\nset = { body = \"''\" }\nwhere = '0'\n",
     );
     run(&env, None).ok();
