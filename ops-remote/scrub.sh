@@ -22,8 +22,9 @@ scrub() {
 
 # list_holes NUMBER: its pages that are not full, as PAGE|TAIL|BYTES. What a TAIL does
 # not use is at its end; elsewhere it is between cells. A page of which nobody knows
-# what it is for must not be taken for a free one. NUMBER.spilled has which tables have
-# values on more than one page, by their rows in the schema.
+# what it is for must not be taken for a free one. dbstat takes an empty page of 64 KiB
+# for one with less than nothing. NUMBER.spilled has which tables have values on more
+# than one page, by their rows in the schema.
 list_holes() {
 	list_trunks "$1" >"$1.trunks" || return 1
 	sql -readonly "$1.db" <<-SQL >"$1.holes"
@@ -43,7 +44,7 @@ list_holes() {
 		   AND (pages = 0 OR (page.no - 2) % pages <> 0 AND NOT (page.no = lock.no + 1 AND (lock.no - 2) % pages = 0));
 		INSERT INTO sure SELECT count(*) = freelist_count FROM free, pragma_freelist_count;
 		INSERT INTO sure SELECT no IN (SELECT no FROM free) FROM trunk;
-		SELECT no, tail, unused FROM used WHERE unused > 0;
+		SELECT no, tail, unused FROM used WHERE unused <> 0;
 		SELECT no, 1, coalesce(unused, $page - $reserved) FROM free LEFT JOIN trunk USING (no);
 		.output $1.spilled
 		SELECT rowid FROM main.sqlite_master WHERE type = 'table' AND name IN (SELECT tbl FROM used WHERE tail);
