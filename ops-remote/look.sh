@@ -12,6 +12,8 @@
 most_values=200000
 most_pieces=30000
 pass_bytes=300000
+# A blob that is longer is read only where a piece of a value is in the bytes.
+longest_blob=1048576
 
 # A line of SQL's: of a value, of several lines the longest one. At first its middle is
 # looked for, since beginnings and ends are often common: https://, @gmail.com. Days
@@ -70,15 +72,15 @@ write_old() {
 		SELECT 1 WHERE NOT $gnu_grep OR NOT EXISTS (SELECT 1 FROM temp.xtask_utf8)
 		    OR (SELECT count(*) FROM temp.xtask_old) > $most_pieces;
 		CREATE TEMP TABLE xtask_place AS
-		SELECT row_number() OVER () AS place, '"' || replace(t.name, '"', '""') || '"' AS tbl,
+		SELECT t.rowid || '.' || c.cid AS place, '"' || replace(t.name, '"', '""') || '"' AS tbl,
 		       '"' || replace(c.name, '"', '""') || '"' AS col, coalesce((
 		       SELECT name FROM main.sqlite_master AS v WHERE v.rootpage = 0 AND v.name || '_content' = t.name),
 		       t.name || '.' || c.name) AS name
 		  FROM main.sqlite_master AS t, pragma_table_xinfo(t.name) AS c
 		 WHERE t.type = 'table' AND t.rootpage AND c.hidden IN (0, 3) AND EXISTS (SELECT 1 FROM temp.xtask_old);
-		CREATE TEMP TABLE xtask_found (scope INTEGER, place INTEGER);
+		CREATE TEMP TABLE xtask_found (scope INTEGER, place TEXT);
 		INSERT INTO temp.xtask_todo
-		SELECT 'INSERT INTO temp.xtask_found SELECT DISTINCT o.scope, ' || place || ' FROM (' || $quoted_head || col
+		SELECT 'INSERT INTO temp.xtask_found SELECT DISTINCT o.scope, ''' || place || ''' FROM (' || $quoted_head || col
 		       || ' AS v FROM ' || tbl || $quoted_tail || ') AS p JOIN temp.xtask_old AS o ON o.line = p.line;'
 		  FROM temp.xtask_place WHERE EXISTS (SELECT 1 FROM temp.xtask_whole);
 		$(run_todo "$1")
@@ -93,7 +95,10 @@ write_old() {
 		          FROM (SELECT DISTINCT middle FROM temp.xtask_old))
 		 GROUP BY pass
 		UNION ALL
-		SELECT 'old.' || scope, group_concat(CAST(line AS TEXT), char(10)) FROM temp.xtask_old GROUP BY scope
+		SELECT 'old.' || scope || '.' || pass, group_concat(CAST(line AS TEXT), char(10))
+		  FROM (SELECT line, scope, sum(length(line) + 1) OVER (PARTITION BY scope ORDER BY line) / $pass_bytes AS pass
+		          FROM temp.xtask_old)
+		 GROUP BY scope, pass
 		UNION ALL
 		SELECT 'scope.' || scope, place FROM temp.xtask_scope
 		UNION ALL
@@ -102,7 +107,8 @@ write_old() {
 		-- A text with a zero would be cut there.
 		SELECT 'read.' || place, 'SELECT ' || col || ' FROM ' || tbl || ' WHERE typeof(' || col || ') = ''text'' AND NOT instr('
 		       || bytes || ', x''00'');' || char(10) || '.output /dev/null' || char(10) || 'SELECT writefile(''/dev/stdout'', '
-		       || bytes || ' || x''0a'') FROM ' || tbl || ' WHERE typeof(' || col || ') = ''blob'' OR typeof(' || col
+		       || bytes || ' || x''0a'') FROM ' || tbl || ', temp.most WHERE typeof(' || col || ') = ''blob'' AND length(' || col
+		       || ') <= most OR typeof(' || col
 		       || ') = ''text'' AND instr(' || bytes || ', x''00'');'
 		  FROM (SELECT *, 'CAST(' || col || ' AS BLOB)' AS bytes FROM temp.xtask_place);
 		DELETE FROM temp.xtask_file WHERE EXISTS (SELECT 1 FROM temp.xtask_whole);
@@ -115,17 +121,18 @@ write_old() {
 	SQL
 }
 
-# look NUMBER NAME: fails where a value is left. What grep cannot do is said once, and
-# not of each of a hundred databases.
+# look NUMBER NAME: fails where a value is left. One that goes on in another page cannot
+# be seen in the bytes: the tables that have such rows are read.
 look() {
+	# Once, and not of each of a hundred databases.
 	if [ -s "$1.look.whole" ] && mkdir told 2>/dev/null; then status unlooked "$(cat "$1.look.whole")"; fi
-	if ! is_clean "$@"; then
-		# In the background, because a signal would have to wait for a pipeline.
-		find_places "$1" 2>"$1.err" &
-		jobs=$!
-		await_jobs || fail_look "$@"
+	most=2147483647 rows=all
+	if [ -e "$1.spilled" ] && is_clean "$@"; then
+		most=$longest_blob rows=" $(tr '\n' ' ' <"$1.spilled")"
 	fi
+	find_places "$@"
 	if [ -s "$1.look.found" ]; then
+		sort -u -o "$1.look.found" "$1.look.found"
 		found=''
 		while read -r line; do found="$found${found:+, and of }$line"; done <"$1.look.found"
 		fail remains "in $2, what a rule removes of $found"
@@ -133,41 +140,57 @@ look() {
 	rm -f "$1".look.*
 }
 
-fail_look() { fail_sql sanitize "looking for what rules remove from $2 failed: $(head -n 3 "$1.err")"; }
-
-# is_clean NUMBER NAME: whether no middle is in the bytes; else NUMBER.look.hits.* have
-# those that are. Only 1 says that grep has looked and found nothing.
+# is_clean NUMBER NAME: whether no middle is in the bytes.
 is_clean() {
-	clean=0
 	for middles in "$1".look.middle.*; do
-		[ -e "$middles" ] || break
-		grep -o -z -a -F -f "$middles" "$1.db" >"$1.look.hits.${middles##*.}" 2>"$1.err" &
-		jobs=$!
-		await_jobs
-		case $? in
-		0) clean=1 ;;
-		1) ;;
-		*) fail_look "$@" ;;
-		esac
+		[ -e "$middles" ] || return 0
+		! has_line "$@" -z "$middles" "$1.db" || return 1
 	done
-	return "$clean"
 }
 
-# find_places NUMBER: adds the columns that have a value whose middle was found. That
-# may be by chance in another column, or in the text of the schema. Of very many, some
-# tell as well.
+# has_line NUMBER NAME OPTION LINES FILE: whether the file has one of the lines.
+has_line() {
+	grep -q -a -F "$3" -f "$4" "$5" 2>"$1.look.err" &
+	jobs=$!
+	await_jobs
+	was_looked "$1" "$2" $?
+}
+
+# was_looked NUMBER NAME STATUS: only 1 says that grep has looked and found nothing.
+was_looked() {
+	if [ "$3" -gt 1 ] || [ -e "$1.look.unread" ]; then
+		fail_sql sanitize "looking for what rules remove from $2 failed: $(head -n 3 "$1.look.err")"
+	fi
+	return "$3"
+}
+
+# find_places NUMBER NAME: adds the columns that have one of these values, of the tables
+# in `rows`. A middle may be by chance in another column, or in the text of the schema.
 find_places() {
-	cat "$1".look.hits.* | tr '\0' '\n' | sort -u >"$1.look.hits"
-	cat "$1".look.old.* | grep -a -F -f "$1.look.hits" | head -n 1000 >"$1.look.some"
 	for place in "$1".look.place.*; do
-		n=${place##*.}
-		{ sql -readonly "$1.db" <"$1.look.read.$n" || : >"$1.look.unread"; } |
-			grep -o -a -F -f "$1.look.some" | sort -u >"$1.look.hit" || return 1
-		[ ! -e "$1.look.unread" ] || return 1
-		[ -s "$1.look.hit" ] || continue
+		n=${place#*.look.place.}
+		case $rows in all | *" ${n%.*} "*) ;; *) continue ;; esac
+		: >"$1.look.lines"
+		for middles in "$1".look.middle.*; do
+			[ -e "$middles" ] || return 0
+			{ read_place "$1" "$n" 2>"$1.look.err" || : >"$1.look.unread"; } |
+				grep -a -F -f "$middles" >>"$1.look.lines" 2>>"$1.look.err" &
+			jobs=$!
+			await_jobs
+			was_looked "$1" "$2" $? || :
+		done
+		[ -s "$1.look.lines" ] || continue
 		for old in "$1".look.old.*; do
-			! grep -q -a -x -F -f "$1.look.hit" "$old" ||
-				echo "$(cat "$1.look.scope.${old##*.}") is still in $(cat "$place")" >>"$1.look.found" || return 1
+			scope=${old#*.look.old.}
+			! has_line "$1" "$2" -a "$old" "$1.look.lines" || {
+				printf '%s is still in %s' "$(cat "$1.look.scope.${scope%.*}")" "$(cat "$place")" | tr '\n' ' '
+				echo
+			} >>"$1.look.found"
 		done
 	done
+}
+
+# read_place NUMBER PLACE: the values of a column, each a line or more.
+read_place() {
+	{ echo "CREATE TEMP TABLE most AS SELECT $most AS most;" && cat "$1.look.read.$2"; } | sql -readonly "$1.db"
 }

@@ -28,6 +28,8 @@ sanitize_script() {
 		$rules
 		CREATE TEMP TABLE xtask_schema AS SELECT schema_version AS version FROM pragma_schema_version;
 		CREATE TEMP TABLE xtask_changed (tbl TEXT COLLATE NOCASE);
+		CREATE TEMP VIEW xtask_scrub AS
+		SELECT 1 FROM temp.xtask_changed UNION ALL SELECT 1 FROM temp.xtask_rule WHERE scrub;
 		CREATE TEMP TABLE xtask_count (rule INTEGER, rows INTEGER);
 		CREATE TEMP TABLE xtask_todo (sql TEXT);
 		CREATE TEMP TABLE xtask_sure (written CONSTRAINT "disk is full" CHECK (written));
@@ -35,21 +37,22 @@ sanitize_script() {
 		$(collect_old)
 		BEGIN;
 		INSERT INTO temp.xtask_todo SELECT sql FROM (
-		       SELECT rule, 1 AS step, '.output $1.rule' || char(10) || 'SELECT ' || (rule + 1) || ';' || char(10)
-		              || '.output' || char(10) || sql AS sql FROM temp.xtask_statement
-		       UNION ALL SELECT rule, 0, sql FROM temp.xtask_collect) ORDER BY rule, step;
+		       SELECT rule, 0 AS step, '.output $1.rule' || char(10) || 'SELECT ' || (rule + 1) || ';' || char(10)
+		              || '.output' AS sql FROM temp.xtask_statement
+		       UNION ALL SELECT rule, 1, sql FROM temp.xtask_collect
+		       UNION ALL SELECT rule, 2, sql FROM temp.xtask_statement) ORDER BY rule, step;
 		$(run_todo "$1")
 		.output $1.rule
 		.output
 		$(find_changed)
 		$(rebuild_words)
 		INSERT INTO temp.xtask_todo
-		SELECT CASE WHEN EXISTS (SELECT 1 FROM temp.xtask_changed) THEN 'COMMIT;' ELSE 'ROLLBACK;' END;
+		SELECT CASE WHEN EXISTS (SELECT 1 FROM temp.xtask_scrub) THEN 'COMMIT;' ELSE 'ROLLBACK;' END;
 		$(run_todo "$1")
 		.output $1.rows
 		SELECT coalesce(sum(rows), 0) FROM temp.xtask_count;
 		.output $1.scrub
-		SELECT 1 WHERE EXISTS (SELECT 1 FROM temp.xtask_changed) OR EXISTS (SELECT 1 FROM temp.xtask_rule WHERE scrub);
+		SELECT 1 FROM temp.xtask_scrub LIMIT 1;
 		.output
 		$(write_old "$1")
 	SQL
@@ -118,7 +121,9 @@ find_changed() {
 }
 
 # Full-text indexes are made anew, unless their content is a table that is as it was.
-# Those without content are emptied; FTS4 has no command for that.
+# Those without content are emptied; FTS4 has no command for that. Of the others, words
+# of rows that are deleted go with `optimize`, where that is asked for. What ANALYZE has
+# taken from rows is in sqlite_stat4.
 rebuild_words() {
 	cat <<-SQL
 		CREATE TEMP TABLE xtask_plain AS
@@ -128,14 +133,7 @@ rebuild_words() {
 		               CASE WHEN rootpage THEN lower(name) ELSE lower(sql) END,
 		               ' ', ''), char(9), ''), char(10), ''), char(13), '') AS made
 		          FROM main.sqlite_master WHERE type = 'table');
-		CREATE TEMP TABLE xtask_words AS SELECT * FROM (
-		       SELECT name, bare, '"' || replace(name, '"', '""') || '"' AS quoted,
-		              made LIKE '%content=''''%' OR made LIKE '%content=""%' AS contentless,
-		              EXISTS (SELECT 1 FROM main.sqlite_master AS s WHERE s.name = p.name || '_config') AS fts5
-		         FROM temp.xtask_plain AS p
-		        WHERE virtual AND EXISTS (SELECT 1 FROM main.sqlite_master AS shadow
-		                       WHERE shadow.name IN (p.name || '_config', p.name || '_segdir'))) AS f
-		 WHERE EXISTS (SELECT 1 FROM temp.xtask_changed)
+		CREATE TEMP TABLE xtask_words AS SELECT *, EXISTS (SELECT 1 FROM temp.xtask_changed)
 		   AND (contentless
 		     OR EXISTS (SELECT 1 FROM temp.xtask_changed AS c WHERE c.tbl IS NULL OR c.tbl = f.name
 		             OR c.tbl IN (SELECT f.name || '_' || column1 FROM (VALUES ('data'), ('idx'), ('content'),
@@ -143,16 +141,27 @@ rebuild_words() {
 		     OR (NOT EXISTS (SELECT 1 FROM main.sqlite_master AS shadow WHERE shadow.name = f.name || '_content')
 		         AND (SELECT coalesce(max(t.name COLLATE NOCASE IN (SELECT tbl FROM temp.xtask_changed)), 1)
 		                FROM temp.xtask_plain AS t WHERE NOT t.virtual
-		                 AND instr(replace(f.bare, ')', ','), ',content=' || substr(replace(t.bare, ')', ','), 2)))));
+		                 AND instr(replace(f.bare, ')', ','), ',content=' || substr(replace(t.bare, ')', ','), 2))))) AS stale
+		  FROM (
+		       SELECT name, bare, '"' || replace(name, '"', '""') || '"' AS quoted,
+		              made LIKE '%content=''''%' OR made LIKE '%content=""%' AS contentless,
+		              EXISTS (SELECT 1 FROM main.sqlite_master AS s WHERE s.name = p.name || '_config') AS fts5
+		         FROM temp.xtask_plain AS p
+		        WHERE virtual AND EXISTS (SELECT 1 FROM main.sqlite_master AS shadow
+		                       WHERE shadow.name IN (p.name || '_config', p.name || '_segdir'))) AS f;
 		INSERT INTO temp.xtask_todo
 		SELECT 'INSERT INTO ' || quoted || '(' || quoted || ') VALUES ('''
-		       || CASE WHEN contentless THEN 'delete-all' ELSE 'rebuild' END || ''');'
-		  FROM temp.xtask_words WHERE fts5 OR NOT contentless
+		       || CASE WHEN NOT stale THEN 'optimize' WHEN contentless THEN 'delete-all' ELSE 'rebuild' END || ''');'
+		  FROM temp.xtask_words
+		 WHERE CASE WHEN stale THEN fts5 OR NOT contentless ELSE EXISTS (SELECT 1 FROM temp.xtask_rule WHERE scrub) END
 		UNION ALL
 		SELECT 'DELETE FROM "' || replace(s.name, '"', '""') || '";'
 		  FROM temp.xtask_words AS f, main.sqlite_master AS s
-		 WHERE contentless AND NOT fts5 AND s.type = 'table'
-		   AND s.name IN (SELECT f.name || '_' || column1 FROM (VALUES ('segments'), ('segdir'), ('docsize'), ('stat')));
+		 WHERE stale AND contentless AND NOT fts5 AND s.type = 'table'
+		   AND s.name IN (SELECT f.name || '_' || column1 FROM (VALUES ('segments'), ('segdir'), ('docsize'), ('stat')))
+		UNION ALL
+		SELECT 'DELETE FROM ' || name || ';' FROM main.sqlite_master
+		 WHERE name = 'sqlite_stat4' AND EXISTS (SELECT 1 FROM temp.xtask_scrub);
 	SQL
 }
 

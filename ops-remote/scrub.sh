@@ -15,21 +15,24 @@ scrub() {
 	if list_holes "$1" 2>/dev/null && fill_holes "$1"; then return 0; fi
 	# The copy is thrown away when this fails, so it needs no journal; one that a
 	# killed sqlite3 has left is read first.
+	rm -f "$1.spilled"
 	{ prelude && printf '%s;\n' 'SELECT count(*) FROM sqlite_master' 'PRAGMA journal_mode = OFF' VACUUM; } >"$1.sql"
 	sanitizer "$1"
 }
 
 # list_holes NUMBER: its pages that are not full, as PAGE|TAIL|BYTES. What a TAIL does
 # not use is at its end; elsewhere it is between cells. A page of which nobody knows
-# what it is for must not be taken for a free one.
+# what it is for must not be taken for a free one. dbstat takes an empty page of 64 KiB
+# for one with less than nothing. NUMBER.spilled has which tables have values on more
+# than one page, by their rows in the schema.
 list_holes() {
 	list_trunks "$1" >"$1.trunks" || return 1
 	sql -readonly "$1.db" <<-SQL >"$1.holes"
 		CREATE TEMP TABLE sure (known CONSTRAINT "unknown pages" CHECK (known));
 		CREATE TEMP TABLE trunk (no INTEGER PRIMARY KEY, unused INTEGER);
 		.import $1.trunks trunk
-		CREATE TEMP TABLE used (no INTEGER PRIMARY KEY, tail INTEGER NOT NULL, unused INTEGER);
-		INSERT INTO used SELECT pageno, CASE pagetype WHEN 'overflow' THEN 1 WHEN 'leaf' THEN 0 WHEN 'internal' THEN 0 END, unused
+		CREATE TEMP TABLE used (no INTEGER PRIMARY KEY, tail INTEGER NOT NULL, unused INTEGER, tbl TEXT);
+		INSERT INTO used SELECT pageno, CASE pagetype WHEN 'overflow' THEN 1 WHEN 'leaf' THEN 0 WHEN 'internal' THEN 0 END, unused, name
 		  FROM dbstat;
 		CREATE TEMP TABLE free (no INTEGER PRIMARY KEY);
 		WITH RECURSIVE
@@ -41,8 +44,10 @@ list_holes() {
 		   AND (pages = 0 OR (page.no - 2) % pages <> 0 AND NOT (page.no = lock.no + 1 AND (lock.no - 2) % pages = 0));
 		INSERT INTO sure SELECT count(*) = freelist_count FROM free, pragma_freelist_count;
 		INSERT INTO sure SELECT no IN (SELECT no FROM free) FROM trunk;
-		SELECT no, tail, unused FROM used WHERE unused > 0;
+		SELECT no, tail, unused FROM used WHERE unused <> 0;
 		SELECT no, 1, coalesce(unused, $page - $reserved) FROM free LEFT JOIN trunk USING (no);
+		.output $1.spilled
+		SELECT rowid FROM main.sqlite_master WHERE type = 'table' AND name IN (SELECT tbl FROM used WHERE tail);
 	SQL
 }
 

@@ -260,3 +260,81 @@ fn a_disk_that_is_full_when_the_values_are_written_stops_the_pull() {
     run(&env, None).fails(1).stderr_has("free some, or set staging-dir").stderr_lacks(SECRET);
     assert!(databases::files(&small).is_empty(), "no value is left there");
 }
+
+/// Of each of these, a text that stays has a piece as well.
+#[test]
+fn of_values_with_the_same_middle_each_is_looked_for() {
+    let photos = "https://example.com/photos/";
+    for (values, kept, copy) in [
+        // The last of very many.
+        (
+            format!(
+                "WITH n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 1500)
+                 SELECT printf('user %05d {photos}%05d.png', i, i) FROM n"
+            ),
+            photos,
+            format!("user 01500 {photos}01500.png"),
+        ),
+        // grep sees the first of two that overlap.
+        (
+            "VALUES ('at Upper Lindenstrasse 4 in Ulm'), ('strasse 4 of Bonn')".to_owned(),
+            "Upper Lindenstrasse 4",
+            "Upper Lindenstrasse 4 of Bonn".to_owned(),
+        ),
+    ] {
+        let env = production(
+            &format!(
+                "CREATE TABLE t (a); INSERT INTO t {values}; CREATE TABLE kept (a);
+                 INSERT INTO kept VALUES ('{kept}'); CREATE TABLE audit (old)"
+            ),
+            "[[sanitize]]\ntable = 't'\nset = { a = \"''\" }\n",
+        );
+        run(&env, None).ok();
+        let copy = format!("INSERT INTO audit VALUES ('{copy}')");
+        databases::execute(&env.production().join("data.db"), &copy);
+        run(&env, None).fails(1).stderr_has("what a rule removes of t.a is still in audit.old");
+    }
+}
+
+#[test]
+fn the_only_values_of_two_columns_are_told_apart() {
+    let env = production(
+        "CREATE TABLE t (a, b); INSERT INTO t VALUES ('the one of a', 'the one of b');
+         CREATE TABLE audit (old, other); INSERT INTO audit SELECT b, a FROM t",
+        "[[sanitize]]\ntable = 't'\nset = { a = \"''\", b = \"''\" }\n",
+    );
+    let both = "t.a is still in audit.other, and of t.b is still in audit.old";
+    run(&env, None).fails(1).stderr_has(both);
+}
+
+/// The bytes have it in two pieces.
+#[test]
+fn a_value_that_goes_on_in_the_next_page_is_found() {
+    let schema = "CREATE TABLE tokens (token); CREATE TABLE audit (old);";
+    // So many bytes fill pages, but for a part of the value.
+    let audit = format!(
+        "INSERT INTO audit VALUES (hex(zeroblob(1500)) || '{SECRET}' || substr(hex(zeroblob(2046)), 9))"
+    );
+    let value = format!("INSERT INTO tokens VALUES ('{SECRET}');");
+    let env = production(&format!("{schema} {audit}"), RULE);
+    let path = env.production().join("data.db");
+    assert!(!databases::bytes_contain(&path, &SECRET[1..]), "it is in one page");
+    databases::execute(&path, &value);
+    run(&env, None).fails(1).stderr_has("tokens.token is still in audit.old").stderr_lacks(SECRET);
+    // What fails to read the table must not pass for finding nothing.
+    let real = find("sqlite3");
+    let body = format!(
+        "read -r line; case $line in *' TABLE most '*) exit 1 ;; esac\n\
+         {{ printf '%s\\n' \"$line\"; exec cat; }} | {} \"$@\"",
+        real.display()
+    );
+    shells::script(&env.path("bin"), "sqlite3", &body);
+    run(&env, None).fails(1).stderr_has("looking for what rules remove from data.db failed");
+}
+
+#[test]
+fn a_condition_that_does_not_fit_names_its_rule() {
+    let rule = "[[sanitize]]\ntable = 'tokens'\nset = { token = 'NULL' }\nwhere = 'nosuch = 1'\n";
+    let env = production(&planted(), &[RULE, rule].concat());
+    run(&env, None).fails(1).stderr_has("[[sanitize]] number 2: ").stderr_has("nosuch");
+}

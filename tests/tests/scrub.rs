@@ -160,13 +160,85 @@ fn only_the_index_of_words_that_have_changed_is_made_anew() {
                 CREATE VIRTUAL TABLE v_f USING fts5 (body, content = 'v', content_rowid = 'id');";
     let env = production(
         &format!("{} {view}", tables.concat()),
-        "[[sanitize]]\ntable = 'MY notes'\nset = { body = \"'indexed'\" }\n\
-         [[sanitize]]\ntable = 'mails'\nset = { body = \"'indexed'\" }\n\
+        "[[sanitize]]\ntable = 'MY notes'\nset = { body = \"'indexed'\" }\nlook = false\n\
+         [[sanitize]]\ntable = 'mails'\nset = { body = \"'indexed'\" }\nlook = false\n\
          [[sanitize]]\ntable = 'other'\nset = { body = \"''\" }\nwhere = '0'\n",
     );
     run(&env, None).ok();
     for (fts, rows) in [("My notes_f", 1), ("mails_f", 1), ("v_f", 1), ("other_f", 0)] {
         let sql = format!("SELECT count(*) FROM \"{fts}\" WHERE \"{fts}\" MATCH 'indexed'");
         assert_eq!(databases::query(&live(&env), &sql), Value::Integer(rows), "{fts}");
+    }
+}
+
+/// Its header says that its rows begin at 65536, which is zero in two bytes.
+#[test]
+fn an_empty_page_of_the_largest_size_is_filled_as_well() {
+    let env = production(
+        &format!(
+            "PRAGMA page_size = 65536; PRAGMA secure_delete = OFF;
+             CREATE TABLE t (a); CREATE INDEX i ON t (a); INSERT INTO t VALUES ('{SECRET}');
+             DELETE FROM t WHERE a <> ''; CREATE TABLE kept (a); INSERT INTO kept VALUES ('kept')"
+        ),
+        "scrub = 'deleted-rows'\n",
+    );
+    assert!(databases::bytes_contain(&env.production().join("data.db"), SECRET));
+    run(&env, None).ok();
+    assert!(!databases::bytes_contain(&live(&env), SECRET));
+    databases::assert_same(&live(&env), &env.production().join("data.db"));
+}
+
+/// An index of words keeps those of deleted rows until it happens to merge its parts.
+#[test]
+fn words_of_deleted_rows_are_no_longer_in_the_index() {
+    const WORD: &[u8] = b"isnosecret"; // Its beginning is another word's as well.
+    for fts in ["fts5 (a)", "fts5 (a, content = '')", "fts5 (a, content = 't')", "fts4 (a)"] {
+        let delete = match fts {
+            "fts5 (a)" | "fts4 (a)" => "DELETE FROM f WHERE rowid = 1".to_owned(),
+            _ => format!("INSERT INTO f (f, rowid, a) VALUES ('delete', 1, '{SECRET}')"),
+        };
+        let env = production(
+            &format!(
+                "CREATE TABLE t (a); INSERT INTO t VALUES ('{SECRET}'), ('a kept word');
+                 CREATE VIRTUAL TABLE f USING {fts}; INSERT INTO f (rowid, a) SELECT rowid, a FROM t;
+                 {delete}; DELETE FROM t WHERE rowid = 1"
+            ),
+            "scrub = 'deleted-rows'\n",
+        );
+        let has = |path: &Path| {
+            let bytes = fs::read(path).expect("read");
+            bytes.windows(WORD.len()).any(|window| window == WORD)
+        };
+        assert!(has(&env.production().join("data.db")), "{fts}");
+        run(&env, None).ok();
+        assert!(!has(&live(&env)), "{fts}");
+        let sql = "SELECT count(*) FROM f WHERE f MATCH 'kept'";
+        assert_eq!(databases::query(&live(&env), sql), Value::Integer(1), "{fts}");
+    }
+}
+
+/// Values of an index are also where ANALYZE has put some of them.
+#[test]
+fn samples_of_what_rules_remove_are_gone() {
+    let tokens = "WITH n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+                  INSERT INTO t SELECT i, 'token ' || i || ' of many' FROM n;";
+    for rule in [
+        "[[sanitize]]\ntable = 't'\ndelete = true\n",
+        "[[sanitize]]\ntable = 't'\nset = { token = 'id' }\n",
+        "[[sanitize]]\nsql = 'UPDATE t SET token = id'\n",
+    ] {
+        let env = production(
+            &format!(
+                "CREATE TABLE t (id INTEGER PRIMARY KEY, token TEXT); CREATE INDEX i ON t (token);
+                 {tokens} ANALYZE"
+            ),
+            rule,
+        );
+        let samples = "SELECT count(*) FROM sqlite_stat4";
+        let count = |path: &Path| databases::query(path, samples);
+        assert_ne!(count(&env.production().join("data.db")), Value::Integer(0));
+        run(&env, None).ok();
+        assert!(!databases::bytes_contain(&live(&env), " of many"), "{rule}");
+        assert_eq!(count(&live(&env)), Value::Integer(0), "{rule}");
     }
 }
