@@ -179,6 +179,7 @@ audit_all() {
 	every_form=$(while read -r kind _; do printf '%s ' "$kind"; done <audit.forms)
 	any_form=$(while read -r _ form; do printf '%s|' "$form"; done <audit.forms)
 	any_form=${any_form%|}
+	large=$((total + 1)) # One takes a core, however large it is.
 	on_all_cores audit "$@"
 	cat audit.found.* >audit.found || fail no-space "the audit failed (is $stage full?)"
 	add_up_findings $# >audit.lines || fail no-space "the audit failed (is $stage full?)"
