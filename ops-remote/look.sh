@@ -4,7 +4,8 @@
 # trigger once copied it to, not among words that no rule is for. Old values are in
 # the files NUMBER.look.*, and nowhere else.
 #
-# Of sanitize.sh: `run_todo`; of prepare-pull.sh: `sql`, `status`, `await_jobs`, `fail`, `fail_sql`.
+# Of sanitize.sh: `run_todo`; of prepare-pull.sh: `literal`, `sql`, `status`,
+# `await_jobs`, `fail`, `fail_sql`.
 # shellcheck disable=SC2154,SC2034 # jobs is of there
 
 # How many values are looked for, and how many of them also within others: GNU grep

@@ -1,9 +1,10 @@
 #!/bin/sh
 # Sanitizing: prepare-pull.sh is sent behind this, and calls it where there are rules.
 #
-# Of there: `sql`, `literal`, `header_byte`, `await_jobs`, `fail` and `fail_sql`; of
-# scrub.sh: `scrub`; of look.sh: `quote_lines`, `collect_old`, `write_old` and `look`. The copies are
-# 0.db, 1.db, … in the current directory.
+# Of there: `sql`, `literal`, `header_byte`, `on_all_cores`, `await_jobs`, `fail` and
+# `fail_sql`; of scrub.sh: `prepare_to_fill` and `scrub`; of look.sh: `quote_lines`,
+# `collect_old`, `write_old` and `look`. The copies are 0.db, 1.db, … in the current
+# directory.
 # shellcheck disable=SC2154,SC2034 # rules, only and jobs are of there
 
 # Triggers, which might copy what a rule is about to remove, do not fire.
@@ -212,9 +213,10 @@ sanitize() {
 # find_idle_rule NAME…: one whose table, or a column, none of the databases has that
 # it is for. The client is told which names there are instead, in hex.
 find_idle_rule() {
+	applied=$(cat ./*.applied | tr '\n' ',')
 	idle=$(printf '%s\n' "$rules" "
-		DELETE FROM temp.xtask_set WHERE rule IN (SELECT rule FROM temp.xtask_rule WHERE rule NOT IN ($(cat ./*.applied | tr '\n' ',') -1));
-		SELECT rule + 1, CASE WHEN tbl IS NULL THEN '-' ELSE hex(tbl) END, '-' FROM temp.xtask_rule WHERE rule NOT IN ($(cat ./*.applied | tr '\n' ',') -1)
+		DELETE FROM temp.xtask_set WHERE rule IN (SELECT rule FROM temp.xtask_rule WHERE rule NOT IN ($applied -1));
+		SELECT rule + 1, CASE WHEN tbl IS NULL THEN '-' ELSE hex(tbl) END, '-' FROM temp.xtask_rule WHERE rule NOT IN ($applied -1)
 		UNION ALL
 		SELECT rule + 1, hex(tbl), hex(col) FROM temp.xtask_set AS s JOIN temp.xtask_rule USING (rule)
 		 WHERE s.rowid NOT IN ($(cat ./*.columns | tr '\n' ',') -1)

@@ -107,7 +107,7 @@ fn of_thousands_of_secrets_no_piece_is_left_in_row_index_or_words() {
 /// What an index makes of a value is not what is looked for. Each of these would
 /// leave a piece in another way.
 #[test]
-fn an_index_of_an_expression_is_made_anew() {
+fn an_index_of_an_expression_keeps_no_piece() {
     let (values, secrets) = secrets();
     let rows: String = (values.iter().enumerate())
         .map(|(i, secret)| format!("INSERT INTO users VALUES ({i}, upper('{secret}'));\n"))
