@@ -3,7 +3,7 @@
 # It lists the columns that no rule covers, and whose names or values suggest that
 # one should: no value leaves this file.
 #
-# Of there: `literal`, `sql`, `bytes_of`, `is_utf16`, `await_jobs` and `fail`; of
+# Of there: `literal`, `sql`, `measure`, `require_number`, `is_utf16`, `await_jobs` and `fail`; of
 # pack.sh: `hex`. The copies are 0.db, 1.db, … in the current directory.
 # shellcheck disable=SC2154,SC2034 # audit, nonce, stage and jobs are of there
 
@@ -147,7 +147,8 @@ add_up_findings() {
 # in a tenth of the time; it may overlook one that ends in the next page of a long value.
 choose_forms() {
 	forms=$every_form
-	if [ "$gnu_grep" -eq 0 ] || [ "$(bytes_of "$1.db")" -lt "$small" ] || is_utf16 "$1.db"; then return 0; fi
+	measure "$1.db"
+	if [ "$gnu_grep" -eq 0 ] || [ "$size" -lt "$small" ] || is_utf16 "$1.db"; then return 0; fi
 	has_form "$1" "$any_form" || { forms='' && return 0; }
 	forms=''
 	while read -r kind form; do
@@ -185,6 +186,7 @@ audit_all() {
 	add_up_findings $# >audit.lines || fail no-space "the audit failed (is $stage full?)"
 	findings=0
 	while read -r databases first rest; do
+		require_number "$first" sqlite3 'what the audit found'
 		findings=$((findings + 1))
 		[ "$findings" -le "$most_findings" ] || continue
 		eval "name=\${$((first + 1))}"

@@ -3,7 +3,7 @@
 # databases of an earlier pull. Of each it sends a short hash of every part, and the
 # parts that differ are sent back. xtask/src/delta.rs is the other side.
 #
-# Of prepare-pull.sh: `sql`, `bytes_of`, `sha256_of`, `tar_members`, `await_jobs`.
+# Of prepare-pull.sh: `sql`, `measure`, `is_number`, `require_number`, `sha256_of`, `tar_members`, `await_jobs`.
 # shellcheck disable=SC2154 # newline, jobs, largest and base_blocks are of there
 
 # In bytes. A part has a hash of its own, of 4 bytes. The hashes of a database are
@@ -39,16 +39,23 @@ can_compare() {
 	[ "$answer" = 32blobinteger ]
 }
 
+# page_size FILE: `page` becomes its page size, 0 where it is empty.
 page_size() {
+	page=0
+	[ -s "$1" ] || return 0
 	# shellcheck disable=SC2046 # the words that od prints
-	set -- $(od -An -tu1 -j16 -N2 "$1")
-	case "$*" in '0 1') echo 65536 ;; ?*) echo $(($1 * 256 + $2)) ;; esac
+	set -- "$1" $(od -An -tu1 -j16 -N2 "$1" 2>/dev/null)
+	require_number "${2-}" od "a byte of $1"
+	require_number "${3-}" od "a byte of $1"
+	page=$(($2 * 256 + $3))
+	[ "$page" -ne 1 ] || page=65536
 }
 
 # count_cores: `cores` becomes how many sqlite3 work at a time.
 count_cores() {
-	cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null || nproc 2>/dev/null) || cores=1
-	[ "$cores" -le 4 ] || cores=4
+	cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null)
+	is_number "$cores" || cores=$(nproc 2>/dev/null)
+	case $cores in [123]) ;; *) if is_number "$cores" && [ "$cores" -gt 0 ]; then cores=4; else cores=1; fi ;; esac
 }
 
 # compare_to_bases NAME…: I.base says what the client has of copy I, if that is worth
@@ -64,8 +71,9 @@ compare_to_bases() {
 			# Both sides have them in one order, and to look past hundreds takes long.
 			bases=${bases#*"$newline$name/"}
 			entry=${bases%%"$newline"*}
-			sum=${entry%% *} page=${entry#* }
-			[ "${page%% *}" != "$(page_size "$i.db")" ] || echo "$entry" >"$i.base"
+			old=${entry#* }
+			page_size "$i.db"
+			[ "${old%% *}" != "$page" ] || echo "$entry" >"$i.base"
 			;;
 		esac
 		i=$((i + 1))
@@ -87,7 +95,7 @@ compare_to_bases() {
 # is_mostly_new I: whether more than 60% of a sample differs, as it does after a VACUUM.
 # Comparing all of it would take long, and save little.
 is_mostly_new() {
-	size=$(bytes_of "$1.db")
+	measure "$1.db"
 	[ "$size" -ge "$sampled" ] || return 1
 	read -r _ _ first _ <"$1.base"
 	answer=$({
@@ -129,7 +137,8 @@ hash_copies() {
 # send_parts I COUNT: of copy I what differs from its base, piece by piece.
 send_parts() {
 	[ "$1" -lt "$compared" ] || start_comparing "$1" "$2" || return 1
-	k=0 parts=0 pages=0 size=$(bytes_of "$1.db")
+	measure "$1.db"
+	k=0 parts=0 pages=0
 	while [ $((k * piece)) -lt "$size" ]; do
 		await_piece "$1.$k" || return 1
 		if [ "${differs%:*}" -gt 0 ]; then
@@ -153,7 +162,7 @@ start_comparing() {
 	: >pieces
 	while [ "$compared" -lt "$2" ]; do
 		if [ -e "$compared.base" ] && [ ! -e "$compared.changed" ]; then
-			size=$(bytes_of "$compared.db")
+			measure "$compared.db"
 			total=$((total + size))
 			[ "$total" -le "$limit" ] || [ ! -s pieces ] || break
 			list_pieces "$compared" >>pieces || return 1
@@ -196,7 +205,8 @@ await_piece() {
 			differs=${ready#*" $1:"}
 			ready="${ready%%" $1:"*} ${differs#* }"
 			differs=${differs%% *}
-			return 0
+			is_number "${differs%:*}" && is_number "${differs#*:}"
+			return
 			;;
 		esac
 		read -r line <&5 || line='failed 0'

@@ -2,7 +2,7 @@
 # Packing: prepare-pull.sh is sent behind this, and calls it for what is not by hand.
 # xtask/src/stream.rs reads what it writes.
 #
-# Of prepare-pull.sh: `sql`, `bytes_of`, `sha256_of`, `milliseconds`, `numbers`,
+# Of prepare-pull.sh: `sql`, `measure`, `sha256_of`, `read_clock`, `numbers`,
 # `await_jobs`, `fail` and `fail_sql`; of compare.sh: `send_parts`.
 # shellcheck disable=SC2154,SC2034 # mode, rules, staging_dir, jobs and the times are of there
 
@@ -20,7 +20,8 @@ write_index() {
 		[ "$i" -eq 0 ] || printf ','
 		parts=false
 		[ ! -e "$i.base" ] || parts=true
-		printf '{"name":"%s","bytes":%d,"parts":%s}' "$(hex "$name")" "$(bytes_of "$i.db")" "$parts"
+		measure "$i.db"
+		printf '{"name":"%s","bytes":%d,"parts":%s}' "$(hex "$name")" "$size" "$parts"
 		i=$((i + 1))
 	done
 	printf ']}\n'
@@ -28,9 +29,10 @@ write_index() {
 
 # `sums` has the hashes in any order; rows and differences stand in files.
 write_end() {
+	read_clock
 	printf '{"version":1,"copy_ms":%d,"sanitize_ms":%d,"compare_ms":%d,"pack_ms":%d,"index":"%s","sha256":[' \
 		$((t_copied - t_start)) $((t_sanitized - t_copied)) $((t_compared - t_sanitized)) \
-		$(($(milliseconds) - t_compared)) "$(sha256_of index.json | { read -r sum _ && echo "$sum"; })"
+		$((now - t_compared)) "$(sha256_of index.json | { read -r sum _ && echo "$sum"; })"
 	comma=''
 	sort -n -k 2 sums | while read -r sum _; do printf '%s"%s"' "$comma" "$sum" && comma=,; done
 	printf '],"changed":'

@@ -88,7 +88,8 @@ on_all_cores() {
 	shift
 	count_cores
 	for database do
-		if [ "$(bytes_of "$copy.db")" -lt "$large" ]; then small="$small $copy"; else "$function" "$copy" "$database"; fi
+		measure "$copy.db"
+		if [ "$size" -lt "$large" ]; then small="$small $copy"; else "$function" "$copy" "$database"; fi
 		copy=$((copy + 1))
 	done
 	worker=0
@@ -112,14 +113,36 @@ work() {
 }
 
 sql() { sqlite3 -batch -bail -init /dev/null "$@"; }
-milliseconds() { sql :memory: "SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER);" </dev/null; }
 
-# `ls -n` is the only way to a size that GNU, busybox and BSD share without
-# reading the file. The name comes last, so that it cannot disturb the fields.
-bytes_of() {
-	[ -e "$1" ] || { echo 0; return; }
+# is_number TEXT: a program may say nothing, a word, or more than a shell can count.
+is_number() { case $1 in '' | *[!0-9]* | 0?* | ???????????????????*) return 1 ;; esac; }
+
+# require_number TEXT PROGRAM WHAT…
+require_number() {
+	is_number "$1" && return
+	shift
+	program=$1
+	shift
+	fail no-number "$program printed no number for $*"
+}
+
+# read_clock: `now` becomes the time in milliseconds.
+read_clock() {
+	now=$(sql :memory: "SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER);" </dev/null)
+	require_number "$now" sqlite3 'the time'
+}
+
+# measure FILE: `size` becomes its bytes, 0 where it is not there. `ls -n` is the only way
+# to them that GNU, busybox and BSD share without reading the file. The name comes last,
+# so that it cannot disturb the fields.
+measure() {
+	size=0
+	[ -e "$1" ] || return 0
 	# shellcheck disable=SC2012 # see above
-	ls -lnLd "$1" | { read -r _ _ _ _ size _ && echo "$size"; }
+	size=$(ls -lnLd "$1" 2>/dev/null | { read -r _ _ _ _ size _ && echo "$size"; })
+	# A -wal may have gone just now, with the app.
+	is_number "$size" || [ -e "$1" ] || size=0
+	require_number "$size" ls "the size of $1"
 }
 
 # numbers COUNT: what the copies are called.
@@ -157,6 +180,12 @@ selected() {
 
 # ---- the request ---------------------------------------------------------
 
+# take COUNT: so many bytes of our input, and none of what follows. Where `dd` cannot
+# fill a block from a pipe, that is one byte at a time.
+take() {
+	if dd iflag=fullblock count=0 </dev/null; then dd iflag=fullblock bs="$1" count=1; else dd bs=1 count="$1"; fi 2>/dev/null
+}
+
 # The client sends lines of a key and a value, then `end`. `rules N` is
 # followed by N bytes of SQL, and so is `audit LEVEL N`.
 read_request() {
@@ -171,8 +200,8 @@ read_request() {
 		'exclude '*) excludes=$excludes$value$newline ;;
 		'only '*) only=$value ;;
 		'base '*) add_base "$value" ;;
-		'rules '*) rules=$(dd bs=1 count="$value" 2>/dev/null) || return 1 ;;
-		'audit '*) audit_level=${value% *} && audit=$(dd bs=1 count="${value#* }" 2>/dev/null) || return 1 ;;
+		'rules '*) rules=$(take "$value") || return 1 ;;
+		'audit '*) audit_level=${value% *} && audit=$(take "${value#* }") || return 1 ;;
 		end) return 0 ;;
 		*) return 1 ;;
 		esac
@@ -245,7 +274,8 @@ remove_abandoned() {
 check_space() {
 	total=0 largest=0
 	for name do
-		size=$(($(bytes_of "$directory/$name") + $(bytes_of "$directory/$name-wal")))
+		measure "$directory/$name" && main=$size
+		measure "$directory/$name-wal" && size=$((main + size))
 		total=$((total + size))
 		[ "$size" -le "$largest" ] || largest=$size
 	done
@@ -253,8 +283,9 @@ check_space() {
 	needed=$(((total + largest) / 1024 + 1024))
 	[ "$base_blocks" -eq 0 ] || needed=$((needed + (ahead + base_blocks * block) / 1024))
 	[ "$mode" = stream ] || needed=$((needed + total / 1024))
-	free=$(df -Pk "$stage" | { read -r _ && read -r _ _ _ free _ && echo "$free"; })
-	[ "$free" -ge "$needed" ] ||
+	free=$(df -Pk "$stage" 2>/dev/null | { read -r _ && read -r _ _ _ free _ && echo "$free"; })
+	# Not every df knows every disk. Where the room is unknown, copying finds out.
+	! is_number "$free" || [ "$free" -ge "$needed" ] ||
 		fail no-space "$staging_dir has $free KiB free, and copying the databases needs $needed KiB"
 }
 
@@ -300,10 +331,15 @@ start_copier() {
 }
 
 # The text encoding stands at offset 56 of the header, most significant byte first.
-is_utf16() { case $(header_byte "$1" 59) in 2 | 3) ;; *) return 1 ;; esac; }
+is_utf16() { header_byte "$1" 59 && case $byte in 2 | 3) ;; *) return 1 ;; esac; }
 
-# header_byte FILE OFFSET, in decimal.
-header_byte() { od -An -tu1 -j"$2" -N1 "$1" 2>/dev/null | tr -d ' \n'; }
+# header_byte FILE OFFSET: `byte` becomes that one, 0 where the file is empty.
+header_byte() {
+	byte=0
+	[ -s "$1" ] || return 0
+	byte=$(od -An -tu1 -j"$2" -N1 "$1" 2>/dev/null | tr -d ' \n')
+	require_number "$byte" od "a byte of $1"
+}
 
 # explain_failed_copy NAME…: sqlite3 says what went wrong, but not with which file.
 explain_failed_copy() {
@@ -362,14 +398,14 @@ prepare() {
 	[ "$mode" = by-hand ] || watch_client
 	check_space "$@"
 
-	t_start=$(milliseconds)
+	read_clock && t_start=$now
 	status copying $# "$total"
 	failed_copy=''
 	backup_all "$@"
 	[ -z "$failed_copy" ] || explain_failed_copy "$@"
 	# .backup makes no file of an empty database.
 	for name in $(numbers $#); do [ -e "$name" ] || : >"$name"; done
-	t_copied=$(milliseconds)
+	read_clock && t_copied=$now
 
 	if [ -n "$rules" ]; then
 		status sanitizing
@@ -379,7 +415,7 @@ prepare() {
 		status auditing
 		audit_all "$@"
 	fi
-	t_sanitized=$(milliseconds)
+	read_clock && t_sanitized=$now
 
 	: >sums
 	if [ "$base_blocks" -gt 0 ]; then
@@ -388,7 +424,7 @@ prepare() {
 		status comparing
 		compare_to_bases "$@"
 	fi
-	t_compared=$(milliseconds)
+	read_clock && t_compared=$now
 	status packing
 }
 
@@ -408,7 +444,9 @@ deliver() {
 		;;
 	dry-run)
 		pack "$@" >plan || explain_failed_pack
-		printf '\nXTASK-DB-PLAN 1 %s %d\n' "$nonce" "$(cat plan)"
+		planned=$(tr -d ' ' <plan)
+		require_number "$planned" wc 'the bytes that would be sent'
+		printf '\nXTASK-DB-PLAN 1 %s %d\n' "$nonce" "$planned"
 		tar_members index.json end.json | compress
 		;;
 	by-hand)

@@ -1,10 +1,10 @@
 #!/bin/sh
 # Sanitizing: prepare-pull.sh is sent behind this, and calls it where there are rules.
 #
-# Of there: `sql`, `literal`, `header_byte`, `on_all_cores`, `await_jobs`, `fail` and
-# `fail_sql`; of scrub.sh: `prepare_to_fill` and `scrub`; of look.sh: `quote_lines`,
-# `collect_old`, `write_old` and `look`. The copies are 0.db, 1.db, … in the current
-# directory.
+# Of there: `sql`, `literal`, `header_byte`, `is_number`, `require_number`, `on_all_cores`,
+# `await_jobs`, `fail` and `fail_sql`; of scrub.sh: `prepare_to_fill` and `scrub`; of
+# look.sh: `quote_lines`, `collect_old`, `write_old` and `look`. The copies are 0.db,
+# 1.db, … in the current directory.
 # shellcheck disable=SC2154,SC2034 # rules, only and jobs are of there
 
 # Triggers, which might copy what a rule is about to remove, do not fire.
@@ -172,7 +172,7 @@ rebuild_words() {
 # numbers in it, or what the rules have.
 complaint() {
 	number=$(cat "$1.rule" 2>/dev/null)
-	[ -z "$number" ] || printf '[[sanitize]] number %s: ' "$number"
+	! is_number "$number" || printf '[[sanitize]] number %s: ' "$number"
 	said=$(head -n 1 "$1.err" | sed 's/:* near line [0-9]*:/:/')
 	case $said in 'Parse error'*) echo "$said" && return ;; esac
 	case ${said#*rror: } in
@@ -199,7 +199,7 @@ sanitize_all() {
 }
 
 sanitize() {
-	wal=$(header_byte "$1.db" 18)
+	header_byte "$1.db" 18 && wal=$byte
 	[ "$wal" != 2 ] || mark_wal "$1" 1 || fail no-space "cannot write in $staging_dir"
 	sanitize_script "$1" "$2" >"$1.sql"
 	if ! sanitizer "$1" || { [ -s "$1.scrub" ] && ! scrub "$1"; }; then
@@ -207,6 +207,8 @@ sanitize() {
 		fail_sql sanitize "sanitizing $2 failed: $(complaint "$1")"
 	fi
 	look "$1" "$2"
+	rows=$(cat "$1.rows")
+	require_number "$rows" sqlite3 "the sanitized rows of $2"
 	[ "$wal" != 2 ] || mark_wal "$1" 2 || fail no-space "cannot write in $staging_dir"
 }
 
@@ -222,7 +224,9 @@ find_idle_rule() {
 		 WHERE s.rowid NOT IN ($(cat ./*.columns | tr '\n' ',') -1)
 		 ORDER BY 1 LIMIT 1;" | sql -separator ' ' :memory:)
 	[ -n "$idle" ] || return 0
-	number=${idle%% *} table=${idle#* }
+	number=${idle%% *}
+	require_number "$number" sqlite3 'the rule that fits none of the databases'
+	table=${idle#* }
 	column=${table#* } table=${table% *}
 	names=$(
 		i=0

@@ -4,14 +4,15 @@
 # a page, behind the end of a long value. They become zeros. No page moves, so that
 # the delta of the next pull stays small; only without `dbstat` it is a VACUUM.
 #
-# Of prepare-pull.sh: `sql`, `bytes_of`, `header_byte`, `await_jobs`; of compare.sh:
+# Of prepare-pull.sh: `sql`, `measure`, `is_number`, `header_byte`, `await_jobs`; of compare.sh:
 # `page_size`, `piece`; of sanitize.sh: `sanitizer`, `prelude`.
 # shellcheck disable=SC2154,SC2034 # jobs, piece and cores are of there
 
 # scrub NUMBER
 scrub() {
-	page=$(page_size "$1.db") reserved=$(header_byte "$1.db" 20)
-	[ -n "$page" ] || return 0 # It is empty.
+	page_size "$1.db"
+	[ "$page" -ne 0 ] || return 0 # It is empty.
+	header_byte "$1.db" 20 && reserved=$byte
 	if list_holes "$1" 2>/dev/null && fill_holes "$1"; then return 0; fi
 	# The copy is thrown away when this fails, so it needs no journal; one that a
 	# killed sqlite3 has left is read first.
@@ -70,12 +71,14 @@ list_trunks() {
 words_of() {
 	# shellcheck disable=SC2046 # the words that od prints
 	set -- $(od -An -tu1 -j"$2" -N8 "$1" 2>/dev/null)
+	for word do is_number "$word" || return 1; done
 	[ $# -ne 8 ] || echo $(((($1 * 256 + $2) * 256 + $3) * 256 + $4)) $(((($5 * 256 + $6) * 256 + $7) * 256 + $8))
 }
 
 # fill_holes NUMBER: on all cores, piece by piece.
 fill_holes() {
-	pieces=$((($(bytes_of "$1.db") + piece - 1) / piece)) fillers=$cores
+	measure "$1.db"
+	pieces=$(((size + piece - 1) / piece)) fillers=$cores
 	[ "$fillers" -le "$pieces" ] || fillers=$pieces
 	w=0
 	while [ "$w" -lt "$fillers" ]; do
@@ -137,7 +140,7 @@ fill_script() {
 		'CREATE TEMP TABLE sure (written CONSTRAINT "disk is full" CHECK (written));' \
 		".parameter set @bytes \"x'$bytes'\"" ".parameter set @page $page" ".parameter set @reserved $reserved" \
 		".parameter set @new \"'$1.new.$2'\""
-	k=0 size=$(bytes_of "$1.db")
+	k=0
 	while [ "$k" -lt "$pieces" ]; do
 		[ $((k % fillers)) -ne "$2" ] || printf '%s\n' \
 			".system dd if=$1.db of=$1.old.$2 bs=$piece skip=$k count=1 2>/dev/null" \

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -44,8 +45,10 @@ impl TestEnv {
         };
         world.save(&env.world_path()).expect("write the world");
         env.git(&["init", "--quiet", "--initial-branch=main"]);
-        env.git(&["config", "user.name", "Test"]);
-        env.git(&["config", "user.email", "test@example.com"]);
+        let config = env.path("repo/.git/config");
+        let config = fs::File::options().append(true).open(config).expect("git made it");
+        let user = b"[user]\n\tname = Test\n\temail = test@example.com\n";
+        (&config).write_all(user).expect("write");
         env
     }
 
@@ -66,7 +69,10 @@ impl TestEnv {
     /// What a session on the machine finds; add a PATH from `shells` to it.
     pub fn server_environment(&self) -> Environment {
         let machine = Machine::default();
-        Environment::fly(APP, &machine.id, &machine.region).set("TMPDIR", self.path("tmp"))
+        let path = std::env::join_paths(shells::path()).expect("it was a PATH");
+        Environment::fly(APP, &machine.id, &machine.region)
+            .set("TMPDIR", self.path("tmp"))
+            .set("PATH", path)
     }
 
     /// Starts a server and makes it the only machine of the app.
@@ -193,8 +199,8 @@ impl TestEnv {
 
     /// Ours first, then what the machine has, without a real flyctl.
     fn search_path(&self) -> std::ffi::OsString {
-        let inherited = std::env::var_os("PATH").unwrap_or_default();
-        let harmless = std::env::split_paths(&inherited)
+        let harmless = shells::path()
+            .into_iter()
             .filter(|path| !["fly", "flyctl"].iter().any(|name| path.join(name).exists()));
         let path = std::iter::once(self.path("bin")).chain(harmless);
         std::env::join_paths(path).expect("no directory has a colon")

@@ -13,10 +13,7 @@ use crate::process::Running;
 use crate::{binaries, databases, sets, shells};
 
 /// What `cargo xtask test` writes when it has installed these versions.
-const VERSIONS: &str = concat!(
-    include_str!("../hook-managers/requirements.txt"),
-    include_str!("../hook-managers/package.json")
-);
+const VERSIONS: &str = include_str!("../hook-managers/requirements.txt");
 
 pub const FIXTURE: &str = "tests/fixtures/data.db";
 pub const LOCK: &str = "tests/fixtures/fixtures.lock";
@@ -53,13 +50,12 @@ impl Manager {
         }
     }
 
-    /// The program, and where it is among those that were installed.
-    fn program(self) -> Option<(&'static str, &'static str)> {
+    fn program(self) -> Option<&'static str> {
         match self {
             Manager::Git => None,
-            Manager::PreCommit => Some(("pre-commit", "python/bin")),
-            Manager::Prek => Some(("prek", "python/bin")),
-            Manager::Lefthook => Some(("lefthook", "node/node_modules/.bin")),
+            Manager::PreCommit => Some("pre-commit"),
+            Manager::Prek => Some("prek"),
+            Manager::Lefthook => Some("lefthook"),
         }
     }
 }
@@ -86,11 +82,9 @@ pub fn developer(manager: Manager) -> TestEnv {
     env.git(&["-c", "core.hooksPath=/dev/null", "commit", "--quiet", "--message=first"]);
     match manager.program() {
         None => chmod(&hooks::hook(&env), 0o755),
-        Some((program, directory)) => {
-            shells::link(
-                &installed().join(directory).join(program),
-                &env.path("bin").join(program),
-            );
+        Some(program) => {
+            let installed = installed().join("python/bin").join(program);
+            shells::link(&installed, &env.path("bin").join(program));
             Running::start(env.command(program).arg("install")).wait().ok();
         }
     }

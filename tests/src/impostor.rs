@@ -21,6 +21,9 @@ const FILE_KIB: u64 = 160 << 10;
 /// Generous for a machine under load, and nothing against what a bomb takes.
 const TIME: Duration = Duration::from_secs(20);
 
+/// In a `fly` that is a script: takes the script of a pull from its input, and no more.
+pub const TAKE_SCRIPT: &str = "read -r n; dd bs=\"$n\" count=1 iflag=fullblock >/dev/null 2>&1";
+
 /// A developer who has pulled once, and whose `fly` says from now on what the
 /// test gives it.
 pub struct Impostor {
@@ -87,7 +90,7 @@ impl Impostor {
     /// From now on `fly` runs this, in which `$nonce` is that of the pull and
     /// `$here` has the files of the test.
     pub fn runs(&self, script: &str) {
-        let listen = "read -r n; dd bs=1 count=\"$n\" >/dev/null 2>&1; read -r _ nonce";
+        let listen = format!("{TAKE_SCRIPT}; read -r _ nonce");
         let here = self.env.path("");
         let here = here.display();
         self.env.write("answer", &format!("here='{here}'\n{listen}\n{script}\n"));
@@ -126,11 +129,20 @@ impl Impostor {
     #[track_caller]
     pub fn is_refused(&self, name: &str, args: &[&str]) -> Output {
         let before = stamps(&self.env.data());
+        let all = || {
+            let mut all: BTreeMap<_, _> =
+                crate::store::modes(&self.env.path("")).into_iter().collect();
+            // Says what this one was asked for.
+            all.remove(&self.env.path("word"));
+            all
+        };
+        let there = all();
         let output = self.pull(args);
         assert_eq!(output.code, Some(1), "{name}\n{output}");
         assert!(output.stdout.is_empty(), "{name}\n{output}");
         let after = stamps(&self.env.data());
         assert!(before == after, "{name}: the data directory was touched: {after:?}\n{output}");
+        assert!(all() == there, "{name}: not all is as it was beside the data directory");
         self.assert_tidy(name);
         assert_harmless(name, &output);
         output

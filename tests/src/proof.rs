@@ -30,8 +30,8 @@ const TRIALS: [(&str, Fault, &str); 6] = [
     ("EACCES", Fault::Error("EACCES"), "openat"),
 ];
 
-/// Where there is no time, a command is killed at each call around the decision
-/// and at five of each other kind, and the first and the last of each kind fail.
+/// Where there is no time, a command is killed at four calls of each kind that is around
+/// the decision and at two of each other kind, and the last of each kind fails.
 const DECIDING: &str = "rename renameat renameat2 unlink unlinkat fsync fdatasync";
 
 /// A command, what it finds, and what it may do.
@@ -143,12 +143,12 @@ impl Scene {
         let ours = Vec::from_iter(ours);
         let kill = fault == Fault::Kill;
         let deciding = DECIDING.split(' ').any(|name| name == syscall);
-        let sample = if kill { 5 } else { 2 };
-        let all = long::long() || (kill && deciding) || ours.len() <= sample;
-        if all {
-            return ours;
-        }
-        (0..sample).map(|i| ours[i * (ours.len() - 1) / (sample - 1)]).collect()
+        let sample = match (kill, deciding) {
+            (true, true) => 4,
+            (true, false) => 2,
+            (false, _) => 1,
+        };
+        long::spread(ours.len(), sample).into_iter().map(|i| ours[i]).collect()
     }
 
     /// Whether the fault happened.

@@ -1,9 +1,12 @@
 //! A production machine: a real sshd on the loopback, started by the test.
 
 use std::fs;
+use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
+use std::sync::OnceLock;
 
 use tempfile::TempDir;
 
@@ -49,8 +52,8 @@ impl Sshd {
     pub fn start(environment: &Environment) -> Sshd {
         make_privilege_separation_directory();
         let directory = tempfile::Builder::new().prefix("sshd-").tempdir().expect("a temp dir");
-        for key in ["host_key", "client_key"] {
-            generate_key(&directory.path().join(key));
+        for (name, key) in keys() {
+            write_private(&directory.path().join(name), key);
         }
         fs::create_dir(directory.path().join("home")).expect("a home");
         // Another process can take the port between the probe and sshd: then
@@ -129,8 +132,12 @@ impl Drop for Sshd {
 /// The account that runs the tests is the only one that sshd can serve when it
 /// does not run as root.
 pub fn login_user() -> String {
-    let output = command("id").arg("-un").output().expect("id runs");
-    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    static USER: OnceLock<String> = OnceLock::new();
+    let ask = || {
+        let output = command("id").arg("-un").output().expect("id runs");
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    };
+    USER.get_or_init(ask).clone()
 }
 
 fn spawn(directory: &Path, port: u16, environment: &Environment) -> Child {
@@ -186,6 +193,27 @@ fn listening(mut child: Child, port: u16) -> Option<Child> {
 fn free_port() -> u16 {
     let probe = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     probe.local_addr().expect("it is bound").port()
+}
+
+/// By their files: the same for all servers of a test process, and made once.
+fn keys() -> &'static [(String, Vec<u8>)] {
+    static KEYS: OnceLock<Vec<(String, Vec<u8>)>> = OnceLock::new();
+    KEYS.get_or_init(|| {
+        let directory = tempfile::tempdir().expect("a temp dir");
+        for key in ["host_key", "client_key"] {
+            generate_key(&directory.path().join(key));
+        }
+        let names = ["host_key", "host_key.pub", "client_key", "client_key.pub"];
+        let read = |name| fs::read(directory.path().join(name)).expect("ssh-keygen made it");
+        names.map(|name| (name.to_owned(), read(name))).into()
+    })
+}
+
+/// OpenSSH uses no key that others may read.
+fn write_private(path: &Path, bytes: &[u8]) {
+    let mut options = fs::File::options();
+    let mut file = options.write(true).create_new(true).mode(0o600).open(path).expect("create");
+    file.write_all(bytes).expect("write");
 }
 
 fn generate_key(path: &Path) {

@@ -34,7 +34,7 @@ pub fn debian(directory: &Path, without: &[&str]) -> PathBuf {
     let bin = directory.join("debian-bin");
     fs::create_dir(&bin).expect("make a bin directory");
     link(&find("dash"), &bin.join("sh"));
-    for entry in ["/usr/local/bin", "/usr/bin", "/bin"].iter().flat_map(fs::read_dir).flatten() {
+    for entry in path().iter().flat_map(fs::read_dir).flatten() {
         let entry = entry.expect("read a bin directory");
         let hidden = without.iter().any(|name| entry.file_name() == OsStr::new(name));
         if !hidden && !bin.join(entry.file_name()).exists() {
@@ -71,10 +71,16 @@ pub fn script(directory: &Path, name: &str, body: &str) {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("chmod a script");
 }
 
+/// Where this machine has programs. A PATH that names fewer directories hides those of
+/// the others from all servers and developers of the tests.
+pub fn path() -> Vec<PathBuf> {
+    std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).collect()
+}
+
 /// Where this machine has a program.
 pub fn find(program: &str) -> PathBuf {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
+    path()
+        .into_iter()
         .map(|directory| directory.join(program))
         .find(|candidate| candidate.is_file())
         .unwrap_or_else(|| panic!("{program} is not installed"))

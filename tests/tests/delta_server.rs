@@ -11,7 +11,7 @@ use std::time::Duration;
 use tests::databases;
 use tests::env::TestEnv;
 use tests::forge::{Codec, decompress};
-use tests::long::long;
+use tests::long::depth;
 use tests::process::wait_for;
 use tests::shells;
 
@@ -127,7 +127,7 @@ fn a_client_that_goes_while_it_sends_hashes_leaves_nothing() {
     let hashes = &production.hashes;
     for shell in SHELLS {
         for sent in [0, 1, hashes.len() / 2, hashes.len() - 1] {
-            for millis in [0, 60] {
+            for &millis in depth(&[20][..], &[0, 60]) {
                 let mut server = production.start(shell);
                 server.send(&hashes[..sent]);
                 sleep(Duration::from_millis(millis));
@@ -141,10 +141,10 @@ fn a_client_that_goes_while_it_sends_hashes_leaves_nothing() {
 fn a_client_that_goes_while_the_server_compares_leaves_nothing() {
     let production = Production::new();
     for shell in SHELLS {
-        for moment in 0..if long() { 80 } else { 10 } {
+        for moment in 0..depth(4, 80) {
             let mut server = production.start(shell);
             server.send(&production.hashes);
-            let millis = moment * if long() { 5 } else { 40 };
+            let millis = moment * depth(90, 5);
             sleep(Duration::from_millis(millis));
             server.leave(&format!("{shell:?} after {millis} ms"));
         }
@@ -159,7 +159,7 @@ fn a_client_that_goes_while_its_word_is_waited_for_leaves_nothing() {
         server.send(&production.hashes);
         server.wait_for_streams(1);
         server.leave(&format!("{shell:?} before the word"));
-        for millis in [0, 5, 40, 100] {
+        for &millis in depth(&[20][..], &[0, 5, 40, 100]) {
             let mut server = production.start(shell);
             server.send(&production.hashes);
             server.wait_for_streams(1);

@@ -36,11 +36,10 @@ fn copy(from: &Path, to: &Path) {
     copy.set_modified(time).expect("set the time");
 }
 
-/// `target/elsewhere` of this workspace.
-fn target_directory() -> PathBuf {
+/// Where this workspace is built.
+fn build_directory() -> PathBuf {
     let executable = std::env::current_exe().expect("this process has a program");
-    let target = executable.ancestors().nth(3).expect("tests are in target/<profile>/deps");
-    target.join("elsewhere")
+    executable.ancestors().nth(3).expect("tests are in target/<profile>/deps").to_owned()
 }
 
 /// Always at the same place, because Cargo takes a package at another one for
@@ -51,10 +50,12 @@ fn repository(target: &Path) -> PathBuf {
     std::env::temp_dir().join(format!("xtask-elsewhere-{:016x}", hasher.finish()))
 }
 
-/// Compiles all of xtask, which takes a minute or two the first time.
+/// Compiles xtask itself. What it depends on is there: in the same versions, with the same
+/// features and settings, Cargo takes it from where this workspace was built.
 #[test]
 fn a_repository_without_rust_needs_only_what_was_copied() {
-    let target = target_directory();
+    let build = build_directory();
+    let target = build.join("elsewhere");
     fs::create_dir_all(&target).expect("make a directory");
     let lock = File::create(target.join("lock")).expect("create a lock");
     lock.lock().expect("no other run of this test is going on");
@@ -85,7 +86,8 @@ fn a_repository_without_rust_needs_only_what_was_copied() {
     let path = std::env::join_paths(path).expect("no directory has a colon");
     let cargo = |args: &[&str]| {
         let mut cargo = env.command(env!("CARGO"));
-        cargo.current_dir(&root).env("CARGO_TARGET_DIR", &target).env("PATH", &path);
+        cargo.current_dir(&root).env("PATH", &path);
+        cargo.env("CARGO_TARGET_DIR", &target).env("CARGO_BUILD_BUILD_DIR", &build);
         cargo.arg("xtask").args(args);
         cargo
     };

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use tests::databases;
 use tests::env::TestEnv;
+use tests::impostor::TAKE_SCRIPT;
 use tests::process::{Running, Signal, wait_for};
 use tests::pty::CTRL_C;
 use tests::pull::{self, NAMES, assert_tidy, production};
@@ -202,9 +203,8 @@ fn while_hashes_are_made_and_nobody_takes_them() {
     let mut meta = snapshot.json;
     meta["databases"][2]["bytes"] = (4_u64 << 30).into();
     fs::write(snapshot.path.join("snapshot.json"), meta.to_string()).expect("write");
-    let take = "read -r n; dd bs=1 count=\"$n\" >/dev/null 2>&1
-                while read -r line && [ \"$line\" != end ]; do :; done";
-    env.replace_fly(&format!("{take}; {}", stall(&env)));
+    let take = "while read -r line && [ \"$line\" != end ]; do :; done";
+    env.replace_fly(&format!("{TAKE_SCRIPT}; {take}; {}", stall(&env)));
     ends_with(&interrupt(&env, &["pull-db"]), UNCHANGED);
 }
 

@@ -9,7 +9,7 @@ use tests::databases;
 use tests::developer::{Found, at_work, look};
 use tests::env::TestEnv;
 use tests::faults::{can_trace, interrupted, under_strace};
-use tests::long::long;
+use tests::long::depth;
 use tests::output::Output;
 use tests::process::{Running, command, wait_for};
 use tests::sets::{Set, assert_same, change, content, developer, named, snapshots};
@@ -41,7 +41,7 @@ type Calls = [(&'static str, usize)];
 fn sweep(scene: &Scene, args: &[&str], calls: &Calls) -> [usize; 2] {
     let mut counts = [0, 0];
     for (syscall, step) in calls {
-        for n in (1..).step_by(if long() { 1 } else { *step }) {
+        for n in (1..).step_by(depth(*step, 1)) {
             scene.found.restore();
             println!("{syscall} {n}");
             let output = interrupted(&scene.env, args, syscall, n).output;
@@ -89,19 +89,19 @@ fn a_restore_has_happened_or_has_not() {
     let calls = [
         ("rename", 1),
         ("renameat", 1),
-        ("unlink", 1),
-        ("fsync", 1),
-        ("mkdir", 1),
-        ("unlinkat", 1),
-        ("flock", 1),
-        ("write", 2),
-        ("pwrite64", 7),
-        ("pread64", 11),
-        ("openat", 23),
-        ("read", 31),
+        ("unlink", 2),
+        ("fsync", 3),
+        ("mkdir", 2),
+        ("unlinkat", 2),
+        ("flock", 2),
+        ("write", 6),
+        ("pwrite64", 23),
+        ("pread64", 41),
+        ("openat", 61),
+        ("read", 67),
     ];
     let interrupted = sweep(&scene, &["restore-db", "--latest", "--yes"], &calls);
-    assert!(interrupted[0] > 25 && interrupted[1] > 10, "{interrupted:?}");
+    assert!(interrupted[0] > 8 && interrupted[1] > 4, "{interrupted:?}");
     // And the way back is the one of a restore that nobody interrupted.
     scene.env.xtask(["restore-db", "--undo", "--yes"]).ok();
     assert_same(&content(&scene.env.data()), &scene.old);
@@ -119,15 +119,15 @@ fn a_pull_has_happened_or_has_not() {
     let calls = [
         ("rename", 1),
         ("renameat", 1),
-        ("fsync", 4),
-        ("mkdir", 2),
-        ("unlink", 9),
-        ("poll", 2),
-        ("write", 9),
-        ("openat", 43),
+        ("fsync", 9),
+        ("mkdir", 3),
+        ("unlink", 19),
+        ("poll", 5),
+        ("write", 31),
+        ("openat", 101),
     ];
     let interrupted = sweep(&scene, &["pull-db", "--via", &via], &calls);
-    assert!(interrupted[0] > 15 && interrupted[1] > 5, "{interrupted:?}");
+    assert!(interrupted[0] > 5 && interrupted[1] > 2, "{interrupted:?}");
 }
 
 #[test]
@@ -138,9 +138,9 @@ fn a_snapshot_is_whole_or_is_none() {
     let env = developer();
     let live = content(&env.data());
     for (syscall, step) in
-        [("rename", 1), ("fsync", 1), ("mkdir", 1), ("pwrite64", 5), ("write", 2)]
+        [("rename", 1), ("fsync", 2), ("mkdir", 1), ("pwrite64", 13), ("write", 5)]
     {
-        for n in (1..).step_by(step) {
+        for n in (1..).step_by(depth(step, 1)) {
             println!("{syscall} {n}");
             let before = named(&env, "manual").len();
             let output = interrupted(&env, &["snapshots", "create"], syscall, n).output;

@@ -11,13 +11,13 @@ use tests::developer::Found;
 use tests::env::TestEnv;
 use tests::forge::{BLOCK, CODECS, Codec, compress, decompress};
 use tests::impostor::{Impostor, stamps};
-use tests::long::long;
+use tests::long::{depth, spread};
 use tests::pull::pull;
 use tests::sets::{assert_same, change, content};
 use tests::shells;
 
 /// How many places are tried where not all of them are.
-const PLACES: usize = 60;
+const PLACES: usize = 12;
 const PLACES_OF_BIG: usize = 1000;
 
 /// What a server said to a pull with another nonce.
@@ -80,7 +80,7 @@ fn play(impostor: &Impostor, recording: &Recording, bytes: &[u8]) {
 /// All places up to `end` where there is time; else so many, spread over it, the
 /// first and the last among them.
 fn places(end: usize) -> Vec<usize> {
-    if long() { (0..end).collect() } else { (0..=PLACES).map(|i| (end - 1) * i / PLACES).collect() }
+    spread(end, PLACES)
 }
 
 #[track_caller]
@@ -126,7 +126,7 @@ fn a_page_delta_of_several_pieces_that_is_cut_changes_nothing() {
     let (impostor, recording) = recorded_delta(Codec::Zstd, 4000, 1500, CHANGE);
     let size = fs::metadata(impostor.base()).expect("a base").len();
     assert!(size > 3 * (2 << 20), "{size} bytes");
-    for at in places(recording.bytes.len()).into_iter().step_by(if long() { 97 } else { 3 }) {
+    for at in places(recording.bytes.len()).into_iter().step_by(depth(2, 97)) {
         assert_cut_changes_nothing(&impostor, &recording, at);
     }
     play(&impostor, &recording, &recording.bytes);
@@ -166,7 +166,7 @@ fn a_big_stream_that_is_cut_at_a_random_byte_changes_nothing() {
     let length = recording.bytes.len();
     assert!(length > 3_000_000, "{length} bytes");
     let mut random = seed;
-    for _ in 0..if long() { PLACES_OF_BIG } else { PLACES } {
+    for _ in 0..depth(PLACES, PLACES_OF_BIG) {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         let at = (random >> 33) as usize % length;
         let cut = || assert_cut_changes_nothing(&impostor, &recording, at);

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use rusqlite::Connection;
 use tests::databases;
 use tests::delta::{Report, Scene};
-use tests::long::long;
+use tests::long::depth;
 
 const NAMES: [&str; 2] = ["data.db", "tenant_iris.db"];
 
@@ -119,7 +119,7 @@ fn all_of<'a>(report: &'a Report, key: &'a str) -> impl Iterator<Item = &'a serd
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: if long() { 400 } else { 24 },
+        cases: depth(6, 400),
         max_shrink_iters: 60,
         failure_persistence: None,
         ..ProptestConfig::default()

@@ -234,6 +234,17 @@ fn an_archive_that_is_not_ours_changes_nothing() {
     }
 }
 
+#[test]
+fn a_database_that_was_not_asked_for_changes_nothing() {
+    let impostor = Impostor::new();
+    impostor.env.db_toml("exclude = ['durably.db']\n");
+    for (name, args) in [("durably.db", &[][..]), (NAME, &["--only", "tenant_*"])] {
+        impostor.sends(&stream(Codec::Gzip, &members(&[(name, DATA.to_vec())])));
+        let why = format!("\"{name}\" was not asked for");
+        impostor.is_refused(name, args).stderr_has(&why).stderr_has("nothing was changed");
+    }
+}
+
 /// Gigabytes that were not announced are not decompressed, wherever they come.
 #[test]
 fn a_bomb_does_not_go_off() {

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use tests::databases;
 use tests::env::TestEnv;
 use tests::faults::{can_trace, say};
-use tests::long::long;
+use tests::long::{depth, long, spread};
 use tests::process::{Running, command, find_by_environment, wait_for};
 use tests::pull::{self, NAMES, assert_tidy, production};
 use tests::server::Sshd;
@@ -204,10 +204,7 @@ fn files(env: &TestEnv) -> BTreeMap<PathBuf, (Vec<u8>, SystemTime)> {
 
 /// All from 1 to `count`, or some of them where there is no time.
 fn some(count: usize, sample: usize) -> Vec<usize> {
-    if long() || count <= sample {
-        return (1..=count).collect();
-    }
-    (0..sample).map(|i| 1 + i * (count - 1) / (sample - 1).max(1)).collect()
+    spread(count, sample).into_iter().map(|i| i + 1).collect()
 }
 
 /// Kills the session that serves this pull, not what runs in it.
@@ -232,7 +229,7 @@ fn whichever_step_of_the_script_is_its_last_changes_nothing_here() {
     for (step, count) in server.count().1 {
         assert!(count > 0, "no {step}");
         let at = |nth| ("sh", 1, inject("sh", step, &format!("signal=KILL:when={nth}")));
-        trials.extend(some(count, 4).into_iter().map(at));
+        trials.extend(some(count, 2).into_iter().map(at));
     }
     for program in ["sqlite3", "tar", "rm"] {
         trials.push((program, 1, KILL_SESSION.to_owned()));
@@ -249,21 +246,25 @@ fn a_disk_that_is_full_for_a_moment_takes_nothing_away() {
     let server = Server::new("");
     let (_, steps) = server.count();
     let at = |nth| ("sh", 1, inject("sh", "write", &format!("error=ENOSPC:when={nth}")));
-    try_all(&server, "server's disk, the script", &Vec::from_iter((1..=steps["write"]).map(at)));
+    try_all(
+        &server,
+        "server's disk, the script",
+        &some(steps["write"], 6).into_iter().map(at).collect::<Vec<_>>(),
+    );
 
     // The first start that removes secrets writes what it is about to do, and did.
     let server = Server::new(RULE);
     let at = |nth| ("sqlite3", 4, inject("sqlite3", "write", &format!("error=ENOSPC:when={nth}")));
-    try_all(&server, "server's disk, a rule", &Vec::from_iter((1..=9).map(at)));
+    try_all(&server, "server's disk, a rule", &some(9, 3).into_iter().map(at).collect::<Vec<_>>());
 }
 
 #[test]
 fn rules_that_do_not_arrive_are_missed() {
     let server = Server::new(RULE);
-    // The first start takes the script, the second the rules.
+    // One start asks what it can, and the next takes the script; so it is with the rules.
     for end in ["kill -KILL $$", "exit 0"] {
         let take = format!("'{}' \"$@\" >/dev/null; {end}", real("dd").display());
-        assert!(server.pull("dd", 2, &take));
+        assert!(server.pull("dd", 4, &take));
     }
 }
 
@@ -276,20 +277,18 @@ fn whatever_program_dies_on_the_server_changes_nothing_here() {
     let mut trials = Vec::new();
     let (starts, _) = server.count();
     for (program, count) in starts.into_iter().filter(|(program, _)| *program != "sh") {
-        for nth in some(count, 2) {
+        for nth in some(count, 1) {
             trials.push((program, nth, "kill -KILL $$".to_owned()));
             if long() {
                 trials.push((program, nth, inject(program, "write", "signal=KILL:when=1")));
             }
-        }
-        for nth in some(count, 1) {
             trials.push((program, nth, inject(program, "write", "error=ENOSPC:when=1+")));
         }
     }
     // The first of them copy, the next remove secrets.
     for fault in ["signal=KILL:when=5", "error=ENOSPC:when=5+", "error=EIO:when=5+"] {
         let at = |nth| ("sqlite3", nth, inject("sqlite3", "pwrite64", fault));
-        trials.extend(some(9, 2).into_iter().map(at));
+        trials.extend(some(9, 1).into_iter().map(at));
     }
     try_all(&server, "server's programs", &trials);
 }
@@ -301,7 +300,7 @@ fn whoever_compares_may_die_and_nobody_waits_for_it() {
     let count = server.count().0["sqlite3"];
     let others = "for p in $(ps -o pid= --ppid $PPID); do [ $p = $$ ] || kill -KILL $p; done";
     let mut trials = Vec::new();
-    for nth in if long() { 1 } else { count.saturating_sub(4) }..=count {
+    for nth in depth(count - 1, 1)..=count {
         for kill in [others, "kill -KILL $PPID", "kill -KILL $PPID $$"] {
             trials.push(("sqlite3", nth, kill.to_owned()));
         }
@@ -328,7 +327,7 @@ fn colleague(env: &TestEnv) -> TestEnv {
 fn two_who_pull_at_once_do_not_disturb_each_other() {
     let (one, _sshd) = production();
     let two = colleague(&one);
-    let rounds = if long() { 60 } else { 6 };
+    let rounds = depth(3, 60);
     for _ in 0..rounds {
         change(&one.production().join(NAMES[1]));
         let pulls = [&one, &two].map(|env| env.start_xtask(["pull-db"]));

@@ -5,7 +5,7 @@ use std::fs;
 use rusqlite::Connection;
 use tests::databases;
 use tests::env::TestEnv;
-use tests::long::long;
+use tests::long::depth;
 use tests::process::Running;
 use tests::secrets::{Random, Secrets};
 use tests::sqlite3::Build;
@@ -140,7 +140,7 @@ impl Case {
 /// Each build in turn. A seed that fails is named, and fails again.
 #[test]
 fn nothing_is_left_of_any_history() {
-    let seeds = if long() { 600 } else { 18 };
+    let seeds = depth(9, 600);
     for seed in 1..=seeds {
         let build = Build::all()[seed as usize % Build::all().len()];
         let mut case = Case::new(seed);

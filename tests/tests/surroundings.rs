@@ -9,6 +9,7 @@ use tests::databases;
 use tests::disk::SmallDisk;
 use tests::env::TestEnv;
 use tests::fixtures;
+use tests::long::depth;
 use tests::output::Output;
 use tests::process::Running;
 use tests::sets::{assert_same, change, content, developer, named, pull, snapshots};
@@ -125,9 +126,11 @@ fn squeezed(args: &[&str]) {
     let pull = pull.each_ref().map(String::as_str);
     let args = if args.is_empty() { &pull[..] } else { args };
     let before = state(&env);
+    // In KiB.
+    let step = depth(40, 8);
     let mut failures = 0;
     loop {
-        disk.leave(failures * 8);
+        disk.leave(failures * step);
         let output = env.xtask(args);
         if output.code == Some(0) {
             break;
@@ -140,7 +143,7 @@ fn squeezed(args: &[&str]) {
             .stderr_has("cargo xtask snapshots prune --keep 3\n")
             .stderr_lacks("killed");
         let after = state(&env);
-        assert!(after == before, "with {} KiB: {after:?}", (failures - 1) * 8);
+        assert!(after == before, "with {} KiB: {after:?}", (failures - 1) * step);
     }
     assert!(failures > 2, "there was room at once");
     assert_eq!(left_behind(&env.data()), [""; 0]);

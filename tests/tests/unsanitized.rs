@@ -11,7 +11,7 @@ use serde_json::json;
 use tests::databases;
 use tests::env::TestEnv;
 use tests::faults::{Fault, Injection, can_trace, inject};
-use tests::long::long;
+use tests::long::depth;
 use tests::output::Output;
 use tests::pty::Session;
 use tests::sets::{change, named};
@@ -362,7 +362,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: if long() { 300 } else { 12 },
+        cases: depth(5, 300),
         max_shrink_iters: 60,
         failure_persistence: None,
         ..ProptestConfig::default()

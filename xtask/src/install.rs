@@ -28,7 +28,6 @@ pub const SHELLCHECK: Tool = Tool::new("shellcheck", "shellcheck", Some("shellch
 pub const BUSYBOX: Tool = Tool::new("busybox", "busybox", None);
 pub const STRACE: Tool = Tool::new("strace", "strace", None);
 pub const CXX: Tool = Tool::new("c++", "g++", None);
-pub const NPM: Tool = Tool::new("npm", "npm", Some("node"));
 /// Debian packs what makes virtual environments apart, and macOS has an old one.
 pub const PYTHON3: Tool = Tool {
     proof: &["-c", "import ensurepip, sys, venv; assert sys.version_info >= (3, 11)"],

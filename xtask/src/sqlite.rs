@@ -371,7 +371,7 @@ mod tests {
     fn a_check_of_what_computes_without_end_ends() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.db");
-        let endless = "CREATE TABLE t (a, b AS (length(hex(zeroblob(50000000 + a)))) NOT NULL)";
+        let endless = "CREATE TABLE t (a, b AS (length(hex(zeroblob(5000000 + a)))) NOT NULL)";
         drop(database(
             &path,
             &format!(

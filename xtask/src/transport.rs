@@ -20,9 +20,9 @@ use crate::ui::{Ui, escape};
 
 /// What is run on the server: it takes the script, gzipped, from its input,
 /// behind a line with its length, and leaves the rest of the input to it. It
-/// is one fixed text for all, in which nothing is ever pasted.
-const BOOTSTRAP: &str =
-    r#"read -r n && XTASK_REQUEST=1 && eval "$(dd bs=1 count="$n" 2>/dev/null | gzip -dc)""#;
+/// is one fixed text for all, in which nothing is ever pasted. What it takes must end at
+/// the byte: a `dd` that cannot fill a block from a pipe takes one byte at a time.
+const BOOTSTRAP: &str = r#"read -r n && XTASK_REQUEST=1 && b="bs=1 count=$n" && if dd iflag=fullblock count=0 </dev/null; then b="bs=$n count=1 iflag=fullblock"; fi 2>/dev/null && eval "$(dd $b 2>/dev/null | gzip -dc)""#;
 
 /// How long an impatient one waits for a sign of the server: ten times as long
 /// as `fly` takes to reach one.

@@ -8,12 +8,12 @@ use xshell::{Shell, cmd};
 
 use crate::error::Failure;
 use crate::install::{
-    self, BUSYBOX, CXX, NPM, PYTHON3, SHELLCHECK, SQLITE3, SSH, SSHD, STRACE, Tool, ZSTD,
+    self, BUSYBOX, CXX, PYTHON3, SHELLCHECK, SQLITE3, SSH, SSHD, STRACE, Tool, ZSTD,
 };
 use crate::ui::Ui;
 use crate::{Context, interrupt, settings};
 
-const TOOLS: [Tool; 9] = [SQLITE3, ZSTD, SSH, SSHD, SHELLCHECK, BUSYBOX, STRACE, PYTHON3, NPM];
+const TOOLS: [Tool; 8] = [SQLITE3, ZSTD, SSH, SSHD, SHELLCHECK, BUSYBOX, STRACE, PYTHON3];
 
 /// Check this repository: formatting, lints, shell scripts, fixtures, all tests
 ///
@@ -63,20 +63,25 @@ impl Args {
                     "cargo build --quiet --locked --profile xtask --package {package} --bins"
                 ))?;
             }
-            let long = self.long.then(|| sh.push_env("XTASK_TEST_LONG", "1"));
-            let tested = interrupt::run(cmd!(
+            let _built = sh.push_env("XTASK_TESTS_PREBUILT", "1");
+            let _long = self.long.then(|| sh.push_env("XTASK_TEST_LONG", "1"));
+            let _threads = sh.push_env("RUST_TEST_THREADS", threads().to_string());
+            interrupt::run(cmd!(
                 sh,
                 "cargo test --locked --profile xtask --workspace --no-fail-fast {args...}"
-            ));
-            drop(long);
-            tested
+            ))
         })?;
         seconds.map_or(Ok(()), |seconds| fuzz::run(&cx.ui, sh, &root, &target, seconds))
     }
 }
 
+/// How many tests run at a time: most of them wait for a program half of the time.
+fn threads() -> usize {
+    2 * std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 fn shellcheck(sh: &Shell) -> Result<()> {
-    let scripts = cmd!(sh, "git ls-files *.sh .ci/run docs/hooks/pre-commit").quiet().read()?;
+    let scripts = cmd!(sh, "git ls-files *.sh .ci docs/hooks/pre-commit").quiet().read()?;
     let scripts = scripts.lines();
     interrupt::run(cmd!(sh, "shellcheck {scripts...}"))
 }

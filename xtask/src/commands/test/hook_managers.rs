@@ -10,9 +10,8 @@ use crate::error::Failure;
 use crate::ui::Ui;
 use crate::{durable, install};
 
-/// The files that say which versions, from the root of the repository.
+/// The file that says which versions, from the root of the repository.
 const REQUIREMENTS: &str = "tests/hook-managers/requirements.txt";
-const PACKAGE: &str = "tests/hook-managers/package.json";
 
 /// Installs them into a directory of this repository's own, and nowhere else on
 /// the machine, unless that has been done with the same versions.
@@ -25,21 +24,18 @@ pub fn install(ui: &Ui, sh: &Shell, root: &Path, target: &Path) -> Result<()> {
     fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
     let lock = File::create(dir.join("lock")).context("cannot lock the hook managers")?;
     lock.lock().context("cannot lock the hook managers")?;
-    // The tests, too, compare this with those files. It is written last, so that
-    // an installation that was killed does not pass for one.
-    let versions =
-        fs::read_to_string(root.join(REQUIREMENTS))? + &fs::read_to_string(root.join(PACKAGE))?;
+    // The tests, too, compare this with that file. It is written last, so that an
+    // installation that was killed does not pass for one.
+    let versions = fs::read_to_string(root.join(REQUIREMENTS))?;
     let stamp = dir.join("versions");
     if fs::read_to_string(&stamp).is_ok_and(|installed| installed == versions) && work(sh, &dir) {
         return Ok(());
     }
     durable::remove(&stamp)?;
     ui.status("Installing", format!("pre-commit, prek and lefthook into {}", dir.display()));
-    from_pypi(sh, root, &dir.join("python"))
-        .and_then(|()| from_npm(sh, root, &dir.join("node")))
-        .with_context(|| {
+    from_pypi(sh, root, &dir.join("python")).with_context(|| {
         Failure::new("the hook managers cannot be installed")
-            .hint("they come from PyPI and from npm: `cargo xtask test`, when there is a network")
+            .hint("they come from PyPI: `cargo xtask test`, when there is a network")
     })?;
     durable::write_shared(&stamp, versions.as_bytes(), false)
 }
@@ -47,13 +43,11 @@ pub fn install(ui: &Ui, sh: &Shell, root: &Path, target: &Path) -> Result<()> {
 /// A virtual environment breaks when it is moved, and with it those who have
 /// moved the repository; also when the Python that it was made with is gone.
 fn work(sh: &Shell, dir: &Path) -> bool {
-    ["python/bin/pre-commit", "python/bin/prek", "node/node_modules/.bin/lefthook"].iter().all(
-        |program| {
-            let program = dir.join(program);
-            let help = cmd!(sh, "{program} --help").quiet().ignore_stdout().ignore_stderr();
-            help.run().is_ok()
-        },
-    )
+    ["pre-commit", "prek", "lefthook"].iter().all(|program| {
+        let program = dir.join("python/bin").join(program);
+        let help = cmd!(sh, "{program} --help").quiet().ignore_stdout().ignore_stderr();
+        help.run().is_ok()
+    })
 }
 
 /// In a virtual environment: Debian and Homebrew forbid pip to install elsewhere.
@@ -67,24 +61,6 @@ fn from_pypi(sh: &Shell, root: &Path, dir: &Path) -> Result<()> {
         "{python} -m pip install --quiet --disable-pip-version-check --requirement {requirements}"
     )
     .quiet()
-    .run()?;
-    Ok(())
-}
-
-/// Without scripts: lefthook's would install hooks into this very repository.
-fn from_npm(sh: &Shell, root: &Path, dir: &Path) -> Result<()> {
-    if dir.exists() {
-        fs::remove_dir_all(dir)?;
-    }
-    fs::create_dir(dir)?;
-    fs::copy(root.join(PACKAGE), dir.join("package.json"))?;
-    let _dir = sh.push_dir(dir);
-    cmd!(
-        sh,
-        "npm install --ignore-scripts --no-package-lock --no-audit --no-fund --loglevel=error"
-    )
-    .quiet()
-    .ignore_stdout()
     .run()?;
     Ok(())
 }
