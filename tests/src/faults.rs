@@ -8,11 +8,12 @@ use std::fmt;
 use std::fs;
 use std::io::Write as _;
 use std::process::Command;
+use std::sync::OnceLock;
 
 use crate::env::TestEnv;
 use crate::output::Output;
 use crate::process::{Running, command, wait_for};
-use crate::{binaries, databases};
+use crate::{binaries, databases, shells};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -64,12 +65,16 @@ pub fn say(line: &str) {
 
 /// Not every machine lets one process trace another.
 pub fn can_trace() -> bool {
-    let traced = command("strace").args(["-qq", "-o", "/dev/null", "true"]).status();
-    let can = traced.is_ok_and(|status| status.success());
-    if !can {
-        say("skipped: strace is missing or may not trace");
-    }
-    can
+    static CAN: OnceLock<bool> = OnceLock::new();
+    *CAN.get_or_init(|| {
+        let traced =
+            command(shells::find("strace")).args(["-qq", "-o", "/dev/null", "true"]).status();
+        let can = traced.is_ok_and(|status| status.success());
+        if !can {
+            say("skipped: strace may not trace here");
+        }
+        can
+    })
 }
 
 /// Runs xtask with a fault.

@@ -3,12 +3,14 @@
 
 use std::fs;
 use std::io::Read as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use rusqlite::{Connection, params};
 
 use crate::databases;
 use crate::env::TestEnv;
+use crate::long::depth;
 use crate::output::Output;
 use crate::pull::assert_tidy;
 use crate::secrets::{Random, Secrets};
@@ -105,88 +107,74 @@ pub struct Leaky {
     pub random: Random,
 }
 
+/// What is the same for all, and made once: the bytes of each database, and what is secret.
+struct Made {
+    databases: Vec<(&'static str, Vec<u8>)>,
+    secrets: Secrets,
+    random: Random,
+}
+
+fn made() -> &'static Made {
+    static MADE: OnceLock<Made> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let directory = tempfile::tempdir().expect("a temp dir");
+        let (mut secrets, mut random) = (Secrets::default(), Random::new(4));
+        let make = |name| {
+            let path = directory.path().join(name);
+            let connection = open(&path);
+            connection.execute_batch(SCHEMA).expect("create the schema");
+            insert(&connection, users(), &mut random, &mut secrets);
+            drop(connection);
+            (name, fs::read(path).expect("read a database"))
+        };
+        let databases = NAMES.map(make).into();
+        Made { databases, secrets, random }
+    })
+}
+
+/// In each database; each has about seven secrets.
+fn users() -> u32 {
+    depth(60, 150)
+}
+
+/// A database with its own page size, encoding and modes, which is made if it is not
+/// there. What is deleted is wiped, as far as SQLite does that.
+fn open(path: &Path) -> Connection {
+    let connection = Connection::open(path).expect("open");
+    let modes = match path.file_name().and_then(|name| name.to_str()) {
+        Some("large.db") => "page_size = 65536; PRAGMA auto_vacuum = 2; PRAGMA journal_mode = WAL",
+        Some("small.db") => "page_size = 512; PRAGMA auto_vacuum = 1",
+        Some("wide.db") => "encoding = 'UTF-16le'",
+        _ => "journal_mode = WAL",
+    };
+    connection
+        .execute_batch(&format!("PRAGMA {modes}; PRAGMA secure_delete = ON;"))
+        .expect("set the modes");
+    connection
+}
+
 impl Leaky {
-    /// With a server that has this `sqlite3`, and a thousand secrets in each database.
+    /// With a server that has this `sqlite3`, and hundreds of secrets in each database.
     pub fn new(build: Build) -> Leaky {
         let env = TestEnv::new();
         let sshd = env.start_server(&env.server_environment().set("PATH", build.path()));
-        let mut leaky = Leaky { env, sshd, secrets: Secrets::default(), random: Random::new(4) };
-        leaky.env.db_toml(&[RULES, AUDIT_RULE].concat());
-        for name in NAMES {
-            let connection = leaky.open(name);
-            connection.execute_batch(SCHEMA).expect("create the schema");
-            leaky.insert(&connection, 150);
+        let Made { databases, secrets, random } = made();
+        for (name, bytes) in databases {
+            fs::write(env.production().join(name), bytes).expect("write a database");
         }
+        let leaky = Leaky { env, sshd, secrets: secrets.clone(), random: random.clone() };
+        leaky.env.db_toml(&[RULES, AUDIT_RULE].concat());
         leaky.tap();
         leaky
     }
 
-    /// A database with its own page size, encoding and modes, which is made if it is not
-    /// there. What is deleted is wiped, as far as SQLite does that.
     pub fn open(&self, name: &str) -> Connection {
-        let connection = Connection::open(self.env.production().join(name)).expect("open");
-        let modes = match name {
-            "large.db" => "page_size = 65536; PRAGMA auto_vacuum = 2; PRAGMA journal_mode = WAL",
-            "small.db" => "page_size = 512; PRAGMA auto_vacuum = 1",
-            "wide.db" => "encoding = 'UTF-16le'",
-            _ => "journal_mode = WAL",
-        };
-        connection
-            .execute_batch(&format!("PRAGMA {modes}; PRAGMA secure_delete = ON;"))
-            .expect("set the modes");
-        connection
+        open(&self.env.production().join(name))
     }
 
     /// So many users, and what they have: about seven secrets each.
     pub fn insert(&mut self, db: &Connection, users: u32) {
-        let (random, secrets) = (&mut self.random, &mut self.secrets);
-        let sql = |sql: &str, values: &[&dyn rusqlite::ToSql]| {
-            db.prepare_cached(sql).and_then(|mut s| s.execute(values)).expect("insert a row");
-        };
-        db.execute_batch("BEGIN").expect("begin");
-        for i in 0..users {
-            let [email, token, note] = [0; 3].map(|_| random.secret(secrets));
-            sql(
-                "INSERT INTO users (name, email, token, note, plan) VALUES (?1, ?2 || '@mail.test', ?3, ?4, ?5)",
-                params![format!("name {i}"), email, token, note, i % 5],
-            );
-            let user = db.last_insert_rowid();
-            if i % 3 == 0 {
-                // The trigger copies the old one.
-                let token = random.secret(secrets);
-                sql("UPDATE users SET token = ?1 WHERE id = ?2", params![token, user]);
-            }
-            let key = "INSERT INTO keys VALUES (?1, ?2, ?3, 'a key')";
-            match user {
-                ..=10 => sql(key, params!["public", user, "known to all"]),
-                _ => sql(key, params![random.secret(secrets), user, random.secret(secrets)]),
-            }
-            let body = random.secret(secrets);
-            sql("INSERT INTO notes (body) VALUES (?1)", params![body]);
-            let note = db.last_insert_rowid();
-            for index in ["notes5", "notes4", "bare5"] {
-                let insert = format!("INSERT INTO {index} (rowid, body) VALUES (?1, ?2)");
-                sql(&insert, params![note, body]);
-            }
-            let own = format!("INSERT INTO own{} (body) VALUES (?1)", 4 + i % 2);
-            sql(&own, params![format!("{} and some words", random.secret(secrets))]);
-            let session = "INSERT INTO sessions (user, token) VALUES (?1, ?2)";
-            match user % 4 {
-                0 => sql(session, params![user, format!("session {user}")]),
-                _ => sql(session, params![user, random.secret(secrets)]),
-            }
-            if i % 8 == 0 {
-                let [body, raw] = [0; 2].map(|_| random.long_secret(secrets, 6000));
-                let letter = "INSERT INTO letters (body, raw, kept) VALUES (?1, CAST(?2 AS BLOB), 'a letter')";
-                sql(letter, params![body, raw]);
-                sql("INSERT INTO pems (pem) VALUES (?1)", params![random.key(secrets)]);
-                if db.path().is_some_and(|path| path.ends_with("main.db")) {
-                    let value = random.secret(secrets);
-                    sql("INSERT INTO extra (value) VALUES (?1)", params![value]);
-                }
-            }
-        }
-        db.execute_batch("COMMIT").expect("commit");
+        insert(db, users, &mut self.random, &mut self.secrets);
     }
 
     /// Secrets that are deleted at once, and that SQLite is not told to wipe: whole
@@ -257,6 +245,58 @@ impl Leaky {
         let except = [self.env.production(), self.captured(), self.env.path("bin")];
         self.secrets.assert_not_below(&self.env.path(""), &except);
     }
+}
+
+/// So many users, and what they have.
+fn insert(db: &Connection, users: u32, random: &mut Random, secrets: &mut Secrets) {
+    let sql = |sql: &str, values: &[&dyn rusqlite::ToSql]| {
+        db.prepare_cached(sql).and_then(|mut s| s.execute(values)).expect("insert a row");
+    };
+    db.execute_batch("BEGIN").expect("begin");
+    for i in 0..users {
+        let [email, token, note] = [0; 3].map(|_| random.secret(secrets));
+        sql(
+            "INSERT INTO users (name, email, token, note, plan) VALUES (?1, ?2 || '@mail.test', ?3, ?4, ?5)",
+            params![format!("name {i}"), email, token, note, i % 5],
+        );
+        let user = db.last_insert_rowid();
+        if i % 3 == 0 {
+            // The trigger copies the old one.
+            let token = random.secret(secrets);
+            sql("UPDATE users SET token = ?1 WHERE id = ?2", params![token, user]);
+        }
+        let key = "INSERT INTO keys VALUES (?1, ?2, ?3, 'a key')";
+        match user {
+            ..=10 => sql(key, params!["public", user, "known to all"]),
+            _ => sql(key, params![random.secret(secrets), user, random.secret(secrets)]),
+        }
+        let body = random.secret(secrets);
+        sql("INSERT INTO notes (body) VALUES (?1)", params![body]);
+        let note = db.last_insert_rowid();
+        for index in ["notes5", "notes4", "bare5"] {
+            let insert = format!("INSERT INTO {index} (rowid, body) VALUES (?1, ?2)");
+            sql(&insert, params![note, body]);
+        }
+        let own = format!("INSERT INTO own{} (body) VALUES (?1)", 4 + i % 2);
+        sql(&own, params![format!("{} and some words", random.secret(secrets))]);
+        let session = "INSERT INTO sessions (user, token) VALUES (?1, ?2)";
+        match user % 4 {
+            0 => sql(session, params![user, format!("session {user}")]),
+            _ => sql(session, params![user, random.secret(secrets)]),
+        }
+        if i % 8 == 0 {
+            let [body, raw] = [0; 2].map(|_| random.long_secret(secrets, 6000));
+            let letter =
+                "INSERT INTO letters (body, raw, kept) VALUES (?1, CAST(?2 AS BLOB), 'a letter')";
+            sql(letter, params![body, raw]);
+            sql("INSERT INTO pems (pem) VALUES (?1)", params![random.key(secrets)]);
+            if db.path().is_some_and(|path| path.ends_with("main.db")) {
+                let value = random.secret(secrets);
+                sql("INSERT INTO extra (value) VALUES (?1)", params![value]);
+            }
+        }
+    }
+    db.execute_batch("COMMIT").expect("commit");
 }
 
 /// What is in the compressed part of a stream, as far as that came.

@@ -87,6 +87,7 @@ fn bit(window: u64) -> usize {
 }
 
 /// Values without a pattern, the same for the same seed.
+#[derive(Clone)]
 pub struct Random(u64);
 
 impl Random {

@@ -36,6 +36,7 @@ mod pull_hostile_delta;
 mod pull_if_older;
 mod pull_killed;
 mod pull_local;
+mod pull_numbers;
 mod pull_offline;
 mod pull_output;
 mod pull_sanitize;

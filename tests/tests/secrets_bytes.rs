@@ -6,6 +6,7 @@ use std::fs;
 use tests::databases;
 use tests::env::TestEnv;
 use tests::leaky::{Leaky, NAMES};
+use tests::long::{depth, long};
 use tests::output::Output;
 use tests::process::Running;
 use tests::secrets::{Random, Secrets};
@@ -58,20 +59,20 @@ fn a_piece_of_a_secret_is_found_in_any_case_and_encoding() {
 }
 
 #[test]
-fn without_rules_thousands_of_secrets_arrive() {
+fn without_rules_all_secrets_arrive() {
     let leaky = Leaky::new(Build::Machine);
-    assert!(leaky.secrets.count() > 4000, "{}", leaky.secrets.count());
+    assert!(leaky.secrets.count() > depth(1600, 4000), "{}", leaky.secrets.count());
     for name in NAMES {
         let bytes = fs::read(leaky.env.production().join(name)).expect("read");
-        assert!(leaky.secrets.found_in(&bytes).len() > 50_000, "{name}");
+        assert!(leaky.secrets.found_in(&bytes).len() > depth(20_000, 50_000), "{name}");
     }
     leaky.env.xtask(["pull-db", "--no-sanitize", "--yes"]).ok();
     let found =
         leaky.streams().iter().map(|bytes| leaky.secrets.found_in(bytes).len()).sum::<usize>();
-    assert!(found > 200_000, "{found} pieces in the stream");
+    assert!(found > depth(80_000, 200_000), "{found} pieces in the stream");
     assert!(
         leaky.secrets.found_in(&fs::read(leaky.env.data().join("wide.db")).expect("read")).len()
-            > 50_000
+            > depth(20_000, 50_000)
     );
 }
 
@@ -80,7 +81,7 @@ fn a_day(leaky: &mut Leaky) {
     for name in NAMES {
         let db = leaky.open(name);
         leaky.insert(&db, 3);
-        for id in [20, 70, 120] {
+        for id in [20, 40, 60] {
             let [token, note] = [0; 2].map(|_| leaky.random.secret(&mut leaky.secrets));
             db.execute("UPDATE users SET token = ?1, note = ?2 WHERE id = ?3", (token, note, id))
                 .expect("update a row");
@@ -143,17 +144,19 @@ fn no_piece_of_a_secret_comes_with_any_pull_of_any_build() {
         let app = leaky.open("main.db");
         leaky.insert(&app, 2);
         let first = leaky.pull(&["--json"]).json();
-        assert!(first["sanitized_rows"].as_u64() > Some(3000), "{first}");
+        assert!(first["sanitized_rows"].as_u64() > Some(depth(1200, 3000)), "{first}");
         assert_sanitized(&leaky.env);
         a_day(&mut leaky);
         let second = leaky.pull(&["--json"]).json();
         let delta = second["databases"].as_array().expect("databases");
         assert!(delta.iter().any(|database| database["changed_pages"].is_u64()), "{second}");
         assert_sanitized(&leaky.env);
-        a_day(&mut leaky);
-        leaky.pull(&["--sftp"]);
-        assert_sanitized(&leaky.env);
-        leaky.pull(&["--full"]);
+        if build == Build::Machine || long() {
+            a_day(&mut leaky);
+            leaky.pull(&["--sftp"]);
+            assert_sanitized(&leaky.env);
+            leaky.pull(&["--full"]);
+        }
         for undo in ["--undo", "--latest"] {
             let output = leaky.env.xtask(["restore-db", undo, "--yes", "-v"]).ok();
             leaky.assert_no_secret(&output);
@@ -165,7 +168,7 @@ fn no_piece_of_a_secret_comes_with_any_pull_of_any_build() {
 /// FTS4 has no command for it.
 #[test]
 fn an_fts4_index_without_content_is_emptied() {
-    for &build in Build::all() {
+    for &build in Build::some() {
         let leaky = Leaky::new(build);
         for name in NAMES {
             leaky

@@ -52,7 +52,7 @@ fn what_an_error_of_sqlite_quotes_is_not_said() {
 
 #[test]
 fn a_value_that_another_column_has_stops_the_pull_and_is_not_said() {
-    for &build in Build::all() {
+    for &build in Build::some() {
         let leaky = Leaky::new(build);
         let copy = "INSERT INTO audit (user, old) SELECT id, token FROM users WHERE id = 30";
         leaky.open("wide.db").execute_batch(copy).expect("copy a token");

@@ -148,6 +148,9 @@ pub fn failure(code: &str, text: &str) -> Failure {
             "add a [[sanitize]] rule for the column that still has it, or `look = false` to the rule if it \
              may stay there; nothing was sent",
         ),
+        "no-number" => failure.hint(
+            "run that program on the server; `cargo xtask pull-db -v` shows all that the server says",
+        ),
         "unreadable" => failure.hint("if it is no database, add it to exclude in xtask/db.toml"),
         _ => failure,
     }

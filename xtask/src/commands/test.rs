@@ -8,12 +8,16 @@ use xshell::{Shell, cmd};
 
 use crate::error::Failure;
 use crate::install::{
-    self, BUSYBOX, CXX, PYTHON3, SHELLCHECK, SQLITE3, SSH, SSHD, STRACE, Tool, ZSTD,
+    self, BUSYBOX, CXX, PYTHON3, RSYNC, SHELLCHECK, SQLITE3, SSH, SSHD, STRACE, Tool, ZSTD,
 };
 use crate::ui::Ui;
 use crate::{Context, interrupt, settings};
 
-const TOOLS: [Tool; 8] = [SQLITE3, ZSTD, SSH, SSHD, SHELLCHECK, BUSYBOX, STRACE, PYTHON3];
+const TOOLS: [Tool; 9] = [SQLITE3, ZSTD, SSH, SSHD, RSYNC, SHELLCHECK, BUSYBOX, STRACE, PYTHON3];
+
+/// Those that are built together: with other ones, a crate may get other features, and is
+/// compiled once more.
+const PACKAGES: [&[&str]; 2] = [&["xtask"], &["app", "tests"]];
 
 /// Check this repository: formatting, lints, shell scripts, fixtures, all tests
 ///
@@ -56,20 +60,26 @@ impl Args {
         let target = target_directory(sh)?;
         hook_managers::install(&cx.ui, sh, &root, &target)?;
         step(&cx.ui, "tests", || {
-            // The programs first, each by itself: that is how a user has them.
-            for package in ["xtask", "app", "tests"] {
-                interrupt::run(cmd!(
-                    sh,
-                    "cargo build --quiet --locked --profile xtask --package {package} --bins"
-                ))?;
-            }
             let _built = sh.push_env("XTASK_TESTS_PREBUILT", "1");
             let _long = self.long.then(|| sh.push_env("XTASK_TEST_LONG", "1"));
             let _threads = sh.push_env("RUST_TEST_THREADS", threads().to_string());
-            interrupt::run(cmd!(
-                sh,
-                "cargo test --locked --profile xtask --workspace --no-fail-fast {args...}"
-            ))
+            // xtask is built by itself, as users have it. All programs come before the
+            // tests, which start them; and then the tests of all run, whichever fail.
+            for packages in PACKAGES {
+                let packages = packages.iter().flat_map(|package| ["--package", package]);
+                interrupt::run(cmd!(
+                    sh,
+                    "cargo build --quiet --locked --profile xtask {packages...} --bins"
+                ))?;
+            }
+            let run = |packages: &&[&str]| {
+                let packages = packages.iter().flat_map(|package| ["--package", package]);
+                interrupt::run(cmd!(
+                    sh,
+                    "cargo test --locked --profile xtask --no-fail-fast {packages...} {args...}"
+                ))
+            };
+            PACKAGES.iter().map(run).fold(Ok(()), Result::and)
         })?;
         seconds.map_or(Ok(()), |seconds| fuzz::run(&cx.ui, sh, &root, &target, seconds))
     }
