@@ -30,8 +30,8 @@ const TRIALS: [(&str, Fault, &str); 6] = [
     ("EACCES", Fault::Error("EACCES"), "openat"),
 ];
 
-/// Where there is no time, a command is killed at four calls of each kind that is around
-/// the decision and at two of each other kind, and the last of each kind fails.
+/// Where there is no time, a command is killed at three calls of each kind that is around
+/// the decision and at the last of each other kind, and the last of each kind fails.
 const DECIDING: &str = "rename renameat renameat2 unlink unlinkat fsync fdatasync";
 
 /// A command, what it finds, and what it may do.
@@ -144,8 +144,8 @@ impl Scene {
         let kill = fault == Fault::Kill;
         let deciding = DECIDING.split(' ').any(|name| name == syscall);
         let sample = match (kill, deciding) {
-            (true, true) => 4,
-            (true, false) => 2,
+            (true, true) => 3,
+            (true, false) => 1,
             (false, _) => 1,
         };
         long::spread(ours.len(), sample).into_iter().map(|i| ours[i]).collect()
@@ -265,7 +265,7 @@ fn may_fail(hit: &str) -> bool {
         // A program that has the set open, most often this one, goes without its name.
         || of(&["/comm>"])
         // So does our own account of the run.
-        || of(&["\"/proc/self/status\""])
+        || of(&["\"/proc/self/status\"", "/status>"])
         // It goes with the next command.
         || calls(&["unlink"])
         // What cannot be read is worth no more than what is not there.

@@ -216,7 +216,8 @@ fn everything(scene: &Scene) -> BTreeMap<String, String> {
 
 #[test]
 fn a_dry_run_tells_what_a_pull_brings_and_changes_nothing() {
-    for scene in [Scene::new(), Scene::busybox()] {
+    for scene in depth(&[Scene::busybox as fn() -> Scene][..], &[Scene::busybox, Scene::new]) {
+        let scene = scene();
         scene.create(&NAMES, 300);
         scene.env.db_toml(
             "[[sanitize]]\ntable = 'items'\ndatabase = 'data.db'\nset = { key = 'NULL' }\n",

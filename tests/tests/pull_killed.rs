@@ -44,6 +44,8 @@ const PROGRAMS: [&str; 18] = [
     "getconf",
     "sort",
 ];
+/// Of these, those that write what comes after them.
+const WRITERS: [&str; 5] = ["sqlite3", "tar", "sha256sum", "dd", "head"];
 /// What the shell does between the programs: one of them is each of its steps.
 const STEPS: [&str; 6] = ["clone", "wait4", "write", "openat", "pipe2", "close"];
 
@@ -249,7 +251,7 @@ fn a_disk_that_is_full_for_a_moment_takes_nothing_away() {
     try_all(
         &server,
         "server's disk, the script",
-        &some(steps["write"], 6).into_iter().map(at).collect::<Vec<_>>(),
+        &some(steps["write"], 4).into_iter().map(at).collect::<Vec<_>>(),
     );
 
     // The first start that removes secrets writes what it is about to do, and did.
@@ -282,7 +284,9 @@ fn whatever_program_dies_on_the_server_changes_nothing_here() {
             if long() {
                 trials.push((program, nth, inject(program, "write", "signal=KILL:when=1")));
             }
-            trials.push((program, nth, inject(program, "write", "error=ENOSPC:when=1+")));
+            if long() || WRITERS.contains(&program) {
+                trials.push((program, nth, inject(program, "write", "error=ENOSPC:when=1+")));
+            }
         }
     }
     // The first of them copy, the next remove secrets.

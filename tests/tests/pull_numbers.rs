@@ -99,9 +99,9 @@ fn a_program_that_prints_no_number_is_named() {
 #[test]
 fn a_log_that_goes_meanwhile_has_no_size() {
     let env = pulled();
-    let does = "shift; rm -f \"$1\"; exit 2";
-    let log = env.production().join("data.db-wal");
+    let (log, seen) = (env.production().join("data.db-wal"), env.path("seen"));
     std::fs::write(&log, "").expect("write");
-    pull_where(&env, "ls", "*-wal", does, &[]).ok().stderr_has("Pulled 1 database");
-    assert!(!log.exists());
+    let does = format!(": >'{}'; rm '{}'; exit 2", seen.display(), log.display());
+    pull_where(&env, "ls", "*-wal", &does, &[]).ok().stderr_has("Pulled 1 database");
+    assert!(seen.exists(), "it was not asked for");
 }

@@ -8,7 +8,7 @@ use tests::databases;
 use tests::delta::{Report, Scene};
 use tests::long::depth;
 
-const ROWS: u32 = 20_000;
+const ROWS: u32 = 8_000;
 
 /// What differs between the pulls of two days.
 #[derive(Debug)]
@@ -111,7 +111,7 @@ fn hardly_more_pages_come_than_without_rules() {
         let rules = format!("[[sanitize]]\ntable = 'accounts'\nset = {{ {set} }}\n");
         assert_ratio(set, &days, &plain, &rules, 1.2);
     }
-    let rules = "[[sanitize]]\ntable = 'accounts'\ndelete = true\nwhere = 'id < 15000'\n";
+    let rules = "[[sanitize]]\ntable = 'accounts'\ndelete = true\nwhere = 'id < 6000'\n";
     assert_ratio("delete", &days, &plain, rules, 1.2);
 }
 

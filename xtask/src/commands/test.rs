@@ -15,9 +15,9 @@ use crate::{Context, interrupt, settings};
 
 const TOOLS: [Tool; 9] = [SQLITE3, ZSTD, SSH, SSHD, RSYNC, SHELLCHECK, BUSYBOX, STRACE, PYTHON3];
 
-/// Those that are built together: with other ones, a crate may get other features, and is
-/// compiled once more.
-const PACKAGES: [&[&str]; 2] = [&["xtask"], &["app", "tests"]];
+/// Each is built by itself, as `cargo xtask`, `demo` and `bench` do it: together they would
+/// get other features, and be compiled once more.
+const PACKAGES: [&str; 3] = ["xtask", "app", "tests"];
 
 /// Check this repository: formatting, lints, shell scripts, fixtures, all tests
 ///
@@ -63,20 +63,18 @@ impl Args {
             let _built = sh.push_env("XTASK_TESTS_PREBUILT", "1");
             let _long = self.long.then(|| sh.push_env("XTASK_TEST_LONG", "1"));
             let _threads = sh.push_env("RUST_TEST_THREADS", threads().to_string());
-            // xtask is built by itself, as users have it. All programs come before the
-            // tests, which start them; and then the tests of all run, whichever fail.
-            for packages in PACKAGES {
-                let packages = packages.iter().flat_map(|package| ["--package", package]);
+            // All programs come before the tests, which start them; and then the tests of
+            // all run, whichever fail.
+            for package in PACKAGES {
                 interrupt::run(cmd!(
                     sh,
-                    "cargo build --quiet --locked --profile xtask {packages...} --bins"
+                    "cargo build --quiet --locked --profile xtask --package {package} --bins"
                 ))?;
             }
-            let run = |packages: &&[&str]| {
-                let packages = packages.iter().flat_map(|package| ["--package", package]);
+            let run = |package: &&str| {
                 interrupt::run(cmd!(
                     sh,
-                    "cargo test --locked --profile xtask --no-fail-fast {packages...} {args...}"
+                    "cargo test --locked --profile xtask --no-fail-fast --package {package} {args...}"
                 ))
             };
             PACKAGES.iter().map(run).fold(Ok(()), Result::and)
