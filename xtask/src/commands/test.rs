@@ -63,6 +63,7 @@ impl Args {
             let _built = sh.push_env("XTASK_TESTS_PREBUILT", "1");
             let _long = self.long.then(|| sh.push_env("XTASK_TEST_LONG", "1"));
             let _threads = sh.push_env("RUST_TEST_THREADS", threads().to_string());
+            let _memory = directory_in_memory(sh).map(|directory| sh.push_env("TMPDIR", directory));
             // All programs come before the tests, which start them; and then the tests of
             // all run, whichever fail.
             for package in PACKAGES {
@@ -85,7 +86,18 @@ impl Args {
 
 /// How many tests run at a time: most of them wait for a program half of the time.
 fn threads() -> usize {
-    2 * std::thread::available_parallelism().map_or(1, usize::from)
+    4 * std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Where tests make thousands of files that nobody keeps: in memory, that takes a sixth less
+/// CPU time. None where it is too small, runs no programs, or somebody has chosen.
+fn directory_in_memory(sh: &Shell) -> Option<&'static str> {
+    const DIRECTORY: &str = "/dev/shm";
+    const ROOM: u64 = 4 << 30;
+    let found = rustix::fs::statvfs(DIRECTORY).ok()?;
+    let fits = found.f_bavail.saturating_mul(found.f_frsize) >= ROOM;
+    let runs = !found.f_flag.contains(rustix::fs::StatVfsMountFlags::NOEXEC);
+    (fits && runs && sh.var_os("TMPDIR").is_none()).then_some(DIRECTORY)
 }
 
 fn shellcheck(sh: &Shell) -> Result<()> {
