@@ -139,11 +139,11 @@ fn peak_memory(process: u32) -> Option<u64> {
 
 #[test]
 fn all_of_a_large_set_arrives_over_one_connection_in_little_memory() {
-    let (env, sshd) = with_app(depth(50_000, 150_000));
+    let (env, sshd) = with_app(depth(40_000, 150_000));
     let bytes: u64 = (NAMES.iter())
         .map(|name| fs::metadata(env.production().join(name)).expect("it was made").len())
         .sum();
-    assert!(bytes > depth(66_000_000, 200_000_000), "{bytes} bytes");
+    assert!(bytes > depth(52_000_000, 200_000_000), "{bytes} bytes");
     let mut peak = None;
     let mut xtask = env.start_xtask(["pull-db"]);
     wait_for("the pull to end", || {
