@@ -38,8 +38,14 @@ pub fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
             return value;
         }
         assert!(start.elapsed() < DEADLINE, "waited in vain for {what}");
-        thread::sleep(Duration::from_millis(5));
+        // To look may itself take milliseconds, as through all processes.
+        thread::sleep(pause(start));
     }
+}
+
+/// How long to wait before looking again: an eighth of the time that has passed already.
+fn pause(since: Instant) -> Duration {
+    (since.elapsed() / 8).clamp(Duration::from_millis(1), Duration::from_millis(25))
 }
 
 /// Where the tests run in the background, the shell has made them ignore
@@ -62,7 +68,7 @@ pub struct Running {
     describe: String,
     stdout: Pipe,
     stderr: Pipe,
-    deadline: Instant,
+    started: Instant,
 }
 
 impl Running {
@@ -98,7 +104,7 @@ impl Running {
             command.spawn().unwrap_or_else(|error| panic!("cannot start {describe}: {error}"));
         let stdout = Pipe::collect(child.stdout.take().expect("stdout is piped"));
         let stderr = Pipe::collect(child.stderr.take().expect("stderr is piped"));
-        Running { child, describe, stdout, stderr, deadline: Instant::now() + DEADLINE }
+        Running { child, describe, stdout, stderr, started: Instant::now() }
     }
 
     pub fn id(&self) -> u32 {
@@ -148,10 +154,10 @@ impl Running {
     pub fn wait_for(&mut self, what: &str, ready: impl Fn(&Running) -> bool) {
         while !ready(self) {
             let gone = self.has_exited() && !ready(self);
-            if gone || Instant::now() > self.deadline {
+            if gone || self.started.elapsed() > DEADLINE {
                 panic!("waited in vain for {what}\n{}", self.output(None));
             }
-            thread::sleep(Duration::from_millis(2));
+            thread::sleep(pause(self.started));
         }
     }
 
@@ -163,10 +169,10 @@ impl Running {
             if let Some(status) = self.child.try_wait().expect("the child is ours") {
                 break status;
             }
-            if Instant::now() > self.deadline {
+            if self.started.elapsed() > DEADLINE {
                 panic!("still running after {DEADLINE:?}\n{}", self.output(None));
             }
-            thread::sleep(Duration::from_millis(2));
+            thread::sleep(pause(self.started));
         };
         let drained = Instant::now() + DRAIN;
         while !(self.stdout.closed() && self.stderr.closed()) {

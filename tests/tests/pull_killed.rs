@@ -45,7 +45,7 @@ const PROGRAMS: [&str; 18] = [
     "sort",
 ];
 /// Of these, those that write what comes after them.
-const WRITERS: [&str; 5] = ["sqlite3", "tar", "sha256sum", "dd", "head"];
+const WRITERS: [&str; 4] = ["sqlite3", "tar", "sha256sum", "dd"];
 /// What the shell does between the programs: one of them is each of its steps.
 const STEPS: [&str; 6] = ["clone", "wait4", "write", "openat", "pipe2", "close"];
 
@@ -284,11 +284,14 @@ fn whatever_program_dies_on_the_server_changes_nothing_here() {
             if long() {
                 trials.push((program, nth, inject(program, "write", "signal=KILL:when=1")));
             }
-            if long() || WRITERS.contains(&program) {
+            // The last one may be ended just when strace begins, which leaves it stopped.
+            if program != "head" && (long() || WRITERS.contains(&program)) {
                 trials.push((program, nth, inject(program, "write", "error=ENOSPC:when=1+")));
             }
         }
     }
+    // It takes the hashes of what the client has.
+    trials.push(("head", 1, inject("head", "write", "error=ENOSPC:when=1+")));
     // The first of them copy, the next remove secrets.
     for fault in ["signal=KILL:when=5", "error=ENOSPC:when=5+", "error=EIO:when=5+"] {
         let at = |nth| ("sqlite3", nth, inject("sqlite3", "pwrite64", fault));

@@ -111,6 +111,23 @@ fn no_path_belongs_to_one_machine() {
     none(&problems);
 }
 
+/// One that `main.rs` does not name is not even compiled.
+#[test]
+fn every_file_of_tests_is_in_the_program() {
+    let main = fs::read_to_string(root().join("tests/tests/main.rs")).expect("read");
+    let modules: Vec<&str> = main.lines().filter_map(|line| line.strip_prefix("mod ")).collect();
+    let mut problems = Vec::new();
+    for (path, _) in text_files() {
+        let file = path.strip_prefix("tests/tests/").and_then(|file| file.strip_suffix(".rs"));
+        if let Some(file) = file.filter(|file| *file != "main")
+            && !modules.contains(&format!("{file};").as_str())
+        {
+            problems.push(format!("{path}: `mod {file};` is missing in tests/tests/main.rs"));
+        }
+    }
+    none(&problems);
+}
+
 fn manifest(path: &str) -> Table {
     let text = fs::read_to_string(root().join(path)).expect("read a manifest");
     text.parse().unwrap_or_else(|error| panic!("{path}: {error}"))
