@@ -30,7 +30,7 @@ const TRIALS: [(&str, Fault, &str); 6] = [
     ("EACCES", Fault::Error("EACCES"), "openat"),
 ];
 
-/// Where there is no time, a command is killed at three calls of each kind that is around
+/// Where there is no time, a command is killed at two calls of each kind that is around
 /// the decision and at the last of each other kind, and the last of each kind fails.
 const DECIDING: &str = "rename renameat renameat2 unlink unlinkat fsync fdatasync";
 
@@ -144,7 +144,7 @@ impl Scene {
         let kill = fault == Fault::Kill;
         let deciding = DECIDING.split(' ').any(|name| name == syscall);
         let sample = match (kill, deciding) {
-            (true, true) => 3,
+            (true, true) => 2,
             (true, false) => 1,
             (false, _) => 1,
         };

@@ -150,7 +150,7 @@ fn a_client_that_goes_at_any_moment_leaves_nothing_on_the_server() {
         env.path("tmp").display()
     );
     for shell in [&["dash"][..], &["bash", "--posix"], &["busybox", "sh"]] {
-        for moment in (0..40).step_by(depth(6, 1)) {
+        for moment in (0..40).step_by(depth(9, 1)) {
             let mut server = env.command(shell[0]);
             server.args(&shell[1..]).arg(&script).env("XTASK_REQUEST", "1");
             server.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());

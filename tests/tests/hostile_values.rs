@@ -65,7 +65,7 @@ fn values() -> Vec<String> {
 }
 
 /// Of so many values a place gets one, and the next place another; where there is time, all.
-const SHARE: usize = 9;
+const SHARE: usize = 13;
 
 /// Where a value is put in: the `{}` of a command line, of a variable, or of a
 /// file, there as a TOML string behind what it begins with.
@@ -232,7 +232,7 @@ fn an_app_that_cannot_be_read_does_not_give_way_to_another() {
 fn a_directory_on_the_server_is_data_or_is_refused() {
     let scene = Scene::new();
     let env = &scene.env;
-    for (i, value) in (0..).zip(values()).step_by(depth(4, 1)) {
+    for (i, value) in (0..).zip(values()).step_by(depth(7, 1)) {
         let control = value.chars().any(char::is_control);
         let directory = env.path(format!("{i}")).join(&value);
         let is_made = !control && fs::create_dir_all(&directory).is_ok();

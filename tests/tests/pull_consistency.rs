@@ -78,7 +78,7 @@ fn what_is_pulled_under_load_is_one_moment_and_the_writers_notice_nothing() {
     let load = app.load(&ORGS);
     load.wait_for_writes(50);
     let mut ahead = Vec::new();
-    for round in 0..depth(3, 8) {
+    for round in 0..depth(2, 8) {
         let acknowledged = load.acknowledged();
         let args = if round == 1 { &["--sftp"][..] } else { &[] };
         pull(&env, args);

@@ -17,7 +17,7 @@ use tests::sets::{assert_same, change, content};
 use tests::shells;
 
 /// How many places are tried where not all of them are.
-const PLACES: usize = 12;
+const PLACES: usize = 8;
 const PLACES_OF_BIG: usize = 1000;
 
 /// What a server said to a pull with another nonce.

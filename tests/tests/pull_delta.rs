@@ -180,7 +180,7 @@ fn strange_file_names_have_bases_too() {
 #[test]
 fn of_many_databases_those_that_changed_come() {
     let scene = Scene::new();
-    let count = depth(24, 120);
+    let count = depth(18, 120);
     let names: Vec<_> = (0..count).map(|i| format!("tenant_{i:03}.db")).collect();
     let names: Vec<_> = names.iter().map(String::as_str).collect();
     scene.create(&names, 20);

@@ -119,7 +119,7 @@ fn all_of<'a>(report: &'a Report, key: &'a str) -> impl Iterator<Item = &'a serd
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: depth(4, 400),
+        cases: depth(3, 400),
         max_shrink_iters: 60,
         failure_persistence: None,
         ..ProptestConfig::default()

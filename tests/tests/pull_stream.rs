@@ -13,7 +13,7 @@ use tests::world::Faults;
 /// How many places a stream is broken at, for each way to break it: `pull_cut.rs` tries
 /// more of them, without a server.
 fn number_of_places() -> u64 {
-    depth(5, 40)
+    depth(4, 40)
 }
 
 /// A production whose stream has several blocks, and how long the stream is; the

@@ -127,7 +127,7 @@ fn squeezed(args: &[&str]) {
     let args = if args.is_empty() { &pull[..] } else { args };
     let before = state(&env);
     // In KiB.
-    let step = depth(40, 8);
+    let step = depth(64, 8);
     let mut failures = 0;
     loop {
         disk.leave(failures * step);

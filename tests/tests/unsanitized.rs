@@ -362,7 +362,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: depth(4, 300),
+        cases: depth(3, 300),
         max_shrink_iters: 60,
         failure_persistence: None,
         ..ProptestConfig::default()
