@@ -23,6 +23,7 @@ pub const SQLITE3: Tool = Tool::new("sqlite3", "sqlite3", None);
 pub const ZSTD: Tool = Tool::new("zstd", "zstd", Some("zstd"));
 pub const SSH: Tool = Tool::new("ssh", "openssh-client", None);
 pub const SSHD: Tool = Tool::new("sshd", "openssh-server", None);
+pub const PS: Tool = Tool::new("ps", "procps", None);
 pub const RSYNC: Tool = Tool::new("rsync", "rsync", Some("rsync"));
 pub const SHELLCHECK: Tool = Tool::new("shellcheck", "shellcheck", Some("shellcheck"));
 pub const BUSYBOX: Tool = Tool::new("busybox", "busybox", None);
@@ -102,11 +103,12 @@ fn install(sh: &Shell, manager: &str, sudo: bool, packages: &[&str]) -> Result<(
     Ok(())
 }
 
-/// Where a program is; also looks where those of root are.
+/// Where a program is: for others than root, also where those of root are.
 pub fn find(sh: &Shell, program: &str) -> Option<PathBuf> {
     let path = sh.var_os("PATH").unwrap_or_default();
+    let of_root = ["/usr/sbin", "/sbin", "/usr/local/sbin"].map(PathBuf::from);
     std::env::split_paths(&path)
-        .chain(["/usr/sbin", "/sbin", "/usr/local/sbin"].map(PathBuf::from))
+        .chain(of_root.into_iter().filter(|_| !rustix::process::geteuid().is_root()))
         .map(|dir| dir.join(program))
         .find(|path| path.is_file())
 }

@@ -8,12 +8,13 @@ use xshell::{Shell, cmd};
 
 use crate::error::Failure;
 use crate::install::{
-    self, BUSYBOX, CXX, PYTHON3, RSYNC, SHELLCHECK, SQLITE3, SSH, SSHD, STRACE, Tool, ZSTD,
+    self, BUSYBOX, CXX, PS, PYTHON3, RSYNC, SHELLCHECK, SQLITE3, SSH, SSHD, STRACE, Tool, ZSTD,
 };
 use crate::ui::Ui;
 use crate::{Context, interrupt, settings};
 
-const TOOLS: [Tool; 9] = [SQLITE3, ZSTD, SSH, SSHD, RSYNC, SHELLCHECK, BUSYBOX, STRACE, PYTHON3];
+const TOOLS: [Tool; 10] =
+    [SQLITE3, ZSTD, SSH, SSHD, RSYNC, PS, SHELLCHECK, BUSYBOX, STRACE, PYTHON3];
 
 /// Each is built by itself, as `cargo xtask`, `demo` and `bench` do it: together they would
 /// get other features, and be compiled once more.
