@@ -44,7 +44,7 @@ const PROGRAMS: [&str; 18] = [
     "getconf",
     "sort",
 ];
-/// Of these, those that write what comes after them.
+/// The programs among them whose output a later step reads.
 const WRITERS: [&str; 4] = ["sqlite3", "tar", "sha256sum", "dd"];
 /// What the shell does between the programs: one of them is each of its steps.
 const STEPS: [&str; 6] = ["clone", "wait4", "write", "openat", "pipe2", "close"];

@@ -85,7 +85,7 @@ impl Args {
     }
 }
 
-/// How many tests run at a time: most of them wait for a program half of the time.
+/// How many tests run at a time: each waits for programs most of its time.
 fn threads() -> usize {
     3 * std::thread::available_parallelism().map_or(1, usize::from)
 }
