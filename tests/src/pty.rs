@@ -3,12 +3,12 @@
 use std::io::{Read, Write};
 use std::num::NonZero;
 use std::process::Command;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
-use vt100::Parser;
+use vt100::{Callbacks, Parser, Screen};
 
 use crate::process::DEADLINE;
 
@@ -22,12 +22,29 @@ pub const CTRL_C: &str = "\x03";
 /// What a program sends to learn where the cursor is, and waits for an answer.
 const CURSOR_QUERY: &[u8] = b"\x1b[6n";
 
+/// Runs the program as `$@`, with how it ended as the last that comes to its screen. It leads
+/// the session, and stays: where that ends, Linux throws away what nobody has read yet.
+const LEADER: &str = r#"trap : INT QUIT; "$@"; printf '\033]exit;%s\007' $?; exec cat >/dev/null"#;
+
 type Keyboard = Arc<Mutex<Box<dyn Write + Send>>>;
+type Terminal = Parser<Ended>;
+
+/// How the program ended, once it has.
+#[derive(Default)]
+struct Ended(Option<u32>);
+
+impl Callbacks for Ended {
+    fn unhandled_osc(&mut self, _: &mut Screen, params: &[&[u8]]) {
+        if let [b"exit", code] = params {
+            self.0 = str::from_utf8(code).ok().and_then(|code| code.parse().ok());
+        }
+    }
+}
 
 pub struct Session {
     child: Box<dyn Child + Send + Sync>,
     keyboard: Keyboard,
-    screen: Arc<Mutex<Parser>>,
+    terminal: Arc<Mutex<Terminal>>,
     /// Kept, because the terminal hangs up when it is dropped.
     master: Box<dyn MasterPty + Send>,
 }
@@ -51,11 +68,12 @@ impl Session {
         let reader = pair.master.try_clone_reader().expect("the pty can be read");
         let keyboard = pair.master.take_writer().expect("the pty can be written");
         let keyboard: Keyboard = Arc::new(Mutex::new(keyboard));
-        let screen =
-            Arc::new(Mutex::new(Parser::new(positive(size.rows), positive(size.cols), 1000)));
-        let (shown, answers) = (Arc::clone(&screen), Arc::clone(&keyboard));
+        let (rows, cols) = (positive(size.rows), positive(size.cols));
+        let terminal = Parser::new_with_callbacks(rows, cols, 1000, Ended::default());
+        let terminal = Arc::new(Mutex::new(terminal));
+        let (shown, answers) = (Arc::clone(&terminal), Arc::clone(&keyboard));
         thread::spawn(move || show(reader, &shown, &answers));
-        Session { child, keyboard, screen, master: pair.master }
+        Session { child, keyboard, terminal, master: pair.master }
     }
 
     /// Types this; see the constants for keys.
@@ -67,23 +85,26 @@ impl Session {
     }
 
     pub fn shows_cursor(&self) -> bool {
-        !self.screen.lock().expect("nobody panics with the screen").screen().hide_cursor()
+        !self.terminal().screen().hide_cursor()
     }
 
     pub fn resize(&self, rows: u16, cols: u16) {
         let size = PtySize { rows, cols, pixel_width: 0, pixel_height: 0 };
         self.master.resize(size).expect("a pty can be resized");
-        let mut screen = self.screen.lock().expect("nobody panics with the screen");
-        screen.screen_mut().set_size(positive(rows), positive(cols));
+        self.terminal().screen_mut().set_size(positive(rows), positive(cols));
     }
 
     /// The text on the screen, without the blanks at the ends of its lines.
     pub fn screen(&self) -> String {
-        self.screen.lock().expect("nobody panics with the screen").screen().contents()
+        self.terminal().screen().contents()
+    }
+
+    fn terminal(&self) -> MutexGuard<'_, Terminal> {
+        self.terminal.lock().expect("nobody panics with the screen")
     }
 
     #[track_caller]
-    pub fn wait_for(&self, shows: impl Fn(&str) -> bool, what: &str) -> String {
+    pub fn wait_for(&self, mut shows: impl FnMut(&str) -> bool, what: &str) -> String {
         let start = Instant::now();
         loop {
             let screen = self.screen();
@@ -102,18 +123,18 @@ impl Session {
         self.wait_for(|screen| screen.contains(text), &format!("{text:?}"))
     }
 
+    /// How the program ended: its code, or 128 and the signal. All that it said is on the screen.
     #[track_caller]
-    pub fn wait_exit(&mut self) -> u32 {
-        let start = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().expect("the child is ours") {
-                return status.exit_code();
-            }
-            if start.elapsed() > DEADLINE {
-                panic!("still running; the screen:\n{}", self.screen());
-            }
-            thread::sleep(Duration::from_millis(5));
-        }
+    pub fn wait_exit(&self) -> u32 {
+        let mut code = None;
+        self.wait_for(
+            |_| {
+                code = self.terminal().callbacks().0;
+                code.is_some()
+            },
+            "its end",
+        );
+        code.expect("it has ended")
     }
 }
 
@@ -129,15 +150,15 @@ fn positive(size: u16) -> NonZero<u16> {
     NonZero::new(size).expect("a screen has a size")
 }
 
-fn show(mut from: Box<dyn Read + Send>, screen: &Mutex<Parser>, answers: &Keyboard) {
+fn show(mut from: Box<dyn Read + Send>, terminal: &Mutex<Terminal>, answers: &Keyboard) {
     let mut buffer = vec![0; 16 * 1024];
     // The error at the end is how Linux says that the other side is closed.
     while let Ok(read @ 1..) = from.read(&mut buffer) {
         let bytes = &buffer[..read];
         let (row, column) = {
-            let mut screen = screen.lock().expect("nobody panics with the screen");
-            screen.process(bytes);
-            screen.screen().cursor_position()
+            let mut terminal = terminal.lock().expect("nobody panics with the screen");
+            terminal.process(bytes);
+            terminal.screen().cursor_position()
         };
         if bytes.windows(CURSOR_QUERY.len()).any(|window| window == CURSOR_QUERY) {
             let mut keyboard = answers.lock().expect("nobody panics with the keyboard");
@@ -148,17 +169,22 @@ fn show(mut from: Box<dyn Read + Send>, screen: &Mutex<Parser>, answers: &Keyboa
     }
 }
 
+/// The environment of a test's command is its own: nothing is inherited, and the leader,
+/// which is no process of the test, has none.
 fn translate(command: &Command) -> CommandBuilder {
-    let mut builder = CommandBuilder::new(command.get_program());
-    builder.args(command.get_args());
-    // A test's command has its whole environment set; nothing is inherited.
+    let mut builder = CommandBuilder::new("/bin/sh");
     builder.env_clear();
+    builder.args(["-c", LEADER, "sh", "/usr/bin/env", "-i", "TERM=xterm-256color"]);
     for (name, value) in command.get_envs() {
         if let Some(value) = value {
-            builder.env(name, value);
+            let mut variable = name.to_owned();
+            variable.push("=");
+            variable.push(value);
+            builder.arg(variable);
         }
     }
-    builder.env("TERM", "xterm-256color");
+    builder.arg(command.get_program());
+    builder.args(command.get_args());
     if let Some(directory) = command.get_current_dir() {
         builder.cwd(directory);
     }

@@ -112,7 +112,7 @@ fn on_a_terminal_it_asks_before_it_installs() {
     if !is_root() {
         return;
     }
-    let mut session = Session::spawn(&machine(&env, true));
+    let session = Session::spawn(&machine(&env, true));
     session.wait_for_text("Missing: sqlite3. Run `apt-get install sqlite3`?");
     session.send("n");
     session.send(ENTER);

@@ -65,7 +65,7 @@ fn a_debian_server_can_lack_a_program() {
 fn a_screen_shows_what_a_user_sees() {
     let env = TestEnv::new();
     let script = "printf 'one\\ntwo\\033[1A\\rONE'; read x; echo; echo \"got <$x>\"; exit 7";
-    let mut session = Session::spawn(env.command("sh").args(["-c", script]));
+    let session = Session::spawn(env.command("sh").args(["-c", script]));
     assert_eq!(session.wait_for_text("ONE"), "ONE\ntwo");
     session.send("hello");
     session.send(ENTER);

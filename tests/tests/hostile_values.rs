@@ -442,7 +442,7 @@ fn a_value_that_is_refused_does_not_clear_the_screen() {
     ] {
         let mut xtask = scene.env.xtask_command(["pull-db", arg]);
         xtask.env_remove("NO_COLOR");
-        let mut session = pty::Session::spawn_sized(&xtask, 30, 200);
+        let session = pty::Session::spawn_sized(&xtask, 30, 200);
         assert_eq!(session.wait_exit(), 2);
         let screen = session.wait_for_text(shown);
         assert!(screen.starts_with("error: "), "{screen}");

@@ -62,7 +62,7 @@ fn interrupt_when(env: &TestEnv, args: &[&str], says: &str, holds: &dyn Fn() -> 
     let output = xtask.wait();
     check(output.code.unwrap_or_default().cast_unsigned(), &output.stderr);
 
-    let mut session = env.xtask_on_pty(args);
+    let session = env.xtask_on_pty(args);
     session.wait_for(|screen| screen.contains(says) && holds(), "it to be held");
     session.send(CTRL_C);
     let code = session.wait_exit();
@@ -260,7 +260,7 @@ fn while_git_is_at_work() {
         "case \"$*\" in *ls-files*) {stall};; esac; exec {} \"$@\"",
         git.display()
     ));
-    let mut session = env.xtask_on_pty(["refresh-fixtures"]);
+    let session = env.xtask_on_pty(["refresh-fixtures"]);
     session.wait_for(|_| env.path("held").exists(), "git to be held");
     session.send(CTRL_C);
     assert_eq!(session.wait_exit(), 130, "{}", session.screen());

@@ -91,7 +91,7 @@ fn on_a_terminal_a_bar_shows_what_has_come_and_is_gone_at_the_end() {
     env.edit_world(|world| {
         world.faults = Faults { stall_after_bytes: Some(3_000_000), ..Faults::default() };
     });
-    let mut session = env.xtask_on_pty(["pull-db"]);
+    let session = env.xtask_on_pty(["pull-db"]);
     let screen = session.wait_for_text("Receiving [");
     let bar = screen.lines().find(|line| line.contains("Receiving [")).unwrap_or_default();
     assert!(bar.contains("/8.38 MB") && bar.contains("data.db"), "{bar}");
@@ -100,7 +100,7 @@ fn on_a_terminal_a_bar_shows_what_has_come_and_is_gone_at_the_end() {
     assert_ne!(session.wait_exit(), 0);
 
     env.edit_world(|world| world.faults = Faults::default());
-    let mut session = env.xtask_on_pty(["pull-db"]);
+    let session = env.xtask_on_pty(["pull-db"]);
     let screen = session.wait_for_text("Live backup_");
     assert_eq!(session.wait_exit(), 0);
     for gone in ["Receiving", "Connecting", "Copying", "Packing", "Saving"] {

@@ -209,7 +209,7 @@ fn without_sanitizing_needs_a_yes_and_is_recorded() {
 fn a_person_at_a_terminal_can_decline_to_take_the_secrets() {
     let (env, _sshd) = production();
     env.db_toml(RULES);
-    let mut session = env.xtask_on_pty(["pull-db", "--no-sanitize"]);
+    let session = env.xtask_on_pty(["pull-db", "--no-sanitize"]);
     session.wait_for_text("Bring production data here with its secrets?");
     session.send("n");
     session.send(tests::pty::ENTER);

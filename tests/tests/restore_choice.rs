@@ -21,7 +21,7 @@ fn latest_passes_over_a_damaged_pull() {
 fn json_on_a_terminal_asks_nothing() {
     let env = developer();
     for args in [&["restore-db", "--json"][..], &["restore-db", "--latest", "--json"]] {
-        let mut session = env.xtask_on_pty(args);
+        let session = env.xtask_on_pty(args);
         assert_eq!(session.wait_exit(), 2, "{}", session.screen());
     }
 }
@@ -40,7 +40,7 @@ fn who_waited_is_asked_again_when_the_answer_means_something_else_by_now() {
     let via = format!("local:{}", env.production().display());
     let mut running = env.start_xtask(["pull-db", "--via", &via]);
     running.wait_for_stderr("Connecting");
-    let mut session = env.xtask_on_pty(["restore-db", "--latest"]);
+    let session = env.xtask_on_pty(["restore-db", "--latest"]);
     session.wait_for_text("(y/N)");
     session.send("y\r");
     session.wait_for_text("Waiting for");

@@ -45,7 +45,7 @@ impl Desk {
 
     /// After an answer that is none.
     #[track_caller]
-    fn unchanged(&self, mut session: Session) {
+    fn unchanged(&self, session: &Session) {
         assert_eq!(session.wait_exit(), 130, "{}", session.screen());
         let screen = session.wait_for_text("; nothing was changed");
         let said = ["error: declined; ", "error: interrupted; "];
@@ -63,7 +63,7 @@ const KEYS: &str = "[↑↓ to move, enter to select, type to filter]";
 #[test]
 fn the_picker_shows_the_newest_first_and_restores_what_is_chosen() {
     let desk = Desk::new();
-    let mut session = desk.pick();
+    let session = desk.pick();
     let (manual, second, first) =
         (format!("> {MANUAL}"), format!("  {SECOND}"), format!("  {FIRST}"));
     desk.screen_is(&session, KEYS, &["? Restore which snapshot?", &manual, &second, &first, KEYS]);
@@ -101,7 +101,7 @@ fn the_picker_shows_the_newest_first_and_restores_what_is_chosen() {
 #[test]
 fn the_arrows_go_both_ways() {
     let desk = Desk::new();
-    let mut session = desk.pick();
+    let session = desk.pick();
     for key in [DOWN, DOWN, UP, ENTER] {
         session.send(key);
     }
@@ -114,7 +114,7 @@ fn the_arrows_go_both_ways() {
 #[test]
 fn typing_filters() {
     let desk = Desk::new();
-    let mut session = desk.pick();
+    let session = desk.pick();
     session.send("2 db");
     session.wait_for(|screen| !screen.contains("3 db"), "one line");
     desk.screen_is(
@@ -135,14 +135,14 @@ fn choosing_nothing_changes_nothing() {
     for key in [ESC, CTRL_C] {
         let session = desk.pick();
         session.send(key);
-        desk.unchanged(session);
+        desk.unchanged(&session);
     }
     let session = desk.pick();
     session.send("no such snapshot");
     session.wait_for(|screen| !screen.contains("backup_"), "no line");
     session.send(ENTER);
     session.send(ESC);
-    desk.unchanged(session);
+    desk.unchanged(&session);
 }
 
 #[cfg(target_os = "linux")]
@@ -176,7 +176,7 @@ fn every_answer_but_yes_changes_nothing() {
         session.send(ENTER);
         session.wait_for_text("(y/N)");
         session.send(answer);
-        desk.unchanged(session);
+        desk.unchanged(&session);
     }
 }
 
@@ -188,13 +188,13 @@ fn a_terminal_is_asked_also_where_flags_choose() {
         let asked = session.wait_for_text("(y/N)");
         assert!(!asked.contains("which snapshot"), "{asked}");
         session.send("n\r");
-        desk.unchanged(session);
+        desk.unchanged(&session);
     }
     let name = &named(&desk.env, "manual")[0];
     let session = desk.start(&["snapshots", "rm", name]);
     desk.screen_is(&session, "(y/N)", &["? Remove backup_<TIME> (<SIZE>)? (y/N)"]);
     session.send("n\r");
-    desk.unchanged(session);
+    desk.unchanged(&session);
     assert_eq!(&named(&desk.env, "manual")[0], name);
 }
 
@@ -202,7 +202,7 @@ fn a_terminal_is_asked_also_where_flags_choose() {
 fn a_damaged_snapshot_is_shown_as_such_and_refused() {
     let desk = Desk::new();
     std::fs::remove_file(desk.env.data().join(&desk.pulls[1]).join("data.db")).expect("remove");
-    let mut session = desk.pick();
+    let session = desk.pick();
     let listed = session.screen();
     assert!(listed.contains("  damaged: data.db is missing\n"), "{listed}");
     session.send("is missing\r");

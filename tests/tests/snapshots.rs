@@ -98,11 +98,11 @@ fn both_lists_are_the_same() {
 fn a_terminal_without_colour_shows_plain_lines() {
     let env = developer();
     change(&env.data().join("data.db"));
-    let mut session = env.xtask_on_pty(["snapshots", "create"]);
+    let session = env.xtask_on_pty(["snapshots", "create"]);
     assert_eq!(session.wait_exit(), 0);
     let screen = env.normalize(&session.wait_for_text("Saved"));
     assert_eq!(screen.trim_end(), "       Saved backup_<TIME>");
-    let mut session = env.xtask_on_pty(["restore-db", "--latest", "--yes"]);
+    let session = env.xtask_on_pty(["restore-db", "--latest", "--yes"]);
     assert_eq!(session.wait_exit(), 0);
     let screen = env.normalize(&session.wait_for_text("hint"));
     assert_eq!(

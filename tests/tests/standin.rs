@@ -282,8 +282,7 @@ fn an_interrupt_exits_127_and_ends_the_session() {
     fly.interrupt();
     fly.wait().fails(127);
 
-    let mut session =
-        Session::spawn(env.command("fly").args(["ssh", "console", "-C", "sleep 1000"]));
+    let session = Session::spawn(env.command("fly").args(["ssh", "console", "-C", "sleep 1000"]));
     session.wait_for_text("complete");
     session.send(CTRL_C);
     assert_eq!(session.wait_exit(), 127);

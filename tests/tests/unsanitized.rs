@@ -173,7 +173,7 @@ fn a_question_says_that_secrets_come_back() {
     let ask = |args: &[&str]| -> Session {
         Session::spawn_sized(&desk.env.xtask_command([&["restore-db"], args].concat()), 30, 200)
     };
-    let mut session = ask(&[]);
+    let session = ask(&[]);
     session.wait_for_text(" unsanitized");
     session.send("unsanitized\r");
     session.wait_for_text(&format!("(saved first), to get {raw} with its secrets? (y/N)"));
@@ -182,7 +182,7 @@ fn a_question_says_that_secrets_come_back() {
     let screen = session.wait_for_text("hint: ");
     assert!(screen.contains(" Unsanitized data.db, tenant.db: live, secrets"), "{screen}");
     for args in [&["--name", &raw, "--only", "other.db"][..], &["--latest"]] {
-        let mut session = ask(args);
+        let session = ask(args);
         let screen = session.wait_for_text("? (y/N)");
         assert!(!screen.contains("secrets"), "{screen}");
         session.send("n\r");

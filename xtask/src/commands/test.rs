@@ -87,7 +87,7 @@ impl Args {
 
 /// How many tests run at a time: each waits for programs most of its time.
 fn threads() -> usize {
-    3 * std::thread::available_parallelism().map_or(1, usize::from)
+    4 * std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Where tests make thousands of files that nobody keeps: in memory, that takes a sixth less
