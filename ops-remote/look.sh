@@ -34,7 +34,7 @@ line_tail="
 	)) WHERE length(line) >= 8
 	     AND (length(line) > 32 OR CAST(line AS TEXT) NOT GLOB '[12][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]*')"
 
-quote_lines() { quoted_head=$(literal "$line_head") quoted_tail=$(literal "$line_tail"); }
+quote_lines() { quoted_head=$(literal "$line_head") && quoted_tail=$(literal "$line_tail"); }
 
 # What each rule removes is collected right before it runs. In xtask_old, scope is the
 # column that it was in.
@@ -56,17 +56,23 @@ collect_old() {
 	SQL
 }
 
-# write_old NUMBER: what is to be looked for. What the column still has itself is no
-# secret: a rule has left it. Where pieces cannot be found, for want of GNU grep or
+# What is to be looked for. What the column still has itself is no secret: a rule has left
+# it. Where pieces cannot be found, for want of GNU grep or
 # because they are too many, or in UTF-16, whole values are, here and now.
-write_old() {
+write_old() { keep_what_is_left && run_todo && find_whole && run_todo && write_pieces; }
+
+keep_what_is_left() {
 	cat <<-SQL
 		CREATE TEMP TABLE xtask_kept (line BLOB, scope INTEGER, PRIMARY KEY (line, scope)) WITHOUT ROWID;
 		INSERT INTO temp.xtask_todo
 		SELECT 'INSERT OR IGNORE INTO temp.xtask_kept SELECT o.line, o.scope FROM (' || $quoted_head || col
 		       || ' AS v FROM ' || tbl || $quoted_tail || ') AS p JOIN temp.xtask_old AS o ON o.line = p.line AND o.scope = ' || scope || ';'
 		  FROM temp.xtask_scope AS s WHERE EXISTS (SELECT 1 FROM temp.xtask_old AS o WHERE o.scope = s.scope);
-		$(run_todo "$1")
+	SQL
+}
+
+find_whole() {
+	cat <<-SQL
 		DELETE FROM temp.xtask_old WHERE EXISTS (
 		       SELECT 1 FROM temp.xtask_kept AS k WHERE k.line = xtask_old.line AND k.scope = xtask_old.scope);
 		CREATE TEMP TABLE xtask_whole AS
@@ -84,8 +90,12 @@ write_old() {
 		SELECT 'INSERT INTO temp.xtask_found SELECT DISTINCT o.scope, ''' || place || ''' FROM (' || $quoted_head || col
 		       || ' AS v FROM ' || tbl || $quoted_tail || ') AS p JOIN temp.xtask_old AS o ON o.line = p.line;'
 		  FROM temp.xtask_place WHERE EXISTS (SELECT 1 FROM temp.xtask_whole);
-		$(run_todo "$1")
-		.output $1.look.found
+	SQL
+}
+
+write_pieces() {
+	cat <<-SQL
+		.output @COPY@.look.found
 		SELECT DISTINCT replace(s.place || ' is still in ' || p.name, char(10), ' ') FROM temp.xtask_found
 		  JOIN temp.xtask_scope AS s USING (scope) JOIN temp.xtask_place AS p USING (place);
 		.output
@@ -113,9 +123,9 @@ write_old() {
 		       || ') = ''text'' AND instr(' || bytes || ', x''00'');'
 		  FROM (SELECT *, 'CAST(' || col || ' AS BLOB)' AS bytes FROM temp.xtask_place);
 		DELETE FROM temp.xtask_file WHERE EXISTS (SELECT 1 FROM temp.xtask_whole);
-		INSERT INTO temp.xtask_sure SELECT coalesce(writefile('$1.look.' || name, content), 0) FROM temp.xtask_file;
-		INSERT INTO temp.xtask_sure SELECT coalesce(readfile('$1.look.' || name) = CAST(content AS BLOB), 0) FROM temp.xtask_file;
-		.output $1.look.whole
+		INSERT INTO temp.xtask_sure SELECT coalesce(writefile('@COPY@.look.' || name, content), 0) FROM temp.xtask_file;
+		INSERT INTO temp.xtask_sure SELECT coalesce(readfile('@COPY@.look.' || name) = CAST(content AS BLOB), 0) FROM temp.xtask_file;
+		.output @COPY@.look.whole
 		SELECT CASE WHEN NOT $gnu_grep THEN 'grep' WHEN EXISTS (SELECT 1 FROM temp.xtask_utf8) THEN 'many' ELSE 'utf-16' END
 		  FROM temp.xtask_whole WHERE EXISTS (SELECT 1 FROM temp.xtask_old);
 		.output

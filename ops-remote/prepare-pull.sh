@@ -67,7 +67,7 @@ cleanup() {
 
 # ---- small tools ---------------------------------------------------------
 
-literal() { printf "'%s'" "$(printf '%s\n' "$1" | sed "s/'/''/g")"; }
+literal() { quoted=$(printf '%s\n' "$1" | sed "s/'/''/g") && printf "'%s'" "$quoted"; }
 # Waits for the background jobs. Their process ids are forgotten either way: once
 # waited for they may be another's, which cleanup must not signal.
 await_jobs() {

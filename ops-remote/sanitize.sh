@@ -20,13 +20,24 @@ sanitizer() {
 	await_jobs
 }
 
-# The client's SQL has filled temp.xtask_rule and temp.xtask_set. Which of the rules
-# this database needs is asked of the database itself; sqlite3 writes the script and
-# reads it. A transaction that changes nothing is undone, so that not a byte of it differs.
+# sanitize_script NUMBER NAME. The client's SQL fills temp.xtask_rule and temp.xtask_set. Of
+# a script that is not whole nothing may run: each step says that it is.
 sanitize_script() {
-	prelude
+	database_name=$(literal "$2") && prelude &&
+		printf '%s\n' "$rules" "CREATE TEMP TABLE xtask_database AS SELECT $database_name AS name;" &&
+		sed "s/@COPY@/$1/g" sanitize.sql
+}
+
+# The same for all copies, and so made once: @COPY@ is the number of one. Which of the rules
+# this database needs is asked of the database itself; sqlite3 writes the script and
+# reads it.
+sanitize_template() {
+	make_tables && choose_rules && collect_old && order_statements && run_todo && find_changed &&
+		rebuild_words && end_transaction && run_todo && write_counts && write_old
+}
+
+make_tables() {
 	cat <<-SQL
-		$rules
 		CREATE TEMP TABLE xtask_schema AS SELECT schema_version AS version FROM pragma_schema_version;
 		CREATE TEMP TABLE xtask_changed (tbl TEXT COLLATE NOCASE);
 		CREATE TEMP VIEW xtask_scrub AS
@@ -34,46 +45,24 @@ sanitize_script() {
 		CREATE TEMP TABLE xtask_count (rule INTEGER, rows INTEGER);
 		CREATE TEMP TABLE xtask_todo (sql TEXT);
 		CREATE TEMP TABLE xtask_sure (written CONSTRAINT "disk is full" CHECK (written));
-		$(choose_rules "$1" "$2")
-		$(collect_old)
-		BEGIN;
-		INSERT INTO temp.xtask_todo SELECT sql FROM (
-		       SELECT rule, 0 AS step, '.output $1.rule' || char(10) || 'SELECT ' || (rule + 1) || ';' || char(10)
-		              || '.output' AS sql FROM temp.xtask_statement
-		       UNION ALL SELECT rule, 1, sql FROM temp.xtask_collect
-		       UNION ALL SELECT rule, 2, sql FROM temp.xtask_statement) ORDER BY rule, step;
-		$(run_todo "$1")
-		.output $1.rule
-		.output
-		$(find_changed)
-		$(rebuild_words)
-		INSERT INTO temp.xtask_todo
-		SELECT CASE WHEN EXISTS (SELECT 1 FROM temp.xtask_scrub) THEN 'COMMIT;' ELSE 'ROLLBACK;' END;
-		$(run_todo "$1")
-		.output $1.rows
-		SELECT coalesce(sum(rows), 0) FROM temp.xtask_count;
-		.output $1.scrub
-		SELECT 1 FROM temp.xtask_scrub LIMIT 1;
-		.output
-		$(write_old "$1")
 	SQL
 }
 
-# choose_rules NUMBER NAME: leaves the rules for this database, and of each the columns
-# that it has. NUMBER.applied has the numbers of the rules, and NUMBER.columns those of
-# the columns. The newline ends a comment.
+# Leaves the rules for this database, and of each the columns that it has. The copy's
+# `.applied` has the numbers of the rules, and its `.columns` those of the columns.
+# The newline ends a comment.
 choose_rules() {
 	cat <<-SQL
 		DELETE FROM temp.xtask_rule
-		 WHERE NOT ($(literal "$2") GLOB pattern
+		 WHERE NOT ((SELECT name FROM temp.xtask_database) GLOB pattern
 		   AND (tbl IS NULL OR EXISTS (SELECT 1 FROM main.sqlite_master
 		        WHERE type = 'table' AND name = tbl COLLATE NOCASE)));
 		DELETE FROM temp.xtask_set WHERE NOT EXISTS (
 		       SELECT 1 FROM temp.xtask_rule AS r, pragma_table_xinfo(r.tbl) AS c
 		        WHERE r.rule = xtask_set.rule AND c.name = xtask_set.col COLLATE NOCASE);
-		.output $1.applied
+		.output @COPY@.applied
 		SELECT rule FROM temp.xtask_rule;
-		.output $1.columns
+		.output @COPY@.columns
 		SELECT rowid FROM temp.xtask_set;
 		.output
 		CREATE TEMP TABLE xtask_statement AS
@@ -91,21 +80,33 @@ choose_rules() {
 	SQL
 }
 
+# Of each rule: that it is the one which runs, what it removes, itself.
+order_statements() {
+	cat <<-SQL
+		BEGIN;
+		INSERT INTO temp.xtask_todo SELECT sql FROM (
+		       SELECT rule, 0 AS step, '.output @COPY@.rule' || char(10) || 'SELECT ' || (rule + 1) || ';' || char(10)
+		              || '.output' AS sql FROM temp.xtask_statement
+		       UNION ALL SELECT rule, 1, sql FROM temp.xtask_collect
+		       UNION ALL SELECT rule, 2, sql FROM temp.xtask_statement) ORDER BY rule, step;
+	SQL
+}
+
 # sqlite3 does not say that a disk was too full for a line that it wrote: what is
 # missing would be a secret that stays. It writes UTF-8, also where it has UTF-16.
 run_todo() {
 	cat <<-SQL
-		.output $1.todo
+		.output @COPY@.todo
 		SELECT sql FROM temp.xtask_todo ORDER BY rowid;
 		.output
-		INSERT INTO temp.xtask_sure SELECT length(readfile('$1.todo')) IS (
+		INSERT INTO temp.xtask_sure SELECT length(readfile('@COPY@.todo')) IS (
 		SELECT coalesce(sum(1 + CASE encoding WHEN 'UTF-8' THEN length(CAST(sql AS BLOB)) ELSE (
 		       WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < length(sql))
 		       SELECT sum(1 + (unicode(substr(sql, i, 1)) > 127) + (unicode(substr(sql, i, 1)) > 2047)
 		                    + (unicode(substr(sql, i, 1)) > 65535)) FROM c) END), 0)
 		  FROM temp.xtask_todo, pragma_encoding);
 		DELETE FROM temp.xtask_todo;
-		.read $1.todo
+		.read @COPY@.todo
 	SQL
 }
 
@@ -113,6 +114,8 @@ run_todo() {
 # all may have.
 find_changed() {
 	cat <<-SQL
+		.output @COPY@.rule
+		.output
 		INSERT INTO temp.xtask_changed
 		SELECT CASE WHEN condition IS NULL THEN NULL ELSE tbl END
 		  FROM temp.xtask_rule JOIN temp.xtask_count USING (rule) WHERE rows <> 0;
@@ -166,6 +169,24 @@ rebuild_words() {
 	SQL
 }
 
+# A transaction that changes nothing is undone, so that not a byte of it differs.
+end_transaction() {
+	cat <<-SQL
+		INSERT INTO temp.xtask_todo
+		SELECT CASE WHEN EXISTS (SELECT 1 FROM temp.xtask_scrub) THEN 'COMMIT;' ELSE 'ROLLBACK;' END;
+	SQL
+}
+
+write_counts() {
+	cat <<-SQL
+		.output @COPY@.rows
+		SELECT coalesce(sum(rows), 0) FROM temp.xtask_count;
+		.output @COPY@.scrub
+		SELECT 1 FROM temp.xtask_scrub LIMIT 1;
+		.output
+	SQL
+}
+
 # complaint NUMBER: what sqlite3 says of the rules, without the line of NUMBER.sql, which
 # nobody has. What it says while they run may quote data (a JSON path, a word that is
 # looked for, the name of a file): that passes only where it is known to have names and
@@ -192,8 +213,9 @@ complaint() {
 mark_wal() { printf '%b' "\\0$2\\0$2" | dd of="$1.db" bs=1 seek=18 conv=notrunc 2>/dev/null; }
 
 sanitize_all() {
-	quote_lines
-	prepare_to_fill
+	if ! { quote_lines && prepare_to_fill && sanitize_template >sanitize.sql; }; then
+		fail no-space "cannot write in $staging_dir"
+	fi
 	on_all_cores sanitize "$@"
 	[ -n "$only" ] || find_idle_rule "$@"
 }
@@ -201,7 +223,7 @@ sanitize_all() {
 sanitize() {
 	header_byte "$1.db" 18 && wal=$byte
 	[ "$wal" != 2 ] || mark_wal "$1" 1 || fail no-space "cannot write in $staging_dir"
-	sanitize_script "$1" "$2" >"$1.sql"
+	sanitize_script "$1" "$2" >"$1.sql" || fail no-space "cannot write in $staging_dir"
 	if ! sanitizer "$1" || { [ -s "$1.scrub" ] && ! scrub "$1"; }; then
 		[ -s "$1.err" ] || fail no-space "sanitizing $2 failed without a word (is $staging_dir full?)"
 		fail_sql sanitize "sanitizing $2 failed: $(complaint "$1")"

@@ -90,10 +90,6 @@ fill_holes() {
 	await_jobs && [ ! -e "$1.unfilled" ]
 }
 
-# SQL for the number of one byte, and of two, of the piece.
-byte() { printf '(instr(@bytes, substr(@piece, %s, 1)) - 1)' "$1"; }
-two() { printf '(%s * 256 + %s)' "$(byte "$1")" "$(byte "$1 + 1")"; }
-
 # prepare_to_fill: the SQL for a piece, which makes the text @filled of it if there is
 # anything to fill. Of a page it needs: where it begins, where its header does (page 1
 # has another before it), its first free block. Those form a list, in order. Each is
@@ -104,7 +100,8 @@ prepare_to_fill() {
 	for high in 0 1 2 3 4 5 6 7 8 9 a b c d e f; do
 		for low in 0 1 2 3 4 5 6 7 8 9 a b c d e f; do bytes=$bytes$high$low; done
 	done
-	fill_sql="
+	# One byte of the piece is a number, and so are two.
+	fill_sql=$(printf '%s\n' "
 	DELETE FROM hole;
 	INSERT INTO hole SELECT at, size FROM (
 		WITH RECURSIVE
@@ -112,14 +109,14 @@ prepare_to_fill() {
 			WHERE no >= @first AND no < @first + $piece / @page),
 		tree(base, head) AS (SELECT base, base + CASE no WHEN 1 THEN 100 ELSE 0 END FROM here WHERE NOT tail),
 		block(base, at, next, size) AS (
-			SELECT base, at, $(two 'base + at'), $(two 'base + at + 2') FROM (SELECT base, $(two 'head + 1') AS at FROM tree) WHERE at
+			SELECT base, at, two(base + at), two(base + at + 2) FROM (SELECT base, two(head + 1) AS at FROM tree) WHERE at
 			UNION ALL
-			SELECT base, next, $(two 'base + next'), $(two 'base + next + 2') FROM block WHERE next > at)
+			SELECT base, next, two(base + next), two(base + next + 2) FROM block WHERE next > at)
 		SELECT base + at + 4 AS at, size - 4 AS size FROM block
 		UNION ALL
 		SELECT at, base + CASE cells WHEN 0 THEN 65536 ELSE cells END - at FROM (
-			SELECT base, $(two 'head + 5') AS cells,
-			       head + CASE WHEN $(byte head) < 8 THEN 12 ELSE 8 END + 2 * $(two 'head + 3') AS at FROM tree)
+			SELECT base, two(head + 5) AS cells,
+			       head + CASE WHEN byte(head) < 8 THEN 12 ELSE 8 END + 2 * two(head + 3) AS at FROM tree)
 		UNION ALL
 		SELECT base + @page - @reserved - unused, unused FROM here WHERE tail
 		) WHERE size > 0 AND substr(@piece, at, size) <> zeroblob(size);
@@ -127,7 +124,8 @@ prepare_to_fill() {
 	  FROM (SELECT at, size, lag(at + size, 1, 1) OVER (ORDER BY at) AS past
 	          FROM (SELECT at, size FROM hole UNION ALL SELECT length(@piece) + 1, 0) ORDER BY at)
 	 WHERE EXISTS (SELECT 1 FROM hole);
-	INSERT INTO sure SELECT length(readfile(@new)) IS length(@piece) FROM hole LIMIT 1;"
+	INSERT INTO sure SELECT length(readfile(@new)) IS length(@piece) FROM hole LIMIT 1;" | sed 's/two(\([^)]*\))/(byte(\1) * 256 + byte(\1 + 1))/g
+		s/byte(\([^)]*\))/(instr(@bytes, substr(@piece, \1, 1)) - 1)/g')
 }
 
 # fill_script NUMBER W: the script of one of the sqlite3 that do it. What it could not

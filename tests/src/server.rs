@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -61,7 +61,7 @@ impl Sshd {
         for _ in 0..10 {
             let port = free_port();
             let child = spawn(directory.path(), port, environment);
-            if let Some(child) = listening(child, port) {
+            if let Some(child) = listening(child, &directory.path().join("log")) {
                 return Sshd { directory, port, child };
             }
         }
@@ -182,12 +182,13 @@ fn configuration(directory: &Path, port: u16, environment: &Environment) -> Stri
     )
 }
 
-fn listening(mut child: Child, port: u16) -> Option<Child> {
+/// By its own word: whoever answers at the port may be somebody else, who was there first.
+fn listening(mut child: Child, log: &Path) -> Option<Child> {
     let alive = wait_for("sshd to listen", || {
         if child.try_wait().expect("the child is ours").is_some() {
             return Some(false);
         }
-        TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok().then_some(true)
+        fs::read_to_string(log).is_ok_and(|log| log.contains("Server listening")).then_some(true)
     });
     alive.then_some(child)
 }

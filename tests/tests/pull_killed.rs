@@ -24,7 +24,7 @@ const KEY: &str = "hunter2-hunter2-key-";
 const RULE: &str = "[[sanitize]]\ntable = 'export_settings'\nset = { private_key = 'NULL' }\n";
 
 /// All that the script starts.
-const PROGRAMS: [&str; 18] = [
+const PROGRAMS: [&str; 19] = [
     "sh",
     "sqlite3",
     "tar",
@@ -34,6 +34,7 @@ const PROGRAMS: [&str; 18] = [
     "gzip",
     "mktemp",
     "cat",
+    "sed",
     "od",
     "ls",
     "df",
@@ -258,6 +259,16 @@ fn a_disk_that_is_full_for_a_moment_takes_nothing_away() {
     let server = Server::new(RULE);
     let at = |nth| ("sqlite3", 4, inject("sqlite3", "write", &format!("error=ENOSPC:when={nth}")));
     try_all(&server, "server's disk, a rule", &some(9, 2).into_iter().map(at).collect::<Vec<_>>());
+}
+
+#[test]
+fn of_what_the_rules_say_to_sqlite_no_part_goes_missing() {
+    let server = Server::new(RULE);
+    let (starts, _) = server.count();
+    let writers = ["cat", "sed"].into_iter().flat_map(|program| {
+        some(starts[program], 14).into_iter().map(move |nth| (program, nth, "exit 1".to_owned()))
+    });
+    try_all(&server, "server's SQL", &writers.collect::<Vec<_>>());
 }
 
 #[test]
