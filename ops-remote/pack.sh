@@ -6,7 +6,8 @@
 # `await_jobs`, `fail` and `fail_sql`; of compare.sh: `send_parts`.
 # shellcheck disable=SC2154,SC2034 # mode, rules, staging_dir, jobs and the times are of there
 
-hex() { printf '%s' "$1" | od -An -v -tx1 | tr -d ' \n'; }
+# The words of `od` without the blanks between them.
+hex() { for pair in $(printf '%s' "$1" | od -An -v -tx1); do printf '%s' "$pair"; done; }
 
 # A word that is safe inside JSON, or nothing.
 word() { case $1 in *[!A-Za-z0-9._-]*) ;; *) printf '%s' "$1" ;; esac; }

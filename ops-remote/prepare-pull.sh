@@ -337,7 +337,8 @@ is_utf16() { header_byte "$1" 59 && case $byte in 2 | 3) ;; *) return 1 ;; esac;
 header_byte() {
 	byte=0
 	[ -s "$1" ] || return 0
-	byte=$(od -An -tu1 -j"$2" -N1 "$1" 2>/dev/null | tr -d ' \n')
+	byte=''
+	for byte in $(od -An -tu1 -j"$2" -N1 "$1" 2>/dev/null); do :; done
 	require_number "$byte" od "a byte of $1"
 }
 
