@@ -63,7 +63,9 @@ fn a_program_sees_the_new_data_at_its_next_query() {
         let app = program(&env, "b.db", mode);
         let replaced = env.replace(&snapshot);
         assert_eq!(says(&app), "new b.db", "{mode}");
-        assert_eq!(replaced.programs.len(), 1, "{mode}");
+        // A process that another test is just starting may have it open for a moment, too.
+        let own = format!("(process {})", std::process::id());
+        assert!(replaced.programs.iter().any(|program| program.ends_with(&own)), "{mode}");
         app.execute_batch("INSERT INTO t VALUES ('since')").unwrap();
         drop(app);
         assert_eq!(env.said("b.db"), "new b.db,since", "{mode}");
