@@ -266,7 +266,7 @@ fn of_what_the_rules_say_to_sqlite_no_part_goes_missing() {
     let server = Server::new(RULE);
     let (starts, _) = server.count();
     let writers = ["cat", "sed"].into_iter().flat_map(|program| {
-        some(starts[program], 14).into_iter().map(move |nth| (program, nth, "exit 1".to_owned()))
+        some(starts[program], 8).into_iter().map(move |nth| (program, nth, "exit 1".to_owned()))
     });
     try_all(&server, "server's SQL", &writers.collect::<Vec<_>>());
 }

@@ -140,7 +140,7 @@ impl Case {
 /// Each build in turn. A seed that fails is named, and fails again.
 #[test]
 fn nothing_is_left_of_any_history() {
-    let seeds = depth(3, 600);
+    let seeds = depth(2, 600);
     for seed in 1..=seeds {
         let build = Build::all()[seed as usize % Build::all().len()];
         let mut case = Case::new(seed);
