@@ -11,7 +11,7 @@ most_findings=1000
 # So many columns are looked at by one statement.
 columns=40
 # Smaller copies are looked through as fast as they are looked at.
-small=1000000
+SMALL=1000000
 # No key is as long: blobs that are longer are not read.
 longest_key=1048576
 
@@ -148,7 +148,7 @@ add_up_findings() {
 choose_forms() {
 	forms=$every_form
 	measure "$1.db"
-	if [ "$gnu_grep" -eq 0 ] || [ "$size" -lt "$small" ] || is_utf16 "$1.db"; then return 0; fi
+	if [ "$gnu_grep" -eq 0 ] || [ "$size" -lt "$SMALL" ] || is_utf16 "$1.db"; then return 0; fi
 	has_form "$1" "$any_form" || { forms='' && return 0; }
 	forms=''
 	while read -r kind form; do

@@ -44,8 +44,8 @@ collect_old() {
 		CREATE TEMP TABLE xtask_old (line BLOB, scope INTEGER, middle BLOB, PRIMARY KEY (line, scope)) WITHOUT ROWID;
 		CREATE TEMP TABLE xtask_scope AS
 		SELECT row_number() OVER () AS scope, rule, condition, tbl || '.' || name AS place,
-		       '"' || replace(tbl, '"', '""') || '"' AS tbl, '"' || replace(name, '"', '""') || '"' AS col
-		  FROM (SELECT * FROM temp.xtask_rule WHERE look) AS r, pragma_table_xinfo(r.tbl) AS c
+		       'main."' || replace(tbl, '"', '""') || '"' AS tbl, '"' || replace(name, '"', '""') || '"' AS col
+		  FROM (SELECT * FROM temp.xtask_rule WHERE look) AS r, pragma_table_xinfo(r.tbl, 'main') AS c
 		 WHERE c.hidden = 0 AND (deletes OR EXISTS (
 		       SELECT 1 FROM temp.xtask_set AS s WHERE s.rule = r.rule AND s.col = c.name));
 		CREATE TEMP TABLE xtask_collect AS
@@ -79,11 +79,11 @@ find_whole() {
 		SELECT 1 WHERE NOT $gnu_grep OR NOT EXISTS (SELECT 1 FROM temp.xtask_utf8)
 		    OR (SELECT count(*) FROM temp.xtask_old) > $most_pieces;
 		CREATE TEMP TABLE xtask_place AS
-		SELECT t.rowid || '.' || c.cid AS place, '"' || replace(t.name, '"', '""') || '"' AS tbl,
+		SELECT t.rowid || '.' || c.cid AS place, 'main."' || replace(t.name, '"', '""') || '"' AS tbl,
 		       '"' || replace(c.name, '"', '""') || '"' AS col, coalesce((
 		       SELECT name FROM main.sqlite_master AS v WHERE v.rootpage = 0 AND v.name || '_content' = t.name),
 		       t.name || '.' || c.name) AS name
-		  FROM main.sqlite_master AS t, pragma_table_xinfo(t.name) AS c
+		  FROM main.sqlite_master AS t, pragma_table_xinfo(t.name, 'main') AS c
 		 WHERE t.type = 'table' AND t.rootpage AND c.hidden IN (0, 3) AND EXISTS (SELECT 1 FROM temp.xtask_old);
 		CREATE TEMP TABLE xtask_found (scope INTEGER, place TEXT);
 		INSERT INTO temp.xtask_todo
@@ -99,6 +99,7 @@ write_pieces() {
 		SELECT DISTINCT replace(s.place || ' is still in ' || p.name, char(10), ' ') FROM temp.xtask_found
 		  JOIN temp.xtask_scope AS s USING (scope) JOIN temp.xtask_place AS p USING (place);
 		.output
+		INSERT INTO temp.xtask_sure SELECT (coalesce(length(readfile('@COPY@.look.found')), 0) > 0) = EXISTS (SELECT 1 FROM temp.xtask_found);
 		CREATE TEMP TABLE xtask_file (name TEXT, content BLOB);
 		INSERT INTO temp.xtask_file
 		SELECT 'middle.' || pass, group_concat(CAST(middle AS TEXT), char(10))
@@ -118,8 +119,8 @@ write_pieces() {
 		-- A text with a zero would be cut there.
 		SELECT 'read.' || place, 'SELECT ' || col || ' FROM ' || tbl || ' WHERE typeof(' || col || ') = ''text'' AND NOT instr('
 		       || bytes || ', x''00'');' || char(10) || '.output /dev/null' || char(10) || 'SELECT writefile(''/dev/stdout'', '
-		       || bytes || ' || x''0a'') FROM ' || tbl || ', temp.most WHERE typeof(' || col || ') = ''blob'' AND length(' || col
-		       || ') <= most OR typeof(' || col
+		       || bytes || ' || x''0a'') FROM ' || tbl || ' WHERE typeof(' || col || ') = ''blob'' AND length(' || col
+		       || ') <= (SELECT bytes FROM temp.xtask_most) OR typeof(' || col
 		       || ') = ''text'' AND instr(' || bytes || ', x''00'');'
 		  FROM (SELECT *, 'CAST(' || col || ' AS BLOB)' AS bytes FROM temp.xtask_place);
 		DELETE FROM temp.xtask_file WHERE EXISTS (SELECT 1 FROM temp.xtask_whole);
@@ -141,13 +142,10 @@ look() {
 	if [ -e "$1.spilled" ] && is_clean "$@"; then
 		most=$longest_blob rows=" $(tr '\n' ' ' <"$1.spilled")"
 	fi
+	found=''
+	while read -r line || [ -n "$line" ]; do found="$found${found:+, and of }$line"; done <"$1.look.found"
 	find_places "$@"
-	if [ -s "$1.look.found" ]; then
-		sort -u -o "$1.look.found" "$1.look.found"
-		found=''
-		while read -r line; do found="$found${found:+, and of }$line"; done <"$1.look.found"
-		fail remains "in $2, what a rule removes of $found"
-	fi
+	[ -z "$found" ] || fail remains "in $2, what a rule removes of $found"
 	rm -f "$1".look.*
 }
 
@@ -184,7 +182,8 @@ find_places() {
 		: >"$1.look.lines"
 		for middles in "$1".look.middle.*; do
 			[ -e "$middles" ] || return 0
-			{ read_place "$1" "$n" 2>"$1.look.err" || : >"$1.look.unread"; } |
+			: >"$1.look.unread" || fail no-space "cannot write in $staging_dir"
+			{ read_place "$1" "$n" 2>"$1.look.err" && rm "$1.look.unread"; } |
 				grep -a -F -f "$middles" >>"$1.look.lines" 2>>"$1.look.err" &
 			jobs=$!
 			await_jobs
@@ -193,15 +192,18 @@ find_places() {
 		[ -s "$1.look.lines" ] || continue
 		for old in "$1".look.old.*; do
 			scope=${old#*.look.old.}
-			! has_line "$1" "$2" -a "$old" "$1.look.lines" || {
-				printf '%s is still in %s' "$(cat "$1.look.scope.${scope%.*}")" "$(cat "$place")" | tr '\n' ' '
-				echo
-			} >>"$1.look.found"
+			! has_line "$1" "$2" -a "$old" "$1.look.lines" || add_place "$1.look.scope.${scope%.*}" "$place"
 		done
 	done
 }
 
+# add_place FROM TO: files with what the columns are called. `fail` makes one line of it.
+add_place() {
+	line="$(cat "$1") is still in $(cat "$2")"
+	case "$found, and of " in *"$line, and of "*) ;; *) found="$found${found:+, and of }$line" ;; esac
+}
+
 # read_place NUMBER PLACE: the values of a column, each a line or more.
 read_place() {
-	{ echo "CREATE TEMP TABLE most AS SELECT $most AS most;" && cat "$1.look.read.$2"; } | sql -readonly "$1.db"
+	{ echo "CREATE TEMP TABLE xtask_most AS SELECT $most AS bytes;" && cat "$1.look.read.$2"; } | sql -readonly "$1.db"
 }

@@ -58,7 +58,7 @@ choose_rules() {
 		   AND (tbl IS NULL OR EXISTS (SELECT 1 FROM main.sqlite_master
 		        WHERE type = 'table' AND name = tbl COLLATE NOCASE)));
 		DELETE FROM temp.xtask_set WHERE NOT EXISTS (
-		       SELECT 1 FROM temp.xtask_rule AS r, pragma_table_xinfo(r.tbl) AS c
+		       SELECT 1 FROM temp.xtask_rule AS r, pragma_table_xinfo(r.tbl, 'main') AS c
 		        WHERE r.rule = xtask_set.rule AND c.name = xtask_set.col COLLATE NOCASE);
 		.output @COPY@.applied
 		SELECT rule FROM temp.xtask_rule;
@@ -72,7 +72,7 @@ choose_rules() {
 		       || '; UPDATE temp.xtask_count SET rows = rows + total_changes() - 1 WHERE rule = ' || rule || ';'
 		       ELSE CASE WHEN deletes THEN 'DELETE FROM ' || quoted ELSE 'UPDATE ' || quoted || ' SET ' || columns END
 		       || condition || char(10) || '; INSERT INTO temp.xtask_count VALUES (' || rule || ', changes());' END AS sql
-		  FROM (SELECT rule, sql, condition, deletes, '"' || replace(tbl, '"', '""') || '"' AS quoted,
+		  FROM (SELECT rule, sql, condition, deletes, 'main."' || replace(tbl, '"', '""') || '"' AS quoted,
 		               (SELECT group_concat('"' || replace(col, '"', '""') || '" = ' || value || char(10), ', ')
 		                  FROM temp.xtask_set AS s WHERE s.rule = r.rule) AS columns
 		          FROM temp.xtask_rule AS r)
@@ -154,17 +154,17 @@ rebuild_words() {
 		        WHERE virtual AND EXISTS (SELECT 1 FROM main.sqlite_master AS shadow
 		                       WHERE shadow.name IN (p.name || '_config', p.name || '_segdir'))) AS f;
 		INSERT INTO temp.xtask_todo
-		SELECT 'INSERT INTO ' || quoted || '(' || quoted || ') VALUES ('''
+		SELECT 'INSERT INTO main.' || quoted || '(' || quoted || ') VALUES ('''
 		       || CASE WHEN NOT stale THEN 'optimize' WHEN contentless THEN 'delete-all' ELSE 'rebuild' END || ''');'
 		  FROM temp.xtask_words
 		 WHERE CASE WHEN stale THEN fts5 OR NOT contentless ELSE EXISTS (SELECT 1 FROM temp.xtask_rule WHERE scrub) END
 		UNION ALL
-		SELECT 'DELETE FROM "' || replace(s.name, '"', '""') || '";'
+		SELECT 'DELETE FROM main."' || replace(s.name, '"', '""') || '";'
 		  FROM temp.xtask_words AS f, main.sqlite_master AS s
 		 WHERE stale AND contentless AND NOT fts5 AND s.type = 'table'
 		   AND s.name IN (SELECT f.name || '_' || column1 FROM (VALUES ('segments'), ('segdir'), ('docsize'), ('stat')))
 		UNION ALL
-		SELECT 'DELETE FROM ' || name || ';' FROM main.sqlite_master
+		SELECT 'DELETE FROM main.' || name || ';' FROM main.sqlite_master
 		 WHERE name = 'sqlite_stat4' AND EXISTS (SELECT 1 FROM temp.xtask_scrub);
 	SQL
 }
@@ -184,6 +184,7 @@ write_counts() {
 		.output @COPY@.scrub
 		SELECT 1 FROM temp.xtask_scrub LIMIT 1;
 		.output
+		INSERT INTO temp.xtask_sure SELECT coalesce(length(readfile('@COPY@.scrub')), 0) = 2 * EXISTS (SELECT 1 FROM temp.xtask_scrub);
 	SQL
 }
 

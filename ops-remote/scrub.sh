@@ -17,7 +17,7 @@ scrub() {
 	# The copy is thrown away when this fails, so it needs no journal; one that a
 	# killed sqlite3 has left is read first.
 	rm -f "$1.spilled"
-	{ prelude && printf '%s;\n' 'SELECT count(*) FROM sqlite_master' 'PRAGMA journal_mode = OFF' VACUUM; } >"$1.sql"
+	{ prelude && printf '%s;\n' 'SELECT count(*) FROM sqlite_master' 'PRAGMA journal_mode = OFF' VACUUM; } >"$1.sql" || return 1
 	sanitizer "$1"
 }
 
@@ -28,7 +28,7 @@ scrub() {
 # than one page, by their rows in the schema.
 list_holes() {
 	list_trunks "$1" >"$1.trunks" || return 1
-	sql -readonly "$1.db" <<-SQL >"$1.holes"
+	sql -readonly "$1.db" <<-SQL >/dev/null
 		CREATE TEMP TABLE sure (known CONSTRAINT "unknown pages" CHECK (known));
 		CREATE TEMP TABLE trunk (no INTEGER PRIMARY KEY, unused INTEGER);
 		.import $1.trunks trunk
@@ -45,10 +45,18 @@ list_holes() {
 		   AND (pages = 0 OR (page.no - 2) % pages <> 0 AND NOT (page.no = lock.no + 1 AND (lock.no - 2) % pages = 0));
 		INSERT INTO sure SELECT count(*) = freelist_count FROM free, pragma_freelist_count;
 		INSERT INTO sure SELECT no IN (SELECT no FROM free) FROM trunk;
-		SELECT no, tail, unused FROM used WHERE unused <> 0;
-		SELECT no, 1, coalesce(unused, $page - $reserved) FROM free LEFT JOIN trunk USING (no);
+		CREATE TEMP TABLE hole AS
+		SELECT no, tail, unused FROM used WHERE unused <> 0
+		UNION ALL SELECT no, 1, coalesce(unused, $page - $reserved) FROM free LEFT JOIN trunk USING (no);
+		CREATE TEMP TABLE spilled AS
+		SELECT rowid AS id FROM main.sqlite_master WHERE type = 'table' AND name IN (SELECT tbl FROM used WHERE tail);
+		.output $1.holes
+		SELECT * FROM hole;
 		.output $1.spilled
-		SELECT rowid FROM main.sqlite_master WHERE type = 'table' AND name IN (SELECT tbl FROM used WHERE tail);
+		SELECT * FROM spilled;
+		.output
+		INSERT INTO sure SELECT length(readfile('$1.holes')) IS coalesce(sum(length(no || '|' || tail || '|' || unused || '|')), 0) FROM hole;
+		INSERT INTO sure SELECT length(readfile('$1.spilled')) IS coalesce(sum(length(id || '|')), 0) FROM spilled;
 	SQL
 }
 
@@ -62,7 +70,7 @@ list_trunks() {
 		# shellcheck disable=SC2046 # see above
 		set -- "$1" $(words_of "$1.db" $(((next - 1) * page)))
 		[ $# -eq 3 ] || return 1
-		echo "$next|$((page - reserved - 8 - 4 * $3))"
+		echo "$next|$((page - reserved - 8 - 4 * $3))" || return 1
 		next=$2 left=$((left - 1 - $3))
 	done
 }
@@ -82,7 +90,7 @@ fill_holes() {
 	[ "$fillers" -le "$pieces" ] || fillers=$pieces
 	w=0
 	while [ "$w" -lt "$fillers" ]; do
-		fill_script "$1" "$w" >"$1.fill.$w" || return 1
+		fill_script "$1" "$w" >"$1.fill.$w" || : >"$1.unfilled"
 		sqlite3 -batch -bail -init /dev/null :memory: <"$1.fill.$w" >/dev/null 2>"$1.err" &
 		jobs="$jobs $!"
 		w=$((w + 1))
@@ -137,7 +145,7 @@ fill_script() {
 		'CREATE TEMP TABLE hole (at INTEGER PRIMARY KEY, size INTEGER);' \
 		'CREATE TEMP TABLE sure (written CONSTRAINT "disk is full" CHECK (written));' \
 		".parameter set @bytes \"x'$bytes'\"" ".parameter set @page $page" ".parameter set @reserved $reserved" \
-		".parameter set @new \"'$1.new.$2'\""
+		".parameter set @new \"'$1.new.$2'\"" || return 1
 	k=0
 	while [ "$k" -lt "$pieces" ]; do
 		[ $((k % fillers)) -ne "$2" ] || printf '%s\n' \
@@ -146,7 +154,7 @@ fill_script() {
 			".parameter set @first $((k * (piece / page) + 1))" \
 			"INSERT INTO sure SELECT length(@piece) = min($piece, $((size - k * piece)));" \
 			"$fill_sql" \
-			".system [ ! -e $1.new.$2 ] || { dd if=$1.new.$2 of=$1.db bs=$piece seek=$k conv=notrunc && rm $1.new.$2; } 2>/dev/null || : >$1.unfilled"
+			".system [ ! -e $1.new.$2 ] || { dd if=$1.new.$2 of=$1.db bs=$piece seek=$k conv=notrunc && rm $1.new.$2; } 2>/dev/null || : >$1.unfilled" || return 1
 		k=$((k + 1))
 	done
 }

@@ -180,6 +180,26 @@ fn values_that_look_like_live_secrets_are_found_and_never_shown() {
     }
 }
 
+/// A token that goes on in the next page: only in large databases grep is asked first.
+#[test]
+fn in_small_databases_a_value_is_found_wherever_its_pages_end() {
+    let env = TestEnv::new();
+    // SQLite leaves 489 bytes of such a row in its first page.
+    for length in (449..485).step_by(3) {
+        let path = env.production().join(format!("t{length}.db"));
+        databases::execute(
+            &path,
+            &format!(
+                "CREATE TABLE posts (body); INSERT INTO posts VALUES
+                 (printf('%.*c %s %.*c', {length}, 'z', '{}', 3700, 'z'))",
+                VALUES[4].1
+            ),
+        );
+    }
+    env.db_toml("[audit]\nlevel = 'fail'");
+    env.local_pull(&[]).fails(1).stderr_has("posts.body  in 12 databases");
+}
+
 #[test]
 fn only_the_kinds_that_are_there_are_looked_for_in_a_large_database() {
     let secret = VALUES[4].1;

@@ -7,6 +7,7 @@ use std::path::Path;
 use tests::databases;
 use tests::disk::SmallDisk;
 use tests::env::TestEnv;
+use tests::faults::can_trace;
 use tests::planted::{
     FREE_PAGES, RULE, SECRET, is_vacuumed, live, planted, production, pulled, run,
 };
@@ -303,7 +304,7 @@ fn the_only_values_of_two_columns_are_told_apart() {
          CREATE TABLE audit (old, other); INSERT INTO audit SELECT b, a FROM t",
         "[[sanitize]]\ntable = 't'\nset = { a = \"''\", b = \"''\" }\n",
     );
-    let both = "t.a is still in audit.other, and of t.b is still in audit.old";
+    let both = "t.b is still in audit.old, and of t.a is still in audit.other";
     run(&env, None).fails(1).stderr_has(both);
 }
 
@@ -324,7 +325,7 @@ fn a_value_that_goes_on_in_the_next_page_is_found() {
     // What fails to read the table must not pass for finding nothing.
     let real = find("sqlite3");
     let body = format!(
-        "read -r line; case $line in *' TABLE most '*) exit 1 ;; esac\n\
+        "read -r line; case $line in *' TABLE xtask_most '*) exit 1 ;; esac\n\
          {{ printf '%s\\n' \"$line\"; exec cat; }} | {} \"$@\"",
         real.display()
     );
@@ -337,4 +338,101 @@ fn a_condition_that_does_not_fit_names_its_rule() {
     let rule = "[[sanitize]]\ntable = 'tokens'\nset = { token = 'NULL' }\nwhere = 'nosuch = 1'\n";
     let env = production(&planted(), &[RULE, rule].concat());
     run(&env, None).fails(1).stderr_has("[[sanitize]] number 2: ").stderr_has("nosuch");
+}
+
+/// What sqlite3 could not write must not pass for what there is to do.
+#[test]
+fn a_disk_that_takes_nothing_of_what_was_noted_stops_the_pull() {
+    if !can_trace() {
+        return;
+    }
+    let copy = format!("CREATE TABLE audit (old); INSERT INTO audit VALUES ('{SECRET}');");
+    for (file, schema) in [
+        ("scrub", planted()),
+        ("holes", planted()),
+        ("spilled", planted()),
+        ("look.found", format!("PRAGMA encoding = 'UTF-16le'; {} {copy}", planted())),
+    ] {
+        let env = production(&schema, RULE);
+        let body = format!(
+            "exec strace -o /dev/null -e trace=write -P \"$PWD/0.{file}\" -e inject=write:error=ENOSPC '{}' \"$@\"",
+            find("sqlite3").display()
+        );
+        shells::script(&env.path("bin"), "sqlite3", &body);
+        let output = run(&env, None);
+        if output.code == Some(0) {
+            let bytes = fs::read(live(&env)).expect("read");
+            assert!(!bytes.windows(SECRET.len()).any(|piece| piece == SECRET.as_bytes()), "{file}");
+        } else {
+            output.fails(1).stderr_lacks(SECRET);
+        }
+    }
+}
+
+/// Where `df` says nothing, only what fails tells that the disk is too small.
+#[test]
+fn on_a_disk_of_any_size_all_is_removed_or_the_pull_fails() {
+    let env = production(
+        &format!(
+            "PRAGMA page_size = 512; PRAGMA secure_delete = OFF; {} CREATE TABLE old (t);
+             WITH n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 4000)
+             INSERT INTO old SELECT i || '{SECRET}{SECRET}{SECRET}{SECRET}{SECRET}{SECRET}' FROM n;
+             DROP TABLE old",
+            planted()
+        ),
+        RULE,
+    );
+    shells::script(&env.path("bin"), "df", "exit 1");
+    let bytes = fs::metadata(env.production().join("data.db")).expect("it is there").len();
+    let small = env.path("small");
+    env.db_toml(&format!("staging-dir = '{}'\n{RULE}", small.display()));
+    let mut failed = 0;
+    for more in (0..8).map(|step| 20 + 25 * step) {
+        let kibibytes = u32::try_from(bytes / 1024).expect("it is small") + more;
+        let Some(_disk) = SmallDisk::mount(&small, kibibytes) else { return };
+        let output = run(&env, None);
+        if output.code != Some(0) {
+            failed += 1;
+            continue;
+        }
+        let bytes = fs::read(live(&env)).expect("read");
+        assert!(
+            !bytes.windows(SECRET.len()).any(|piece| piece == SECRET.as_bytes()),
+            "{kibibytes} KiB\n{output}"
+        );
+    }
+    assert!(failed > 0, "there was room at once");
+}
+
+/// The script's own tables are temporary ones, which come before others of that name.
+#[test]
+fn tables_and_columns_may_be_called_as_the_script_calls_its_own() {
+    for (table, column) in [
+        ("xtask_database", "name"),
+        ("xtask_rule", "pattern"),
+        ("xtask_set", "value"),
+        ("xtask_schema", "version"),
+        ("xtask_changed", "tbl"),
+        ("xtask_count", "rows"),
+        ("xtask_todo", "sql"),
+        ("xtask_old", "line"),
+        ("xtask_scope", "col"),
+        ("xtask_statement", "sql"),
+    ] {
+        let env = production(
+            &format!(
+                "CREATE TABLE {table} (id, {column}); INSERT INTO {table} VALUES (1, '{SECRET}');
+                 CREATE TABLE plan (most, bytes, note); INSERT INTO plan VALUES (1, 2, hex(zeroblob(9000)))"
+            ),
+            &format!("[[sanitize]]\ntable = '{table}'\nset = {{ {column} = \"''\" }}\n"),
+        );
+        run(&env, None).ok();
+        let emptied = format!("SELECT count(*) FROM {table} WHERE {column} = ''");
+        assert_eq!(databases::query(&live(&env), &emptied), 1.into(), "{table}");
+    }
+    let copy = format!(
+        "CREATE TABLE tokens (token); INSERT INTO tokens VALUES ('{SECRET}');
+         CREATE TABLE xtask_old (id, body); INSERT INTO xtask_old VALUES (1, '{SECRET}')"
+    );
+    run(&production(&copy, RULE), None).fails(1).stderr_has("is still in xtask_old.body");
 }
