@@ -3,7 +3,7 @@
 # databases of an earlier pull. Of each it sends a short hash of every part, and the
 # parts that differ are sent back. xtask/src/delta.rs is the other side.
 #
-# Of prepare-pull.sh: `sql`, `measure`, `is_number`, `require_number`, `sha256_of`, `tar_members`, `await_jobs`.
+# Of prepare-pull.sh: `sql`, `measure`, `is_number`, `require_number`, `await_jobs`; of pack.sh: `sha256_of`, `tar_members`.
 # shellcheck disable=SC2154 # newline, jobs, largest and base_blocks are of there
 
 # In bytes. A part has a hash of its own, of 4 bytes. The hashes of a database are
@@ -49,13 +49,6 @@ page_size() {
 	require_number "${3-}" od "a byte of $1"
 	page=$(($2 * 256 + $3))
 	[ "$page" -ne 1 ] || page=65536
-}
-
-# count_cores: `cores` becomes how many sqlite3 work at a time.
-count_cores() {
-	cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null)
-	is_number "$cores" || cores=$(nproc 2>/dev/null)
-	case $cores in [123]) ;; *) if is_number "$cores" && [ "$cores" -gt 0 ]; then cores=4; else cores=1; fi ;; esac
 }
 
 # compare_to_bases NAME…: I.base says what the client has of copy I, if that is worth

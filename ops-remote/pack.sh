@@ -2,9 +2,19 @@
 # Packing: prepare-pull.sh is sent behind this, and calls it for what is not by hand.
 # xtask/src/stream.rs reads what it writes.
 #
-# Of prepare-pull.sh: `sql`, `measure`, `sha256_of`, `read_clock`, `numbers`,
-# `await_jobs`, `fail` and `fail_sql`; of compare.sh: `send_parts`.
+# Of prepare-pull.sh: `sql`, `measure`, `read_clock`, `require_number`,
+# `announce_archive`, `await_jobs`, `fail` and `fail_sql`; of request.sh: `await_word`; of compare.sh: `send_parts`.
 # shellcheck disable=SC2154,SC2034 # mode, rules, staging_dir, jobs and the times are of there
+
+# numbers COUNT: what the copies are called.
+numbers() {
+	n=0
+	while [ "$n" -lt "$1" ]; do printf '%d.db\n' "$n" && n=$((n + 1)); done
+}
+
+sha256_of() {
+	if command -v sha256sum >/dev/null 2>&1; then sha256sum "$@"; else shasum -a 256 "$@"; fi
+}
 
 # The words of `od` without the blanks between them.
 hex() { for pair in $(printf '%s' "$1" | od -An -v -tx1); do printf '%s' "$pair"; done; }
@@ -128,4 +138,54 @@ explain_failed_pack() {
 	error=$(cat compare.*.err 2>/dev/null | head -n 3)
 	[ -n "$error" ] || fail no-space "cannot write what is packed in $staging_dir"
 	fail_sql compare "comparing failed: $error"
+}
+
+# To the client.
+send() {
+	case $mode in
+	stream)
+		# The client would wait for the rest of half a stream, and we for its word.
+		{ printf '\nXTASK-DB 1 %s\n' "$nonce" && pack "$@"; } || exit 1
+		[ "$base_blocks" -eq 0 ] || send_again "$@"
+		;;
+	archive)
+		pack "$@" >pull.archive || explain_failed_pack
+		announce_archive "$stage/pull.archive" "$@"
+		machine=$(word "${FLY_MACHINE_ID:-}")
+		printf '\nXTASK-DB-ARCHIVE 1 %s %s %s\n' "$nonce" "${machine:--}" "$stage/pull.archive"
+		send_again "$@"
+		;;
+	dry-run)
+		pack "$@" >plan || explain_failed_pack
+		planned=$(tr -d ' ' <plan)
+		require_number "$planned" wc 'the bytes that would be sent'
+		printf '\nXTASK-DB-PLAN 1 %s %d\n' "$nonce" "$planned"
+		tar_members index.json end.json | compress
+		;;
+	esac
+}
+
+# What the client could not put together from what it has, it asks for: numbers of
+# databases, which then come whole. It ends our input when it needs nothing more.
+send_again() {
+	await_word
+	i=0 kept=0
+	for name do
+		shift
+		case " $word " in
+		*" $i "*)
+			rm -f "$i.base" "$i.changed"
+			[ "$i" -eq "$kept" ] || mv "$i.db" "$kept.db"
+			[ "$i" -eq "$kept" ] || [ ! -e "$i.rows" ] || mv "$i.rows" "$kept.rows"
+			set -- "$@" "$name"
+			kept=$((kept + 1))
+			;;
+		*) rm -f "$i".* ;;
+		esac
+		i=$((i + 1))
+	done
+	base_blocks=0
+	: >sums
+	rm -f packed pull.archive
+	send "$@"
 }

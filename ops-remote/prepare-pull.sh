@@ -77,41 +77,6 @@ await_jobs() {
 	return "$1"
 }
 
-# A database that is at least so large keeps all cores busy by itself.
-large=16777216
-
-# on_all_cores FUNCTION NAME…: runs FUNCTION NUMBER NAME for each copy, in this shell
-# for a large one, else in one of several: `worker` says in which. What fails there has
-# been told.
-on_all_cores() {
-	function=$1 worker=here copy=0 small='' workers=''
-	shift
-	count_cores
-	for database do
-		measure "$copy.db"
-		if [ "$size" -lt "$large" ]; then small="$small $copy"; else "$function" "$copy" "$database"; fi
-		copy=$((copy + 1))
-	done
-	worker=0
-	while [ "$worker" -lt "$cores" ]; do
-		work "$@" &
-		workers="$workers $!"
-		worker=$((worker + 1))
-	done
-	jobs=$workers
-	await_jobs || exit 1
-}
-
-work() {
-	jobs='' turn=0 of=$cores cores=1
-	trap 'for job in $jobs; do kill "$job"; done 2>/dev/null; exit 143' TERM
-	for copy in $small; do
-		eval "database=\${$((copy + 1))}"
-		[ $((turn % of)) -ne "$worker" ] || "$function" "$copy" "$database"
-		turn=$((turn + 1))
-	done
-}
-
 sql() { sqlite3 -batch -bail -init /dev/null "$@"; }
 
 # is_number TEXT: a program may say nothing, a word, or more than a shell can count.
@@ -145,16 +110,6 @@ measure() {
 	require_number "$size" ls "the size of $1"
 }
 
-# numbers COUNT: what the copies are called.
-numbers() {
-	n=0
-	while [ "$n" -lt "$1" ]; do printf '%d.db\n' "$n" && n=$((n + 1)); done
-}
-
-sha256_of() {
-	if command -v sha256sum >/dev/null 2>&1; then sha256sum "$@"; else shasum -a 256 "$@"; fi
-}
-
 # enter DIRECTORY: its absolute path. `cd` alone takes `-` and $CDPATH for others.
 enter() { case $1 in /*) cd "$1" ;; *) cd "./$1" ;; esac 2>/dev/null && pwd; }
 
@@ -176,67 +131,6 @@ selected() {
 	[ -f "$directory/$1" ] && matches "$1" "$includes" || return 1
 	[ -z "$excludes" ] || ! matches "$1" "$excludes" || return 1
 	[ -z "$only" ] || matches "$1" "$only"
-}
-
-# ---- the request ---------------------------------------------------------
-
-# take COUNT: so many bytes of our input, and none of what follows. Where `dd` cannot
-# fill a block from a pipe, that is one byte at a time.
-take() {
-	if dd iflag=fullblock count=0 </dev/null; then dd iflag=fullblock bs="$1" count=1; else dd bs=1 count="$1"; fi 2>/dev/null
-}
-
-# The client sends lines of a key and a value, then `end`. `rules N` is
-# followed by N bytes of SQL, and so is `audit LEVEL N`.
-read_request() {
-	while IFS= read -r line; do
-		value=${line#* }
-		case $line in
-		'nonce '*) nonce=$value ;;
-		'mode '*) mode=$value ;;
-		'directory '*) directory=$value ;;
-		'staging '*) staging_dir=$value ;;
-		'include '*) includes=$includes$value$newline ;;
-		'exclude '*) excludes=$excludes$value$newline ;;
-		'only '*) only=$value ;;
-		'base '*) add_base "$value" ;;
-		'rules '*) rules=$(take "$value") || return 1 ;;
-		'audit '*) audit_level=${value% *} && audit=$(take "${value#* }") || return 1 ;;
-		end) return 0 ;;
-		*) return 1 ;;
-		esac
-	done
-	return 1
-}
-
-# The client keeps our standard input open until it has all it wants: its end
-# means that nobody is left to work for, also when the connection broke. Until
-# then come the hashes of what it has, which become an empty line, and lines.
-# Only the watcher can write to `words`: who waits for one does not outlive it.
-watch_client() {
-	mkfifo words || fail no-space "cannot make a pipe in $stage"
-	exec 3<&0 4<>words
-	{
-		if [ "$base_blocks" -eq 0 ] || head -c $((base_blocks * block)) >base; then
-			[ "$base_blocks" -eq 0 ] || echo >&4
-			cat >&4
-		else
-			echo full >&4
-			cat >/dev/null
-		fi
-		kill -TERM $$
-	} <&3 >/dev/null 2>&1 &
-	watcher=$!
-	exec 3<&- 4<words </dev/null
-}
-
-# await_word: `word` becomes the next line from the client. In the background,
-# because a signal interrupts only what is waited for.
-await_word() {
-	head -n 1 <&4 >said &
-	jobs="$jobs $!"
-	await_jobs
-	read -r word <said || fail request "what the client has did not arrive whole"
 }
 
 # ---- the copies ----------------------------------------------------------
@@ -274,8 +168,9 @@ remove_abandoned() {
 check_space() {
 	total=0 largest=0
 	for name do
-		measure "$directory/$name" && main=$size
-		measure "$directory/$name-wal" && size=$((main + size))
+		locate "$name"
+		measure "$path" && main=$size
+		measure "$path-wal" && size=$((main + size))
 		total=$((total + size))
 		[ "$size" -le "$largest" ] || largest=$size
 	done
@@ -289,28 +184,208 @@ check_space() {
 		fail no-space "$staging_dir has $free KiB free, and copying the databases needs $needed KiB"
 }
 
-# One connection attaches ten databases at the most, all in its own text
-# encoding. One SELECT begins a read transaction on every one of them: that pins
-# the set, and keeps writers from starting .backup again. All groups run at once.
-backup_all() {
-	i=0 copiers=''
-	start_group
+# Databases in WAL mode are copied as files: production sees no lock and no trace of it. Of
+# the others SQLite keeps writers out, until its own copy is made.
+copy_all() {
+	i=0 files='' pins='' pinned='' copiers='' tries=0 started=0
 	for name do
-		if is_utf16 "$directory/$name"; then
-			start_copier "$directory/$name" "BEGIN;${newline}SELECT count(*) FROM sqlite_master;${newline}.backup main $i.db"
+		locate "$name"
+		header_byte "$path" 18
+		if [ "$byte" -eq 2 ]; then files="$files $i"; else pins="$pins $i"; fi
+		i=$((i + 1))
+	done
+	stale=$files
+	copy_mains "$@"
+	start_copiers 4194304 "$@"
+	until copy_logs "$@"; do
+		tries=$((tries + 1))
+		[ "$tries" -lt 3 ] || pin_the_rest "$@"
+		copy_mains "$@"
+	done
+	for i in $files; do [ ! -s "$i.db-wal" ] || take_log_in "$i" "$@"; done
+	await_copiers "$@"
+}
+
+# locate NAME: `path` becomes that of the file itself, beside which SQLite has the others.
+locate() {
+	path=$directory/$1
+	[ ! -L "$path" ] || path=$(readlink -f "$path") || fail unreadable "$directory/$1 leads nowhere"
+}
+
+# locate_copy NUMBER NAME…: the same of one of all.
+locate_copy() { eval "locate \"\${$(($1 + 2))}\""; }
+
+# copy_file FROM TO: in the background, because a signal interrupts only what is waited for.
+copy_file() {
+	dd if="$1" of="$2" bs=1048576 2>"$2.err" &
+	others=$jobs jobs="$jobs $!"
+	wait "$!" && jobs=$others && return
+	jobs=$others why=$(head -n 1 "$2.err")
+	# There is no room for a word either.
+	case $why in '' | *'No space left'*) fail no-space "copying failed (is $staging_dir full?)" ;; esac
+	fail unreadable "$1 cannot be read: ${why##*: }"
+}
+
+# Each copy is whole if nothing was lost from the -wal meanwhile: what a checkpoint writes
+# into the main file is in it, too, until a writer begins it anew, with another header. What
+# has an empty one has not changed if its times have not.
+copy_mains() {
+	for i in $stale; do
+		locate_copy "$i" "$@"
+		await_tick || observe
+		echo "$seen" >"$i.seen"
+		copy_file "$path" "$i.db"
+	done
+}
+
+# stat_of FILE…: eight words for each: when it was changed (3), what and how large it is, when
+# that was changed (3).
+stat_of() {
+	if [ "$gnu_stat" -eq 1 ]; then stat -c '%y %i %s %z' "$@"; else stat -f '%Fm x x %i %z %Fc x x' "$@"; fi 2>/dev/null
+}
+
+# await_tick: until a write that comes from now on gives the file another time than the one
+# that is `seen`. Where the clock of a file system has seconds only, that is one of them.
+await_tick() {
+	while [ ! -s "$path-wal" ]; do
+		: >tick || fail no-space "cannot write in $staging_dir"
+		# shellcheck disable=SC2046 # words
+		set -- $(stat_of tick "$path")
+		[ $# -eq 16 ] || break
+		tick="$1 $2" last="$9 ${10}"
+		case $last in *.*[1-9]*) ;; *) tick=${tick%%.*} last=${last%%.*} ;; esac
+		shift 8
+		seen=$*
+		[ "$tick" = "$last" ] || return 0
+		case $last in *.*) ;; *) sleep 1 ;; esac
+	done
+	return 1
+}
+
+# observe: `seen` becomes what is another after a write that the copy would have half of.
+observe() {
+	if [ -s "$path-wal" ]; then seen="log $(od -An -v -tx1 -N32 "$path-wal" 2>/dev/null)"; else seen=$(stat_of "$path"); fi
+	# shellcheck disable=SC2086 # words
+	set -- $seen
+	seen=$*
+}
+
+# unchanged NUMBER: whether the copy is whole. Some file systems have no times.
+unchanged() {
+	observe
+	read -r before <"$1.seen"
+	[ "$seen" = "$before" ] || return 1
+	case $seen in '' | 1970-* | 0.*) cmp -s "$path" "$1.db" ;; esac
+}
+
+# What was committed at one moment to each -wal; whether all copies are whole then. Its -shm
+# says how much that is. Where that does not change until all are copied, nothing more was
+# committed, and it may be an old one.
+copy_logs() {
+	mark_commits mark "$@"
+	for i in $files; do
+		locate_copy "$i" "$@"
+		rm -f "$i.db-wal"
+		[ ! -s "$path-wal" ] || copy_file "$path-wal" "$i.db-wal"
+	done
+	mark_commits later "$@"
+	stale=''
+	for i in $files; do
+		locate_copy "$i" "$@"
+		unchanged "$i" || stale="$stale $i"
+	done
+	[ -z "$stale" ]
+}
+
+# mark_commits KIND NAME…: what each -shm says goes to NUMBER.KIND. One process reads all of
+# them, so that it is one moment.
+mark_commits() {
+	kind=$1 n=0 marked=''
+	shift
+	for name do
+		shift
+		rm -f "$n.$kind"
+		case " $files " in *" $n "*) locate "$name" ;; *) path=/dev/null ;; esac
+		[ ! -s "$path-shm" ] || { marked="$marked $n" && set -- "$@" "$path-shm"; }
+		n=$((n + 1))
+	done
+	[ $# -gt 0 ] || return 0
+	# shellcheck disable=SC2046 # words, 12 and the same 12 of each, if nobody was writing them
+	set -- $(head -q -c 96 "$@" 2>/dev/null | od -An -v -tu4)
+	for i in $marked; do
+		[ $# -ge 24 ] || return 0
+		echo "$5 $1-$2-$3-$4-$5-$6-$7-$8-$9-${10}-${11}-${12} ${13}-${14}-${15}-${16}-${17}-${18}-${19}-${20}-${21}-${22}-${23}-${24}" >"$i.$kind"
+		shift 24
+	done
+}
+
+# cut_log NUMBER: whether more was committed than at that moment; `kept` becomes the bytes of
+# what was. A frame has a page, whose size is in the header, and 24 bytes.
+cut_log() {
+	[ -e "$1.mark" ] && [ -e "$1.later" ] || return 1
+	read -r frames first second <"$1.mark"
+	read -r _ later _ <"$1.later"
+	[ "$first" = "$second" ] && [ "$first" != "$later" ] && [ "$frames" -gt 0 ] || return 1
+	read -r seen <"$1.seen"
+	# shellcheck disable=SC2086 # words, the second of which is the first byte
+	set -- $seen
+	kept=$((32 + frames * (24 + 0x${10}${11}${12}${13})))
+}
+
+# take_log_in NUMBER NAME…: as SQLite does it after a crash.
+take_log_in() {
+	locate_copy "$@"
+	if cut_log "$1" && ! { head -c "$kept" "$1.db-wal" >"$1.cut" && mv "$1.cut" "$1.db-wal"; }; then
+		fail no-space "cannot write in $staging_dir"
+	fi
+	error=$(sql "$1.db" 'PRAGMA wal_checkpoint(TRUNCATE);' 2>&1 >/dev/null) || fail_sql unreadable "$path cannot be read: $error"
+	[ ! -s "$1.db-wal" ] || fail no-space "cannot write in $staging_dir"
+}
+
+# pin_the_rest NAME…: those that are written too fast are pinned by a reader, as long as it
+# takes to copy them. Only their owner's leaves no files that the app cannot use.
+pin_the_rest() {
+	me=$(id -u) calm=''
+	for i in $files; do
+		locate_copy "$i" "$@"
+		# shellcheck disable=SC2012 # see `measure`
+		owner=$(ls -lnLd "$path" 2>/dev/null | { read -r _ _ owner _ && echo "$owner"; })
+		if [ "$owner" = "$me" ] && [ -e "$path-wal" ] && [ -e "$path-shm" ]; then
+			rm -f "$i.db" "$i.db-wal"
+			pins="$pins $i"
+			continue
+		fi
+		calm="$calm $i"
+		case " $stale " in *" $i "*) [ "$tries" -lt 10 ] ;; esac ||
+			fail moving "$path is written faster than it can be copied, and what user $me must leave beside it to lock it would lock out its owner, user ${owner:-?}"
+	done
+	files=$calm stale=$calm
+	start_copiers 0 "$@"
+}
+
+# start_copiers BYTES NAME…: each pins what it copies with one SELECT, which is one moment, and
+# keeps writers from starting .backup again. One attaches ten at the most, all in its own text
+# encoding. What has so many BYTES has its own: who writes to others need not wait for it.
+start_copiers() {
+	alone=$1
+	shift
+	start_group
+	for i in $pins; do
+		locate_copy "$i" "$@"
+		measure "$path"
+		if is_utf16 "$path" || { [ "$alone" -gt 0 ] && [ "$size" -ge "$alone" ]; }; then
+			start_copier "$path" "BEGIN;${newline}SELECT count(*) FROM sqlite_master;${newline}.backup main $i.db"
 		else
 			# A small cache: a machine of 256 MB runs the app as well.
-			attach="${attach}ATTACH $(literal "$directory/$name") AS s$i; PRAGMA s$i.cache_size = -64;$newline"
+			attach="${attach}ATTACH $(literal "$path") AS s$i; PRAGMA s$i.cache_size = -64;$newline"
 			pin="$pin + (SELECT count(*) FROM s$i.sqlite_master)"
 			copy="$copy.backup s$i $i.db$newline"
 			members=$((members + 1))
 			[ "$members" -lt 10 ] || finish_group
 		fi
-		i=$((i + 1))
 	done
 	[ "$members" -eq 0 ] || finish_group
-	for copier in $copiers; do wait "${copier#*:}" || failed_copy=${copier%%:*}; done
-	jobs=''
+	pinned="$pinned$pins" pins=''
 }
 
 start_group() { members=0 attach='' pin='SELECT 0' copy=''; }
@@ -321,13 +396,34 @@ finish_group() {
 
 # start_copier DATABASE SQL
 start_copier() {
-	script=copy-$i
+	started=$((started + 1)) script=copy-$started
 	# Half of it would end well, with half of the copies.
 	printf '.bail on\n.timeout 10000\n%s\n' "$2" >"$script.sql" || fail no-space "cannot write in $staging_dir"
 	# By hand on purpose, not through `sql`: the process id must be sqlite3's own.
 	sqlite3 -batch -bail -readonly -init /dev/null "$1" <"$script.sql" >/dev/null 2>"$script.err" &
 	copiers="$copiers $script:$!"
 	jobs="$jobs $!"
+}
+
+await_copiers() {
+	failed_copy=''
+	for copier in $copiers; do wait "${copier#*:}" || failed_copy=${copier%%:*}; done
+	jobs=''
+	[ -z "$failed_copy" ] || explain_failed_copy "$@"
+	# .backup makes no file of an empty database.
+	for i in $pinned; do [ -e "$i.db" ] || : >"$i.db"; done
+}
+
+# sqlite3 says what went wrong, but not with which file.
+explain_failed_copy() {
+	error=$(head -n 3 "$failed_copy.err")
+	for i in $pinned; do
+		case $error in *'disk is full'* | *'disk I/O error'* | *'is locked'*) break ;; esac
+		locate_copy "$i" "$@"
+		why=$(sql -readonly "$path" 'SELECT count(*) FROM sqlite_master' 2>&1 >/dev/null) ||
+			fail unreadable "$path cannot be read: $why"
+	done
+	fail_sql copy "copying failed: $error"
 }
 
 # The text encoding stands at offset 56 of the header, most significant byte first.
@@ -340,21 +436,6 @@ header_byte() {
 	byte=''
 	for byte in $(od -An -tu1 -j"$2" -N1 "$1" 2>/dev/null); do :; done
 	require_number "$byte" od "a byte of $1"
-}
-
-# explain_failed_copy NAME…: sqlite3 says what went wrong, but not with which file.
-explain_failed_copy() {
-	error=$(head -n 3 "$failed_copy.err")
-	case $error in
-	*'disk is full'* | *'disk I/O error'* | *'is locked'*) ;;
-	*)
-		for name do
-			why=$(sql -readonly "$directory/$name" 'SELECT count(*) FROM sqlite_master' 2>&1 >/dev/null) ||
-				fail unreadable "$directory/$name cannot be read: $why"
-		done
-		;;
-	esac
-	fail_sql copy "copying failed: $error"
 }
 
 # fail_sql CODE MESSAGE…: two things can happen to every statement.
@@ -401,11 +482,7 @@ prepare() {
 
 	read_clock && t_start=$now
 	status copying $# "$total"
-	failed_copy=''
-	backup_all "$@"
-	[ -z "$failed_copy" ] || explain_failed_copy "$@"
-	# .backup makes no file of an empty database.
-	for name in $(numbers $#); do [ -e "$name" ] || : >"$name"; done
+	copy_all "$@"
 	read_clock && t_copied=$now
 
 	if [ -n "$rules" ]; then
@@ -430,58 +507,14 @@ prepare() {
 }
 
 deliver() {
-	case $mode in
-	stream)
-		# The client would wait for the rest of half a stream, and we for its word.
-		{ printf '\nXTASK-DB 1 %s\n' "$nonce" && pack "$@"; } || exit 1
-		[ "$base_blocks" -eq 0 ] || deliver_again "$@"
-		;;
-	archive)
-		pack "$@" >pull.archive || explain_failed_pack
-		announce_archive "$stage/pull.archive" "$@"
-		machine=$(word "${FLY_MACHINE_ID:-}")
-		printf '\nXTASK-DB-ARCHIVE 1 %s %s %s\n' "$nonce" "${machine:--}" "$stage/pull.archive"
-		deliver_again "$@"
-		;;
-	dry-run)
-		pack "$@" >plan || explain_failed_pack
-		planned=$(tr -d ' ' <plan)
-		require_number "$planned" wc 'the bytes that would be sent'
-		printf '\nXTASK-DB-PLAN 1 %s %d\n' "$nonce" "$planned"
-		tar_members index.json end.json | compress
-		;;
-	by-hand)
-		archive=$staging_dir/xtask-databases-$(date -u +%Y-%m-%dT%H-%M-%SZ)-$$.tar.gz
-		echo 'prepare-pull: by hand, nothing is sanitized: the archive holds production data' >&2
-		pack_by_hand "$archive" "$@" || fail no-space "cannot write $archive"
-		announce_archive "$archive" "$@"
-		;;
-	esac
-}
-
-# What the client could not put together from what it has, it asks for: numbers of
-# databases, which then come whole. It ends our input when it needs nothing more.
-deliver_again() {
-	await_word
-	i=0 kept=0
-	for name do
-		shift
-		case " $word " in
-		*" $i "*)
-			rm -f "$i.base" "$i.changed"
-			[ "$i" -eq "$kept" ] || mv "$i.db" "$kept.db"
-			[ "$i" -eq "$kept" ] || [ ! -e "$i.rows" ] || mv "$i.rows" "$kept.rows"
-			set -- "$@" "$name"
-			kept=$((kept + 1))
-			;;
-		*) rm -f "$i".* ;;
-		esac
-		i=$((i + 1))
-	done
-	base_blocks=0
-	: >sums
-	rm -f packed pull.archive
-	deliver "$@"
+	if [ "$mode" != by-hand ]; then
+		send "$@"
+		return
+	fi
+	archive=$staging_dir/xtask-databases-$(date -u +%Y-%m-%dT%H-%M-%SZ)-$$.tar.gz
+	echo 'prepare-pull: by hand, nothing is sanitized: the archive holds production data' >&2
+	pack_by_hand "$archive" "$@" || fail no-space "cannot write $archive"
+	announce_archive "$archive" "$@"
 }
 
 main() {
@@ -503,6 +536,7 @@ main() {
 	place=$(place)
 	gnu_grep=0 # Others cannot look for many things at once, nor in what is no text.
 	case $(grep --version 2>/dev/null) in 'grep (GNU grep)'*) gnu_grep=1 ;; esac
+	if stat -c %i / >/dev/null 2>&1; then gnu_stat=1; else gnu_stat=0; fi
 	remove_abandoned
 	set --
 	for path in "$directory"/*; do

@@ -11,6 +11,8 @@ use crate::process::command;
 /// What a pull sends, in a file of its own: as `SCRIPT` in `xtask/src/server.rs` has it.
 pub fn pull_script(directory: &Path) -> PathBuf {
     let parts = [
+        "request.sh",
+        "cores.sh",
         "audit.sh",
         "compare.sh",
         "pack.sh",

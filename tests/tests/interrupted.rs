@@ -145,18 +145,26 @@ fn while_fly_is_waited_for() {
 #[test]
 fn while_the_server_copies_and_sanitizes() {
     let env = TestEnv::new();
-    let bin = shells::debian(&env.path(""), &["sqlite3"]);
+    let bin = shells::debian(&env.path(""), &["sqlite3", "dd"]);
     let _sshd = env.start_server(&env.server_environment().set("PATH", &bin));
-    databases::create(&env.production().join("data.db"), 100, 1);
+    for name in ["data.db", "old.db"] {
+        databases::create(&env.production().join(name), 100, 1);
+    }
+    databases::execute(&env.production().join("old.db"), "PRAGMA journal_mode = DELETE");
     env.db_toml("[[sanitize]]\ntable = 'items'\nset = { value = 'NULL' }\n");
-    let (stall, sqlite3) = (stall(&env), shells::find("sqlite3"));
-    for (what, says) in [("* -readonly *", "Copying"), ("* 0.db", "Sanitizing")] {
-        let sqlite3 = sqlite3.display();
-        let body = format!(
-            "case \"$*\" in {}) {stall};; esac; exec {sqlite3} \"$@\"",
-            what.replace(' ', "' '")
-        );
-        shells::script(&bin, "sqlite3", &body);
+    let stall = stall(&env);
+    for (program, what, says) in [
+        ("dd", "*/data.db*", "Copying"),
+        ("sqlite3", "*' '-readonly' '*", "Copying"),
+        ("sqlite3", "*' '0.db", "Sanitizing"),
+    ] {
+        for other in ["dd", "sqlite3"] {
+            let begins = if other == program { what } else { "''" };
+            let real = shells::find(other);
+            let body =
+                format!("case \"$*\" in {begins}) {stall};; esac; exec {} \"$@\"", real.display());
+            shells::script(&bin, other, &body);
+        }
         let held = || env.path("held").exists();
         ends_with(&interrupt_when(&env, &["pull-db"], says, &held), UNCHANGED);
     }

@@ -61,5 +61,6 @@ mod standin;
 mod surroundings;
 mod textconv;
 mod tidy;
+mod traces;
 mod two_commands;
 mod unsanitized;

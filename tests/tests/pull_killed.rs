@@ -370,12 +370,12 @@ fn blocked(env: &TestEnv, wrap: &[&str]) -> (Running, PathBuf) {
     let (held, go) = (env.path("held"), env.path("go"));
     let _ = fs::remove_file(&held);
     let wait = format!(
-        "case \" $BLOCK $* \" in \" yes \"*-readonly*) : >'{}'\nuntil [ -e '{}' ]; do sleep 0.01; done ;; esac\nexec '{}' \"$@\"",
+        "case \" $BLOCK $* \" in \" yes \"*' of=0.db '*) : >'{}'\nuntil [ -e '{}' ]; do sleep 0.01; done ;; esac\nexec '{}' \"$@\"",
         held.display(),
         go.display(),
-        find("sqlite3").display()
+        find("dd").display()
     );
-    shells::script(&env.path("bin"), "sqlite3", &wait);
+    shells::script(&env.path("bin"), "dd", &wait);
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../ops-remote/prepare-pull.sh");
     let argv = [wrap, &["dash", script]].concat();
     let mut command = env.command(argv[0]);

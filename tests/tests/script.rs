@@ -65,8 +65,17 @@ impl Server {
 
     /// The script in this shell, without its argument.
     fn script(&self) -> Command {
+        self.command(&script())
+    }
+
+    /// What a client sends.
+    fn pull_script(&self) -> Command {
+        self.command(&shells::pull_script(&self.env.path(".")))
+    }
+
+    fn command(&self, script: &Path) -> Command {
         let mut command = self.env.command(&self.shell.argv[0]);
-        command.args(&self.shell.argv[1..]).arg(script());
+        command.args(&self.shell.argv[1..]).arg(script);
         command.env("PATH", &self.shell.path).env("TMPDIR", self.env.path("tmp"));
         command
     }
@@ -99,17 +108,17 @@ impl Server {
         databases::files(&self.env.path("tmp"))
     }
 
-    /// `sqlite3` that stops before it copies, until the file `go` is there.
+    /// `dd` that stops before it copies, until the file `go` is there.
     fn block(&mut self) {
         let body = format!(
-            "case \" $BLOCK $* \" in \" yes \"*-readonly*)\n: >'{}'\n\
+            "case \" $BLOCK $* \" in \" yes \"*' of=0.db '*)\n: >'{}'\n\
              while [ ! -e '{}' ]; do sleep 0.01; done ;; esac\nexec '{}' \"$@\"",
             self.env.path("blocked").display(),
             self.env.path("go").display(),
-            find("sqlite3").display(),
+            find("dd").display(),
         );
         let bin = self.env.path("blocking-bin");
-        shells::script(&bin, "sqlite3", &body);
+        shells::script(&bin, "dd", &body);
         let paths = std::env::split_paths(&self.shell.path).collect::<Vec<_>>();
         let paths = std::iter::once(bin).chain(paths);
         self.shell.path = std::env::join_paths(paths).expect("no colon");
@@ -117,9 +126,13 @@ impl Server {
 
     /// Starts a run that is in the middle of its work.
     #[track_caller]
-    fn start_blocked(&self, start: impl FnOnce(&mut Command) -> Running) -> Running {
+    fn start_blocked(
+        &self,
+        mut script: Command,
+        start: impl FnOnce(&mut Command) -> Running,
+    ) -> Running {
         drop(fs::remove_file(self.env.path("blocked")));
-        let mut running = start(self.script().arg(self.data()).env("BLOCK", "yes"));
+        let mut running = start(script.arg(self.data()).env("BLOCK", "yes"));
         running.wait_for("the copying to begin", |_| self.env.path("blocked").exists());
         assert_eq!(self.left().len(), 1, "{:?}", self.left());
         running
@@ -293,7 +306,7 @@ fn a_signal_leaves_nothing_behind() {
         for (name, code) in
             [(Signal::TERM, 143), (Signal::HUP, 129), (Signal::INT, 130), (Signal::PIPE, 141)]
         {
-            let running = server.start_blocked(Running::start);
+            let running = server.start_blocked(server.script(), Running::start);
             signal(&running, name);
             running.wait().fails(code).stdout_is("");
             assert_eq!(server.left(), [""; 0], "{} after {name:?}", server.shell.name);
@@ -310,12 +323,13 @@ fn a_client_that_is_gone_leaves_nothing_behind() {
         // The client says no more, and its end comes while the copying goes on.
         let client = "{ cat ../request; until [ -e ../gone ]; do sleep 0.01; done; } | \
                       XTASK_REQUEST=1 \"$@\"";
-        let running = server.start_blocked(|command| Running::start(&mut wrapped(client, command)));
+        let begin = |command: &mut Command| Running::start(&mut wrapped(client, command));
+        let running = server.start_blocked(server.pull_script(), begin);
         server.env.write("gone", "");
         running.wait().fails(143).stdout_has("\nXTASK-DB-STATUS 1 00 copying 1 ");
         assert_eq!(server.left(), [""; 0], "{}", server.shell.name);
         let cut = server.request().replace("end\n", "");
-        let mut half = server.script();
+        let mut half = server.pull_script();
         Running::start_with_stdin(half.env("XTASK_REQUEST", "1"), cut)
             .wait()
             .fails(1)
@@ -334,7 +348,7 @@ fn a_reader_that_is_gone_leaves_nothing_behind() {
         // Whoever has a FIFO open both ways never sees its end.
         let pipe = "mkfifo fifo && exec 9<>fifo && cat ../request >&9 && \
                     XTASK_REQUEST=1 \"$@\" <&9 | head -c 1000 | grep -c 'XTASK-DB 1 00'";
-        let mut outer = wrapped(pipe, &server.script());
+        let mut outer = wrapped(pipe, &server.pull_script());
         Running::start(&mut outer).wait().ok().stdout_is("1\n");
         assert_eq!(server.left(), [""; 0], "{}", server.shell.name);
     }
@@ -345,13 +359,13 @@ fn what_a_killed_run_left_is_removed_and_a_living_one_is_left_alone() {
     for mut server in Server::each() {
         databases::create(&server.data().join("a.db"), 10, 1);
         server.block();
-        let mut killed = server.start_blocked(Running::start);
+        let mut killed = server.start_blocked(server.script(), Running::start);
         killed.kill();
         drop(killed);
         assert_eq!(server.left().len(), 1);
         server.unpack(&server.run().ok());
         assert_eq!(server.left(), [""; 0], "{}", server.shell.name);
-        let living = server.start_blocked(Running::start);
+        let living = server.start_blocked(server.script(), Running::start);
         server.unpack(&server.run().ok());
         assert_eq!(server.left().len(), 1);
         server.env.write("go", "");

@@ -19,7 +19,9 @@ use crate::snapshots::Database;
 use crate::stream::clipped;
 
 /// One script for the server: the last part runs what the others define.
-const SCRIPT: [&str; 7] = [
+const SCRIPT: [&str; 9] = [
+    include_str!("../../ops-remote/request.sh"),
+    include_str!("../../ops-remote/cores.sh"),
     include_str!("../../ops-remote/audit.sh"),
     include_str!("../../ops-remote/compare.sh"),
     include_str!("../../ops-remote/pack.sh"),
@@ -151,6 +153,7 @@ pub fn failure(code: &str, text: &str) -> Failure {
         "no-number" => failure.hint(
             "run that program on the server; `cargo xtask pull-db -v` shows all that the server says",
         ),
+        "moving" => failure.hint("connect as that user, or pull while less is written"),
         "unreadable" => failure.hint("if it is no database, add it to exclude in xtask/db.toml"),
         _ => failure,
     }
