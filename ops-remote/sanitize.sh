@@ -32,7 +32,7 @@ sanitize_script() {
 # this database needs is asked of the database itself; sqlite3 writes the script and
 # reads it.
 sanitize_template() {
-	make_tables && choose_rules && collect_old && order_statements && run_todo && find_changed &&
+	make_tables && refuse_outreach && choose_rules && collect_old && order_statements && run_todo && find_changed &&
 		rebuild_words && end_transaction && run_todo && write_counts && write_old
 }
 
@@ -45,6 +45,39 @@ make_tables() {
 		CREATE TEMP TABLE xtask_count (rule INTEGER, rows INTEGER);
 		CREATE TEMP TABLE xtask_todo (sql TEXT);
 		CREATE TEMP TABLE xtask_sure (written CONSTRAINT "disk is full" CHECK (written));
+	SQL
+}
+
+# A schema can call what the sqlite3 program has beside SQLite's own: edit() runs a command in
+# the CHECK of a row that a rule changes, whatever is trusted. A call is the name and a
+# bracket, or a comment before one, but for names of tables (not behind a comment, which could
+# end like one); modules need no bracket.
+refuse_outreach() {
+	cat <<-SQL
+		CREATE TEMP TABLE xtask_outreach AS
+		WITH RECURSIVE own(word) AS (VALUES ('edit'), ('readfile'), ('writefile'), ('load_extension'), ('fsdir'),
+		       ('zipfile'), ('zipfile_cds'), ('sqlar_uncompress'), ('sha3_query'), ('fts3_tokenizer'), ('usleep')),
+		  said(name, is_table, sql) AS (SELECT name, type = 'table', ' ' || lower(replace(replace(replace(replace(replace(sql,
+		       char(9), ' '), char(10), ' '), char(12), ' '), char(13), ' '), char(65279), ' ')) || ' ' FROM main.sqlite_master WHERE sql IS NOT NULL),
+		  found(name, is_table, word, before, after) AS (
+		       SELECT name, is_table, word, substr(sql, 1, instr(sql, word) - 1), substr(sql, instr(sql, word) + length(word))
+		         FROM said, own WHERE instr(sql, word)
+		       UNION ALL SELECT name, is_table, word, before || word || substr(after, 1, instr(after, word) - 1),
+		              substr(after, instr(after, word) + length(word)) FROM found WHERE instr(after, word)),
+		  word(name, is_table, word, before, after) AS (
+		       SELECT name, is_table, word, rtrim(before, ' "[' || char(39, 96)) || ' ', ltrim(after, ' "]' || char(39, 96)) FROM found
+		        WHERE substr(before, -1) NOT GLOB '[a-z0-9_\$]' AND substr(after, 1, 1) NOT GLOB '[a-z0-9_\$]')
+		SELECT DISTINCT name, word FROM word
+		 WHERE ((after GLOB '(*' OR after GLOB '/[*]*' OR after GLOB '--*')
+		        AND NOT (before NOT GLOB '*--*' AND before NOT GLOB '*/[*]*' AND (before GLOB '*[^a-z]table ' OR before GLOB '* if not exists ' OR before GLOB '*[^a-z]references '
+		              OR before GLOB '*[^a-z]into ' OR before GLOB ' create * index * on ' AND before NOT GLOB '*(*')))
+		    OR (word IN ('fsdir', 'zipfile') AND CASE is_table WHEN 1 THEN before GLOB '*[^a-z]using '
+		              ELSE before GLOB '*[^a-z]from ' OR before GLOB '*[^a-z]join ' OR before GLOB '* from *, ' END);
+		.output @COPY@.outreach
+		SELECT replace(replace(name, char(10), ' '), char(13), ' ') || ' calls ' || word FROM temp.xtask_outreach LIMIT 1;
+		.output
+		CREATE TEMP TABLE xtask_within (it CONSTRAINT "outreach" CHECK (it));
+		INSERT INTO temp.xtask_within SELECT NOT EXISTS (SELECT 1 FROM temp.xtask_outreach);
 	SQL
 }
 
@@ -226,6 +259,7 @@ sanitize() {
 	[ "$wal" != 2 ] || mark_wal "$1" 1 || fail no-space "cannot write in $staging_dir"
 	sanitize_script "$1" "$2" >"$1.sql" || fail no-space "cannot write in $staging_dir"
 	if ! sanitizer "$1" || { [ -s "$1.scrub" ] && ! scrub "$1"; }; then
+		[ ! -s "$1.outreach" ] || fail outreach "in the schema of $2, $(cat "$1.outreach")(), which reaches out of the database"
 		[ -s "$1.err" ] || fail no-space "sanitizing $2 failed without a word (is $staging_dir full?)"
 		fail_sql sanitize "sanitizing $2 failed: $(complaint "$1")"
 	fi

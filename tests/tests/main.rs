@@ -22,6 +22,7 @@ mod interrupted_anywhere;
 mod killed;
 mod link;
 mod masking;
+mod outreach;
 mod pre_commit;
 mod pull;
 mod pull_consistency;

@@ -153,6 +153,9 @@ pub fn failure(code: &str, text: &str) -> Failure {
         "no-number" => failure.hint(
             "run that program on the server; `cargo xtask pull-db -v` shows all that the server says",
         ),
+        "outreach" => failure.hint(
+            "look at who wrote that; to pull without it, add the database to exclude in xtask/db.toml",
+        ),
         "moving" => failure.hint("connect as that user, or pull while less is written"),
         "unreadable" => failure.hint("if it is no database, add it to exclude in xtask/db.toml"),
         _ => failure,
