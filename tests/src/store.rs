@@ -122,3 +122,13 @@ pub fn has_arrived(data: &Path, database: &str, bytes: u64) -> bool {
 fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
+
+/// Records that an earlier pull has put this database there.
+pub fn brings(data: &Path, name: &str) {
+    let path = data.join(".xtask/state.json");
+    let state = fs::read(&path).unwrap_or_else(|_| b"{\"brought\":[]}".to_vec());
+    let mut state: Value = serde_json::from_slice(&state).expect("it is JSON");
+    state["brought"].as_array_mut().expect("a list").push(name.into());
+    fs::create_dir_all(data.join(".xtask")).expect("make a directory");
+    fs::write(path, state.to_string()).expect("write the state");
+}

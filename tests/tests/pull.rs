@@ -206,6 +206,7 @@ fn what_was_live_is_saved_once_and_not_at_all_with_no_backup() {
     let (env, _sshd) = production();
     databases::create(&env.make_data().join("data.db"), 7, 7);
     databases::create(&env.data().join("gone.db"), 5, 8);
+    store::brings(&env.data(), "gone.db");
     let mine = databases::content(&env.data().join("data.db"));
 
     let said = pull(&env, &[]).stderr_has("Saved what was live as backup_");

@@ -3,6 +3,7 @@
 use std::fs;
 
 use tests::databases;
+use tests::env::TestEnv;
 use tests::process::Running;
 use tests::sets::{assert_same, change, content, developer, pull};
 use tests::shells;
@@ -113,4 +114,38 @@ fn a_clock_that_is_set_back_is_no_reason_to_refuse() {
     );
     shells::script(&env.path("bin"), "sqlite3", &body);
     pull(&env);
+}
+
+/// A framework's own databases are beside production's, by the same pattern.
+#[test]
+fn databases_that_no_pull_has_brought_stay() {
+    let env = TestEnv::new();
+    env.db_toml("include = ['*.sqlite3']\nkeep = 1\n");
+    env.write("repo/data/.keep", "");
+    for name in ["production.sqlite3", "queue.sqlite3"] {
+        databases::create(&env.production().join(name), 10, 1);
+    }
+    for name in ["development.sqlite3", "test.sqlite3"] {
+        databases::create(&env.data().join(name), 20, 2);
+    }
+    let own = "development.sqlite3, test.sqlite3, which no pull has brought\n";
+    env.local_pull(&["--dry-run"]).ok().stderr_lacks("Would remove");
+    env.local_pull(&[]).ok().stderr_has(own).stderr_lacks("Removed");
+    fs::remove_file(env.production().join("queue.sqlite3")).expect("remove");
+    let removes = "Would remove queue.sqlite3, which the server does not have\n";
+    env.local_pull(&["--dry-run"]).ok().stderr_has(removes);
+    let plan = env.local_pull(&["--dry-run", "--json"]).ok().json();
+    assert_eq!(plan["removes"], serde_json::json!(["queue.sqlite3"]));
+    for _ in 0..3 {
+        databases::execute(
+            &env.production().join("production.sqlite3"),
+            "DELETE FROM items WHERE id = (SELECT max(id) FROM items)",
+        );
+        env.local_pull(&[]).ok().stderr_lacks("development.sqlite3");
+    }
+    env.xtask(["restore-db", "--undo", "--yes"]).ok().stderr_lacks("Removed");
+    assert!(!env.data().join("queue.sqlite3").exists());
+    for name in ["development.sqlite3", "test.sqlite3"] {
+        assert_eq!(databases::count(&env.data().join(name), "items"), 20);
+    }
 }

@@ -11,6 +11,7 @@ use tests::world::Faults;
 fn without_a_terminal_every_step_is_a_line_on_stderr() {
     let (env, _sshd) = production();
     databases::create(&env.make_data().join("old.db"), 5, 5);
+    tests::store::brings(&env.data(), "old.db");
     let output = pull(&env, &[]).stdout_is("");
     let said = env.normalize(&output.stderr);
     let wanted = "  Connecting to upflow on Fly.io
@@ -39,6 +40,7 @@ hint: cargo xtask restore-db --undo brings back what was live before
 fn json_is_all_that_is_on_stdout() {
     let (env, _sshd) = production();
     databases::create(&env.make_data().join("old.db"), 5, 5);
+    tests::store::brings(&env.data(), "old.db");
     let json = pull(&env, &["--json"]).json();
     let snapshot_names: Vec<String> =
         tests::store::snapshots(&env.data()).into_iter().map(|snapshot| snapshot.name).collect();

@@ -133,6 +133,7 @@ fn only_restores_what_matches_and_leaves_the_rest() {
         change(&env.data().join(name));
     }
     databases::create(&env.data().join("mine.db"), 5, 9);
+    tests::store::brings(&env.data(), "mine.db");
     let live = fingerprint(&env.data());
     restore(&env, &["--latest", "--only", "tenant_*"]).ok();
     let after = fingerprint(&env.data());

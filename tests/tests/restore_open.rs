@@ -157,6 +157,7 @@ fn what_the_new_set_lacks_is_not_taken_from_a_program() {
     let env = developer();
     let extra = env.data().join("extra.db");
     databases::create(&extra, 3, 3);
+    tests::store::brings(&env.data(), "extra.db");
     let before = content(&env.data());
     let holder = Connection::open(&extra).expect("open");
     holder.execute_batch("SELECT * FROM items").expect("read");

@@ -10,6 +10,7 @@ mod hold;
 mod journal;
 mod save;
 mod shared;
+mod state;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -17,12 +18,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use glob::Pattern;
-use serde::{Deserialize, Serialize};
 use xshell::Shell;
 
 use self::hold::Held;
 use self::journal::Journal;
 pub use self::save::Saved;
+pub use self::state::{State, is_being_replaced, needed};
 use crate::error::Failure;
 use crate::settings::{Names, Settings};
 use crate::snapshots::{Kind, LockedStore, Snapshot, Store};
@@ -30,62 +31,7 @@ use crate::sqlite::SIDECARS;
 use crate::ui::Ui;
 use crate::{Context, durable, holders, interrupt, sqlite};
 
-const STATE: &str = "state.json";
 const STAGED: &str = "staged";
-
-/// Where the live set came from, and the way back.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-pub struct State {
-    /// The snapshot that was last put in place.
-    pub live: Option<String>,
-    /// The snapshot that holds what was live before that.
-    pub before: Option<String>,
-    /// The live databases that are unsanitized, or were when they were last seen.
-    #[serde(default)]
-    pub unsanitized: BTreeSet<String>,
-}
-
-impl State {
-    /// # Errors
-    ///
-    /// The state cannot be read.
-    pub fn read(store: &Store) -> Result<Self> {
-        let path = store.state_dir().join(STATE);
-        let state = read_json(&path).with_context(|| {
-            Failure::new("it is not known what is live and what was before")
-                .hint(format!("remove {}; then restore by name", path.display()))
-        })?;
-        Ok(state.unwrap_or_default())
-    }
-
-    fn write(&self, store: &Store) -> Result<()> {
-        durable::write(&store.state_dir().join(STATE), &serde_json::to_vec_pretty(self)?)
-    }
-}
-
-fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<Option<T>> {
-    let text = durable::read(path)?;
-    text.map(|text| serde_json::from_slice(&text))
-        .transpose()
-        .with_context(|| format!("{} is malformed", path.display()))
-}
-
-/// The snapshots that are live, or the way back, or are about to be.
-///
-/// # Errors
-///
-/// It is not known.
-pub fn needed(store: &Store) -> Result<Vec<String>> {
-    let journal = read_json::<Journal>(&store.state_dir().join(journal::JOURNAL))?;
-    let states = [Some(State::read(store)?), journal.map(|journal| journal.state)];
-    let names = states.into_iter().flatten().flat_map(|state| [state.live, state.before]);
-    Ok(names.flatten().collect())
-}
-
-/// Whether a run is replacing the live set, or was killed while it did.
-pub fn is_being_replaced(store: &Store) -> bool {
-    store.state_dir().join(journal::JOURNAL).exists()
-}
 
 /// The databases of the live set, sorted.
 ///
@@ -188,9 +134,10 @@ impl<'a> Live<'a> {
     /// The state cannot be written.
     pub fn about_to_change(&self, saved: Option<&Saved>) -> Result<()> {
         // What was there may still be there.
-        let unsanitized = State::read(&self.store)?.unsanitized;
+        let state = State::read(&self.store)?;
+        let brought = Some(state.brought(&self.store));
         let before = saved.map(|saved| saved.name.clone());
-        State { live: None, before, unsanitized }.write(&self.store)
+        State { live: None, before, brought, ..state }.write(&self.store)
     }
 
     /// Replaces the live set, also under programs that have it open.
@@ -205,7 +152,7 @@ impl<'a> Live<'a> {
             // What is reported is the failure before; the next command tries again.
             let _ = journal::undo(&self.store);
         }
-        let Decided { journal, held, before, programs } = decided?;
+        let Decided { journal, held, before, others, programs } = decided?;
         journal.finish(&self.store, self.sh, held).with_context(|| {
             Failure::new("the live set could not be replaced as a whole")
                 .hint("mend the cause; the next command, whichever it is, goes on with it")
@@ -216,13 +163,16 @@ impl<'a> Live<'a> {
         let Journal { install: installed, remove: removed, state, .. } = journal;
         let is_there = |name: &String| self.store.dir.join(name).exists();
         let unsanitized = state.unsanitized.into_iter().filter(is_there).collect();
-        Ok(Replaced { before, installed, removed, programs, unsanitized })
+        Ok(Replaced { before, installed, removed, others, programs, unsanitized })
     }
 
     /// Does all that changes nothing yet, and writes the journal.
     fn decide(&self, replacement: &Replacement<'_>) -> Result<Decided> {
         let install = replacement.installs(&self.settings.names);
-        let remove = replacement.removes(&self.settings.names, &self.databases()?);
+        let live = self.databases()?;
+        let old = State::read(&self.store)?;
+        let brought = old.brought(&self.store);
+        let remove = replacement.removes(&self.settings.names, &live, &brought);
         journal::remove_staged(&self.store)?;
         stage(replacement.snapshot, &install, &self.store.state_dir().join(STAGED))?;
 
@@ -243,18 +193,19 @@ impl<'a> Live<'a> {
         };
         let programs = hold::programs(&held);
 
-        let state = self.state_after(replacement.snapshot, before.as_ref(), &install, &remove);
-        let decided = state.and_then(|state| {
-            let save = replacement.save.is_some();
-            let journal = Journal { install, remove, in_place, save, state };
-            interrupt::check()?;
-            journal.write(&self.store)?;
-            Ok(journal)
-        });
+        let named = old.others.clone();
+        let state = State { brought: Some(brought), ..old };
+        let state = state.after(replacement.snapshot, before.as_ref(), &live, &install, &remove);
+        let others = state.others.difference(&named).cloned().collect();
+        let save = replacement.save.is_some();
+        let journal = Journal { install, remove, in_place, save, state };
+        let decided =
+            interrupt::check().map_err(Into::into).and_then(|()| journal.write(&self.store));
         if decided.is_err() {
             self.forget(before.as_ref());
         }
-        Ok(Decided { journal: decided?, held, before, programs })
+        decided?;
+        Ok(Decided { journal, held, before, others, programs })
     }
 
     /// What was saved for nothing takes room, and a place among those that are kept.
@@ -277,25 +228,6 @@ impl<'a> Live<'a> {
             self.ui.warn(format!("{} is saved without its sha256: {error:#}", saved.name));
         }
     }
-
-    fn state_after(
-        &self,
-        snapshot: &Snapshot,
-        saved: Option<&Saved>,
-        install: &[String],
-        remove: &[String],
-    ) -> Result<State> {
-        let State { before, mut unsanitized, .. } = State::read(&self.store)?;
-        let before = match saved {
-            // A set that is the same already does not take the way back with it.
-            Some(saved) if saved.name == snapshot.name => before,
-            saved => saved.map(|saved| saved.name.clone()),
-        };
-        unsanitized.retain(|name| !install.contains(name) && !remove.contains(name));
-        let installed = snapshot.unsanitized().into_iter().filter(|name| install.contains(name));
-        unsanitized.extend(installed);
-        Ok(State { live: Some(snapshot.name.clone()), before, unsanitized })
-    }
 }
 
 /// A replacement from which there is no way back.
@@ -303,6 +235,7 @@ struct Decided {
     journal: Journal,
     held: Vec<Held>,
     before: Option<Saved>,
+    others: Vec<String>,
     programs: Vec<String>,
 }
 
@@ -319,6 +252,8 @@ pub struct Replaced {
     pub before: Option<Saved>,
     pub installed: Vec<String>,
     pub removed: Vec<String>,
+    /// Live databases that stay, since no pull has brought them; those not named before.
+    pub others: Vec<String>,
     /// Those that have a database open, and go on with the new one.
     pub programs: Vec<String>,
     /// The live databases, also others than these, that are unsanitized.
@@ -333,15 +268,23 @@ impl Replacement<'_> {
         files.filter(|name| names.selects(name, self.only)).cloned().collect()
     }
 
-    /// The live databases that it takes away: those that a whole set does not
+    /// The live databases that it takes away: those of `brought` that a whole set does not
     /// have. What is not saved first, or was not taken as a set, takes none away.
-    pub fn removes(&self, names: &Names, live: &[String]) -> Vec<String> {
+    pub fn removes(
+        &self,
+        names: &Names,
+        live: &[String],
+        brought: &BTreeSet<String>,
+    ) -> Vec<String> {
         let whole = self.snapshot.meta.as_ref().is_some_and(|meta| meta.only.is_none());
         if !whole || self.only.is_some() || self.save.is_none() {
             return Vec::new();
         }
         let installs = self.installs(names);
-        live.iter().filter(|name| !installs.contains(name)).cloned().collect()
+        live.iter()
+            .filter(|&name| brought.contains(name) && !installs.contains(name))
+            .cloned()
+            .collect()
     }
 }
 

@@ -12,8 +12,8 @@ use self::skip::MaxAge;
 use self::wanted::Wanted;
 use super::snapshots::report_pruned;
 use crate::error::{self, Failure};
-use crate::live::{self, Live, Replaced, Replacement};
-use crate::receive::{self, Pulled};
+use crate::live::{self, Live, Replaced, Replacement, State};
+use crate::receive::{self, Planned, Pulled};
 use crate::server::{Mode, Request};
 use crate::settings::{Settings, pattern};
 use crate::snapshots::{Kind, Meta, Origin, Snapshot, Store};
@@ -166,7 +166,25 @@ impl Args {
         }
         let planned = receive::plan(&cx.ui, settings, &mut transport, &request, &settings.data_dir)
             .map_err(interrupt::blame)?;
-        report::planned(&cx.ui, &transport, &planned)
+        let removes = self.would_remove(settings, &store, &planned)?;
+        report::planned(&cx.ui, &transport, &planned, &removes)
+    }
+
+    /// The live databases that a pull of these takes away.
+    fn would_remove(
+        &self,
+        settings: &Settings,
+        store: &Store,
+        planned: &Planned,
+    ) -> Result<Vec<String>> {
+        if self.only.is_some() || self.no_backup || !settings.data_dir.exists() {
+            return Ok(Vec::new());
+        }
+        let brought = State::read(store)?.brought(store);
+        let mut live = live::databases(&settings.data_dir, &settings.names)?;
+        let comes = |name: &String| planned.databases.iter().any(|one| one.name == *name);
+        live.retain(|name| brought.contains(name) && !comes(name));
+        Ok(live)
     }
 
     fn request<'a>(

@@ -113,7 +113,9 @@ impl Args {
     fn confirm(&self, ui: &Ui, settings: &Settings, replacement: &Replacement<'_>) -> Result<()> {
         let live = live::databases(&settings.data_dir, &settings.names)?;
         let installs = replacement.installs(&settings.names);
-        let removes = replacement.removes(&settings.names, &live);
+        let store = Store::new(&settings.data_dir);
+        let brought = State::read(&store)?.brought(&store);
+        let removes = replacement.removes(&settings.names, &live, &brought);
         let replaced = installs.iter().filter(|name| live.contains(name)).count();
         let mut question =
             format!("Replace {} in {}", count(replaced, "database"), settings.data_dir.display());
@@ -203,6 +205,9 @@ pub fn report_replaced(ui: &Ui, snapshot: &Snapshot, replaced: &Replaced) {
             "Removed",
             escape(&replaced.removed.join(", ")) + ", which the snapshot does not have",
         );
+    }
+    if !replaced.others.is_empty() {
+        ui.status("Left", escape(&replaced.others.join(", ")) + ", which no pull has brought");
     }
     ui.status(
         "Live",

@@ -36,7 +36,15 @@ impl Env {
         for name in ["a.db", "b.db", "x.db"] {
             write(&env.path(name), &format!("old {name}"));
         }
+        env.brings(&["a.db", "b.db"]);
         env
+    }
+
+    /// Makes these the ones that an earlier pull has brought.
+    fn brings(&self, names: &[&str]) {
+        let brought = names.iter().map(|name| (*name).to_owned()).collect();
+        let state = State { brought: Some(brought), ..State::default() };
+        state.write(&self.live.store).unwrap();
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -290,16 +298,46 @@ fn a_whole_set_replaces_the_live_one_and_takes_away_what_it_lacks() {
 }
 
 #[test]
+fn what_no_pull_has_brought_stays_and_is_named_once() {
+    let env = Env::new();
+    env.brings(&["a.db"]);
+    let pulled = env.pulled(&["c.db"], None);
+    let replaced = env.replace(&pulled);
+    assert_eq!((replaced.removed, replaced.others), (vec!["a.db".into()], vec!["b.db".into()]));
+    let before = env.live.store.find(&replaced.before.unwrap().name).unwrap();
+    // The way back puts it where it was already, and makes it nobody else's.
+    let back = env.replace(&before);
+    assert_eq!((back.removed, back.others), (vec!["c.db".to_owned()], vec![]));
+    let again = env.replace(&pulled);
+    assert_eq!((again.removed, again.others), (vec!["a.db".to_owned()], vec![]));
+    assert_eq!(env.said("b.db"), "old b.db");
+    // Of a pull, it is brought.
+    env.replace(&env.pulled(&["b.db"], None));
+    assert_eq!(env.replace(&pulled).removed, ["b.db"]);
+}
+
+#[test]
+fn what_an_older_version_put_in_place_is_brought() {
+    let env = Env::new();
+    let pulled = env.pulled(&["a.db"], None);
+    let state = State { live: Some(pulled.name.clone()), ..State::default() };
+    state.write(&env.live.store).unwrap();
+    let replaced = env.replace(&env.pulled(&["c.db"], None));
+    assert_eq!((replaced.removed, replaced.others), (vec!["a.db".into()], vec!["b.db".into()]));
+}
+
+#[test]
 fn what_is_no_whole_set_takes_nothing_away() {
     let env = Env::new();
     let whole = env.pulled(&["a.db", "c.db"], None);
     let partial = env.pulled(&["a.db"], Some("a*"));
     let pattern = Pattern::new("c*").unwrap();
     let live = ["a.db", "b.db", "c.db"].map(String::from);
+    let brought = live.iter().cloned().collect();
     let only = Replacement { only: Some(&pattern), ..env.replacement(&whole) };
     let unsaved = Replacement { save: None, ..env.replacement(&whole) };
     for replacement in [&env.replacement(&partial), &only, &unsaved] {
-        assert!(replacement.removes(&env.live.settings.names, &live).is_empty());
+        assert!(replacement.removes(&env.live.settings.names, &live, &brought).is_empty());
     }
     let replaced = env.run(&only).unwrap();
     assert_eq!((replaced.installed, replaced.removed), (vec!["c.db".to_owned()], vec![]));

@@ -48,6 +48,7 @@ struct OfDatabase<'a> {
 struct Plan<'a> {
     dry_run: bool,
     databases: Vec<Planning<'a>>,
+    removes: &'a [String],
     audit: &'a [Finding],
     sanitized_rows: u64,
     machine: Option<&'a str>,
@@ -161,7 +162,12 @@ pub fn pulled(
 /// # Errors
 ///
 /// It cannot be printed.
-pub fn planned(ui: &Ui, transport: &Transport<'_>, planned: &Planned) -> Result<()> {
+pub fn planned(
+    ui: &Ui,
+    transport: &Transport<'_>,
+    planned: &Planned,
+    removes: &[String],
+) -> Result<()> {
     let rows: Vec<_> = planned
         .databases
         .iter()
@@ -182,6 +188,7 @@ pub fn planned(ui: &Ui, transport: &Transport<'_>, planned: &Planned) -> Result<
                 .iter()
                 .map(|&Row { name, bytes, differs, .. }| Planning { name, bytes, differs })
                 .collect(),
+            removes,
             audit: &planned.findings.columns,
             sanitized_rows: sanitized(&rows),
             machine: planned.machine.as_deref(),
@@ -193,6 +200,10 @@ pub fn planned(ui: &Ui, transport: &Transport<'_>, planned: &Planned) -> Result<
     let total = rows.iter().map(|row| row.bytes).sum();
     ui.status("Would pull", format!("{} from {from}", count(rows.len(), "database")));
     summarize(ui, rows);
+    if !removes.is_empty() {
+        let names = escape(&removes.join(", "));
+        ui.status("Would remove", names + ", which the server does not have");
+    }
     let wire = format!("{} on the wire for {}", bytes(planned.wire_bytes), bytes(total));
     ui.status("Would take", format!("{wire}; nothing was changed"));
     planned.findings.warn(ui);

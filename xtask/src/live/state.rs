@@ -1,0 +1,119 @@
+//! What is known of the live set between two commands.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+
+use super::journal::{self, Journal};
+use super::save::Saved;
+use crate::durable;
+use crate::error::Failure;
+use crate::snapshots::{Snapshot, Store};
+
+const STATE: &str = "state.json";
+
+/// Where the live set came from, and the way back.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct State {
+    /// The snapshot that was last put in place.
+    pub live: Option<String>,
+    /// The snapshot that holds what was live before that.
+    pub before: Option<String>,
+    /// The live databases that are unsanitized, or were when they were last seen.
+    #[serde(default)]
+    pub unsanitized: BTreeSet<String>,
+    /// The live databases that a pull or a restore has put there: only those are ever
+    /// removed. An older version did not record it.
+    #[serde(default)]
+    pub(super) brought: Option<BTreeSet<String>>,
+    /// The others, once they have been named.
+    #[serde(default)]
+    pub(super) others: BTreeSet<String>,
+}
+
+impl State {
+    /// # Errors
+    ///
+    /// The state cannot be read.
+    pub fn read(store: &Store) -> Result<Self> {
+        let path = store.state_dir().join(STATE);
+        let state = read_json(&path).with_context(|| {
+            Failure::new("it is not known what is live and what was before")
+                .hint(format!("remove {}; then restore by name", path.display()))
+        })?;
+        Ok(state.unwrap_or_default())
+    }
+
+    /// The databases that a pull or a restore has put there.
+    pub fn brought(&self, store: &Store) -> BTreeSet<String> {
+        self.brought.clone().unwrap_or_else(|| {
+            let live = self.live.as_ref().and_then(|name| store.find(name).ok());
+            live.iter().flat_map(|live| &live.files).map(|(name, _)| name.clone()).collect()
+        })
+    }
+
+    /// The state after `snapshot` has replaced what was `live`. What was there before, and
+    /// was nobody's, does not become ours by being put back.
+    pub(super) fn after(
+        self,
+        snapshot: &Snapshot,
+        saved: Option<&Saved>,
+        live: &[String],
+        install: &[String],
+        remove: &[String],
+    ) -> Self {
+        let Self { before, mut unsanitized, brought, .. } = self;
+        let before = match saved {
+            // A set that is the same already does not take the way back with it.
+            Some(saved) if saved.name == snapshot.name => before,
+            saved => saved.map(|saved| saved.name.clone()),
+        };
+        unsanitized.retain(|name| !install.contains(name) && !remove.contains(name));
+        let installed = snapshot.unsanitized().into_iter().filter(|name| install.contains(name));
+        unsanitized.extend(installed);
+        let mut brought = brought.unwrap_or_default();
+        brought.retain(|name| !remove.contains(name));
+        brought.extend(
+            install.iter().filter(|name| snapshot.is_pull() || !live.contains(name)).cloned(),
+        );
+        let others = live.iter().filter(|&name| !brought.contains(name) && !remove.contains(name));
+        let others = others.cloned().collect();
+        Self {
+            live: Some(snapshot.name.clone()),
+            before,
+            unsanitized,
+            brought: Some(brought),
+            others,
+        }
+    }
+
+    pub(super) fn write(&self, store: &Store) -> Result<()> {
+        durable::write(&store.state_dir().join(STATE), &serde_json::to_vec_pretty(self)?)
+    }
+}
+
+pub(super) fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<Option<T>> {
+    let text = durable::read(path)?;
+    text.map(|text| serde_json::from_slice(&text))
+        .transpose()
+        .with_context(|| format!("{} is malformed", path.display()))
+}
+
+/// The snapshots that are live, or the way back, or are about to be.
+///
+/// # Errors
+///
+/// It is not known.
+pub fn needed(store: &Store) -> Result<Vec<String>> {
+    let journal = read_json::<Journal>(&store.state_dir().join(journal::JOURNAL))?;
+    let states = [Some(State::read(store)?), journal.map(|journal| journal.state)];
+    let names = states.into_iter().flatten().flat_map(|state| [state.live, state.before]);
+    Ok(names.flatten().collect())
+}
+
+/// Whether a run is replacing the live set, or was killed while it did.
+pub fn is_being_replaced(store: &Store) -> bool {
+    store.state_dir().join(journal::JOURNAL).exists()
+}
