@@ -52,7 +52,7 @@ make_tables() {
 # the CHECK of a row that a rule changes, whatever is trusted. A call is the name and a
 # bracket, or a comment before one, but for names of tables (not behind a comment, which could
 # end like one); modules need no bracket.
-refuse_outreach() {
+find_outreach() {
 	cat <<-SQL
 		CREATE TEMP TABLE xtask_outreach AS
 		WITH RECURSIVE own(word) AS (VALUES ('edit'), ('readfile'), ('writefile'), ('load_extension'), ('fsdir'),
@@ -73,6 +73,11 @@ refuse_outreach() {
 		              OR before GLOB '*[^a-z]into ' OR before GLOB ' create * index * on ' AND before NOT GLOB '*(*')))
 		    OR (word IN ('fsdir', 'zipfile') AND CASE is_table WHEN 1 THEN before GLOB '*[^a-z]using '
 		              ELSE before GLOB '*[^a-z]from ' OR before GLOB '*[^a-z]join ' OR before GLOB '* from *, ' END);
+	SQL
+}
+
+refuse_outreach() {
+	find_outreach && cat <<-SQL
 		.output @COPY@.outreach
 		SELECT replace(replace(name, char(10), ' '), char(13), ' ') || ' calls ' || word FROM temp.xtask_outreach LIMIT 1;
 		.output

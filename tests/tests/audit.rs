@@ -251,3 +251,18 @@ fn every_form_of_table_is_looked_at_once() {
     databases::execute(&env.production().join("data.db"), &wide);
     assert!(findings(&env).contains("wide.token secret 0"), "of many columns, the last");
 }
+
+/// As Django makes them: SQLite 3.40 trusts none of these functions in a schema.
+#[test]
+fn a_schema_with_functions_of_json_is_looked_at() {
+    let env = TestEnv::with_database(
+        "CREATE TABLE shop (id INTEGER PRIMARY KEY, data TEXT CHECK (json_valid(data) OR data IS NULL),
+             api_key TEXT, shown TEXT AS (json_extract(data, '$.token')), kept AS (json(data)) STORED);
+         INSERT INTO shop (data, api_key) VALUES ('{\"token\": \"ghp_0123456789abcdefghijABCDEFGHIJ012345\"}', 'unter2');
+         CREATE INDEX by_token ON shop (json_extract(data, '$.token'))",
+    );
+    let found = findings(&env);
+    assert!(found.contains("shop.api_key secret 1"), "{found:?}");
+    assert!(found.contains("shop.shown github 1"), "{found:?}");
+    assert!(!found.iter().any(|finding| finding.contains("unread")), "{found:?}");
+}
