@@ -1,6 +1,7 @@
 //! `restore-db` brings an earlier set back, or leaves the live set as it is.
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::Path;
 
 use rusqlite::Connection;
@@ -337,4 +338,32 @@ fn nobody_else_can_read_what_is_here() {
         let wanted = if path.is_dir() { 0o700 } else { 0o600 };
         assert!(mode == wanted || path.ends_with("lock"), "{mode:o} {}", path.display());
     }
+}
+
+/// As an app in a container has it, which runs as another user.
+#[test]
+fn a_database_stays_of_its_owner_and_a_new_one_is_for_the_same_group() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let env = developer();
+    let whose = |name: &str| {
+        let found = env.data().join(name).metadata().expect("it is there");
+        (found.uid(), found.gid(), found.permissions().mode() & 0o777)
+    };
+    assert_eq!(whose("data.db"), (0, 0, 0o600), "of a first pull");
+    for name in ["data.db", "tenant_iris.db"] {
+        let path = env.data().join(name);
+        chown(&path, Some(1000), Some(1001)).expect("give it away");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o664)).expect("set a mode");
+    }
+    change(&env.data().join("data.db"));
+    restore(&env, &["--latest"]).ok();
+    assert_eq!([whose("data.db"), whose("tenant_iris.db")], [(1000, 1001, 0o664); 2]);
+    databases::create(&env.production().join("tenant_new.db"), 5, 5);
+    pull(&env);
+    assert_eq!([whose("data.db"), whose("tenant_iris.db")], [(1000, 1001, 0o664); 2]);
+    assert_eq!(whose("tenant_new.db"), (0, 1001, 0o664));
+    let snapshots = modes(&env.data().join(named(&env, "pull").remove(0)));
+    assert!(snapshots.iter().all(|(_, mode)| mode & 0o077 == 0), "{snapshots:?}");
 }

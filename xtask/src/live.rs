@@ -6,6 +6,7 @@
 //! command. Without a journal nothing has been changed yet, and what was staged is
 //! thrown away.
 
+mod custom;
 mod hold;
 mod journal;
 mod save;
@@ -174,7 +175,13 @@ impl<'a> Live<'a> {
         let brought = old.brought(&self.store);
         let remove = replacement.removes(&self.settings.names, &live, &brought);
         journal::remove_staged(&self.store)?;
-        stage(replacement.snapshot, &install, &self.store.state_dir().join(STAGED))?;
+        let staged = self.store.state_dir().join(STAGED);
+        stage(replacement.snapshot, &install, &staged)?;
+        for name in &install {
+            let at = |name: &String| self.store.dir.join(name);
+            let siblings = live.iter().filter_map(|name| at(name).metadata().ok());
+            custom::follow(self.ui, &staged.join(name), &at(name), siblings)?;
+        }
 
         let mut held = self.hold(&remove, &install)?;
         let mut copies = match replacement.save {

@@ -1,0 +1,38 @@
+//! Whose the live databases are, and who may use them: a new one is as the one that it
+//! replaces, or where there was none, for the same group as the others.
+
+use std::fs::{Metadata, Permissions, set_permissions};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+
+use crate::ui::Ui;
+
+/// Makes `copy`, which nobody has yet, usable for who uses `live`, or its `siblings`.
+///
+/// # Errors
+///
+/// It cannot be changed, though it is ours.
+pub(super) fn follow(
+    ui: &Ui,
+    copy: &Path,
+    live: &Path,
+    siblings: impl Iterator<Item = Metadata>,
+) -> Result<()> {
+    let old = live.metadata().ok();
+    let owner = old.as_ref().map(Metadata::uid);
+    let Some(model) = old.or_else(|| siblings.into_iter().next()) else { return Ok(()) };
+    let mine = copy.metadata().with_context(|| format!("cannot read {}", copy.display()))?;
+    let (uid, gid) = (owner.unwrap_or(mine.uid()), model.gid());
+    let given = [(None, Some(gid), gid != mine.gid()), (Some(uid), None, uid != mine.uid())]
+        .into_iter()
+        .filter(|(.., differs)| *differs)
+        .try_for_each(|(uid, gid, _)| chown(copy, uid, gid));
+    if let Err(error) = given {
+        ui.warn(format!("{} will not be of user {uid} and group {gid}: {error}", live.display()));
+        ui.hint(format!("where its app is that user: sudo chown {uid}:{gid} {}", live.display()));
+    }
+    set_permissions(copy, Permissions::from_mode(model.mode() & 0o777))
+        .with_context(|| format!("cannot set who may use {}", copy.display()))
+}
