@@ -106,6 +106,8 @@ fn a_repository_without_rust_needs_only_what_was_copied() {
     cargo(&["pull-db", "--via", &via]).stderr_has("Pulled 2 databases").stderr_lacks("warning");
     fs::remove_file(env.production().join("no.db")).expect("remove");
     let pulled = content(&env.production());
+    // Whose own it was, it stays.
+    fs::remove_file(root.join("data/own.db")).expect("it is there");
     assert_same(&content(&root.join("data")), &pulled);
     change(&root.join("data/data.db"));
     let app = Connection::open(root.join("data/data.db")).expect("open");

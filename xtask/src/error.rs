@@ -18,19 +18,19 @@ impl From<Exit> for std::process::ExitCode {
     }
 }
 
-/// An error with a hint that is printed apart from the chain of causes. It also
-/// serves as the `context` of another error.
+/// An error with hints that are printed apart from the chain of causes. It also
+/// serves as the `context` of another error, whose hints it keeps with [`Failure::over`].
 #[derive(Debug)]
 pub struct Failure {
     message: String,
-    hint: Option<String>,
+    hints: Vec<String>,
     exit: Exit,
     offline: bool,
 }
 
 impl Failure {
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None, exit: Exit::Failed, offline: false }
+        Self { message: message.into(), hints: Vec::new(), exit: Exit::Failed, offline: false }
     }
 
     /// There is no way to the server from here, and nothing has been asked of it.
@@ -48,8 +48,16 @@ impl Failure {
     }
 
     /// The next thing to do, most often a command to type.
-    pub fn hint(self, hint: impl Into<String>) -> Self {
-        Self { hint: Some(hint.into()), ..self }
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// What `error` comes to: what may be done about the cause is said first.
+    pub fn over(mut self, error: anyhow::Error) -> anyhow::Error {
+        self.hints.splice(0..0, hints(&error).into_iter().map(str::to_owned));
+        error.context(self)
     }
 }
 
@@ -79,9 +87,17 @@ pub fn chain(error: &anyhow::Error) -> Vec<String> {
     messages
 }
 
+/// What may be done next, the most likely first.
+pub fn hints(error: &anyhow::Error) -> Vec<&str> {
+    let failure = error.downcast_ref::<Failure>();
+    let hints: Vec<_> =
+        failure.iter().flat_map(|failure| &failure.hints).map(String::as_str).collect();
+    if hints.is_empty() && is_disk_full(error) { vec![MAKE_ROOM] } else { hints }
+}
+
+/// The first of them.
 pub fn hint(error: &anyhow::Error) -> Option<&str> {
-    let hint = error.downcast_ref::<Failure>().and_then(|failure| failure.hint.as_deref());
-    hint.or_else(|| is_disk_full(error).then_some(MAKE_ROOM))
+    hints(error).first().copied()
 }
 
 const MAKE_ROOM: &str = "where the disk is full: cargo xtask snapshots prune --keep 3";
@@ -128,6 +144,14 @@ mod tests {
             .unwrap_err();
         assert_eq!(chain(&above), ["cannot write x", "disk full"]);
         assert_eq!(hint(&above), Some("free space"));
+    }
+
+    #[test]
+    fn a_failure_over_another_keeps_its_hints() {
+        let cause = anyhow::Error::from(Failure::new("it is open").hint("stop it"));
+        let error = Failure::new("not replaced").hint("go on").over(cause.context("cannot lock"));
+        assert_eq!(chain(&error), ["not replaced", "cannot lock", "it is open"]);
+        assert_eq!(hints(&error), ["stop it", "go on"]);
     }
 
     #[test]

@@ -154,9 +154,10 @@ impl<'a> Live<'a> {
             let _ = journal::undo(&self.store);
         }
         let Decided { journal, held, before, others, programs } = decided?;
-        journal.finish(&self.store, self.sh, held).with_context(|| {
+        journal.finish(&self.store, self.sh, held).map_err(|error| {
             Failure::new("the live set could not be replaced as a whole")
                 .hint("mend the cause; the next command, whichever it is, goes on with it")
+                .over(error)
         })?;
         if let Some(saved) = &before {
             self.complete(saved);
@@ -185,7 +186,11 @@ impl<'a> Live<'a> {
 
         let mut held = self.hold(&remove, &install)?;
         let mut copies = match replacement.save {
-            Some(_) => self.copy(&mut held)?,
+            // Those of others are not touched.
+            Some(_) => {
+                let ours = |name: &&String| brought.contains(*name) || install.contains(name);
+                self.copy(live.iter().filter(ours).cloned().collect(), &mut held)?
+            }
             None => None,
         };
         hold::let_go(&held)?;

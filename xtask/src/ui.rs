@@ -82,7 +82,7 @@ impl Ui {
                 text += &format!("\n  caused by: {}", message.replace('\n', "\n    "));
             }
         }
-        if let Some(hint) = crate::error::hint(error) {
+        for hint in crate::error::hints(error) {
             text += &format!("\n{HINT}hint{HINT:#}: {}", escape(hint));
         }
         line(&text);

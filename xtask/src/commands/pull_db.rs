@@ -4,7 +4,7 @@ mod wanted;
 
 use std::time::Instant;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use glob::Pattern;
 use jiff::Timestamp;
 
@@ -284,9 +284,10 @@ impl Args {
 
     fn replace(&self, live: &Live<'_>, snapshot: &Snapshot) -> Result<Replaced> {
         let save = (!self.no_backup).then_some(Kind::BeforePull);
-        live.replace(&Replacement { snapshot, only: None, save }).with_context(|| {
+        live.replace(&Replacement { snapshot, only: None, save }).map_err(|error| {
             Failure::new(format!("{} was pulled, but did not become the live set", snapshot.name))
                 .hint(format!("cargo xtask restore-db --name {}", snapshot.name))
+                .over(error)
         })
     }
 }

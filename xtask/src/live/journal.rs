@@ -128,7 +128,8 @@ impl Live<'_> {
         let mut held = self.hold(&remove, &install)?;
         // Also where there was nothing to save: a program may have made one since.
         let save = journal.save || journal.state.before.is_some();
-        let mut copies = if save && !held.is_empty() { self.copy(&mut held)? } else { None };
+        let mut copies =
+            if save && !held.is_empty() { self.copy(self.databases()?, &mut held)? } else { None };
         if let Some(copies) = &mut copies {
             // What is in place already is no longer what the state says.
             let pending = |name: &String| remove.contains(name) || install.contains(name);

@@ -56,7 +56,7 @@ impl Live<'_> {
     /// It cannot be read or written; the live set is as it was. Unless
     /// `whoever_writes`, another program wrote to it meanwhile.
     pub fn save(&self, kind: Kind, whoever_writes: bool) -> Result<Option<Saved>> {
-        let Some(mut copies) = self.copy(&mut [])? else { return Ok(None) };
+        let Some(mut copies) = self.copy(self.databases()?, &mut [])? else { return Ok(None) };
         if let Some(name) = copies.outdated.first().filter(|_| !whoever_writes) {
             return Err(Failure::new(format!(
                 "{} was written by another program while it was saved; nothing was changed",
@@ -78,8 +78,8 @@ impl Live<'_> {
     /// # Errors
     ///
     /// It cannot be read or written.
-    pub(super) fn copy(&self, held: &mut [Held]) -> Result<Option<Copies<'_>>> {
-        let (names, dir) = (self.databases()?, &self.store.dir);
+    pub(super) fn copy(&self, names: Vec<String>, held: &mut [Held]) -> Result<Option<Copies<'_>>> {
+        let dir = &self.store.dir;
         if names.is_empty() {
             return Ok(None);
         }

@@ -204,7 +204,7 @@ fn what_a_killed_run_has_changed_under_a_program_keeps_what_was_written_since() 
         let install = ["a.db", "b.db"].map(String::from).to_vec();
         stage(&snapshot, &install, &env.state(STAGED)).unwrap();
         let mut held = env.live.hold(&[], &install).unwrap();
-        let mut copies = env.live.copy(&mut held).unwrap();
+        let mut copies = env.live.copy(env.live.databases().unwrap(), &mut held).unwrap();
         hold::lock(&mut held, Duration::ZERO).unwrap();
         let in_place = hold::write(&mut held, copies.as_mut()).unwrap();
         let before = Some(env.live.keep(copies.unwrap(), Kind::BeforeRestore).unwrap().name);
@@ -243,7 +243,7 @@ fn replace_around(env: &Env, snapshot: &Snapshot, between: impl FnOnce()) -> Pat
     let install = vec!["a.db".to_owned()];
     stage(snapshot, &install, &env.state(STAGED)).unwrap();
     let mut held = env.live.hold(&[], &install).unwrap();
-    let mut copies = env.live.copy(&mut held).unwrap();
+    let mut copies = env.live.copy(env.live.databases().unwrap(), &mut held).unwrap();
     let reader = &held[0].by.shared().unwrap().reader;
     // In a rollback mode nobody writes while there is a reader, and before the lock there is none.
     if text(reader, "PRAGMA journal_mode") != "wal" {
