@@ -1,6 +1,8 @@
 //! Pulls without Fly.io, from a directory or over ssh.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 
 use tests::databases;
 use tests::env::TestEnv;
@@ -148,4 +150,21 @@ fn databases_that_no_pull_has_brought_stay() {
     for name in ["development.sqlite3", "test.sqlite3"] {
         assert_eq!(databases::count(&env.data().join(name), "items"), 20);
     }
+}
+
+/// It concerns no fixture, no snapshot and no other server.
+#[test]
+fn a_broken_fly_toml_stops_only_who_needs_it() {
+    let env = developer();
+    env.write("repo/fly.toml", "app = 'x\n");
+    for args in
+        [&["refresh-fixtures", "--staged"][..], &["restore-db", "--list"], &["snapshots", "list"]]
+    {
+        env.xtask(args).ok();
+        let mut odd = env.xtask_command(args);
+        odd.env("FLY_APP", OsStr::from_bytes(b"\xff"));
+        Running::start(&mut odd).wait().ok();
+    }
+    env.local_pull(&[]).ok();
+    env.xtask(["pull-db"]).fails(2).stderr_has("fly.toml: TOML parse error");
 }

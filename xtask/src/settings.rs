@@ -62,12 +62,12 @@ struct Mount {
 pub struct Settings {
     /// The repository: relative paths in `db.toml` start here.
     pub root: PathBuf,
-    /// From the environment or a file; a flag still goes over it.
+    /// What `db.toml` says; see [`Settings::fly_app`].
     pub app: Option<String>,
     pub via: Option<Via>,
     /// The local data directory, absolute.
     pub data_dir: PathBuf,
-    pub remote_dir: Option<String>,
+    remote_dir: Option<String>,
     pub staging_dir: Option<String>,
     pub names: Names,
     /// How many pulled snapshots a pull leaves.
@@ -143,9 +143,6 @@ impl Settings {
     pub fn parse(location: Location, text: &str, local_dir: Option<&Path>) -> Result<Self> {
         let Location { file: path, root } = location;
         let db: DbToml = parse_toml(&path, text)?;
-        let fly = root.join("fly.toml");
-        let fly: FlyToml =
-            read(&fly)?.map(|text| parse_toml(&fly, &text)).transpose()?.unwrap_or_default();
         let in_file = || format!("in {}", path.display());
         let data_dir = match (local_dir, db.local_dir) {
             (Some(dir), _) => std::path::absolute(data_directory("--local-dir", dir)?)?,
@@ -162,9 +159,9 @@ impl Settings {
         }
         let rules = db.sanitize.into_iter().chain(db.scrub.map(RuleToml::scrubbing));
         Ok(Self {
-            app: app_of_environment()?.or(db.app).or(fly.app),
+            app: db.app,
             via: db.via.map(|via| resolve_via(&via, &root)).transpose().with_context(in_file)?,
-            remote_dir: db.remote_dir.or_else(|| fly.mounts.and_then(first_destination)),
+            remote_dir: db.remote_dir,
             staging_dir: db.staging_dir,
             names: Names {
                 include: patterns(&db.include.unwrap_or_else(|| vec!["*.db".to_owned()]))
@@ -180,6 +177,35 @@ impl Settings {
             root,
             data_dir,
         })
+    }
+
+    /// The app on Fly.io. Only who asks for it needs the environment and `fly.toml`.
+    ///
+    /// # Errors
+    ///
+    /// One of them is malformed.
+    pub fn fly_app(&self) -> Result<Option<String>> {
+        match app_of_environment()?.or_else(|| self.app.clone()) {
+            None => Ok(self.fly_toml()?.app),
+            app => Ok(app),
+        }
+    }
+
+    /// Where on the server the databases are.
+    ///
+    /// # Errors
+    ///
+    /// `fly.toml` is malformed.
+    pub fn remote_dir(&self) -> Result<Option<String>> {
+        match &self.remote_dir {
+            None => Ok(self.fly_toml()?.mounts.and_then(first_destination)),
+            dir => Ok(dir.clone()),
+        }
+    }
+
+    fn fly_toml(&self) -> Result<FlyToml> {
+        let path = self.root.join("fly.toml");
+        Ok(read(&path)?.map(|text| parse_toml(&path, &text)).transpose()?.unwrap_or_default())
     }
 }
 
@@ -288,23 +314,28 @@ mod tests {
     use super::*;
 
     fn load(db: &str, fly: &str) -> Result<Settings> {
-        let dir = tempfile::tempdir()?;
-        std::fs::create_dir(dir.path().join("xtask"))?;
-        std::fs::write(dir.path().join("xtask/db.toml"), db)?;
-        std::fs::write(dir.path().join("fly.toml"), fly)?;
-        Settings::load(Some(&dir.path().join("xtask/db.toml")), None)
+        load_in(tempfile::tempdir()?.path(), db, fly)
+    }
+
+    fn load_in(dir: &Path, db: &str, fly: &str) -> Result<Settings> {
+        std::fs::create_dir_all(dir.join("xtask"))?;
+        std::fs::write(dir.join("xtask/db.toml"), db)?;
+        std::fs::write(dir.join("fly.toml"), fly)?;
+        Settings::load(Some(&dir.join("xtask/db.toml")), None)
     }
 
     #[test]
     fn db_toml_goes_over_fly_toml() {
         let fly = "app = 'from-fly'\n[[mounts]]\ndestination = '/volume'\n[env]\nA = '1'";
+        let dir = tempfile::tempdir().unwrap();
+        let load = |db: &str, fly: &str| load_in(dir.path(), db, fly);
         let settings = load("app = 'from-db'\nlocal-dir = 'd'", fly).unwrap();
-        assert_eq!(settings.app.as_deref(), Some("from-db"));
-        assert_eq!(settings.remote_dir.as_deref(), Some("/volume"));
+        assert_eq!(settings.fly_app().unwrap().as_deref(), Some("from-db"));
+        assert_eq!(settings.remote_dir().unwrap().as_deref(), Some("/volume"));
         assert_eq!(settings.data_dir, settings.root.join("d"));
         let settings = load("", "app = 'from-fly'\n[mounts]\ndestination = '/one'").unwrap();
-        assert_eq!(settings.app.as_deref(), Some("from-fly"));
-        assert_eq!(settings.remote_dir.as_deref(), Some("/one"));
+        assert_eq!(settings.fly_app().unwrap().as_deref(), Some("from-fly"));
+        assert_eq!(settings.remote_dir().unwrap().as_deref(), Some("/one"));
     }
 
     #[test]

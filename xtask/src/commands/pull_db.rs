@@ -226,7 +226,11 @@ impl Args {
         settings: &Settings,
         via: Via,
     ) -> Result<Transport<'a>> {
-        let app = match (&via, self.app.as_ref().or(settings.app.as_ref())) {
+        let given = match via {
+            Via::Fly if self.app.is_none() => settings.fly_app()?,
+            _ => self.app.clone().or_else(|| settings.app.clone()),
+        };
+        let app = match (&via, &given) {
             (_, Some(app)) => app_name(app)
                 .map_err(|why| Failure::usage(format!("{app:?} is no name of an app: {why}")))?,
             (Via::Fly, None) => {
@@ -264,14 +268,15 @@ impl Args {
     }
 
     fn directory(&self, settings: &Settings, via: &Via) -> Result<String> {
-        let directory = match (via, self.remote_dir.as_ref().or(settings.remote_dir.as_ref())) {
-            (Via::Local(dir), _) => std::path::absolute(dir)?.to_string_lossy().into_owned(),
-            (_, Some(dir)) => dir.clone(),
-            (_, None) => {
-                return Err(Failure::usage("where on the server are the databases?")
-                    .hint("give --remote-dir, or set `remote-dir` in xtask/db.toml, or [[mounts]] in fly.toml")
-                    .into());
-            }
+        let directory = match (via, &self.remote_dir) {
+            (Via::Local(dir), _) => Some(std::path::absolute(dir)?.to_string_lossy().into_owned()),
+            (_, None) => settings.remote_dir()?,
+            (_, given) => given.clone(),
+        };
+        let Some(directory) = directory else {
+            return Err(Failure::usage("where on the server are the databases?")
+                .hint("give --remote-dir, or set `remote-dir` in xtask/db.toml, or [[mounts]] in fly.toml")
+                .into());
         };
         crate::settings::directory("directory on the server", &directory)?;
         if directory.starts_with('/') {
