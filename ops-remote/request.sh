@@ -37,7 +37,7 @@ read_request() {
 # The client keeps our standard input open until it has all it wants: its end
 # means that nobody is left to work for, also when the connection broke. Until
 # then come the hashes of what it has, which become an empty line, and lines.
-# Only the watcher can write to `words`: who waits for one does not outlive it.
+# Only the watcher can write to `words`: a reader of that FIFO ends when the watcher does.
 watch_client() {
 	mkfifo words || fail no-space "cannot make a pipe in $stage"
 	exec 3<&0 4<>words

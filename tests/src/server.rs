@@ -182,7 +182,7 @@ fn configuration(directory: &Path, port: u16, environment: &Environment) -> Stri
     )
 }
 
-/// By its own word: whoever answers at the port may be somebody else, who was there first.
+/// sshd's own log says so. Connecting proves nothing: another server may have taken the port.
 fn listening(mut child: Child, log: &Path) -> Option<Child> {
     let alive = wait_for("sshd to listen", || {
         if child.try_wait().expect("the child is ours").is_some() {

@@ -129,8 +129,8 @@ fn who_may_not_install_is_told_what_to_type() {
         command = env.command(find("setpriv"));
         command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
         command.arg(env.path("few/xtask")).arg("demo").env("PATH", env.path("few"));
-        // Nobody may not look into the directory of whoever built it. By another process: a
-        // program that another test starts meanwhile would have it open for writing, too.
+        // The user `nobody` cannot read the target directory. `cp` makes the copy, since a
+        // child that another test forks would inherit our open file, and exec would fail.
         let copy =
             process::command("cp").arg(binaries::xtask()).arg(env.path("few/xtask")).status();
         assert!(copy.is_ok_and(|status| status.success()), "cp copies xtask");

@@ -3,13 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::mpsc::{self, TryRecvError};
 use std::thread;
-use std::time::Duration;
 
 use tests::databases;
 use tests::env::TestEnv;
@@ -75,7 +75,7 @@ impl Production {
         let mut sqlite3 = self.run_as(APP, &find("sqlite3"));
         sqlite3.arg("-bail").arg(self.env.production().join(name));
         let mut child =
-            sqlite3.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("sqlite3 starts");
+            sqlite3.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("sqlite3 starts");
         let done = self.env.path("of-1000/done");
         let said = format!("{sql};\n.shell : >'{}'\n", done.display());
         let mut stdin = child.stdin.take().expect("it is a pipe");
@@ -201,20 +201,29 @@ fn an_app_that_writes_all_the_time_never_fails_and_its_rows_arrive() {
     let Some(production) = Production::new(0o775) else { return };
     let mut pulled = 0;
     for uid in PULLERS {
-        let begin = "PRAGMA synchronous = OFF; SELECT 1";
+        // A checkpoint comes now and then, and not faster than a database can be copied.
+        let begin = "PRAGMA synchronous = OFF; PRAGMA wal_autocheckpoint = 20000";
         let mut app = production.app("data.db", begin, Found::Open).expect("it is open");
         let mut stdin = app.stdin.take().expect("it is a pipe");
+        let mut stdout = BufReader::new(app.stdout.take().expect("it is a pipe")).lines();
+        let committed = AtomicU64::new(0);
         let (alive, gone) = mpsc::channel::<()>();
         thread::scope(|scope| {
             // Also where a pull fails.
             let _alive = alive;
+            let count = &committed;
             scope.spawn(move || {
                 while gone.try_recv() == Err(TryRecvError::Empty) {
-                    stdin.write_all(b"INSERT INTO t VALUES (1);\n").expect("it reads");
-                    thread::sleep(Duration::from_millis(1));
+                    stdin
+                        .write_all(b"INSERT INTO t VALUES (1);\nSELECT 'done';\n")
+                        .expect("it reads");
+                    while stdout.next().expect("it answers").expect("it is text") != "done" {}
+                    count.fetch_add(1, SeqCst);
                 }
             });
             for _ in 0..3 {
+                let before = committed.load(SeqCst);
+                wait_for("a commit", || (committed.load(SeqCst) > before).then_some(()));
                 let rows = production.pull(uid)[0];
                 assert!(rows > pulled, "user {uid}: {rows} rows after {pulled}");
                 pulled = rows;

@@ -292,12 +292,14 @@ impl Replacement<'_> {
         if !whole || self.only.is_some() || self.save.is_none() {
             return Vec::new();
         }
-        let installs = self.installs(names);
-        live.iter()
-            .filter(|&name| brought.contains(name) && !installs.contains(name))
-            .cloned()
-            .collect()
+        missing(live, brought, &self.installs(names))
     }
+}
+
+/// The live databases of `brought` that a whole set of these does not have.
+pub fn missing(live: &[String], brought: &BTreeSet<String>, set: &[String]) -> Vec<String> {
+    let missing = live.iter().filter(|&name| brought.contains(name) && !set.contains(name));
+    missing.cloned().collect()
 }
 
 /// Copies what is to be installed, proving it on the way.

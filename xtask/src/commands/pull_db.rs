@@ -181,10 +181,9 @@ impl Args {
             return Ok(Vec::new());
         }
         let brought = State::read(store)?.brought(store);
-        let mut live = live::databases(&settings.data_dir, &settings.names)?;
-        let comes = |name: &String| planned.databases.iter().any(|one| one.name == *name);
-        live.retain(|name| brought.contains(name) && !comes(name));
-        Ok(live)
+        let live = live::databases(&settings.data_dir, &settings.names)?;
+        let set: Vec<_> = planned.databases.iter().map(|one| one.name.clone()).collect();
+        Ok(live::missing(&live, &brought, &set))
     }
 
     fn request<'a>(

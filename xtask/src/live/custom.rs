@@ -18,11 +18,11 @@ pub(super) fn follow(
     ui: &Ui,
     copy: &Path,
     live: &Path,
-    siblings: impl Iterator<Item = Metadata>,
+    mut siblings: impl Iterator<Item = Metadata>,
 ) -> Result<()> {
     let old = live.metadata().ok();
     let owner = old.as_ref().map(Metadata::uid);
-    let Some(model) = old.or_else(|| siblings.into_iter().next()) else { return Ok(()) };
+    let Some(model) = old.or_else(|| siblings.next()) else { return Ok(()) };
     let mine = copy.metadata().with_context(|| format!("cannot read {}", copy.display()))?;
     let (uid, gid) = (owner.unwrap_or(mine.uid()), model.gid());
     let given = [(None, Some(gid), gid != mine.gid()), (Some(uid), None, uid != mine.uid())]
