@@ -166,9 +166,10 @@ send() {
 }
 
 # What the client could not put together from what it has, it asks for: numbers of
-# databases, which then come whole. It ends our input when it needs nothing more.
+# databases, which then come whole. It says `done` when it needs nothing more.
 send_again() {
 	await_word
+	[ "$word" != 'done' ] || return 0
 	i=0 kept=0
 	for name do
 		shift

@@ -18,7 +18,6 @@ unset BLOCK_SIZE BLOCKSIZE DF_BLOCK_SIZE LS_BLOCK_SIZE GREP_OPTIONS GZIP TAR_OPT
 
 stage=''  # private directory that holds the copies
 jobs=''   # process ids of what copies and sanitizes in the background
-watcher='' # and of what waits for the client to end
 nonce=''  # names this pull in every line that the client reads; empty by hand
 mode=by-hand
 staging_dir=${TMPDIR:-/tmp}
@@ -55,8 +54,8 @@ cleanup() {
 	trap - EXIT
 	# A job that is killed as it begins may not heed it: a word ends one that waits for
 	# that. The watcher is not waited for: it may itself wait for the client.
-	[ -z "$watcher" ] || echo >words
-	for job in $watcher $jobs; do kill "$job" 2>/dev/null; done
+	[ -z "${watcher:-}" ] || echo >words
+	for job in ${heart:-} ${watcher:-} $jobs; do kill "$job" 2>/dev/null; done
 	for job in $jobs; do wait "$job"; done 2>/dev/null # without a word on each that was killed
 	# A child of what was killed may just make a file there, but not for long.
 	for _ in 1 2 3 4 5; do
@@ -527,6 +526,7 @@ main() {
 	if [ -n "${XTASK_REQUEST:-}" ]; then
 		includes=''
 		read_request || fail request "the request did not arrive whole"
+		keep_alive
 	fi
 	command -v sqlite3 >/dev/null 2>&1 || fail no-sqlite3 "sqlite3 is not installed on this machine"
 	found=$(enter "$directory") || fail no-directory "there is no directory $directory here"

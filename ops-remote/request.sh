@@ -5,6 +5,8 @@
 # Of prepare-pull.sh: `newline`, `await_jobs`, `fail`; of compare.sh: `add_base`, `block`.
 # shellcheck disable=SC2154,SC2034 # what is asked for, and the jobs, are of there
 
+HEARTBEAT=2 # seconds
+
 # take COUNT: so many bytes of our input, and none of what follows. Where `dd` cannot
 # fill a block from a pipe, that is one byte at a time.
 take() {
@@ -34,9 +36,18 @@ read_request() {
 	return 1
 }
 
+# keep_alive: tells the client on standard error that this is at work, by an empty line. A
+# connection over which nothing comes is dead, which nothing else would tell.
+keep_alive() {
+	echo
+	while kill -0 $$ 2>/dev/null && echo >&2; do sleep "$HEARTBEAT" >/dev/null 2>&1; done </dev/null >/dev/null &
+	heart=$!
+}
+
 # The client keeps our standard input open until it has all it wants: its end
 # means that nobody is left to work for, also when the connection broke. Until
-# then come the hashes of what it has, which become an empty line, and lines.
+# then come the hashes of what it has, which become an empty line, and lines, the last
+# of which is `done`.
 # Only the watcher can write to `words`: a reader of that FIFO ends when the watcher does.
 watch_client() {
 	mkfifo words || fail no-space "cannot make a pipe in $stage"
@@ -44,7 +55,10 @@ watch_client() {
 	{
 		if [ "$base_blocks" -eq 0 ] || head -c $((base_blocks * block)) >base; then
 			[ "$base_blocks" -eq 0 ] || echo >&4
-			cat >&4
+			while read -r line; do
+				echo "$line" >&4
+				[ "$line" != 'done' ] || exit
+			done
 		else
 			echo full >&4
 			cat >/dev/null

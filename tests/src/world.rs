@@ -26,6 +26,9 @@ pub struct World {
     pub log: PathBuf,
     /// How long connecting takes. The real one needs two to four seconds.
     pub connect_millis: u64,
+    /// How long it takes to report a remote status that is not 0. The real one is up to
+    /// three seconds at it.
+    pub report_millis: u64,
     pub faults: Faults,
 }
 
@@ -39,6 +42,7 @@ impl Default for World {
             ssh_user: "root".to_owned(),
             log: PathBuf::new(),
             connect_millis: 0,
+            report_millis: 0,
             faults: Faults::default(),
         }
     }
@@ -80,7 +84,14 @@ impl Default for Machine {
 
 impl Machine {
     pub fn started(&self) -> bool {
-        self.state == "started"
+        self.state == "started" && self.active()
+    }
+
+    /// Not one that is made for a single command, or is gone.
+    pub fn active(&self) -> bool {
+        let reserved = ["fly_app_release_command", "fly_app_console"];
+        let gone = ["destroyed", "destroying"];
+        !reserved.contains(&self.process_group.as_str()) && !gone.contains(&self.state.as_str())
     }
 }
 

@@ -13,6 +13,8 @@ mod fixtures;
 mod fixtures_commit;
 mod fixtures_history;
 mod fixtures_inputs;
+mod fly;
+mod fly_machines;
 mod harness;
 mod hook_managers;
 mod hostile_values;

@@ -90,7 +90,7 @@ fn a_program_that_is_left_behind_does_not_hold_up_the_error() {
         "sleep 600 >/dev/null 2>&1 <&- & exec 3>&2; sleep 600 2>&3 >/dev/null &\necho refused >&2; exit 255",
     );
     let output = env.xtask(["pull-db", "--via", "ssh:me@host", "--remote-dir", "/data"]).fails(1);
-    output.stderr_has("me@host sent no databases\n  | refused\n");
+    output.stderr_has("error: ssh cannot connect to me@host\n  | refused\n");
 }
 
 #[test]

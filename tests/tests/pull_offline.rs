@@ -83,7 +83,7 @@ fn whatever_else_is_wrong_stays_an_error() {
     fails(&["--app", "nope"], "there is no app nope");
     fails(&["--only", "nope*"], "the server gave up: no database in ");
     for (faults, message) in [
-        (Faults { cut_stdout_after_bytes: Some(0), ..Faults::default() }, "the connection failed"),
+        (Faults { cut_stdout_after_bytes: Some(0), ..Faults::default() }, "was cut before "),
         (Faults { cut_stdout_after_bytes: Some(900), ..Faults::default() }, "was cut after "),
         (Faults { flip_byte_at: Some(5000), ..Faults::default() }, "; nothing was changed"),
     ] {
@@ -102,7 +102,7 @@ fn whatever_else_is_wrong_stays_an_error() {
         "started".clone_into(&mut machine.state);
     });
     drop(sshd);
-    fails(&[], "the connection failed\n  | Error: error connecting to SSH server");
+    fails(&[], "its SSH server does not answer\n  | Error: error connecting to SSH server");
     env.edit_world(|world| world.logged_in = false);
     fails(&[], "fly is not logged in");
     env.uninstall("fly");
@@ -135,13 +135,13 @@ fn a_network_that_goes_in_the_middle_is_an_error() {
         let machine = &mut world.apps.get_mut("upflow").expect("the app exists")[0];
         "started".clone_into(&mut machine.state);
     });
-    pull_fails(&env, &["--offline-ok", "--sftp"], 1).stderr_has("the connection failed\n");
+    pull_fails(&env, &["--offline-ok", "--sftp"], 1).stderr_has("could not be looked up\n");
     // There was a network for the list of machines, or to choose one.
     offline_at("'ssh console'");
-    pull_fails(&env, &["--offline-ok", "--start"], 1).stderr_has("the connection failed\n");
+    pull_fails(&env, &["--offline-ok", "--start"], 1).stderr_has("could not be looked up\n");
     let chose = "echo No machine specified, using x in region nrt";
     shells::script(&env.path("bin"), "fly", &format!("{chose}; echo '{offline}' >&2; exit 1"));
-    pull_fails(&env, &["--offline-ok"], 1).stderr_has("the connection failed\n");
+    pull_fails(&env, &["--offline-ok"], 1).stderr_has("could not be looked up\n");
 }
 
 #[test]

@@ -53,7 +53,9 @@ fn a_stream_that_is_cut_anywhere_changes_nothing() {
             output.stderr_has("hint: run the same command again\n");
         } else {
             assert!(at < 500, "cut after {at} bytes\n{output}");
-            output.stderr_has("error: the connection failed").stderr_has("\nhint: try by hand: ");
+            output
+                .stderr_has("error: the connection was cut before any database arrived; nothing")
+                .stderr_has("\nhint: run the same command again\n");
         }
     }
     assert!(
@@ -108,9 +110,8 @@ fn what_others_say_never_reaches_the_terminal_raw() {
     let (env, sshd) = production();
     let nasty = r"\033]0;owned\007\033[2J\342\200\256gpj\r";
     env.replace_fly(&format!("printf 'Error: {nasty}\\n' >&2; exit 1"));
-    for verbose in [&[][..], &["-v"]] {
-        pull_fails(&env, verbose, 1).stderr_has("Error: \\u{1b}]0;owned\\u{7}").is_harmless();
-    }
+    pull_fails(&env, &[], 1).stderr_has("| Error: \\u{202e}gpj\n").is_harmless();
+    pull_fails(&env, &["-v"], 1).stderr_has("Error: \\u{1b}]0;owned\\u{7}").is_harmless();
     drop(sshd);
     let _sshd = env.start_server(&Environment::default().set("TMPDIR", env.path("tmp")));
     env.uninstall("standin-fly");

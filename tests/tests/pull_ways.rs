@@ -34,7 +34,7 @@ fn a_broken_sftp_changes_nothing_and_removes_the_archive_too() {
     pull(&env, &[]);
     env.edit_world(|world| world.faults.sftp_cut_after_bytes = Some(5000));
     // What differs from the first pull would be there before that.
-    pull_fails(&env, &["--sftp", "--full"], 1).stderr_has("the connection failed");
+    pull_fails(&env, &["--sftp", "--full"], 1).stderr_has("cut after 5000 bytes");
     env.edit_world(|world| world.faults.sftp_cut_after_bytes = None);
     pull(&env, &["--sftp"]);
 }
@@ -61,7 +61,7 @@ fn plain_ssh_is_a_way_too() {
     pull_fails(&env, &["--via", &via, "--sftp"], 2).stderr_has("--sftp goes with `fly` only");
     drop(sshd);
     pull_fails(&env, &["--via", &via], 1)
-        .stderr_has(&format!("{host} sent no databases"))
+        .stderr_has(&format!("error: ssh cannot connect to {host}\n"))
         .stderr_has("Connection refused");
 }
 
@@ -219,6 +219,7 @@ fn start_wakes_a_stopped_machine_and_leaves_a_started_one_alone() {
     assert!(verbs().contains(&"machine start".to_owned()), "{:?}", verbs());
     assert_live_equals_production(&env, &NAMES);
     let before = verbs().len();
+    states("started");
     pull(&env, &["--start"]);
     assert_eq!(verbs()[before..], ["machine list", "ssh console"]);
 }

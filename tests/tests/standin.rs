@@ -175,7 +175,7 @@ fn a_machine_that_cannot_be_chosen_is_an_error() {
         (["--machine", "nope"], "Error: --machine=\"nope\" not found/started\n"),
         (["--region", "syd"], "Error: app upflow has no VMs in region syd\n"),
         (["--process-group", "cron"], "Error: app upflow has no VMs in process group cron\n"),
-        (["--container", "db"], "Error: container db not found\n"),
+        (["--container", "db"], "Error: container db not present\n"),
         (["--address", "fdaa::9"], "Error: error connecting to SSH server"),
     ] {
         console(&env, &[flags[0], flags[1], "-C", "true"]).fails(1).stderr_has(message);

@@ -6,7 +6,6 @@ use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
-use std::process::ChildStdout;
 use std::rc::Rc;
 
 use anyhow::{Context as _, Result};
@@ -15,11 +14,10 @@ pub use self::incoming::Arrived;
 use self::incoming::Incoming;
 use crate::audit::Findings;
 use crate::error::Failure;
-use crate::interrupt::Heeding;
 use crate::server::{self, Mode, Request};
 use crate::settings::Settings;
 use crate::stream::{self, Delivered, Error, Received, Timings};
-use crate::transport::{Connection, Transport, quoted};
+use crate::transport::{Connection, Ended, ServerOutput, Transport};
 use crate::ui::{Ui, escape};
 use crate::{delta, durable};
 
@@ -31,6 +29,8 @@ pub struct Pulled {
     pub machine: Option<String>,
     pub region: Option<String>,
     pub wire_bytes: u64,
+    #[expect(dead_code, reason = "dropped when all is done, it ends a program that still runs")]
+    connection: Option<Connection>,
 }
 
 /// Receives the databases that `request` asks for into `dir`. On its disk,
@@ -70,8 +70,10 @@ pub fn receive(
     for Arrived { database, .. } in &mut databases {
         database.unsanitized = request.leaves_unsanitized(&database.name, settings);
     }
+    let connection = session.release();
     durable::sync(dir)?;
     Ok(Pulled {
+        connection,
         databases,
         findings: incoming.findings,
         timings: received.timings,
@@ -91,6 +93,8 @@ pub struct Planned {
     pub region: Option<String>,
     /// On the wire.
     pub wire_bytes: u64,
+    #[expect(dead_code, reason = "dropped when all is done, it ends a program that still runs")]
+    connection: Option<Connection>,
 }
 
 /// Asks what [`receive`] would bring into `dir`, where nothing is written.
@@ -113,6 +117,7 @@ pub fn plan(
     incoming.doubt_bases(&mut received.databases)?;
     let unsanitized = |database: &Delivered| request.leaves_unsanitized(&database.name, settings);
     Ok(Planned {
+        connection: session.release(),
         unsanitized: received.databases.iter().map(unsanitized).collect(),
         databases: received.databases,
         findings: incoming.findings,
@@ -130,7 +135,7 @@ struct Session<'a, 'b> {
     request: &'a Request<'a>,
     dir: &'a Path,
     connection: Option<Connection>,
-    output: Counted<Heeding<ChildStdout>>,
+    output: Counted<ServerOutput>,
     wire: Rc<Cell<u64>>,
 }
 
@@ -157,7 +162,8 @@ impl<'a, 'b> Session<'a, 'b> {
         transport.wait_for_a_sign(&connection)?;
         connection.send_beside(hashes);
         let wire = Rc::new(Cell::new(0));
-        let output = Counted { inner: connection.take_output(), count: wire.clone() };
+        let output = connection.take_output(transport.is_fly());
+        let output = Counted { inner: output, count: wire.clone() };
         let (dir, connection) = (incoming.dir, Some(connection));
         Ok(Self { ui, settings, transport, request, dir, connection, output, wire })
     }
@@ -189,7 +195,8 @@ impl<'a, 'b> Session<'a, 'b> {
         let archive = self.dir.join(".archive");
         self.transport.target.machine = machine.or_else(|| incoming.machine.clone());
         incoming.working = Some(self.ui.working("Fetching", escape(path)));
-        self.transport.sftp_get(self.ui, path, &archive)?;
+        let silence = self.connection.as_ref().map(Connection::silence);
+        self.transport.sftp_get(self.ui, path, &archive, silence)?;
         let file =
             File::open(&archive).with_context(|| format!("cannot open {}", archive.display()))?;
         let file = Counted { inner: file, count: self.wire.clone() };
@@ -204,6 +211,13 @@ impl<'a, 'b> Session<'a, 'b> {
         if let Some(connection) = &mut self.connection {
             connection.send(format!("{}\n", numbers.join(" ")).as_bytes());
         }
+    }
+
+    /// Nothing more is wanted of the server.
+    fn release(&mut self) -> Option<Connection> {
+        let mut connection = self.connection.take()?;
+        connection.release(self.transport.is_fly());
+        Some(connection)
     }
 
     fn require_rules(&self, received: &Received) -> Result<()> {
@@ -232,27 +246,19 @@ impl<'a, 'b> Session<'a, 'b> {
     }
 
     fn explain(&mut self, error: Error) -> Failure {
-        let (transport, dir, wire) = (&*self.transport, self.dir, self.wire.get());
-        // Only where the stream ended by itself may the program know why.
-        let said = match error {
-            Error::NoStream | Error::Cut => {
-                self.connection.take().map(Connection::last_words).unwrap_or_default()
-            }
-            _ => String::new(),
-        };
+        let (dir, wire) = (self.dir, self.wire.get());
         match error {
             Error::Server { code, text } => server::failure(&code, &text),
-            Error::NoStream if wire == 0 => transport.diagnose(&said),
-            Error::NoStream => transport.explain(&said),
-            Error::Cut if said.contains("prepare-pull: comparing failed") => {
-                Failure::new(format!("nothing was changed{}", quoted(&said)))
-                    .hint("fetch all of each database: cargo xtask pull-db --full")
+            _ if self.output.inner.stalled => self.give_up(),
+            Error::NoStream => {
+                let ended = self.end();
+                self.transport.diagnose(&ended, wire)
             }
-            Error::Cut => Failure::new(format!(
-                "the connection was cut after {wire} bytes, before the end record; nothing was changed{}",
-                quoted(&said)
-            ))
-            .hint("run the same command again"),
+            Error::Cut => {
+                let ended = self.end();
+                server::failed_midway(&ended.said)
+                    .unwrap_or_else(|| self.transport.cut(&ended, wire))
+            }
             Error::Local(error) if error.kind() == io::ErrorKind::StorageFull => {
                 Failure::new(format!("the disk of {} is full; nothing was changed", dir.display()))
                     .hint("free some: cargo xtask snapshots prune --keep 3")
@@ -263,6 +269,18 @@ impl<'a, 'b> Session<'a, 'b> {
                 Failure::new(format!("{error}, in {}; nothing was changed", dir.display()))
             }
         }
+    }
+
+    /// The program may know why the stream has ended.
+    fn end(&mut self) -> Ended {
+        self.connection.take().map(Connection::last_words).unwrap_or_default()
+    }
+
+    fn give_up(&mut self) -> Failure {
+        if let Some(connection) = self.connection.take() {
+            connection.abandon();
+        }
+        self.transport.stalled(self.wire.get())
     }
 }
 

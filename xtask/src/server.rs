@@ -17,6 +17,7 @@ use crate::sanitize;
 use crate::settings::{Settings, nearest};
 use crate::snapshots::Database;
 use crate::stream::clipped;
+use crate::transport::quoted;
 
 /// One script for the server: the last part runs what the others define.
 const SCRIPT: [&str; 9] = [
@@ -160,6 +161,15 @@ pub fn failure(code: &str, text: &str) -> Failure {
         "unreadable" => failure.hint("if it is no database, add it to exclude in xtask/db.toml"),
         _ => failure,
     }
+}
+
+/// What the script says on its standard error, in the middle of what it sends, and the
+/// next thing to do about it.
+pub fn failed_midway(said: &str) -> Option<Failure> {
+    said.contains("prepare-pull: comparing failed").then(|| {
+        Failure::new(format!("nothing was changed{}", quoted(said)))
+            .hint("fetch all of each database: cargo xtask pull-db --full")
+    })
 }
 
 /// Which rule fits no database: its number, its table and column (or `-`), and the

@@ -12,7 +12,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use xshell::{Shell, cmd};
 
-pub use self::connection::Connection;
+pub use self::connection::{Connection, Ended, ServerOutput};
+use self::connection::{STALL, Silence};
+use self::fly::Started;
 pub use self::fly::Target;
 use crate::error::Failure;
 use crate::interrupt;
@@ -86,11 +88,12 @@ pub struct Transport<'a> {
     impatient: bool,
     /// It has been heard of already: whatever fails now, there is a network.
     reached: bool,
+    started: Option<Started>,
 }
 
 impl<'a> Transport<'a> {
     pub fn new(sh: &'a Shell, via: Via, target: Target, impatient: bool) -> Self {
-        Self { sh, via, target, impatient, reached: false }
+        Self { sh, via, target, impatient, reached: false, started: None }
     }
 
     /// Whom we talk to, for a message.
@@ -119,24 +122,46 @@ impl<'a> Transport<'a> {
         matches!(self.via, Via::Ssh { .. })
     }
 
-    fn is_fly(&self) -> bool {
+    pub fn is_fly(&self) -> bool {
         self.via == Via::Fly
     }
 
-    /// Why nothing came, not even a word of the server: what the program `said`
-    /// of it, and the next thing to do.
-    pub fn diagnose(&self, said: &str) -> Failure {
-        let offline = (!self.reached).then(|| offline::diagnose(&self.via, &self.peer(), said));
-        offline.flatten().unwrap_or_else(|| self.explain(said))
+    /// Why no stream began after so many bytes of words, and the next thing to do.
+    pub fn diagnose(&self, ended: &Ended, wire: u64) -> Failure {
+        let said = &ended.said;
+        let offline =
+            (!self.reached && wire == 0).then(|| offline::diagnose(&self.via, &self.peer(), said));
+        offline.flatten().unwrap_or_else(|| match &self.via {
+            Via::Fly => fly::explain(self.sh, &self.target, ended),
+            Via::Ssh { host, port } if wire == 0 && ended.code == Some(OWN_FAILURE) => {
+                let port = port.map(|port| format!("-p {port} ")).unwrap_or_default();
+                Failure::new(format!("ssh cannot connect to {host}{}", quoted(said)))
+                    .hint(format!("try by hand: ssh {port}{host} true"))
+            }
+            Via::Ssh { .. } if ended.code == Some(OWN_FAILURE) => self.cut(ended, wire),
+            _ => Failure::new(format!("{} sent no databases{}", self.peer(), quoted(said)))
+                .hint("add -v to see all that it says"),
+        })
     }
 
-    /// The same where the server has been heard of before.
-    pub fn explain(&self, said: &str) -> Failure {
-        if self.is_fly() {
-            return fly::explain(&self.target.app, said);
-        }
-        Failure::new(format!("{} sent no databases{}", self.peer(), quoted(said)))
-            .hint("add -v to see all that it says")
+    /// The stream ended in the middle.
+    pub fn cut(&self, ended: &Ended, wire: u64) -> Failure {
+        let known = self.is_fly().then(|| fly::killed(&self.target.app, &ended.said)).flatten();
+        let failure = Failure::new(format!(
+            "the connection was cut after {wire} bytes, before the end record; nothing was changed{}",
+            quoted(&ended.said)
+        ));
+        failure.hint(known.unwrap_or_else(|| AGAIN.to_owned()))
+    }
+
+    /// Nothing more came, and no end.
+    pub fn stalled(&self, wire: u64) -> Failure {
+        Failure::new(format!(
+            "the connection was cut after {wire} bytes: no sign of {} for {} s; nothing was changed",
+            self.peer(),
+            STALL.as_secs()
+        ))
+        .hint(AGAIN)
     }
 
     /// Waits for a sign of the server, if that may take only so long. Anything
@@ -191,30 +216,60 @@ impl<'a> Transport<'a> {
     /// It does not start.
     pub fn start_machine(&mut self, ui: &Ui) -> Result<()> {
         if self.is_fly() {
-            fly::start_machine(ui, self.sh, &self.target)?;
+            self.started = fly::start_machine(ui, self.sh, &self.target)?;
             self.reached = true;
         }
         Ok(())
     }
 
-    /// Fetches a file through `fly ssh sftp get`.
+    /// Stops what was started, also after a Ctrl-C.
+    pub fn stop_machine(&mut self, ui: &Ui) {
+        if let Some(started) = self.started.take() {
+            started.stop(ui, self.sh, &self.target);
+        }
+    }
+
+    /// Fetches a file through `fly ssh sftp get`. It says nothing while it does; the
+    /// connection to who has made the file does.
     ///
     /// # Errors
     ///
     /// It did not arrive; nothing is left at `local`.
-    pub fn sftp_get(&self, ui: &Ui, remote: &str, local: &Path) -> Result<()> {
+    pub fn sftp_get(
+        &self,
+        ui: &Ui,
+        remote: &str,
+        local: &Path,
+        mut silence: Option<Silence>,
+    ) -> Result<()> {
         let sh = self.sh;
         let (fly, flags) = (fly::program(sh)?, self.target.flags());
         let command = cmd!(sh, "{fly} ssh sftp get {flags...} {remote} {local}");
         ui.verbose(format!("$ {command}"));
-        let output = interrupt::output(command).with_context(|| format!("cannot run `{fly}`"))?;
-        if output.status.success() && local.exists() {
-            return Ok(());
+        let stalls = |wait| silence.as_mut().is_some_and(|silence| silence.lasts(wait));
+        let output = interrupt::output_unless(command, stalls)
+            .with_context(|| format!("cannot run `{fly}`"))?;
+        let arrived = local.metadata().map_or(0, |file| file.len());
+        match output {
+            Some(output) if output.status.success() && local.exists() => Ok(()),
+            Some(output) => {
+                crate::durable::remove(local)?;
+                let said = String::from_utf8_lossy(&output.stderr).into_owned();
+                let ended = Ended { said, code: output.status.code() };
+                Err(fly::explain_fetch(&self.target.app, &ended, arrived).into())
+            }
+            None => {
+                crate::durable::remove(local)?;
+                Err(self.stalled(arrived).into())
+            }
         }
-        crate::durable::remove(local)?;
-        Err(self.explain(&String::from_utf8_lossy(&output.stderr)).into())
     }
 }
+
+/// With which `ssh` ends where it fails itself.
+const OWN_FAILURE: i32 = 255;
+/// After a cut.
+const AGAIN: &str = "run the same command again";
 
 /// The last lines that another program said, harmless and indented.
 pub fn quoted(said: &str) -> String {

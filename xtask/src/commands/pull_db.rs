@@ -127,14 +127,11 @@ impl Args {
 
         let mode = if self.sftp { Mode::Archive } else { Mode::Stream };
         let request = self.request(mode, directory, wanted, &live.store)?;
-        if self.start {
-            transport.start_machine(&cx.ui)?;
-        }
         let incoming = live.store.begin()?;
         let kept = if self.no_backup { 0 } else { live.bytes()? };
-        let pulled =
-            receive::receive(&cx.ui, settings, &mut transport, &request, incoming.path(), kept)
-                .map_err(interrupt::blame)?;
+        let pulled = self.connected(cx, &mut transport, |transport| {
+            receive::receive(&cx.ui, settings, transport, &request, incoming.path(), kept)
+        })?;
         let seconds = start.elapsed().as_secs_f64();
         let meta = meta(cx, settings, &transport.target.app, wanted, &pulled, seconds);
         interrupt::check()?;
@@ -150,6 +147,21 @@ impl Args {
         report::pulled(&cx.ui, &transport, &pulled, &snapshot, &replaced, seconds)
     }
 
+    /// A machine that is started for it is stopped again, however it ends.
+    fn connected<'a, T>(
+        &self,
+        cx: &Context,
+        transport: &mut Transport<'a>,
+        work: impl FnOnce(&mut Transport<'a>) -> Result<T>,
+    ) -> Result<T> {
+        if self.start {
+            transport.start_machine(&cx.ui)?;
+        }
+        let done = work(transport);
+        transport.stop_machine(&cx.ui);
+        done.map_err(interrupt::blame)
+    }
+
     /// What a pull would bring; nobody has to wait for that, or be waited for.
     fn plan(
         &self,
@@ -161,11 +173,9 @@ impl Args {
     ) -> Result<()> {
         let store = Store::new(&settings.data_dir);
         let request = self.request(Mode::DryRun, directory, wanted, &store)?;
-        if self.start {
-            transport.start_machine(&cx.ui)?;
-        }
-        let planned = receive::plan(&cx.ui, settings, &mut transport, &request, &settings.data_dir)
-            .map_err(interrupt::blame)?;
+        let planned = self.connected(cx, &mut transport, |transport| {
+            receive::plan(&cx.ui, settings, transport, &request, &settings.data_dir)
+        })?;
         let removes = self.would_remove(settings, &store, &planned)?;
         report::planned(&cx.ui, &transport, &planned, &removes)
     }

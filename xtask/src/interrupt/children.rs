@@ -22,17 +22,51 @@ const GRACE: Duration = Duration::from_secs(5);
 ///
 /// It does not run, or this process was asked to end.
 pub fn output(command: Cmd<'_>) -> Result<Output> {
-    let mut command = Command::from(command);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-    let child = command.spawn()?;
+    let output = output_unless(command, |_| false)?;
+    output.context("nothing has told it to end")
+}
+
+/// The same of one that ends as soon as `stop` says so: nothing then. It is asked after
+/// each wait of such a length.
+///
+/// # Errors
+///
+/// As [`output`].
+pub fn output_unless(
+    command: Cmd<'_>,
+    mut stop: impl FnMut(Duration) -> bool,
+) -> Result<Option<Output>> {
+    let child = alone(command).spawn()?;
     let group = Pid::from_child(&child);
+    let mut stopped = false;
     let output = wait(
         Duration::ZERO,
         |signal| kill_process_group(group, signal),
+        || {
+            stopped = stopped || stop(LOOK);
+            stopped
+        },
         || child.wait_with_output(),
     )?;
     check()?;
-    Ok(output)
+    Ok((!stopped).then_some(output))
+}
+
+/// Runs a program that puts something back as it was, to its end: also when this process
+/// was asked to end.
+///
+/// # Errors
+///
+/// It does not run.
+pub fn finish(command: Cmd<'_>) -> io::Result<Output> {
+    alone(command).output()
+}
+
+/// A program to which the terminal's Ctrl-C does not come.
+fn alone(command: Cmd<'_>) -> Command {
+    let mut command = Command::from(command);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    command
 }
 
 /// Runs a program that may use the terminal, whose Ctrl-C also reaches it: it is
@@ -47,7 +81,8 @@ pub fn run(command: Cmd<'_>) -> Result<()> {
     let mut child =
         command.stdin(Stdio::null()).spawn().with_context(|| format!("cannot run `{name}`"))?;
     let pid = Pid::from_child(&child);
-    let status = wait(GRACE, |signal| kill_process(pid, signal), move || child.wait())?;
+    let end = |signal| kill_process(pid, signal);
+    let status = wait(GRACE, end, || false, move || child.wait())?;
     if !status.success() {
         check_late()?;
         bail!("`{name}` failed ({status})");
@@ -55,11 +90,12 @@ pub fn run(command: Cmd<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Waits for `ended`. When this process is asked to end, the program is told to
-/// after `grace`, and then made to.
+/// Waits for `ended`. When this process is asked to end, or `stop` says so, the program
+/// is told to after `grace`, and then made to.
 fn wait<T: Send + 'static>(
     grace: Duration,
     end: impl Fn(Signal) -> rustix::io::Result<()>,
+    mut stop: impl FnMut() -> bool,
     ended: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> Result<T> {
     let (tell, told) = channel();
@@ -72,7 +108,7 @@ fn wait<T: Send + 'static>(
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => bail!("a thread panicked"),
         }
-        if is_asked() {
+        if is_asked() || stop() {
             let since = asked.get_or_insert_with(Instant::now).elapsed();
             if let Some((_, signal)) = signals.next_if(|(after, _)| since >= *after) {
                 // It may have ended in this moment.

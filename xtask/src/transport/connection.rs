@@ -1,18 +1,19 @@
 //! A program that is connected to the server: what goes in, what comes out, and
 //! how it ends.
 
-use std::io::{Read, Write as _};
+use std::io::{self, Read, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use rustix::event::PollFlags;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::error::Failure;
-use crate::interrupt::{self, Heeding};
+use crate::interrupt;
 use crate::ui::Ui;
 
 /// How much of its standard error is kept to explain a failure, in bytes.
@@ -26,6 +27,8 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(5);
 /// How often a thread that sends looks whether it is to stop.
 const LOOK: Duration = Duration::from_millis(50);
+/// A server that is at work says so every two seconds: silence for so long is a cut.
+pub const STALL: Duration = Duration::from_secs(30);
 
 /// A program that talks to the server. Dropped, it gets the time that the server
 /// takes to remove its copies; then it is killed and reaped.
@@ -36,7 +39,19 @@ pub struct Connection {
     stdout: Option<ChildStdout>,
     /// The end of what it says, which a thread listens to.
     said: Arc<Mutex<Vec<u8>>>,
+    /// How many bytes of its standard error have come.
+    heard: Arc<AtomicU64>,
     listener: Option<JoinHandle<()>>,
+    /// How long it may take to end.
+    patience: Duration,
+}
+
+/// How a program that was connected has ended.
+#[derive(Default)]
+pub struct Ended {
+    /// The last that it said.
+    pub said: String,
+    pub code: Option<i32>,
 }
 
 /// What a thread sends. When all is sent it gives the input back; else it has closed it,
@@ -59,12 +74,13 @@ impl Connection {
                     .hint(format!("is {program} installed?"))
             })?;
         let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
-        let said = Arc::new(Mutex::new(Vec::new()));
+        let (said, heard) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicU64::new(0)));
         let listener = child.stderr.take().map(|stderr| {
-            let (echo, said) = (ui.echo(), said.clone());
-            std::thread::spawn(move || listen(stderr, &said, |line| echo.line(line)))
+            let (echo, said, heard) = (ui.echo(), said.clone(), heard.clone());
+            std::thread::spawn(move || listen(stderr, &said, &heard, |line| echo.line(line)))
         });
-        Ok(Self { child, stdin, sending: None, stdout, said, listener })
+        let patience = CLOSE;
+        Ok(Self { child, stdin, sending: None, stdout, said, heard, listener, patience })
     }
 
     /// Sends the script, the request, or a word. The input stays open: its end tells
@@ -95,11 +111,44 @@ impl Connection {
         }
     }
 
+    /// The server's output. With `talks`, the program says on standard error that it is
+    /// connected; else it may ask there, and wait for a person.
+    ///
     /// # Panics
     ///
     /// The second time.
-    pub fn take_output(&mut self) -> Heeding<ChildStdout> {
-        Heeding(self.stdout.take().expect("the output is taken once"))
+    pub fn take_output(&mut self, talks: bool) -> ServerOutput {
+        ServerOutput {
+            stdout: self.stdout.take().expect("the output is taken once"),
+            begun: false,
+            talks,
+            silence: self.silence(),
+            stalled: false,
+        }
+    }
+
+    pub fn silence(&self) -> Silence {
+        Silence { heard: self.heard.clone(), last: 0, lasted: Duration::ZERO }
+    }
+
+    /// The server may stop, and is told. What the program does later matters no more: with
+    /// `reports` of its own to send, which take seconds, it is not waited for.
+    pub fn release(&mut self, reports: bool) {
+        if let Some(Sending { stop, .. }) = &self.sending {
+            stop.store(true, Ordering::Relaxed);
+        }
+        self.take_back();
+        let deadline = Instant::now() + LOOK;
+        self.stdin.take().and_then(|stdin| send(stdin, b"done\n", || Instant::now() > deadline));
+        if reports {
+            self.patience = Duration::ZERO;
+        }
+    }
+
+    /// Ends a connection over which nothing comes any more.
+    pub fn abandon(mut self) {
+        // It may have ended in this moment.
+        let _ = self.child.kill();
     }
 
     /// Whether nothing at all is heard for so long, neither of the server nor of
@@ -107,12 +156,12 @@ impl Connection {
     pub(super) fn is_silent_for(&self, limit: Duration) -> Result<bool> {
         let Some(stdout) = &self.stdout else { return Ok(false) };
         let ready = interrupt::ready(stdout, PollFlags::IN, limit)?;
-        Ok(!ready && self.said.lock().is_ok_and(|said| said.is_empty()))
+        Ok(!ready && self.heard.load(Ordering::Relaxed) == 0)
     }
 
-    /// Ends a connection that has broken; returns what the program last said.
-    pub fn last_words(mut self) -> String {
-        self.end();
+    /// Ends a connection that has broken.
+    pub fn last_words(mut self) -> Ended {
+        let code = self.end();
         // A program that it left behind may hold the other end for hours.
         let deadline = Instant::now() + LAST_WORDS;
         let open = |listener: &JoinHandle<()>| !listener.is_finished();
@@ -120,27 +169,81 @@ impl Connection {
             std::thread::sleep(POLL);
         }
         let said = self.said.lock().map(|said| String::from_utf8_lossy(&said).into_owned());
-        said.unwrap_or_default()
+        Ended { said: said.unwrap_or_default(), code }
     }
 
     /// The end of its input lets the server remove its copies; a program that
-    /// does not end then is killed. Once it has ended this does nothing.
-    fn end(&mut self) {
+    /// does not end then is killed. Once it has ended this only says with which code.
+    fn end(&mut self) -> Option<i32> {
         if let Some(Sending { stop, .. }) = &self.sending {
             stop.store(true, Ordering::Relaxed);
         }
         self.take_back();
         self.stdin = None;
         self.stdout = None;
-        let deadline = Instant::now() + CLOSE;
-        while self.child.try_wait().is_ok_and(|status| status.is_none()) {
-            if Instant::now() > deadline {
-                let _ = self.child.kill();
-                let _ = self.child.wait();
-                return;
+        let deadline = Instant::now() + self.patience;
+        loop {
+            match self.child.try_wait() {
+                Ok(None) if Instant::now() < deadline => std::thread::sleep(POLL),
+                Ok(None) if self.patience.is_zero() => {
+                    // It may have ended in this moment.
+                    let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
+                    return None;
+                }
+                Ok(None) => {
+                    let _ = self.child.kill();
+                    let _ = self.child.wait();
+                    return None;
+                }
+                Ok(Some(status)) => return status.code(),
+                Err(_) => return None,
             }
-            std::thread::sleep(POLL);
         }
+    }
+}
+
+/// What the server sends. Where it falls silent, reading ends in an error.
+pub struct ServerOutput {
+    stdout: ChildStdout,
+    begun: bool,
+    talks: bool,
+    silence: Silence,
+    pub stalled: bool,
+}
+
+impl Read for ServerOutput {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.silence.lasted = Duration::ZERO;
+        while !interrupt::ready(&self.stdout, PollFlags::IN, LOOK).map_err(io::Error::other)? {
+            let last = self.silence.lasts(LOOK);
+            if last && (self.begun || self.talks && self.silence.last > 0) {
+                self.stalled = true;
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+        }
+        self.begun = true;
+        self.stdout.read(buffer)
+    }
+}
+
+/// For how long a program has said nothing on its standard error. It adds up the waits
+/// of who looks, and not the time in which this process was stopped.
+pub struct Silence {
+    heard: Arc<AtomicU64>,
+    last: u64,
+    lasted: Duration,
+}
+
+impl Silence {
+    /// After one more wait; whether that is too long.
+    pub fn lasts(&mut self, wait: Duration) -> bool {
+        let heard = self.heard.load(Ordering::Relaxed);
+        if heard == self.last {
+            self.lasted += wait;
+        } else {
+            (self.last, self.lasted) = (heard, Duration::ZERO);
+        }
+        self.lasted >= STALL
     }
 }
 
@@ -164,11 +267,21 @@ fn send(mut stdin: ChildStdin, message: &[u8], stopped: impl Fn() -> bool) -> Op
     Some(stdin)
 }
 
-/// Reads to the end, line by line, and keeps the last of it in `said`.
-fn listen(mut input: impl Read, said: &Mutex<Vec<u8>>, mut on_line: impl FnMut(&str)) {
+/// Reads to the end, line by line, and keeps the last of it in `said`. Empty lines are
+/// the server's heartbeat.
+fn listen(
+    mut input: impl Read,
+    said: &Mutex<Vec<u8>>,
+    heard: &AtomicU64,
+    mut on_line: impl FnMut(&str),
+) {
     let mut open = Vec::new();
     let mut buffer = [0; 4096];
     while let Ok(n @ 1..) = input.read(&mut buffer) {
+        heard.fetch_add(n as u64, Ordering::Relaxed);
+        if buffer[..n].iter().all(|byte| *byte == b'\n') && open.is_empty() {
+            continue;
+        }
         if let Ok(mut said) = said.lock() {
             said.extend_from_slice(&buffer[..n]);
             let surplus = said.len().saturating_sub(STDERR_TAIL);
@@ -177,7 +290,10 @@ fn listen(mut input: impl Read, said: &Mutex<Vec<u8>>, mut on_line: impl FnMut(&
         open.extend_from_slice(&buffer[..n]);
         while let Some(end) = open.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = open.drain(..=end).collect();
-            on_line(String::from_utf8_lossy(&line).trim_end());
+            match String::from_utf8_lossy(&line).trim_end() {
+                "" => {}
+                line => on_line(line),
+            }
         }
         open.truncate(STDERR_TAIL);
     }
@@ -224,7 +340,7 @@ mod tests {
         let text = "x".repeat(20_000) + "\nlast\n";
         let mut lines = 0;
         let said = Mutex::new(Vec::new());
-        listen(text.as_bytes(), &said, |_| lines += 1);
+        listen(text.as_bytes(), &said, &AtomicU64::new(0), |_| lines += 1);
         let kept = said.into_inner().unwrap();
         assert_eq!((kept.len(), lines), (STDERR_TAIL, 2));
         assert!(kept.ends_with(b"last\n"));

@@ -1,6 +1,6 @@
 //! What `fly`, `ssh` and `docker` say where there is no way to the server.
 
-use super::{Via, quoted};
+use super::{Via, fly, quoted};
 use crate::error::Failure;
 
 /// How an address that nothing leads to is described, by whichever system. A
@@ -24,12 +24,19 @@ pub fn diagnose(via: &Via, peer: &str, said: &str) -> Option<Failure> {
     let any = |of: fn(&str) -> bool| words.lines().any(of);
     let (why, hint) = match via {
         Via::Fly => {
-            // Before, it may complain of what does not matter, such as its metrics.
-            let line = words.lines().rfind(|line| line.starts_with("error: "))?;
-            if of_go(line) {
+            let error = fly::error_of(said)?.to_lowercase();
+            let line = error.lines().next()?;
+            let waits = ["timed out", "deadline exceeded"];
+            let blocked = || waits.iter().chain(&NO_WAY).any(|why| line.contains(why));
+            if line.starts_with("error: tunnel unavailable") {
+                blocked().then_some((
+                    "this network does not let WireGuard through",
+                    "fly wireguard websockets enable",
+                ))?
+            } else if of_go(line)
+                || line.contains("can't build tunnel") && line.contains(": no such host")
+            {
                 ("no network", RETRY)
-            } else if line.starts_with("error: tunnel unavailable") {
-                ("this network does not let WireGuard through", "fly wireguard websockets enable")
             } else {
                 return None;
             }
@@ -80,7 +87,7 @@ fn of_go(line: &str) -> bool {
 mod tests {
     use super::*;
 
-    const OFFLINE: [&str; 19] = [
+    const OFFLINE: [&str; 20] = [
         "Error: get app: Post \"https://api.fly.io/graphql\": dial tcp: lookup api.fly.io: no such host",
         "Error: get app: Post \"https://api.fly.io/graphql\": dial tcp: lookup api.fly.io on 127.0.0.53:53: server misbehaving",
         "Error: Post \"https://api.fly.io/graphql\": dial tcp: lookup api.fly.io on [::1]:53: read udp [::1]:56633->[::1]:53: read: connection refused",
@@ -93,6 +100,7 @@ mod tests {
         "Error: get app: Post \"https://api.fly.io/graphql\": context deadline exceeded",
         "Error: tunnel unavailable: Error contacting Fly.io API when probing \"personal\": timed out (context deadline exceeded)",
         "Error: tunnel unavailable: failed probing \"personal\": context deadline exceeded",
+        "Warning: Metrics token unavailable\n\u{1b}[31mError:\u{1b}[0m can't build tunnel for personal: Post \"https://api.fly.io/graphql\": lookup api.fly.io: no such host",
         "ssh: Could not resolve hostname example.org: Temporary failure in name resolution",
         "ssh: connect to host example.org port 22: Network is unreachable",
         "ssh: connect to host 192.0.2.1 port 22: No route to host",
@@ -102,7 +110,7 @@ mod tests {
         "error during connect: Get \"http://docker.example.com/v1.24/exec\": command [ssh -l me -- host docker system dial-stdio] has exited with exit status 255, make sure the URL is valid, and Docker 18.09 or later is installed on the remote host: stderr=ssh: connect to host host port 22: Connection timed out",
     ];
 
-    const NOT_OFFLINE: [&str; 13] = [
+    const NOT_OFFLINE: [&str; 16] = [
         "",
         "Error: app x has no started VMs.\nIt may be unhealthy or not have been deployed yet.",
         "Error: get app: Could not find App \"x\"",
@@ -112,6 +120,9 @@ mod tests {
         "Error: error connecting to SSH server: dial tcp [fdaa::2]:22: i/o timeout",
         "Error: get app: Post \"https://api.fly.io/graphql\": dial tcp 77.83.143.240:443: connect: connection refused",
         "Error: ssh shell: Process exited with status 1",
+        "Error: tunnel unavailable: EOF",
+        "Error: tunnel unavailable: dial unix fly-agent.sock: connect: connection was refused",
+        "Error: tunnel unavailable: lookup _api.internal: no such host",
         "ssh: connect to host example.org port 22: Connection refused",
         "me@example.org: Permission denied (publickey).",
         "Timeout, server example.org not responding.",

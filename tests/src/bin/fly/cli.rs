@@ -39,7 +39,9 @@ pub enum Auth {
 pub enum MachineCommand {
     #[command(visible_alias = "ls")]
     List(MachineList),
-    Start(MachineStart),
+    Start(MachineChange),
+    Stop(MachineChange),
+    Suspend(MachineChange),
 }
 
 #[derive(Args)]
@@ -53,7 +55,7 @@ pub struct MachineList {
 }
 
 #[derive(Args)]
-pub struct MachineStart {
+pub struct MachineChange {
     #[arg(required = true)]
     pub ids: Vec<String>,
     #[arg(short, long)]

@@ -6,6 +6,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
 use tests::world::World;
 
 use crate::INTERRUPTED;
@@ -42,10 +43,13 @@ pub fn run(world: &World, console: &Console) -> Result<()> {
     let mut output = child.stdout.take().context("stdout is piped")?;
     match pump(&mut output, &mut stdout(), &world.faults)? {
         Ending::Whole => {}
-        // The server waits as well, until what lies between is full.
-        Ending::Stall => loop {
-            std::thread::park();
-        },
+        // Nothing passes any more, in no direction, and nobody is told.
+        Ending::Stall => {
+            kill_process(Pid::from_child(&child), Signal::STOP)?;
+            loop {
+                std::thread::park();
+            }
+        }
         Ending::Cut | Ending::Kill => {
             child.kill()?;
             child.wait()?;
@@ -53,7 +57,12 @@ pub fn run(world: &World, console: &Console) -> Result<()> {
         }
     }
     let status = child.wait()?;
-    match session.outcome(status) {
+    let outcome = session.outcome(status);
+    if matches!(outcome, Outcome::Exited(1..) | Outcome::Signalled) {
+        // It reports that home, and waits until it is taken.
+        sleep(Duration::from_millis(world.report_millis));
+    }
+    match outcome {
         // A connection that breaks is a success to flyctl.
         Outcome::Exited(0) | Outcome::Broken => Ok(()),
         Outcome::Exited(code) => bail!("ssh shell: Process exited with status {code}"),

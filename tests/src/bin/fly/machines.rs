@@ -1,4 +1,4 @@
-//! `fly machine list` and `fly machine start`.
+//! `fly machine list`, and those that change the state of one.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use serde_json::{Value, json};
 use tests::world::{Machine, World};
 
-use crate::cli::{MachineList, MachineStart};
+use crate::cli::{MachineChange, MachineList};
 use crate::select;
 
 pub fn list(world: &World, list: &MachineList) -> Result<()> {
@@ -50,19 +50,19 @@ fn describe(machine: &Machine) -> Value {
     })
 }
 
-pub fn start(path: &Path, world: &World, start: &MachineStart) -> Result<()> {
-    let (app, machines) = select::app(world, start.app.as_deref())?;
-    for id in &start.ids {
+pub fn change(path: &Path, world: &World, change: &MachineChange, state: &str) -> Result<()> {
+    let (app, machines) = select::app(world, change.app.as_deref())?;
+    for id in &change.ids {
         if !machines.iter().any(|machine| machine.id == *id) {
             bail!("could not get machine {id}: failed to get VM {id}: machine not found");
         }
         World::edit(path, |world| {
             let machines = world.apps.entry(app.clone()).or_default();
             for machine in machines.iter_mut().filter(|machine| machine.id == *id) {
-                "started".clone_into(&mut machine.state);
+                state.clone_into(&mut machine.state);
             }
         })?;
-        println!("{id} has been started");
+        println!("{id} has been {state}");
     }
     Ok(())
 }

@@ -72,8 +72,14 @@ fn run(arguments: &[String]) -> Result<()> {
             Ok(())
         }
         Command::Machine { command: MachineCommand::List(list) } => machines::list(&world, &list),
-        Command::Machine { command: MachineCommand::Start(start) } => {
-            machines::start(path.as_ref(), &world, &start)
+        Command::Machine { command: MachineCommand::Start(change) } => {
+            machines::change(path.as_ref(), &world, &change, "started")
+        }
+        Command::Machine { command: MachineCommand::Stop(change) } => {
+            machines::change(path.as_ref(), &world, &change, "stopped")
+        }
+        Command::Machine { command: MachineCommand::Suspend(change) } => {
+            machines::change(path.as_ref(), &world, &change, "suspended")
         }
         Command::Ssh { command: Ssh::Console(console) } => console::run(&world, &console),
         Command::Ssh { command: Ssh::Sftp { command } } => sftp::run(&world, &command),

@@ -102,7 +102,7 @@ fn container_port(machine: &Machine, wanted: Option<&str>) -> Result<u16> {
     let containers = &machine.containers;
     if let Some(wanted) = wanted {
         let found = containers.iter().find(|container| container.name == wanted);
-        let found = found.with_context(|| format!("container {wanted} not found"))?;
+        let found = found.with_context(|| format!("container {wanted} not present"))?;
         return Ok(found.port);
     }
     let Some(first) = containers.first() else {
