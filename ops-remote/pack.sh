@@ -41,9 +41,9 @@ write_index() {
 # `sums` has the hashes in any order; rows and differences stand in files.
 write_end() {
 	read_clock
-	printf '{"version":1,"copy_ms":%d,"sanitize_ms":%d,"compare_ms":%d,"pack_ms":%d,"index":"%s","sha256":[' \
+	printf '{"version":1,"copy_ms":%d,"sanitize_ms":%d,"compare_ms":%d,"pack_ms":%d,"skew_ms":%d,"index":"%s","sha256":[' \
 		$((t_copied - t_start)) $((t_sanitized - t_copied)) $((t_compared - t_sanitized)) \
-		$((now - t_compared)) "$(sha256_of index.json | { read -r sum _ && echo "$sum"; })"
+		$((now - t_compared)) "$skew" "$(sha256_of index.json | { read -r sum _ && echo "$sum"; })"
 	comma=''
 	sort -n -k 2 sums | while read -r sum _; do printf '%s"%s"' "$comma" "$sum" && comma=,; done
 	printf '],"changed":'

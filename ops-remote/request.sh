@@ -23,6 +23,7 @@ read_request() {
 		'mode '*) mode=$value ;;
 		'directory '*) directory=$value ;;
 		'staging '*) staging_dir=$value ;;
+		'max-lock '*) max_lock=$value ;;
 		'include '*) includes=$includes$value$newline ;;
 		'exclude '*) excludes=$excludes$value$newline ;;
 		'only '*) only=$value ;;

@@ -19,6 +19,8 @@ pub fn pull_script(directory: &Path) -> PathBuf {
         "scrub.sh",
         "look.sh",
         "sanitize.sh",
+        "find.sh",
+        "copy.sh",
         "prepare-pull.sh",
     ]
     .map(|part| {

@@ -105,12 +105,14 @@ impl Production {
     }
 
     fn script(&self, uid: u32) -> Command {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../ops-remote/prepare-pull.sh");
-        let copy = self.env.path("prepare-pull.sh");
-        fs::copy(script, &copy).expect("copy");
-        set_mode(&copy, 0o644);
+        for part in ["find.sh", "copy.sh", "prepare-pull.sh"] {
+            let script = format!("{}/../ops-remote/{part}", env!("CARGO_MANIFEST_DIR"));
+            let copy = self.env.path(part);
+            fs::copy(script, &copy).expect("copy");
+            set_mode(&copy, 0o644);
+        }
         let mut command = self.run_as(uid, &find("dash"));
-        command.arg(copy).arg(self.env.production());
+        command.arg(self.env.path("prepare-pull.sh")).arg(self.env.production());
         command
     }
 
@@ -265,4 +267,45 @@ fn what_is_never_still_is_pinned_by_its_owner_and_refused_to_others() {
     let path = format!("{}:{}", env.path("bin").display(), std::env::var("PATH").expect("a PATH"));
     let output = Running::start(production.script(APP).env("PATH", path)).wait().ok();
     assert!(production.look() == before, "{output}");
+}
+
+/// Who may not read something is told what, and as whom to come; nothing is said to be
+/// missing, or to be left out.
+#[test]
+fn what_a_user_may_not_read_is_named() {
+    let Some(production) = Production::new(0o775) else { return };
+    let env = &production.env;
+    let program = env.path("xtask");
+    // By another process: a test that forks meanwhile would have it open for writing.
+    let copied = command("cp").arg(tests::binaries::xtask()).arg(&program).status();
+    assert!(copied.is_ok_and(|status| status.success()), "cp copies");
+    for directory in ["repo", "repo/xtask", "home"] {
+        chown(env.path(directory), Some(2312), Some(APP)).expect("give it away");
+    }
+    let pull = || {
+        let mut command = production.run_as(2312, &program);
+        command.args(["pull-db", "--via", &format!("local:{}", env.production().display())]);
+        command.arg("--config").arg(env.path("repo/xtask/db.toml"));
+        Running::start(command.current_dir(env.repo())).wait()
+    };
+    pull().ok();
+    let data = env.production().join("data.db");
+    let (file, directory) = (data.display().to_string(), env.production().display().to_string());
+    let hint =
+        "hint: connect as the app's user or as root, such as with --via ssh:root@HOST, or let";
+    let refused = |path: &Path, mode: u32, said: &str| {
+        let before = fs::metadata(path).expect("it is there").permissions();
+        set_mode(path, mode);
+        pull()
+            .fails(1)
+            .stderr_has(&format!("error: the server gave up: user 2312 may not {said}\n"))
+            .stderr_has(hint);
+        fs::set_permissions(path, before).expect("set a mode");
+    };
+    refused(&data, 0o600, &format!("read {file}"));
+    refused(&env.production(), 0o700, &format!("enter {directory}"));
+    refused(&env.production(), 0o711, &format!("list {directory}"));
+    let _app = production.app("data.db", "INSERT INTO t VALUES (1)", Found::Open);
+    refused(&env.production().join("data.db-wal"), 0o600, &format!("read {file}-wal"));
+    pull().ok();
 }

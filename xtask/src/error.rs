@@ -26,11 +26,18 @@ pub struct Failure {
     hints: Vec<String>,
     exit: Exit,
     offline: bool,
+    unconfirmed: bool,
 }
 
 impl Failure {
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hints: Vec::new(), exit: Exit::Failed, offline: false }
+        Self {
+            message: message.into(),
+            hints: Vec::new(),
+            exit: Exit::Failed,
+            offline: false,
+            unconfirmed: false,
+        }
     }
 
     /// There is no way to the server from here, and nothing has been asked of it.
@@ -41,6 +48,11 @@ impl Failure {
     /// The command line or the settings are wrong.
     pub fn usage(message: impl Into<String>) -> Self {
         Self { exit: Exit::Usage, ..Self::new(message) }
+    }
+
+    /// Somebody has to agree first.
+    pub fn unconfirmed(message: impl Into<String>) -> Self {
+        Self { unconfirmed: true, ..Self::usage(message) }
     }
 
     pub fn declined(message: impl Into<String>) -> Self {
@@ -123,6 +135,11 @@ pub fn exit(error: &anyhow::Error) -> Exit {
 /// Whether it is [`Failure::offline`], and nothing else went wrong on top of it.
 pub fn is_offline(error: &anyhow::Error) -> bool {
     error.downcast_ref::<Failure>().is_some_and(|failure| failure.offline)
+}
+
+/// Whether it is [`Failure::unconfirmed`].
+pub fn is_unconfirmed(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Failure>().is_some_and(|failure| failure.unconfirmed)
 }
 
 #[cfg(test)]

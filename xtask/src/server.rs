@@ -8,6 +8,7 @@ use anyhow::Result;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use glob::Pattern;
+use jiff::SignedDuration;
 
 use crate::audit::{self, Level};
 use crate::delta::Base;
@@ -20,7 +21,7 @@ use crate::stream::clipped;
 use crate::transport::quoted;
 
 /// One script for the server: the last part runs what the others define.
-const SCRIPT: [&str; 9] = [
+const SCRIPT: [&str; 11] = [
     include_str!("../../ops-remote/request.sh"),
     include_str!("../../ops-remote/cores.sh"),
     include_str!("../../ops-remote/audit.sh"),
@@ -29,6 +30,8 @@ const SCRIPT: [&str; 9] = [
     include_str!("../../ops-remote/scrub.sh"),
     include_str!("../../ops-remote/look.sh"),
     include_str!("../../ops-remote/sanitize.sh"),
+    include_str!("../../ops-remote/find.sh"),
+    include_str!("../../ops-remote/copy.sh"),
     include_str!("../../ops-remote/prepare-pull.sh"),
 ];
 
@@ -51,6 +54,8 @@ pub struct Request<'a> {
     pub directory: &'a str,
     pub only: Option<&'a Pattern>,
     pub sanitize: bool,
+    /// How long writers of the app may have to wait for a copy; none for any time.
+    pub max_lock: Option<SignedDuration>,
     /// What is here already, by which the server sends less.
     pub bases: Vec<Base>,
 }
@@ -93,6 +98,9 @@ impl Request<'_> {
         line("directory", self.directory)?;
         if let Some(dir) = &settings.staging_dir {
             line("staging", dir)?;
+        }
+        if let Some(limit) = self.max_lock {
+            line("max-lock", &limit.as_millis().to_string())?;
         }
         for pattern in &settings.names.include {
             line("include", pattern.as_str())?;
@@ -138,6 +146,13 @@ pub fn failure(code: &str, text: &str) -> Failure {
         "no-sqlite3" => failure.hint(
             "add `apt-get install -y sqlite3` (or `apk add sqlite`) to the image, and deploy it",
         ),
+        "lock" => lock(text).unwrap_or(failure),
+        "rights" => failure.hint(
+            "connect as the app's user or as root, such as with --via ssh:root@HOST, or let that user read it",
+        ),
+        "no-database" => {
+            failure.hint("add it to exclude in xtask/db.toml, or let include name the others")
+        }
         "no-directory" => failure.hint("set remote-dir in xtask/db.toml, or give --remote-dir"),
         "no-databases" => {
             failure.hint("look at include and exclude in xtask/db.toml, and at --only")
@@ -157,10 +172,25 @@ pub fn failure(code: &str, text: &str) -> Failure {
         "outreach" => failure.hint(
             "look at who wrote that; to pull without it, add the database to exclude in xtask/db.toml",
         ),
+        "unfinished" => failure.hint("start the app, which rolls it back, and run the same command again"),
         "moving" => failure.hint("connect as that user, or pull while less is written"),
         "unreadable" => failure.hint("if it is no database, add it to exclude in xtask/db.toml"),
         _ => failure,
     }
+}
+
+/// For how many seconds writers would wait for a copy, and of which file.
+fn lock(text: &str) -> Option<Failure> {
+    let (seconds, path) = text.split_once(' ')?;
+    let seconds: u64 = seconds.parse().ok()?;
+    let failure = Failure::unconfirmed(format!(
+        "the app could not write to {} for about {seconds} s while it is copied: it is not in WAL mode",
+        clipped(path)
+    ));
+    Some(failure.hint(format!(
+        "add --yes to pull it nevertheless, or set max-lock = \"{}s\" in xtask/db.toml",
+        seconds + 1
+    )))
 }
 
 /// What the script says on its standard error, in the middle of what it sends, and the
@@ -217,6 +247,7 @@ mod tests {
                 directory,
                 only: None,
                 sanitize: true,
+                max_lock: None,
                 bases: Vec::new(),
             };
             assert!(request.render(&settings).is_err(), "{directory:?}");

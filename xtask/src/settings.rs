@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use glob::Pattern;
+use jiff::SignedDuration;
 use serde::Deserialize;
 
 use self::values::data_directory;
-pub use self::values::{directory, pattern, plain, unambiguous, words};
+pub use self::values::{directory, duration, pattern, plain, unambiguous, words};
 use crate::audit::{Audit, AuditToml};
 use crate::durable;
 use crate::error::Failure;
@@ -27,6 +28,7 @@ struct DbToml {
     local_dir: Option<PathBuf>,
     remote_dir: Option<String>,
     staging_dir: Option<String>,
+    max_lock: Option<String>,
     include: Option<Vec<String>>,
     exclude: Option<Vec<String>>,
     keep: Option<usize>,
@@ -69,6 +71,8 @@ pub struct Settings {
     pub data_dir: PathBuf,
     remote_dir: Option<String>,
     pub staging_dir: Option<String>,
+    /// How long writers of the app may have to wait for a copy.
+    pub max_lock: SignedDuration,
     pub names: Names,
     /// How many pulled snapshots a pull leaves.
     pub keep: usize,
@@ -163,6 +167,7 @@ impl Settings {
             via: db.via.map(|via| resolve_via(&via, &root)).transpose().with_context(in_file)?,
             remote_dir: db.remote_dir,
             staging_dir: db.staging_dir,
+            max_lock: max_lock(db.max_lock.as_deref()).with_context(in_file)?,
             names: Names {
                 include: patterns(&db.include.unwrap_or_else(|| vec!["*.db".to_owned()]))
                     .with_context(in_file)?,
@@ -300,6 +305,16 @@ fn first_destination(mounts: Mounts) -> Option<String> {
 
 fn patterns(texts: &[String]) -> Result<Vec<Pattern>> {
     texts.iter().map(|text| pattern(text)).collect()
+}
+
+/// Longer than this an app that waits for a lock has often given up.
+const MAX_LOCK: SignedDuration = SignedDuration::from_secs(3);
+
+fn max_lock(text: Option<&str>) -> Result<SignedDuration> {
+    let Some(text) = text else { return Ok(MAX_LOCK) };
+    duration(text).ok_or_else(|| {
+        Failure::usage(format!("max-lock {text:?} is no duration")).hint("such as \"5s\"").into()
+    })
 }
 
 fn resolve_via(text: &str, root: &Path) -> Result<Via> {

@@ -119,6 +119,8 @@ pub struct Timings {
     pub sanitize: i64,
     pub compare: i64,
     pub pack: i64,
+    /// How far apart the moments of the databases are.
+    pub skew: i64,
 }
 
 /// Reads a stream from the talk before it to its end.

@@ -29,7 +29,7 @@ pub struct Ui {
     quiet: bool,
     verbose: bool,
     pub json: bool,
-    yes: bool,
+    pub yes: bool,
     terminal: bool,
 }
 

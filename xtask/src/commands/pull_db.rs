@@ -126,11 +126,11 @@ impl Args {
         warn_unless_ignored(cx, settings, &live.databases()?);
 
         let mode = if self.sftp { Mode::Archive } else { Mode::Stream };
-        let request = self.request(mode, directory, wanted, &live.store)?;
+        let mut request = self.request(cx, settings, mode, directory, wanted)?;
         let incoming = live.store.begin()?;
         let kept = if self.no_backup { 0 } else { live.bytes()? };
-        let pulled = self.connected(cx, &mut transport, |transport| {
-            receive::receive(&cx.ui, settings, transport, &request, incoming.path(), kept)
+        let pulled = self.connected(cx, &mut transport, &mut request, |transport, request| {
+            receive::receive(&cx.ui, settings, transport, request, incoming.path(), kept)
         })?;
         let seconds = start.elapsed().as_secs_f64();
         let meta = meta(cx, settings, &transport.target.app, wanted, &pulled, seconds);
@@ -147,17 +147,27 @@ impl Args {
         report::pulled(&cx.ui, &transport, &pulled, &snapshot, &replaced, seconds)
     }
 
-    /// A machine that is started for it is stopped again, however it ends.
+    /// A machine that is started for it is stopped again, however it ends. Where the server
+    /// wants somebody to agree, it is asked once more.
     fn connected<'a, T>(
         &self,
         cx: &Context,
         transport: &mut Transport<'a>,
-        work: impl FnOnce(&mut Transport<'a>) -> Result<T>,
+        request: &mut Request<'_>,
+        work: impl Fn(&mut Transport<'a>, &Request<'_>) -> Result<T>,
     ) -> Result<T> {
         if self.start {
             transport.start_machine(&cx.ui)?;
         }
-        let done = work(transport);
+        let mut done = work(transport, request);
+        if let Err(error) = &done
+            && error::is_unconfirmed(error)
+            && cx.ui.interactive()
+        {
+            let agreed = cx.ui.confirm(&format!("{error}. Pull it nevertheless?"));
+            request.max_lock = None;
+            done = agreed.and_then(|()| work(transport, request));
+        }
         transport.stop_machine(&cx.ui);
         done.map_err(interrupt::blame)
     }
@@ -172,9 +182,9 @@ impl Args {
         wanted: &Wanted<'_>,
     ) -> Result<()> {
         let store = Store::new(&settings.data_dir);
-        let request = self.request(Mode::DryRun, directory, wanted, &store)?;
-        let planned = self.connected(cx, &mut transport, |transport| {
-            receive::plan(&cx.ui, settings, transport, &request, &settings.data_dir)
+        let mut request = self.request(cx, settings, Mode::DryRun, directory, wanted)?;
+        let planned = self.connected(cx, &mut transport, &mut request, |transport, request| {
+            receive::plan(&cx.ui, settings, transport, request, &settings.data_dir)
         })?;
         let removes = self.would_remove(settings, &store, &planned)?;
         report::planned(&cx.ui, &transport, &planned, &removes)
@@ -198,18 +208,21 @@ impl Args {
 
     fn request<'a>(
         &'a self,
+        cx: &Context,
+        settings: &Settings,
         mode: Mode,
         directory: &'a str,
         wanted: &Wanted<'_>,
-        store: &Store,
     ) -> Result<Request<'a>> {
+        let store = Store::new(&settings.data_dir);
         Ok(Request {
+            max_lock: (!cx.ui.yes).then_some(settings.max_lock),
             nonce: server::nonce(),
             mode,
             directory,
             only: self.only.as_ref(),
             sanitize: !self.no_sanitize,
-            bases: if self.full { Vec::new() } else { wanted.bases(store)? },
+            bases: if self.full { Vec::new() } else { wanted.bases(&store)? },
         })
     }
 

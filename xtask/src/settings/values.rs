@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use glob::Pattern;
+use jiff::{SignedDuration, Span, SpanRelativeTo};
 
 use crate::error::Failure;
 
@@ -38,6 +39,14 @@ pub fn data_directory<'a>(key: &str, dir: &'a Path) -> Result<&'a Path> {
         .into());
     }
     Ok(dir)
+}
+
+/// A time that is not negative. Months and years are none: how long they are depends on
+/// the day.
+pub fn duration(text: &str) -> Option<SignedDuration> {
+    let span: Span = text.parse().ok()?;
+    let duration = span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?;
+    duration.is_positive().then_some(duration)
 }
 
 /// Text that reaches a program by way of lines.

@@ -191,6 +191,7 @@ fn prove(
             sanitize: end.sanitize_ms,
             compare: end.compare_ms,
             pack: end.pack_ms,
+            skew: end.skew_ms,
         },
     })
 }

@@ -79,6 +79,9 @@ pub struct EndRecord {
     #[serde(default)]
     pub compare_ms: i64,
     pub pack_ms: i64,
+    /// Between the first and the last database of the moment.
+    #[serde(default)]
+    pub skew_ms: i64,
     /// The sha256 of the index, in hex.
     pub index: String,
     /// The same of each database.

@@ -32,6 +32,7 @@ struct Report<'a> {
     machine: Option<&'a str>,
     region: Option<&'a str>,
     seconds: f64,
+    skew_ms: i64,
     wire_bytes: u64,
 }
 
@@ -142,6 +143,7 @@ pub fn pulled(
             machine: pulled.machine.as_deref(),
             region: pulled.region.as_deref(),
             seconds,
+            skew_ms: pulled.timings.skew,
             wire_bytes: pulled.wire_bytes,
         });
     }
@@ -149,8 +151,9 @@ pub fn pulled(
     ui.status("Pulled", format!("{} from {from}", count(rows.len(), "database")));
     summarize(ui, rows);
     let wire = format!("{} on the wire for {}", bytes(pulled.wire_bytes), bytes(snapshot.bytes()));
-    ui.status("Took", format!("{seconds:.1} s, {wire}"));
-    let Timings { copy, sanitize, compare, pack } = pulled.timings;
+    let Timings { copy, sanitize, compare, pack, skew } = pulled.timings;
+    let moment = if skew > 0 { format!(", all within {skew} ms") } else { String::new() };
+    ui.status("Took", format!("{seconds:.1} s, {wire}{moment}"));
     ui.verbose(format!(
         "on the server: copy {copy} ms, sanitize {sanitize} ms, hash {compare} ms, compare and pack {pack} ms"
     ));

@@ -4,10 +4,11 @@
 use std::str::FromStr;
 
 use anyhow::Result;
-use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::wanted::Wanted;
+use crate::settings::duration;
 use crate::snapshots::{Snapshot, Store};
 use crate::ui::{Ui, age, escape};
 
@@ -29,11 +30,7 @@ impl FromStr for MaxAge {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let span: Result<Span, _> = text.parse();
-        // Months and years are refused here: how long they are depends on the day.
-        span.and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()))
-            .ok()
-            .filter(SignedDuration::is_positive)
+        duration(text)
             .map(|limit| Self { text: text.to_owned(), limit })
             .ok_or_else(|| "a duration such as 24h, 90m, 7d or 1h30m is expected".to_owned())
     }

@@ -1,0 +1,360 @@
+#!/bin/sh
+# The copies, each whole and all of one moment: prepare-pull.sh is sent behind this, or reads
+# it by hand.
+#
+# Of there: `CLOCK`, `sql`, `literal`, `measure`, `is_number`, `read_clock`, `fail` and `fail_sql`; of
+# find.sh: `locate`, `locate_copy`, `me`, and the numbers in `files`, `pins` and `wide`.
+# shellcheck shell=dash
+# shellcheck disable=SC2154,SC2034 # newline, jobs, staging_dir and gnu_stat are of there
+
+ALONE=4194304   # a database of so many bytes in a rollback mode has a sqlite3 of its own
+TOGETHER=10     # so many of the others share one, which is all that one attaches
+TRIES=3         # so often a file is copied that changes meanwhile, before it is guarded
+GIVE_UP=10      # and so often where it cannot be
+PROBE=16777216  # so much is read of a database to tell how long its copy takes
+
+max_lock=0 # milliseconds that writers may have to wait for a copy; 0 for any
+skew=0     # milliseconds between the first and the last database
+pinners=''   # sqlite3 processes that pin databases, each as SCRIPT:PID
+directors='' # and the shells that tell them what to do
+started=0    # so many of them
+released=0   # and so many have been told to begin
+gone=0       # and so many to let go
+guarded=''   # numbers of those in WAL mode that a reader keeps from beginning their -wal anew
+marked_at='' # when the -shm files were read, in milliseconds
+
+# Databases in WAL mode are copied as files: production sees no lock and no trace of it. Of
+# the others SQLite keeps writers out, until each is copied.
+copy_all() {
+	local i tries=0
+	stale=$files
+	check_locks "$@"
+	copy_mains "$@"
+	pin_all "$@"
+	until copy_logs "$@"; do
+		tries=$((tries + 1))
+		[ "$tries" -lt "$TRIES" ] || guard_the_rest "$tries" "$@"
+		copy_mains "$@"
+	done
+	let_go
+	for i in $files; do [ ! -s "$i.db-wal" ] || take_log_in "$i" "$@"; done
+	await_holders "$@"
+	measure_skew
+}
+
+# copy_file FROM TO: in the background, because a signal interrupts only what is waited for.
+copy_file() {
+	local others=$jobs
+	dd if="$1" of="$2" bs=1048576 2>"$2.err" &
+	jobs="$jobs $!"
+	wait "$!" && jobs=$others && return
+	jobs=$others
+	explain_copy "$1" "$2"
+}
+
+# explain_copy FROM TO: why dd has failed.
+explain_copy() {
+	local why
+	[ -r "$1" ] || fail rights "user $(me) may not read $1"
+	why=$(head -n 1 "$2.err")
+	# There is no room for a word either.
+	case $why in '' | *'No space left'*) fail no-space "copying failed (is $staging_dir full?)" ;; esac
+	fail unreadable "$1 cannot be read: ${why##*: }"
+}
+
+# ---- as files --------------------------------------------------------------
+
+# Each copy is whole if nothing was lost from the -wal meanwhile: what a checkpoint writes
+# into the main file is in it, too, until a writer begins it anew, with another header. What
+# has an empty one has not changed if its times have not.
+copy_mains() {
+	local i
+	for i in $stale; do
+		locate_copy "$i" "$@"
+		await_tick || observe
+		echo "$seen" >"$i.seen"
+		copy_file "$path" "$i.db"
+	done
+}
+
+# stat_of FILE…: eight words for each: when it was changed (3), what and how large it is, when
+# that was changed (3).
+stat_of() {
+	if [ "$gnu_stat" -eq 1 ]; then stat -c '%y %i %s %z' "$@"; else stat -f '%Fm x x %i %z %Fc x x' "$@"; fi 2>/dev/null
+}
+
+# await_tick: until a write that comes from now on gives the file another time than the one
+# that is `seen`. Where the clock of a file system has seconds only, that is one of them.
+await_tick() {
+	local tick last
+	while [ ! -s "$path-wal" ]; do
+		: >tick || fail no-space "cannot write in $staging_dir"
+		# shellcheck disable=SC2046 # words
+		set -- $(stat_of tick "$path")
+		[ $# -eq 16 ] || break
+		tick="$1 $2" last="$9 ${10}"
+		case $last in *.*[1-9]*) ;; *) tick=${tick%%.*} last=${last%%.*} ;; esac
+		shift 8
+		seen=$*
+		[ "$tick" = "$last" ] || return 0
+		case $last in *.*) ;; *) sleep 1 ;; esac
+	done
+	return 1
+}
+
+# observe: `seen` becomes what is another after a write that the copy would have half of.
+observe() {
+	if [ -s "$path-wal" ]; then seen="log $(od -An -v -tx1 -N32 "$path-wal" 2>/dev/null)"; else seen=$(stat_of "$path"); fi
+	# shellcheck disable=SC2086 # words
+	set -- $seen
+	seen=$*
+}
+
+# unchanged NUMBER: whether the copy is whole. Some file systems have no times.
+unchanged() {
+	local before
+	observe
+	read -r before <"$1.seen"
+	[ "$seen" = "$before" ] || return 1
+	case $seen in '' | 1970-* | 0.*) cmp -s "$path" "$1.db" ;; esac
+}
+
+# What was committed at one moment to each -wal; whether all copies are whole then. Its -shm
+# says how much that is. Where that does not change until all are copied, nothing more was
+# committed, and it may be an old one.
+copy_logs() {
+	local i
+	release_holders
+	mark_commits mark "$@"
+	[ -n "$guarded" ] || let_go
+	[ -z "$files" ] || { read_clock && marked_at=$now; }
+	for i in $files; do
+		locate_copy "$i" "$@"
+		rm -f "$i.db-wal"
+		[ ! -s "$path-wal" ] || copy_file "$path-wal" "$i.db-wal"
+	done
+	mark_commits later "$@"
+	stale=''
+	for i in $files; do
+		locate_copy "$i" "$@"
+		unchanged "$i" || stale="$stale $i"
+	done
+	[ -z "$stale" ]
+}
+
+# mark_commits KIND NAME…: what each -shm says goes to NUMBER.KIND. One process reads all of
+# them, so that it is one moment.
+mark_commits() {
+	local kind=$1 n=0 marked='' name i
+	shift
+	for name do
+		shift
+		rm -f "$n.$kind"
+		case " $files " in *" $n "*) locate "$name" ;; *) path=/dev/null ;; esac
+		[ ! -s "$path-shm" ] || { marked="$marked $n" && set -- "$@" "$path-shm"; }
+		n=$((n + 1))
+	done
+	[ $# -gt 0 ] || return 0
+	# shellcheck disable=SC2046 # words, 12 and the same 12 of each, if nobody was writing them
+	set -- $(head -q -c 96 "$@" 2>/dev/null | od -An -v -tu4)
+	for i in $marked; do
+		[ $# -ge 24 ] || return 0
+		echo "$5 $1-$2-$3-$4-$5-$6-$7-$8-$9-${10}-${11}-${12} ${13}-${14}-${15}-${16}-${17}-${18}-${19}-${20}-${21}-${22}-${23}-${24}" >"$i.$kind"
+		shift 24
+	done
+}
+
+# cut_log NUMBER: whether more was committed than at that moment; `kept` becomes the bytes of
+# what was. A frame has a page, whose size is in the header, and 24 bytes.
+cut_log() {
+	local frames first second later log
+	[ -e "$1.mark" ] && [ -e "$1.later" ] || return 1
+	read -r frames first second <"$1.mark"
+	read -r _ later _ <"$1.later"
+	[ "$first" = "$second" ] && [ "$first" != "$later" ] && [ "$frames" -gt 0 ] || return 1
+	read -r log <"$1.seen"
+	# shellcheck disable=SC2086 # words, the second of which is the first byte
+	set -- $log
+	kept=$((32 + frames * (24 + 0x${10}${11}${12}${13})))
+}
+
+# take_log_in NUMBER NAME…: as SQLite does it after a crash.
+take_log_in() {
+	local error
+	locate_copy "$@"
+	if cut_log "$1" && ! { head -c "$kept" "$1.db-wal" >"$1.cut" && mv "$1.cut" "$1.db-wal"; }; then
+		fail no-space "cannot write in $staging_dir"
+	fi
+	error=$(sql "$1.db" 'PRAGMA wal_checkpoint(TRUNCATE);' 2>&1 >/dev/null) || fail_sql unreadable "$path cannot be read: $error"
+	[ ! -s "$1.db-wal" ] || fail no-space "cannot write in $staging_dir"
+}
+
+# guard_the_rest TRIES NAME…: a reader of what is written too fast keeps its -wal from being
+# begun anew, as long as it takes. Only the owner's leaves no files that the app cannot use.
+guard_the_rest() {
+	local tries=$1 i owner
+	shift
+	for i in $stale; do
+		locate_copy "$i" "$@"
+		# shellcheck disable=SC2012 # see `measure`
+		owner=$(ls -lnLd "$path" 2>/dev/null | { read -r _ _ owner _ && echo "$owner"; })
+		if [ "$owner" = "$(id -u)" ] && [ -e "$path-wal" ] && [ -e "$path-shm" ]; then
+			case " $guarded " in *" $i "*) ;; *) guarded="$guarded $i" && hold "$path" '' '' "$@" ;; esac
+		elif [ "$tries" -ge "$GIVE_UP" ]; then
+			fail moving "$path is written faster than it can be copied, and what user $(id -u) must leave beside it to lock it would lock out its owner, user ${owner:-?}"
+		fi
+		[ "$tries" -lt $((GIVE_UP * 2)) ] || fail moving "$path is written faster than it can be copied"
+	done
+	release_holders
+}
+
+# let_go: what has pinned something beside databases in WAL mode waits for another word.
+let_go() {
+	local words=''
+	while [ "${#words}" -lt $((started - gone)) ]; do words=$words$newline; done
+	[ -z "$words" ] || printf %s "$words" >&8
+	gone=$started
+}
+
+# ---- under a lock ----------------------------------------------------------
+
+# check_locks NAME…: refuses what would keep the app's writers waiting for longer than may be.
+check_locks() {
+	local i before lasts
+	[ "$max_lock" -gt 0 ] || return 0
+	for i in $pins; do
+		locate_copy "$i" "$@"
+		measure "$path"
+		[ "$size" -gt "$PROBE" ] || continue
+		read_clock && before=$now
+		dd if="$path" of=probe bs=1048576 count=$((PROBE / 1048576)) 2>/dev/null
+		read_clock
+		rm -f probe
+		lasts=$((size * (now - before) / PROBE))
+		[ "$lasts" -le "$max_lock" ] || fail lock "$((lasts / 1000 + 1)) $path"
+	done
+}
+
+# pin_all NAME…: each `sqlite3` opens what it is to pin; all pin it at one signal, which
+# is one moment. What is large has its own: who writes to others need not wait for it.
+pin_all() {
+	local i members=0 attach='' of_group=''
+	[ -n "$pins" ] || return 0
+	for i in $pins; do
+		locate_copy "$i" "$@"
+		measure "$path"
+		if [ "$size" -ge "$ALONE" ]; then
+			hold "$path" '' "$i" "$@"
+			continue
+		fi
+		case " $wide " in *" $i "*) hold "$path" '' "$i" "$@" && continue ;; esac
+		# A small cache: a machine of 256 MB runs the app as well.
+		attach="${attach}ATTACH $(literal "$path") AS s$i; PRAGMA s$i.cache_size = -64;$newline"
+		of_group="$of_group $i"
+		members=$((members + 1))
+		[ "$members" -lt "$TOGETHER" ] || { hold :memory: "$attach" "$of_group" "$@" && members=0 attach='' of_group=''; }
+	done
+	[ "$members" -eq 0 ] || hold :memory: "$attach" "$of_group" "$@"
+}
+
+# hold DATABASE ATTACH NUMBERS NAME…: a sqlite3 that pins these, and a shell that says when,
+# copies them, and lets go. Each ends with the other, and with this script.
+hold() {
+	local database=$1 attach=$2 numbers=$3 script
+	shift 3
+	[ -e ready ] || { mkfifo ready go leave && exec 5<>go 6<>ready 8<>leave; } || fail no-space "cannot make a pipe in $staging_dir"
+	started=$((started + 1)) script=hold-$started
+	mkfifo "$script.in" "$script.out" || fail no-space "cannot make a pipe in $staging_dir"
+	# By hand on purpose, not through `sql`: the process id must be sqlite3's own.
+	sqlite3 -batch -bail -readonly -init /dev/null "$database" <"$script.in" >"$script.out" 2>"$script.err" 5>&- 6>&- 8>&- &
+	pinners="$pinners $script:$!" jobs="$jobs $!"
+	direct "$script" "$attach" "$numbers" "$@" 7>&1 >"$script.in" <"$script.out" &
+	directors="$directors $!" jobs="$jobs $!"
+}
+
+# direct SCRIPT ATTACH NUMBERS NAME…: writes to the sqlite3, and reads a line from it when
+# that has done so much. Without one it has failed, and says why itself. Without NUMBERS it
+# is a guard.
+direct() {
+	local script=$1 attach=$2 numbers=$3 i moment=$1.moment pin='SELECT count(*) FROM sqlite_master'
+	local ack=".output $1.out$newline.print$newline.output /dev/null"
+	shift 3
+	[ -n "$numbers" ] || moment=/dev/null
+	# A sqlite3 that is gone is told by its silence.
+	trap '' PIPE
+	# Only the script can write to it then: who waits for its word ends with it.
+	exec 5<go 8<leave
+	printf '.output /dev/null\n.timeout 10000\n%s%s\n' "$attach" "$ack"
+	read -r _ || { printf '\n\n' >&6 && exit; }
+	echo >&6
+	read -r _ <&5 || exit
+	[ -z "$attach" ] || for i in $numbers; do pin="$pin UNION ALL SELECT count(*) FROM s$i.sqlite_master"; done
+	printf 'BEGIN;\n%s;\n.output %s\n%s\n%s\n' "$pin" "$moment" "$CLOCK" "$ack"
+	read -r _ || { echo >&6 && exit; }
+	echo >&6
+	for i in $numbers; do
+		locate_copy "$i" "$@"
+		dd if="$path" of="$i.db" bs=1048576 2>"$i.db.err" &
+		# shellcheck disable=SC2064 # this very one
+		trap "kill $! 2>/dev/null; exit 143" TERM
+		wait "$!" || explain_copy "$path" "$i.db" >&7
+		trap - TERM
+	done
+	[ -z "$files" ] || read -r _ <&8
+}
+
+# release_holders: as soon as all have opened what they pin; until all have pinned it, or
+# have failed. A writer that goes from one to the next is then kept by the first.
+release_holders() {
+	local go='' ready=$((started - released))
+	[ "$ready" -gt 0 ] || return 0
+	await_holders_words "$ready"
+	while [ "${#go}" -lt "$ready" ]; do go=$go$newline; done
+	printf %s "$go" >&5
+	await_holders_words "$ready"
+	released=$started
+}
+
+# await_holders_words COUNT: so many lines. In the background, because a signal interrupts
+# only what is waited for.
+await_holders_words() {
+	local left=$1
+	while [ "$left" -gt 0 ] && read -r _; do left=$((left - 1)); done <&6 &
+	jobs="$jobs $!"
+	wait "$!"
+}
+
+await_holders() {
+	local job failed='' told=''
+	for job in $pinners; do wait "${job#*:}" || failed=${job%%:*}; done
+	for job in $directors; do wait "$job" || told=1; done
+	jobs=''
+	[ -z "$failed" ] || explain_failed_pin "$failed" "$@"
+	[ -z "$told" ] || exit 1
+}
+
+# explain_failed_pin SCRIPT NAME…: sqlite3 says what went wrong, but not with which file.
+explain_failed_pin() {
+	local error why i
+	error=$(head -n 3 "$1.err")
+	shift
+	for i in $pins $guarded; do
+		case $error in *'disk is full'* | *'disk I/O error'* | *'is locked'*) break ;; esac
+		locate_copy "$i" "$@"
+		why=$(sql -readonly "$path" 'SELECT count(*) FROM sqlite_master' 2>&1 >/dev/null) && continue
+		case $why in *'readonly database'*) fail unfinished "$path has an unfinished transaction of a program that was killed" ;; esac
+		fail unreadable "$path cannot be read: $why"
+	done
+	fail_sql copy "copying failed: $error"
+}
+
+# measure_skew: between the first and the last that was pinned or marked.
+measure_skew() {
+	local at first='' last=''
+	for at in $marked_at $(cat hold-*.moment 2>/dev/null); do
+		is_number "$at" || continue
+		if [ -z "$first" ] || [ "$at" -lt "$first" ]; then first=$at; fi
+		if [ -z "$last" ] || [ "$at" -gt "$last" ]; then last=$at; fi
+	done
+	skew=$((${last:-0} - ${first:-0}))
+}

@@ -1,0 +1,39 @@
+//! What a pull takes for a database, and what it says of what it may not read.
+
+use rusqlite::Connection;
+use tests::databases;
+use tests::env::TestEnv;
+use tests::pull::live;
+
+#[test]
+fn all_files_means_all_databases() {
+    let env = TestEnv::with_database("PRAGMA journal_mode = WAL; CREATE TABLE t (a)");
+    let app = Connection::open(env.production().join("data.db")).expect("open");
+    app.execute_batch("INSERT INTO t VALUES (1)").expect("it writes");
+    let old = env.production().join("old");
+    databases::execute(&old, "PRAGMA journal_mode = PERSIST; CREATE TABLE t (a)");
+    env.write("production/notes.txt", "not a database");
+    env.write("production/odd-wal", "not a log");
+    assert!(databases::files(&env.production()).contains(&"data.db-shm".to_owned()));
+    assert!(env.production().join("old-journal").exists(), "it is kept");
+    env.write("production/gone.db-journal", "left");
+    env.db_toml("include = ['*']\n");
+    env.local_pull(&[]).ok();
+    assert_eq!(live(&env), ["data.db", "old"]);
+}
+
+#[test]
+fn what_a_pattern_names_and_is_none_is_an_error() {
+    let env = TestEnv::with_database("CREATE TABLE t (a)");
+    env.write("production/notes.db", "not a database");
+    env.local_pull(&[])
+        .fails(1)
+        .stderr_has(
+            "notes.db does not begin as a SQLite database: it is another file, or encrypted\n",
+        )
+        .stderr_has("hint: add it to exclude in xtask/db.toml, or let include name the others\n");
+    env.db_toml("include = ['*', '*.db']\n");
+    env.local_pull(&[]).fails(1).stderr_has("notes.db does not begin");
+    env.db_toml("exclude = ['notes.db']\n");
+    env.local_pull(&[]).ok();
+}
