@@ -1,4 +1,5 @@
 #!/bin/sh
+# shellcheck shell=dash
 # The audit: prepare-pull.sh is sent behind this, and calls it where one is asked for.
 # It lists the columns that no rule covers, and whose names or values suggest that
 # one should: no value leaves this file.
@@ -7,15 +8,15 @@
 # pack.sh: `hex`. The copies are 0.db, 1.db, … in the current directory.
 # shellcheck disable=SC2154,SC2034 # audit, nonce, stage and jobs are of there
 
-most_findings=1000
+MOST_FINDINGS=1000
 # So many columns are looked at by one statement.
-columns=40
+MOST_COLUMNS=40
 # Smaller copies are looked through as fast as they are looked at.
 SMALL=1000000
 # What a longer text of a table says of its columns is left out: it would take long.
-longest_definition=100000
+LONGEST_DEFINITION=100000
 # No key is as long: blobs that are longer are not read.
-longest_key=1048576
+LONGEST_KEY=1048576
 
 # in_hex EXPRESSION: its first 100 characters in UTF-8, whatever the database has.
 in_hex() {
@@ -87,7 +88,7 @@ list_definitions() {
 		  -- From one bracket, comma, quote or comment to the next; head begins where the definition does.
 		  step(tbl, rest, depth, at, head, done) AS (
 		       SELECT name, lower(sql), 0, -1, '', NULL FROM main.sqlite_master
-		        WHERE type = 'table' AND name IN (SELECT name FROM temp.xtask_table) AND length(sql) < $longest_definition
+		        WHERE type = 'table' AND name IN (SELECT name FROM temp.xtask_table) AND length(sql) < $LONGEST_DEFINITION
 		          AND (sql LIKE '%json%' OR sql LIKE '%->%' OR sql LIKE '%check%'
 		           OR name IN (SELECT tbl FROM temp.xtask_column WHERE generated))
 		       UNION ALL
@@ -237,7 +238,7 @@ choose_columns() {
 read_columns() {
 	cat <<-SQL
 		CREATE TEMP TABLE xtask_part AS
-		SELECT dense_rank() OVER (ORDER BY tbl, CASE generated WHEN 2 THEN -1 - cid ELSE cid / $columns END) AS part, tbl, kind,
+		SELECT dense_rank() OVER (ORDER BY tbl, CASE generated WHEN 2 THEN -1 - cid ELSE cid / $MOST_COLUMNS END) AS part, tbl, kind,
 		       generated = 2 AS alone, CASE generated WHEN 2 THEN $column_in_hex END AS named, '"' || replace(col, '"', '""') || '"' AS col,
 		       '''$1 ' || $table_in_hex || ' ' || $column_in_hex || ' '' || ' AS begin,
 		       ' ' || coalesce((SELECT facts FROM temp.xtask_fact AS f WHERE f.tbl = l.tbl AND f.cid = l.cid), 't') || ' '
@@ -252,7 +253,7 @@ read_columns() {
 		               || kind || tail AS line FROM temp.xtask_part WHERE kind IS NOT NULL
 		         UNION ALL
 		        SELECT part, tbl, 'coalesce(' || begin || 'nullif(count(CASE WHEN (typeof(' || col || ') = ''text'' OR (typeof('
-		               || col || ') = ''blob'' AND length(' || col || ') < $longest_key)) AND ('
+		               || col || ') = ''blob'' AND length(' || col || ') < $LONGEST_KEY)) AND ('
 		               || group_concat('CAST(' || col || ' AS TEXT) GLOB ''*' || pattern || '*''', ' OR ')
 		               || ') THEN 1 END), 0) || '' ' || v.kind || tail || ', '''')'
 		          FROM temp.xtask_part AS p, temp.xtask_value AS v GROUP BY part, col, v.kind)
@@ -288,6 +289,7 @@ list_unread() {
 # them, table, column, rows, kind, facts, sources. Of several kinds, a column has the one that its
 # values show. A database whose audit came to no end is one more, unless that is allowed.
 add_up_findings() {
+	local n database quoted
 	{
 		printf '%s\n' "$audit" 'CREATE TABLE database (db INTEGER PRIMARY KEY, name TEXT);'
 		n=0
@@ -318,6 +320,7 @@ add_up_findings() {
 # with a blank behind it. Whether the bytes of a large copy have any is found by GNU grep
 # in a tenth of the time; it may overlook one that ends in the next page of a long value.
 choose_forms() {
+	local size byte kind form
 	forms=$every_form
 	measure "$1.db"
 	if [ "$gnu_grep" -eq 0 ] || [ "$size" -lt "$SMALL" ] || is_utf16 "$1.db"; then return 0; fi
@@ -337,6 +340,7 @@ has_form() {
 
 # audit NUMBER NAME
 audit() {
+	local quoted forms
 	case $2 in *\'*) quoted=$(literal "$2") ;; *) quoted="'$2'" ;; esac
 	choose_forms "$1"
 	audit_script "$1" >"audit.sql.$worker"
@@ -346,6 +350,7 @@ audit() {
 }
 
 audit_all() {
+	local outreach table_in_hex column_in_hex name_in_hex every_form any_form large findings databases first rest name
 	outreach=$(find_outreach) || fail no-space "the audit failed (is $stage full?)"
 	table_in_hex=$(in_hex tbl) column_in_hex=$(in_hex col) name_in_hex=$(in_hex name)
 	printf "%s\nSELECT kind || ' ' || group_concat(form, '|') FROM temp.xtask_value GROUP BY kind;" "$audit" |
@@ -361,12 +366,12 @@ audit_all() {
 	while read -r databases first rest; do
 		require_number "$first" sqlite3 'what the audit found'
 		findings=$((findings + 1))
-		[ "$findings" -le "$most_findings" ] || continue
+		[ "$findings" -le "$MOST_FINDINGS" ] || continue
 		eval "name=\${$((first + 1))}"
 		printf '\nXTASK-DB-AUDIT 1 %s %d %s %s\n' "$nonce" "$databases" "$(hex "$name")" "$rest"
 	done <audit.lines
-	[ "$findings" -le "$most_findings" ] ||
-		printf '\nXTASK-DB-AUDIT-MORE 1 %s %d\n' "$nonce" $((findings - most_findings))
+	[ "$findings" -le "$MOST_FINDINGS" ] ||
+		printf '\nXTASK-DB-AUDIT-MORE 1 %s %d\n' "$nonce" $((findings - MOST_FINDINGS))
 	[ "$findings" -eq 0 ] || [ "$audit_level" != fail ] ||
 		fail audit "the audit found columns that no rule covers: $findings"
 	rm -f audit.*
