@@ -1,4 +1,5 @@
 #!/bin/sh
+# shellcheck shell=dash
 # The audit: prepare-pull.sh is sent behind this, and calls it where one is asked for.
 # It lists the columns that no rule covers, and whose names or values suggest that
 # one should: no value leaves this file.
@@ -7,13 +8,15 @@
 # pack.sh: `hex`. The copies are 0.db, 1.db, … in the current directory.
 # shellcheck disable=SC2154,SC2034 # audit, nonce, stage and jobs are of there
 
-most_findings=1000
+MOST_FINDINGS=1000
 # So many columns are looked at by one statement.
-columns=40
+MOST_COLUMNS=40
 # Smaller copies are looked through as fast as they are looked at.
 SMALL=1000000
+# What a longer text of a table says of its columns is left out: it would take long.
+LONGEST_DEFINITION=100000
 # No key is as long: blobs that are longer are not read.
-longest_key=1048576
+LONGEST_KEY=1048576
 
 # in_hex EXPRESSION: its first 100 characters in UTF-8, whatever the database has.
 in_hex() {
@@ -30,11 +33,8 @@ in_hex() {
 }
 
 # audit_script NUMBER: the client's SQL has filled xtask_word, xtask_none,
-# xtask_value and xtask_fine. Full-text tables that hold their own text are looked at by
-# their names, and all that keeps it, or repeats what another table has, is not. What
-# cannot be read, since it needs a module or a function of the app's, is said to be so:
-# from `.bail off` on, errors leave gaps that the end of it finds. Where nothing reaches out,
-# the schema is trusted: without, SQLite 3.40 reads none that has json_valid() in a CHECK.
+# xtask_value and xtask_fine. Where nothing reaches out, the schema is trusted: without, SQLite
+# 3.40 reads none that has json_valid() in a CHECK.
 audit_script() {
 	cat <<-SQL
 		.bail on
@@ -47,6 +47,14 @@ audit_script() {
 		SELECT known FROM temp.xtask_trust;
 		$audit
 		DELETE FROM temp.xtask_value WHERE instr(' $forms', ' ' || kind || ' ') = 0;
+	SQL
+	list_columns && list_definitions && list_facts && list_virtual_columns && choose_columns && read_columns "$1" && list_unread "$1"
+}
+
+# Full-text tables that hold their own text are looked at by their names, and all that
+# keeps it, or repeats what another table has, is not.
+list_columns() {
+	cat <<-SQL
 		CREATE TEMP TABLE xtask_index AS
 		SELECT v.name, EXISTS (SELECT 1 FROM main.sqlite_master AS c WHERE c.name = v.name || '_content'
 		          AND (c.sql GLOB '*(id INTEGER PRIMARY KEY, c[0-9]*' OR c.sql GLOB '*(docid INTEGER PRIMARY KEY, *')) AS own
@@ -59,16 +67,127 @@ audit_script() {
 		INSERT INTO temp.xtask_table
 		SELECT name FROM main.sqlite_master WHERE type = 'table' AND rootpage AND name NOT GLOB 'sqlite_*'
 		   AND name NOT IN (SELECT name FROM temp.xtask_shadow);
-		CREATE TEMP TABLE xtask_column (tbl TEXT, col TEXT, cid INTEGER, type TEXT, refers INTEGER);
+		CREATE TEMP TABLE xtask_column (tbl TEXT, col TEXT, cid INTEGER, type TEXT, refers INTEGER, required INTEGER,
+		       pk INTEGER, generated INTEGER);
 		INSERT INTO temp.xtask_column
 		SELECT t.name, c.name, c.cid, lower(c.type),
-		       EXISTS (SELECT 1 FROM pragma_foreign_key_list(t.name) AS f WHERE f."from" = c.name COLLATE NOCASE)
+		       EXISTS (SELECT 1 FROM pragma_foreign_key_list(t.name) AS f WHERE f."from" = c.name COLLATE NOCASE),
+		       c."notnull" OR c.pk, c.pk, c.hidden
 		  FROM temp.xtask_table AS t, pragma_table_xinfo(t.name) AS c;
+	SQL
+}
+
+# What the text of the schema says of which column: xtask_said has the definitions of a
+# table's columns by their numbers, behind these its constraints, as -1 the keys of a unique
+# index, as -2 those of one with JSON, as -3 the condition of a unique one.
+list_definitions() {
+	cat <<-SQL
+		CREATE TEMP TABLE xtask_said (tbl TEXT, at INTEGER, text TEXT);
+		INSERT INTO temp.xtask_said
+		WITH RECURSIVE
+		  -- From one bracket, comma, quote or comment to the next; head begins where the definition does.
+		  step(tbl, rest, depth, at, head, done) AS (
+		       SELECT name, lower(sql), 0, -1, '', NULL FROM main.sqlite_master
+		        WHERE type = 'table' AND name IN (SELECT name FROM temp.xtask_table) AND length(sql) < $LONGEST_DEFINITION
+		          AND (sql LIKE '%json%' OR sql LIKE '%->%' OR sql LIKE '%check%'
+		           OR name IN (SELECT tbl FROM temp.xtask_column WHERE generated))
+		       UNION ALL
+		       SELECT tbl, ltrim(substr(rest, 1 + CASE substr(rest, 1, 1)
+		                   WHEN '-' THEN CASE WHEN rest GLOB '--*' THEN instr(rest || char(10), char(10)) ELSE 1 END
+		                   WHEN '/' THEN CASE WHEN rest GLOB '/[*]*' THEN 3 + instr(substr(rest, 3) || '*/', '*/') ELSE 1 END
+		                   WHEN '[' THEN instr(rest || ']', ']')
+		                   WHEN '"' THEN 1 + instr(substr(rest, 2) || '"', '"')
+		                   WHEN '''' THEN 1 + instr(substr(rest, 2) || '''', '''')
+		                   WHEN char(96) THEN 1 + instr(substr(rest, 2) || char(96), char(96))
+		                   ELSE 1 END), 'abcdefghijklmnopqrstuvwxyz0123456789_ .=<>|:+*%&!' || char(9, 10, 13)),
+		              depth + CASE substr(rest, 1, 1) WHEN '(' THEN 1 WHEN ')' THEN -1 ELSE 0 END,
+		              at + (depth = 0 AND substr(rest, 1, 1) = '(') + (depth = 1 AND substr(rest, 1, 1) IN (',', ')')),
+		              CASE WHEN depth = 0 OR depth = 1 AND substr(rest, 1, 1) = ',' THEN substr(rest, 2) ELSE head END,
+		              CASE WHEN depth = 1 AND substr(rest, 1, 1) IN (',', ')') THEN substr(head, 1, length(head) - length(rest)) END
+		         FROM step WHERE rest <> '')
+		SELECT tbl, at - 1, done FROM step WHERE done GLOB '*json*' OR instr(done, '->') OR done GLOB '*check*'
+		    OR done NOTNULL AND (tbl, at - 1) IN (SELECT tbl, cid FROM temp.xtask_column WHERE generated);
+		INSERT INTO temp.xtask_said
+		WITH index_of(tbl, is_unique, text) AS (
+		       SELECT tbl_name, sql LIKE 'create unique %', replace(replace(replace(lower(substr(sql, instr(sql, '('))),
+		              char(9), ' '), char(10), ' '), char(13), ' ')
+		         FROM main.sqlite_master WHERE type = 'index' AND sql IS NOT NULL)
+		SELECT tbl, -1, substr(text, 1, instr(text || ' where ', ' where ')) FROM index_of WHERE is_unique
+		UNION ALL SELECT tbl, -2, text FROM index_of WHERE text LIKE '%json%' OR text LIKE '%->%'
+		UNION ALL SELECT tbl, -3, substr(text, instr(text, ' where ')) FROM index_of WHERE is_unique AND instr(text, ' where ');
+		CREATE TEMP TABLE xtask_mention AS
+		SELECT c.tbl, cid, at, text GLOB '*json*' OR instr(text, '->') AS json, text GLOB '*check*' AS checks
+		  FROM temp.xtask_said AS s JOIN (
+		       SELECT tbl, cid, lower(col) AS name, '*[^a-z0-9_]' || replace(replace(replace(lower(col), '[', '[[]'), '*', '[*]'),
+		              '?', '[?]') || '[^a-z0-9_]*' AS pattern FROM temp.xtask_column) AS c
+		    ON c.tbl = s.tbl AND instr(text, name) AND ' ' || text || ' ' GLOB pattern;
+		-- Of which columns that are not generated themselves a generated one is made.
+		CREATE TEMP TABLE xtask_source (tbl TEXT, cid INTEGER, of INTEGER, col TEXT, PRIMARY KEY (tbl, cid, of));
+		INSERT INTO temp.xtask_source
+		WITH RECURSIVE source(tbl, cid, of) AS (
+		       SELECT m.tbl, m.at, m.cid FROM temp.xtask_mention AS m JOIN temp.xtask_column AS g ON g.tbl = m.tbl AND g.cid = m.at
+		        WHERE g.generated AND m.cid <> m.at
+		       UNION
+		       SELECT s.tbl, s.cid, m.cid FROM source AS s JOIN temp.xtask_column AS g ON g.tbl = s.tbl AND g.cid = s.of
+		         JOIN temp.xtask_mention AS m ON m.tbl = s.tbl AND m.at = s.of WHERE g.generated AND m.cid <> m.at)
+		SELECT s.tbl, s.cid, of, col FROM source AS s JOIN temp.xtask_column AS c ON c.tbl = s.tbl AND c.cid = of WHERE NOT generated;
+	SQL
+}
+
+# What decides which value a rule can set, a letter each, which xtask/src/audit/mask.rs reads.
+# What holds for a generated column holds for what it is made of.
+list_facts() {
+	cat <<-SQL
+		CREATE TEMP TABLE xtask_unique AS
+		SELECT t.name AS tbl, x.cid FROM temp.xtask_table AS t, pragma_index_list(t.name) AS l, pragma_index_xinfo(l.name) AS x
+		 WHERE l."unique" AND x."key"
+		UNION SELECT tbl, cid FROM temp.xtask_mention WHERE at = -1;
+		INSERT INTO temp.xtask_unique
+		SELECT s.tbl, s.of FROM temp.xtask_source AS s JOIN temp.xtask_unique AS u ON u.tbl = s.tbl AND u.cid = s.cid;
+		CREATE TEMP TABLE xtask_no_rowid AS
+		SELECT tbl FROM temp.xtask_column WHERE col = 'rowid' COLLATE NOCASE
+		UNION SELECT t.name FROM temp.xtask_table AS t, pragma_index_list(t.name) AS l
+		 WHERE l.origin = 'pk' AND NOT EXISTS (SELECT 1 FROM pragma_index_xinfo(l.name) AS x WHERE x.cid = -1);
+		CREATE TEMP TABLE xtask_fact (tbl TEXT, cid INTEGER, facts TEXT, PRIMARY KEY (tbl, cid));
+		INSERT INTO temp.xtask_fact
+		SELECT tbl, cid, CASE WHEN generated THEN 'g' ELSE '' END
+		       || CASE WHEN pk AND NOT EXISTS (SELECT 1 FROM pragma_index_list(tbl) WHERE origin = 'pk') THEN 'k' ELSE '' END
+		       || CASE WHEN required OR (tbl, cid) IN (
+		          SELECT s.tbl, s.of FROM temp.xtask_source AS s JOIN temp.xtask_column AS g ON g.tbl = s.tbl AND g.cid = s.cid
+		           WHERE g.required) THEN 'n' ELSE '' END
+		       || CASE WHEN (tbl, cid) IN (SELECT tbl, cid FROM temp.xtask_unique) THEN 'u'
+		               WHEN (tbl, cid) IN (SELECT tbl, cid FROM temp.xtask_mention WHERE at = -3) THEN 'x' ELSE '' END
+		       || CASE WHEN tbl IN (SELECT tbl FROM temp.xtask_no_rowid) THEN 'w' ELSE '' END
+		       || CASE WHEN refers OR (tbl, cid) IN (SELECT tbl, of FROM temp.xtask_source)
+		                 OR (tbl, cid) IN (SELECT tbl, cid FROM temp.xtask_mention WHERE checks) THEN 'z' ELSE '' END
+		       || CASE WHEN (tbl, cid) IN (SELECT tbl, cid FROM temp.xtask_mention WHERE json) THEN 'j' ELSE '' END
+		       || CASE WHEN type GLOB '*int*' OR type GLOB '*real*' OR type GLOB '*floa*' OR type GLOB '*doub*'
+		                 OR type GLOB '*dec*' OR type GLOB '*num*' THEN 'i' WHEN type GLOB '*blob*' THEN 'b' ELSE 't' END AS facts
+		  FROM temp.xtask_column AS c;
+	SQL
+}
+
+# A virtual table cannot be read where its module is missing, or something that this needs.
+# From here on, errors leave gaps, which `list_unread` finds.
+list_virtual_columns() {
+	cat <<-SQL
 		.bail off
-		INSERT INTO temp.xtask_table SELECT name FROM temp.xtask_index WHERE own;
-		INSERT INTO temp.xtask_column
-		SELECT t.name, c.name, c.cid, lower(c.type), 0
-		  FROM temp.xtask_index AS t, pragma_table_xinfo(t.name) AS c WHERE t.own AND c.hidden <> 1;
+		CREATE TEMP TABLE xtask_virtual AS
+		SELECT name, sql, EXISTS (SELECT 1 FROM temp.xtask_index AS i WHERE i.name = m.name) AS own FROM main.sqlite_master AS m
+		 WHERE type = 'table' AND rootpage = 0 AND name NOT IN (SELECT name FROM temp.xtask_index WHERE NOT own);
+		CREATE TEMP TABLE xtask_opened (name TEXT);
+		.output audit.virtual.$worker
+		SELECT 'INSERT INTO temp.xtask_opened SELECT ' || quote(name) || ' FROM pragma_table_xinfo(' || quote(name) || ') LIMIT 1;'
+		       || CASE WHEN own THEN ' INSERT INTO temp.xtask_column SELECT ' || quote(name)
+		       || ', name, cid, lower(type), 0, 0, 0, 0 FROM pragma_table_xinfo(' || quote(name) || ') WHERE hidden <> 1;' ELSE '' END
+		  FROM temp.xtask_virtual WHERE name NOT IN (SELECT name FROM temp.xtask_outreach);
+		.output
+		.read audit.virtual.$worker
+	SQL
+}
+
+choose_columns() {
+	cat <<-SQL
 		CREATE TEMP TABLE xtask_name (name TEXT PRIMARY KEY, words TEXT);
 		INSERT INTO temp.xtask_name
 		WITH RECURSIVE w(name, at, words) AS (
@@ -86,12 +205,16 @@ audit_script() {
 		SELECT name, replace(replace(replace(words || '_', '____', '_'), '___', '_'), '__', '_') FROM w
 		 WHERE at > min(length(name), 100);
 		CREATE TEMP TABLE xtask_look AS
-		SELECT tbl, col, cid, NOT EXISTS (
+		SELECT tbl, col, cid, generated, NOT EXISTS (
 		           SELECT 1 FROM temp.xtask_fine AS f WHERE $quoted GLOB f.database
 		              AND lower(c.tbl) GLOB f.tbl AND lower(c.col) GLOB f.col) AS bare,
 		       (SELECT max(w.kind) FROM temp.xtask_word AS w
-		         WHERE instr(w.types, c.sort) AND t.words GLOB w.tbl AND (c.words GLOB w.pattern AND NOT EXISTS (
-		                   SELECT 1 FROM temp.xtask_none AS o WHERE c.words GLOB o.pattern AND w.kind GLOB o.kind
+		         WHERE instr(w.types, c.sort) AND t.words GLOB w.tbl
+		           AND (w.beside IS NULL OR EXISTS (
+		                SELECT 1 FROM temp.xtask_column AS b JOIN temp.xtask_name AS n ON n.name = b.col
+		                 WHERE b.tbl = c.tbl AND n.words GLOB w.beside))
+		           AND (c.words GLOB w.pattern AND NOT EXISTS (
+		                   SELECT 1 FROM temp.xtask_none AS o WHERE c.words GLOB o.pattern AND w.kind GLOB o.kind AND t.words GLOB o.tbl
 		                      AND (o.beside IS NULL OR EXISTS (SELECT 1 FROM temp.xtask_column AS b
 		                           WHERE b.tbl = c.tbl AND b.col = o.beside COLLATE NOCASE)))
 		               OR (w.tbl = '*' AND d.words GLOB w.pattern))) AS kind
@@ -104,55 +227,100 @@ audit_script() {
 		          FROM temp.xtask_column AS x JOIN temp.xtask_name ON name = col) AS c
 		  JOIN temp.xtask_name AS t ON t.name = c.tbl
 		  JOIN temp.xtask_name AS d ON d.name = c.type;
+		-- A generated column is what all that it is made of has become.
+		UPDATE temp.xtask_look SET bare = 0 WHERE (tbl, cid) IN (SELECT tbl, cid FROM temp.xtask_source) AND (tbl, cid) NOT IN (
+		       SELECT s.tbl, s.cid FROM temp.xtask_source AS s JOIN temp.xtask_look AS l ON l.tbl = s.tbl AND l.cid = s.of WHERE l.bare);
+	SQL
+}
+
+# read_columns NUMBER: a line for each finding: NUMBER, table, column, rows, kind, facts, sources.
+# A virtual generated column may need a function of the app's, and so is read by itself.
+read_columns() {
+	cat <<-SQL
 		CREATE TEMP TABLE xtask_part AS
-		SELECT dense_rank() OVER (ORDER BY tbl, cid / $columns) AS part, tbl, kind,
-		       '"' || replace(col, '"', '""') || '"' AS col,
-		       '''$1 ' || $table_in_hex || ' ' || $column_in_hex || ' '' || ' AS begin
-		  FROM temp.xtask_look WHERE bare;
+		SELECT dense_rank() OVER (ORDER BY tbl, CASE generated WHEN 2 THEN -1 - cid ELSE cid / $MOST_COLUMNS END) AS part, tbl, kind,
+		       generated = 2 AS alone, CASE generated WHEN 2 THEN $column_in_hex END AS named, '"' || replace(col, '"', '""') || '"' AS col,
+		       '''$1 ' || $table_in_hex || ' ' || $column_in_hex || ' '' || ' AS begin,
+		       ' ' || coalesce((SELECT facts FROM temp.xtask_fact AS f WHERE f.tbl = l.tbl AND f.cid = l.cid), 't') || ' '
+		       || coalesce((SELECT group_concat($column_in_hex) FROM temp.xtask_source AS s WHERE s.tbl = l.tbl AND s.cid = l.cid), '-')
+		       || ''' || char(10)' AS tail
+		  FROM temp.xtask_look AS l WHERE bare;
 		CREATE TEMP TABLE xtask_seen (part INTEGER, lines TEXT);
 		.output audit.todo.$worker
 		SELECT 'INSERT INTO temp.xtask_seen SELECT ' || part || ', ' || group_concat(line, ' || ')
 		       || ' FROM main."' || replace(tbl, '"', '""') || '";'
 		  FROM (SELECT part, tbl, begin || 'count(CASE WHEN ' || col || ' COLLATE BINARY NOT IN ('''', x'''') THEN 1 END) || '' '
-		               || kind || ''' || char(10)' AS line FROM temp.xtask_part WHERE kind IS NOT NULL
+		               || kind || tail AS line FROM temp.xtask_part WHERE kind IS NOT NULL
 		         UNION ALL
 		        SELECT part, tbl, 'coalesce(' || begin || 'nullif(count(CASE WHEN (typeof(' || col || ') = ''text'' OR (typeof('
-		               || col || ') = ''blob'' AND length(' || col || ') < $longest_key)) AND ('
+		               || col || ') = ''blob'' AND length(' || col || ') < $LONGEST_KEY)) AND ('
 		               || group_concat('CAST(' || col || ' AS TEXT) GLOB ''*' || pattern || '*''', ' OR ')
-		               || ') THEN 1 END), 0) || '' ' || v.kind || ''' || char(10), '''')'
+		               || ') THEN 1 END), 0) || '' ' || v.kind || tail || ', '''')'
 		          FROM temp.xtask_part AS p, temp.xtask_value AS v GROUP BY part, col, v.kind)
 		 GROUP BY part, tbl;
 		.output
 		.read audit.todo.$worker
 		SELECT substr(lines, 1, length(lines) - 1) FROM temp.xtask_seen WHERE lines <> '';
-		SELECT DISTINCT '$1 ' || $name_in_hex || ' 2a 0 unread' FROM temp.xtask_table
-		 WHERE (name NOT IN (SELECT tbl FROM temp.xtask_column) AND NOT EXISTS (
-		       SELECT 1 FROM temp.xtask_fine AS f WHERE $quoted GLOB f.database AND lower(name) GLOB f.tbl AND f.col = '*'))
-		    OR name IN (SELECT tbl FROM temp.xtask_part WHERE part NOT IN (SELECT part FROM temp.xtask_seen)
-		             AND (kind IS NOT NULL OR EXISTS (SELECT 1 FROM temp.xtask_value)));
-		SELECT '$1 - - 0 end' WHERE (SELECT count(*) FROM temp.xtask_look) = (SELECT count(*) FROM temp.xtask_column);
 	SQL
 }
 
-# What was found in each database, added up: how many databases have it, the first of
-# them, table, column, rows, kind. A database whose audit came to no end is one more.
-add_up_findings() {
-	sql :memory: 2>audit.err <<-SQL
-		CREATE TABLE found (db INTEGER, tbl TEXT, col TEXT, rows INTEGER, kind TEXT);
-		.separator ' '
-		.import audit.found found
-		WITH RECURSIVE n(db) AS (SELECT 0 UNION ALL SELECT db + 1 FROM n WHERE db + 1 < $1)
-		INSERT INTO found SELECT db, '2a', '2a', 0, 'unread' FROM n
-		 WHERE db NOT IN (SELECT db FROM found WHERE kind = 'end');
-		SELECT count(DISTINCT db), min(db), tbl, col, sum(rows), kind FROM found WHERE kind <> 'end'
-		 GROUP BY tbl, col, kind ORDER BY sum(rows) = 0, kind IN ('personal', 'unread'), tbl, col, kind;
+# list_unread NUMBER: what could not be looked at, and why, which the client has words for.
+list_unread() {
+	cat <<-SQL
+		CREATE TEMP TABLE xtask_unread AS
+		SELECT DISTINCT tbl AS name, CASE WHEN alone THEN named ELSE '2a' END AS named,
+		       CASE WHEN EXISTS (SELECT 1 FROM temp.xtask_outreach) THEN 'outreach' WHEN alone THEN 'generated' ELSE 'error' END AS why
+		  FROM temp.xtask_part WHERE part NOT IN (SELECT part FROM temp.xtask_seen)
+		   AND (kind IS NOT NULL OR EXISTS (SELECT 1 FROM temp.xtask_value));
+		CREATE TEMP TABLE xtask_module (name TEXT);
+		INSERT INTO temp.xtask_module SELECT lower(name) FROM pragma_module_list;
+		INSERT INTO temp.xtask_unread
+		SELECT name, '2a', CASE WHEN name IN (SELECT name FROM temp.xtask_outreach) THEN 'outreach'
+		       WHEN EXISTS (SELECT 1 FROM temp.xtask_module AS m WHERE lower(v.sql) GLOB '* using *' || m.name || '*') THEN 'error'
+		       ELSE 'module' END
+		  FROM temp.xtask_virtual AS v WHERE name NOT IN (SELECT name FROM temp.xtask_opened) AND NOT EXISTS (
+		       SELECT 1 FROM temp.xtask_fine AS f WHERE $quoted GLOB f.database AND lower(v.name) GLOB f.tbl AND f.col = '*');
+		SELECT '$1 ' || $name_in_hex || ' ' || named || ' 0 unread ' || why || ' -' FROM temp.xtask_unread;
+		SELECT '$1 - - 0 end - -' WHERE (SELECT count(*) FROM temp.xtask_look) = (SELECT count(*) FROM temp.xtask_column);
 	SQL
+}
+
+# add_up_findings NAME…: what was found in each database: how many have it, the first of
+# them, table, column, rows, kind, facts, sources. Of several kinds, a column has the one that its
+# values show. A database whose audit came to no end is one more, unless that is allowed.
+add_up_findings() {
+	local n database quoted
+	{
+		printf '%s\n' "$audit" 'CREATE TABLE database (db INTEGER PRIMARY KEY, name TEXT);'
+		n=0
+		for database do
+			case $database in *\'*) quoted=$(literal "$database") ;; *) quoted="'$database'" ;; esac
+			printf 'INSERT INTO database VALUES (%d, %s);\n' "$n" "$quoted"
+			n=$((n + 1))
+		done
+		cat <<-SQL
+			CREATE TABLE found (db INTEGER, tbl TEXT, col TEXT, rows INTEGER, kind TEXT, facts TEXT, sources TEXT);
+			.separator ' '
+			.import audit.found found
+			INSERT INTO found SELECT db, '2a', '2a', 0, 'unread', 'end', '-' FROM database AS d
+			 WHERE db NOT IN (SELECT db FROM found WHERE kind = 'end') AND NOT EXISTS (
+			       SELECT 1 FROM temp.xtask_fine WHERE lower(d.name) GLOB tbl AND tbl GLOB '*.*' AND col = '*');
+			SELECT databases, first, tbl, col, rows, kind, facts, sources FROM (
+			       SELECT *, row_number() OVER (PARTITION BY tbl, col, why ORDER BY kind IN ('secret', 'personal'), rows DESC, kind) AS nth
+			         FROM (SELECT count(DISTINCT db) AS databases, min(db) AS first, tbl, col, sum(rows) AS rows, kind, max(sources) AS sources,
+			                      CASE kind WHEN 'unread' THEN facts || CASE facts WHEN 'end' THEN db ELSE '' END END AS why,
+			                      CASE kind WHEN 'unread' THEN max(facts) ELSE replace(group_concat(DISTINCT facts), ',', '') END AS facts
+			                 FROM found WHERE kind <> 'end' GROUP BY tbl, col, kind, why))
+			 WHERE nth = 1 ORDER BY kind <> 'unread', rows = 0, kind = 'personal', tbl, col, first;
+		SQL
+	} | sql :memory: 2>audit.err
 }
 
 # choose_forms NUMBER: `forms` becomes the kinds of values that are worth a look, each
 # with a blank behind it. Whether the bytes of a large copy have any is found by GNU grep
 # in a tenth of the time; it may overlook one that ends in the next page of a long value.
 choose_forms() {
+	local size byte kind form
 	forms=$every_form
 	measure "$1.db"
 	if [ "$gnu_grep" -eq 0 ] || [ "$size" -lt "$SMALL" ] || is_utf16 "$1.db"; then return 0; fi
@@ -172,6 +340,7 @@ has_form() {
 
 # audit NUMBER NAME
 audit() {
+	local quoted forms
 	case $2 in *\'*) quoted=$(literal "$2") ;; *) quoted="'$2'" ;; esac
 	choose_forms "$1"
 	audit_script "$1" >"audit.sql.$worker"
@@ -181,6 +350,7 @@ audit() {
 }
 
 audit_all() {
+	local outreach table_in_hex column_in_hex name_in_hex every_form any_form large findings databases first rest name
 	outreach=$(find_outreach) || fail no-space "the audit failed (is $stage full?)"
 	table_in_hex=$(in_hex tbl) column_in_hex=$(in_hex col) name_in_hex=$(in_hex name)
 	printf "%s\nSELECT kind || ' ' || group_concat(form, '|') FROM temp.xtask_value GROUP BY kind;" "$audit" |
@@ -191,17 +361,17 @@ audit_all() {
 	large=$((total + 1)) # One takes a core, however large it is.
 	on_all_cores audit "$@"
 	cat audit.found.* >audit.found || fail no-space "the audit failed (is $stage full?)"
-	add_up_findings $# >audit.lines || fail no-space "the audit failed (is $stage full?)"
+	add_up_findings "$@" >audit.lines || fail no-space "the audit failed (is $stage full?)"
 	findings=0
 	while read -r databases first rest; do
 		require_number "$first" sqlite3 'what the audit found'
 		findings=$((findings + 1))
-		[ "$findings" -le "$most_findings" ] || continue
+		[ "$findings" -le "$MOST_FINDINGS" ] || continue
 		eval "name=\${$((first + 1))}"
 		printf '\nXTASK-DB-AUDIT 1 %s %d %s %s\n' "$nonce" "$databases" "$(hex "$name")" "$rest"
 	done <audit.lines
-	[ "$findings" -le "$most_findings" ] ||
-		printf '\nXTASK-DB-AUDIT-MORE 1 %s %d\n' "$nonce" $((findings - most_findings))
+	[ "$findings" -le "$MOST_FINDINGS" ] ||
+		printf '\nXTASK-DB-AUDIT-MORE 1 %s %d\n' "$nonce" $((findings - MOST_FINDINGS))
 	[ "$findings" -eq 0 ] || [ "$audit_level" != fail ] ||
 		fail audit "the audit found columns that no rule covers: $findings"
 	rm -f audit.*

@@ -1,4 +1,5 @@
 #!/bin/sh
+# shellcheck shell=dash
 # Comparing: prepare-pull.sh is sent behind this, and calls it where the client has
 # databases of an earlier pull. Of each it sends a short hash of every part, and the
 # parts that differ are sent back. xtask/src/delta.rs is the other side.
@@ -7,36 +8,44 @@
 # shellcheck disable=SC2154 # newline, jobs, largest and base_blocks are of there
 
 # In bytes. A part has a hash of its own, of 4 bytes. The hashes of a database are
-# padded to whole blocks; one holds those of so many bytes.
-part=1024
+# padded to whole blocks; one holds those of so many bytes. (prepare-pull.sh counts with
+# `block` and `ahead`.)
+PART=1024
 block=64
-block_of=16384
+BLOCK_OF=16384
 # What is compared at a time: a multiple of every page size.
-piece=2097152
+PIECE=2097152
 # What may be compared before it is sent, also of small sets.
 ahead=8388608
 # Eight samples tell what to expect of a database that is at least so large.
-sample=131072
-sampled=16777216
+SAMPLE=131072
+SAMPLED=16777216
 
+# Between calls: what the client has; how many copies have been compared, or needed not be;
+# pieces that have been, and not been sent.
 bases=''
-compared=0 # So many have been compared, or needed not be.
+compared=0
+ready=' '
 
 # add_base "SHA256 BYTES PAGE-SIZE NAME"
 add_base() {
+	local blocks
 	set -- "${1%% *}" "${1#* }"
 	set -- "$1" "${2%% *}" "${2#* }"
-	blocks=$((($2 + block_of - 1) / block_of))
+	blocks=$((($2 + BLOCK_OF - 1) / BLOCK_OF))
 	bases="$bases$newline${3#* }/$1 ${3%% *} $base_blocks $blocks"
 	base_blocks=$((base_blocks + blocks))
 }
 
-# Every sqlite3 since 3.28 can, unless somebody built it without.
+# Every sqlite3 since 3.39 can, unless somebody built it without; in older ones, what
+# group_concat makes of bytes ends with the first zero.
 can_compare() {
+	local answer
 	answer=$(printf '%s\n' '.parameter set @a "'"'x'"'"' \
-		"SELECT length(sha3(@a)) || typeof(readfile('base')) || typeof(writefile('probe', x''));" |
+		"SELECT length(sha3(@a)) || typeof(readfile('base')) || typeof(writefile('probe', x'')) ||
+		 length(CAST(group_concat(x'0041', '') AS BLOB));" |
 		sql :memory: 2>/dev/null)
-	[ "$answer" = 32blobinteger ]
+	[ "$answer" = 32blobinteger2 ]
 }
 
 # page_size FILE: `page` becomes its page size, 0 where it is empty.
@@ -55,6 +64,7 @@ page_size() {
 # comparing: its sha256 and page size, where its hashes begin, how many blocks. Where
 # the sha256 is the same there is nothing to send, which I.changed says.
 compare_to_bases() {
+	local i name entry old page sum base
 	count_cores
 	can_compare || { status whole && return 0; }
 	i=0
@@ -88,26 +98,28 @@ compare_to_bases() {
 # is_mostly_new I: whether more than 60% of a sample differs, as it does after a VACUUM.
 # Comparing all of it would take long, and save little.
 is_mostly_new() {
+	local size first answer s k
 	measure "$1.db"
-	[ "$size" -ge "$sampled" ] || return 1
+	[ "$size" -ge "$SAMPLED" ] || return 1
 	read -r _ _ first _ <"$1.base"
 	answer=$({
 		compare_tables
 		s=0
 		while [ "$s" -lt 8 ]; do
-			k=$((s * (size / sample) / 8))
-			load_sql sample "$1" "$sample" "$k" $((first + k * (sample / block_of))) $((sample / block_of))
-			differ_sql $((sample / part))
+			k=$((s * (size / SAMPLE) / 8))
+			load_sql sample "$1" "$SAMPLE" "$k" $((first + k * (SAMPLE / BLOCK_OF))) $((SAMPLE / BLOCK_OF))
+			differ_sql $((SAMPLE / PART))
 			printf 'INSERT INTO seen SELECT count(*) FROM differs; DELETE FROM differs;\n'
 			s=$((s + 1))
 		done
-		echo "SELECT sum(parts) * 10 > 8 * $((sample / part)) * 6 FROM seen;"
+		echo "SELECT sum(parts) * 10 > 8 * $((SAMPLE / PART)) * 6 FROM seen;"
 	} | sql :memory:)
 	[ "$answer" = 1 ]
 }
 
 # hash_copies COUNT: the sha256 of those with a base, on all cores.
 hash_copies() {
+	local w count i
 	w=0
 	while [ "$w" -lt "$cores" ]; do
 		count=$1 i=$w
@@ -129,10 +141,11 @@ hash_copies() {
 
 # send_parts I COUNT: of copy I what differs from its base, piece by piece.
 send_parts() {
+	local size k parts pages differs
 	[ "$1" -lt "$compared" ] || start_comparing "$1" "$2" || return 1
 	measure "$1.db"
 	k=0 parts=0 pages=0
-	while [ $((k * piece)) -lt "$size" ]; do
+	while [ $((k * PIECE)) -lt "$size" ]; do
 		await_piece "$1.$k" || return 1
 		if [ "${differs%:*}" -gt 0 ]; then
 			tar_members "$1.$k" && rm "$1.$k" || return 1
@@ -148,6 +161,7 @@ send_parts() {
 # on the disk until they are sent. Only what compares can write to `compared`: when all
 # of that is gone, nobody waits for it.
 start_comparing() {
+	local total limit size w nice
 	[ -p compared ] || mkfifo compared || return 1
 	exec 5<>compared
 	ready=' ' total=0 limit=$largest compared=$1
@@ -177,13 +191,14 @@ start_comparing() {
 
 # list_pieces I: for each its number, its bytes, and where its hashes are.
 list_pieces() {
+	local page first blocks k bytes skip count
 	read -r _ page first blocks <"$1.base"
 	k=0
-	while [ $((k * piece)) -lt "$size" ]; do
-		bytes=$((size - k * piece)) skip=$((k * (piece / block_of)))
-		[ "$bytes" -le "$piece" ] || bytes=$piece
+	while [ $((k * PIECE)) -lt "$size" ]; do
+		bytes=$((size - k * PIECE)) skip=$((k * (PIECE / BLOCK_OF)))
+		[ "$bytes" -le "$PIECE" ] || bytes=$PIECE
 		count=$((blocks - skip))
-		[ "$count" -le $((piece / block_of)) ] || count=$((piece / block_of))
+		[ "$count" -le $((PIECE / BLOCK_OF)) ] || count=$((PIECE / BLOCK_OF))
 		[ "$count" -ge 0 ] || count=0
 		echo "$1 $k $bytes $page $((first + skip)) $count"
 		k=$((k + 1))
@@ -192,6 +207,7 @@ list_pieces() {
 
 # await_piece I.K: `differs` becomes how many parts and pages of it do.
 await_piece() {
+	local line
 	while :; do
 		case $ready in
 		*" $1:"*)
@@ -217,23 +233,24 @@ await_piece() {
 # differences it writes I.K: a 0 or 1 for each part, and the parts with a 1. What it
 # could not write, or `dd` read, must not pass for a file of that size.
 compare_sql() {
+	local n i k bytes page skip count parts
 	compare_tables
 	n=0
 	while read -r i k bytes page skip count; do
 		if [ $((n % cores)) -eq "$1" ]; then
-			parts=$(((bytes + part - 1) / part))
-			load_sql "$1" "$i" "$piece" "$k" "$skip" "$count"
+			parts=$(((bytes + PART - 1) / PART))
+			load_sql "$1" "$i" "$PIECE" "$k" "$skip" "$count"
 			printf '%s\n' "INSERT INTO sure VALUES (length(@new) = $bytes AND length(@old) = $((count * block)));"
 			differ_sql "$parts"
 			printf '%s\n' \
 				"SELECT writefile('$i.$k', CAST(
 				 (SELECT group_concat(i IN differs, '') FROM (SELECT i FROM part WHERE i < $parts ORDER BY i)) ||
-				 (SELECT group_concat(substr(@new, i * $part + 1, $part), '') FROM (SELECT i FROM differs ORDER BY i))
+				 (SELECT group_concat(substr(@new, i * $PART + 1, $PART), '') FROM (SELECT i FROM differs ORDER BY i))
 				 AS BLOB)) WHERE EXISTS (SELECT 1 FROM differs);" \
-				"INSERT INTO sure SELECT length(readfile('$i.$k')) IS $parts + sum(min($part, $bytes - i * $part))
-				 FROM differs HAVING count(*) > 0;" \
+				"INSERT INTO sure SELECT length(readfile('$i.$k')) IS $parts + sum(min($PART, $bytes - i * $PART))
+				 FROM differs GROUP BY NULL;" \
 				"SELECT writefile('compared', '$i.$k:' || count(*) || ':' ||
-				 count(DISTINCT ($k * $piece + i * $part) / $page) || char(10)) FROM differs;" \
+				 count(DISTINCT ($k * $PIECE + i * $PART) / $page) || char(10)) FROM differs;" \
 				'DELETE FROM differs;'
 		fi
 		n=$((n + 1))
@@ -244,7 +261,7 @@ compare_tables() {
 	cat <<-SQL
 		PRAGMA temp_store = MEMORY;
 		CREATE TEMP TABLE part (i INTEGER PRIMARY KEY);
-		WITH r(i) AS (VALUES (0) UNION ALL SELECT i + 1 FROM r WHERE i + 1 < $((piece / part))) INSERT INTO part SELECT i FROM r;
+		WITH r(i) AS (VALUES (0) UNION ALL SELECT i + 1 FROM r WHERE i + 1 < $((PIECE / PART))) INSERT INTO part SELECT i FROM r;
 		CREATE TEMP TABLE differs (i INTEGER PRIMARY KEY);
 		CREATE TEMP TABLE seen (parts INTEGER);
 		CREATE TEMP TABLE sure (written CONSTRAINT "disk is full" CHECK (written));
@@ -263,5 +280,5 @@ load_sql() {
 # differ_sql PARTS: fills `differs`.
 differ_sql() {
 	printf '%s\n' "INSERT INTO differs SELECT i FROM part WHERE i < $1
-		AND substr(sha3(substr(@new, i * $part + 1, $part)), 1, 4) IS NOT substr(@old, i * 4 + 1, 4);"
+		AND substr(sha3(substr(@new, i * $PART + 1, $PART)), 1, 4) IS NOT substr(@old, i * 4 + 1, 4);"
 }

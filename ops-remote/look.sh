@@ -1,4 +1,5 @@
 #!/bin/sh
+# shellcheck shell=dash
 # Looking: prepare-pull.sh is sent behind this, and sanitize.sh calls it. What a rule
 # has removed from a column must be nowhere else in the copy: not in a table that a
 # trigger once copied it to, not among words that no rule is for. Old values are in
@@ -10,31 +11,34 @@
 
 # How many values are looked for, and how many of them also within others: GNU grep
 # needs 31 MB of memory for `pass_bytes`, and reads a database once for each so many.
-most_values=200000
-most_pieces=30000
-pass_bytes=300000
+MOST_VALUES=200000
+MOST_PIECES=30000
+PASS_BYTES=300000
 # A blob that is longer is read only where a piece of a value is in the bytes.
-longest_blob=1048576
+LONGEST_BLOB=1048576
 
 # A line of SQL's: of a value, of several lines the longest one. At first its middle is
 # looked for, since beginnings and ends are often common: https://, @gmail.com. Days
 # are in other columns as well. No line has a zero: grep reads from one to the next.
-separator="min(instr(rest, x'0a'), coalesce(nullif(instr(rest, x'00'), 0), length(rest)))"
-line_head="SELECT substr(line, max(1, length(line) / 2 - 7), 16) AS middle, line FROM (
+SEPARATOR="min(instr(rest, x'0a'), coalesce(nullif(instr(rest, x'00'), 0), length(rest)))"
+LINE_HEAD="SELECT substr(line, max(1, length(line) / 2 - 7), 16) AS middle, line FROM (
 	SELECT substr(CASE WHEN EXISTS (SELECT 1 FROM temp.xtask_utf8) AND (instr(v, x'0a') OR instr(v, x'00')) THEN (
 		WITH RECURSIVE l(line, rest) AS (
 			SELECT x'', CAST(v || x'0a' AS BLOB)
-			UNION ALL SELECT substr(rest, 1, $separator - 1), substr(rest, $separator + 1) FROM l WHERE length(rest) > 0)
+			UNION ALL SELECT substr(rest, 1, $SEPARATOR - 1), substr(rest, $SEPARATOR + 1) FROM l WHERE length(rest) > 0)
 		SELECT line FROM l ORDER BY length(line) DESC LIMIT 1
 	) ELSE v END, 1, 256) AS line FROM (
 		SELECT substr(CAST(v AS BLOB), 1, 4096) AS v FROM (
 			SELECT "
-line_tail="
+LINE_TAIL="
 		) WHERE typeof(v) IN ('text', 'blob') AND length(CAST(v AS BLOB)) >= 8
 	)) WHERE length(line) >= 8
 	     AND (length(line) > 32 OR CAST(line AS TEXT) NOT GLOB '[12][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]*')"
 
-quote_lines() { quoted_head=$(literal "$line_head") && quoted_tail=$(literal "$line_tail"); }
+# Between calls: these two as SQL has them within a text.
+quoted_head='' quoted_tail=''
+
+quote_lines() { quoted_head=$(literal "$LINE_HEAD") && quoted_tail=$(literal "$LINE_TAIL"); }
 
 # What each rule removes is collected right before it runs. In xtask_old, scope is the
 # column that it was in.
@@ -51,7 +55,7 @@ collect_old() {
 		CREATE TEMP TABLE xtask_collect AS
 		SELECT rule, 'INSERT OR IGNORE INTO temp.xtask_old SELECT line, ' || scope || ', middle FROM ('
 		       || $quoted_head || col || ' AS v FROM ' || tbl || condition || char(10) || $quoted_tail
-		       || ') LIMIT max(0, $most_values - (SELECT count(*) FROM temp.xtask_old));' AS sql
+		       || ') LIMIT max(0, $MOST_VALUES - (SELECT count(*) FROM temp.xtask_old));' AS sql
 		  FROM temp.xtask_scope;
 	SQL
 }
@@ -77,7 +81,7 @@ find_whole() {
 		       SELECT 1 FROM temp.xtask_kept AS k WHERE k.line = xtask_old.line AND k.scope = xtask_old.scope);
 		CREATE TEMP TABLE xtask_whole AS
 		SELECT 1 WHERE NOT $gnu_grep OR NOT EXISTS (SELECT 1 FROM temp.xtask_utf8)
-		    OR (SELECT count(*) FROM temp.xtask_old) > $most_pieces;
+		    OR (SELECT count(*) FROM temp.xtask_old) > $MOST_PIECES;
 		CREATE TEMP TABLE xtask_place AS
 		SELECT t.rowid || '.' || c.cid AS place, 'main."' || replace(t.name, '"', '""') || '"' AS tbl,
 		       '"' || replace(c.name, '"', '""') || '"' AS col, coalesce((
@@ -103,12 +107,12 @@ write_pieces() {
 		CREATE TEMP TABLE xtask_file (name TEXT, content BLOB);
 		INSERT INTO temp.xtask_file
 		SELECT 'middle.' || pass, group_concat(CAST(middle AS TEXT), char(10))
-		  FROM (SELECT middle, sum(length(middle) + 1) OVER (ORDER BY middle) / $pass_bytes AS pass
+		  FROM (SELECT middle, sum(length(middle) + 1) OVER (ORDER BY middle) / $PASS_BYTES AS pass
 		          FROM (SELECT DISTINCT middle FROM temp.xtask_old))
 		 GROUP BY pass
 		UNION ALL
 		SELECT 'old.' || scope || '.' || pass, group_concat(CAST(line AS TEXT), char(10))
-		  FROM (SELECT line, scope, sum(length(line) + 1) OVER (PARTITION BY scope ORDER BY line) / $pass_bytes AS pass
+		  FROM (SELECT line, scope, sum(length(line) + 1) OVER (PARTITION BY scope ORDER BY line) / $PASS_BYTES AS pass
 		          FROM temp.xtask_old)
 		 GROUP BY scope, pass
 		UNION ALL
@@ -136,11 +140,12 @@ write_pieces() {
 # look NUMBER NAME: fails where a value is left. One that goes on in another page cannot
 # be seen in the bytes: the tables that have such rows are read.
 look() {
+	local most rows found line
 	# Once, and not of each of a hundred databases.
 	if [ -s "$1.look.whole" ] && mkdir told 2>/dev/null; then status unlooked "$(cat "$1.look.whole")"; fi
 	most=2147483647 rows=all
 	if [ -e "$1.spilled" ] && is_clean "$@"; then
-		most=$longest_blob rows=" $(tr '\n' ' ' <"$1.spilled")"
+		most=$LONGEST_BLOB rows=" $(tr '\n' ' ' <"$1.spilled")"
 	fi
 	found=''
 	while read -r line || [ -n "$line" ]; do found="$found${found:+, and of }$line"; done <"$1.look.found"
@@ -151,6 +156,7 @@ look() {
 
 # is_clean NUMBER NAME: whether no middle is in the bytes.
 is_clean() {
+	local middles
 	for middles in "$1".look.middle.*; do
 		[ -e "$middles" ] || return 0
 		! has_line "$@" -z "$middles" "$1.db" || return 1
@@ -176,6 +182,7 @@ was_looked() {
 # find_places NUMBER NAME: adds the columns that have one of these values, of the tables
 # in `rows`. A middle may be by chance in another column, or in the text of the schema.
 find_places() {
+	local place n middles old scope
 	for place in "$1".look.place.*; do
 		n=${place#*.look.place.}
 		case $rows in all | *" ${n%.*} "*) ;; *) continue ;; esac
@@ -199,6 +206,7 @@ find_places() {
 
 # add_place FROM TO: files with what the columns are called. `fail` makes one line of it.
 add_place() {
+	local line
 	line="$(cat "$1") is still in $(cat "$2")"
 	case "$found, and of " in *"$line, and of "*) ;; *) found="$found${found:+, and of }$line" ;; esac
 }

@@ -1,4 +1,5 @@
 #!/bin/sh
+# shellcheck shell=dash
 # Packing: prepare-pull.sh is sent behind this, and calls it for what is not by hand.
 # xtask/src/stream.rs reads what it writes.
 #
@@ -8,6 +9,7 @@
 
 # numbers COUNT: what the copies are called.
 numbers() {
+	local n
 	n=0
 	while [ "$n" -lt "$1" ]; do printf '%d.db\n' "$n" && n=$((n + 1)); done
 }
@@ -17,12 +19,13 @@ sha256_of() {
 }
 
 # The words of `od` without the blanks between them.
-hex() { for pair in $(printf '%s' "$1" | od -An -v -tx1); do printf '%s' "$pair"; done; }
+hex() { local pair && for pair in $(printf '%s' "$1" | od -An -v -tx1); do printf '%s' "$pair"; done; }
 
 # A word that is safe inside JSON, or nothing.
 word() { case $1 in *[!A-Za-z0-9._-]*) ;; *) printf '%s' "$1" ;; esac; }
 
 write_index() {
+	local i name parts size
 	printf '{"version":1,"machine":"%s","region":"%s","sqlite":"%s","databases":[' \
 		"$(word "${FLY_MACHINE_ID:-}")" "$(word "${FLY_REGION:-}")" \
 		"$(word "$(sql :memory: 'SELECT sqlite_version();' </dev/null)")"
@@ -40,6 +43,7 @@ write_index() {
 
 # `sums` has the hashes in any order; rows and differences stand in files.
 write_end() {
+	local now comma sum
 	read_clock
 	printf '{"version":1,"copy_ms":%d,"sanitize_ms":%d,"compare_ms":%d,"pack_ms":%d,"skew_ms":%d,"index":"%s","sha256":[' \
 		$((t_copied - t_start)) $((t_sanitized - t_copied)) $((t_compared - t_sanitized)) \
@@ -55,6 +59,7 @@ write_end() {
 
 # numbers_in COUNT KIND: what stands in 0.KIND, 1.KIND, …, as JSON.
 numbers_in() {
+	local i comma number
 	i=0 comma=''
 	printf '['
 	while [ "$i" -lt "$1" ]; do
@@ -67,11 +72,11 @@ numbers_in() {
 }
 
 # macOS's tar writes attributes of its own in a format of its own.
-tar_format=''
-case $(tar --version 2>/dev/null) in bsdtar*) tar_format='--format gnutar' ;; esac
+TAR_FORMAT=''
+case $(tar --version 2>/dev/null) in bsdtar*) TAR_FORMAT='--format gnutar' ;; esac
 tar_members() {
 	# shellcheck disable=SC2086 # none or two words
-	tar $tar_format -cf - "$@"
+	tar $TAR_FORMAT -cf - "$@"
 }
 
 compress() {
@@ -104,6 +109,7 @@ send_members() {
 # They are called by number: what a database is called stands in the index. Hashing
 # runs beside packing, so the end record is an archive of its own.
 members() {
+	local whole name sums
 	whole=''
 	for name in $(numbers "$1"); do [ -e "${name%.db}.base" ] || whole="$whole $name"; done
 	# shellcheck disable=SC2086 # numbers
@@ -113,6 +119,7 @@ members() {
 }
 
 send_databases() {
+	local i
 	set -- "$1" index.json
 	i=0
 	while [ "$i" -lt "$1" ]; do
@@ -135,6 +142,7 @@ send_whole() {
 
 # Where the client does not see that it ends, it is told why.
 explain_failed_pack() {
+	local error
 	error=$(cat compare.*.err 2>/dev/null | head -n 3)
 	[ -n "$error" ] || fail no-space "cannot write what is packed in $staging_dir"
 	fail_sql compare "comparing failed: $error"
@@ -142,6 +150,7 @@ explain_failed_pack() {
 
 # To the client.
 send() {
+	local machine planned
 	case $mode in
 	stream)
 		# The client would wait for the rest of half a stream, and we for its word.
@@ -168,6 +177,7 @@ send() {
 # What the client could not put together from what it has, it asks for: numbers of
 # databases, which then come whole. It says `done` when it needs nothing more.
 send_again() {
+	local i kept name
 	await_word
 	[ "$word" != 'done' ] || return 0
 	i=0 kept=0

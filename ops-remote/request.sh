@@ -1,4 +1,5 @@
 #!/bin/sh
+# shellcheck shell=dash
 # The request, and what the client says later: prepare-pull.sh is sent behind this, and calls
 # it for what is not by hand. xtask/src/server.rs writes the request.
 #
@@ -16,6 +17,7 @@ take() {
 # The client sends lines of a key and a value, then `end`. `rules N` is
 # followed by N bytes of SQL, and so is `audit LEVEL N`.
 read_request() {
+	local line value
 	while IFS= read -r line; do
 		value=${line#* }
 		case $line in

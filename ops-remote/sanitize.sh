@@ -1,4 +1,5 @@
 #!/bin/sh
+# shellcheck shell=dash
 # Sanitizing: prepare-pull.sh is sent behind this, and calls it where there are rules.
 #
 # Of there: `sql`, `literal`, `header_byte`, `is_number`, `require_number`, `on_all_cores`,
@@ -23,6 +24,7 @@ sanitizer() {
 # sanitize_script NUMBER NAME. The client's SQL fills temp.xtask_rule and temp.xtask_set. Of
 # a script that is not whole nothing may run: each step says that it is.
 sanitize_script() {
+	local database_name
 	database_name=$(literal "$2") && prelude &&
 		printf '%s\n' "$rules" "CREATE TEMP TABLE xtask_database AS SELECT $database_name AS name;" &&
 		sed "s/@COPY@/$1/g" sanitize.sql
@@ -231,6 +233,7 @@ write_counts() {
 # looked for, the name of a file): that passes only where it is known to have names and
 # numbers in it, or what the rules have.
 complaint() {
+	local number said
 	number=$(cat "$1.rule" 2>/dev/null)
 	! is_number "$number" || printf '[[sanitize]] number %s: ' "$number"
 	said=$(head -n 1 "$1.err" | sed 's/:* near line [0-9]*:/:/')
@@ -260,6 +263,7 @@ sanitize_all() {
 }
 
 sanitize() {
+	local byte wal rows
 	header_byte "$1.db" 18 && wal=$byte
 	[ "$wal" != 2 ] || mark_wal "$1" 1 || fail no-space "cannot write in $staging_dir"
 	sanitize_script "$1" "$2" >"$1.sql" || fail no-space "cannot write in $staging_dir"
@@ -277,6 +281,7 @@ sanitize() {
 # find_idle_rule NAME…: one whose table, or a column, none of the databases has that
 # it is for. The client is told which names there are instead, in hex.
 find_idle_rule() {
+	local applied idle number table column names name i
 	applied=$(cat ./*.applied | tr '\n' ',')
 	idle=$(printf '%s\n' "$rules" "
 		DELETE FROM temp.xtask_set WHERE rule IN (SELECT rule FROM temp.xtask_rule WHERE rule NOT IN ($applied -1));

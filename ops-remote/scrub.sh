@@ -1,15 +1,20 @@
 #!/bin/sh
+# shellcheck shell=dash
 # Scrubbing: prepare-pull.sh is sent behind this, and sanitize.sh calls it. What was
 # deleted or moved leaves its bytes in a database: in free pages, between the cells of
 # a page, behind the end of a long value. They become zeros. No page moves, so that
 # the delta of the next pull stays small; only without `dbstat` it is a VACUUM.
 #
 # Of prepare-pull.sh: `sql`, `measure`, `is_number`, `header_byte`, `await_jobs`; of compare.sh:
-# `page_size`, `piece`; of sanitize.sh: `sanitizer`, `prelude`.
-# shellcheck disable=SC2154,SC2034 # jobs, piece and cores are of there
+# `page_size`, `PIECE`; of sanitize.sh: `sanitizer`, `prelude`.
+# shellcheck disable=SC2154,SC2034 # jobs, PIECE and cores are of there
+
+# Between calls: what `prepare_to_fill` has made, once.
+fill_sql='' all_bytes=''
 
 # scrub NUMBER
 scrub() {
+	local page reserved byte
 	page_size "$1.db"
 	[ "$page" -ne 0 ] || return 0 # It is empty.
 	header_byte "$1.db" 20 && reserved=$byte
@@ -62,6 +67,7 @@ list_holes() {
 
 # list_trunks NUMBER: free pages that list others, as PAGE|BYTES.
 list_trunks() {
+	local next left
 	# shellcheck disable=SC2046 # the words that od prints
 	set -- "$1" $(words_of "$1.db" 32)
 	next=$2 left=$3
@@ -77,6 +83,7 @@ list_trunks() {
 
 # words_of FILE OFFSET: two numbers of four bytes, the most significant first.
 words_of() {
+	local word
 	# shellcheck disable=SC2046 # the words that od prints
 	set -- $(od -An -tu1 -j"$2" -N8 "$1" 2>/dev/null)
 	for word do is_number "$word" || return 1; done
@@ -85,8 +92,9 @@ words_of() {
 
 # fill_holes NUMBER: on all cores, piece by piece.
 fill_holes() {
+	local size pieces fillers w
 	measure "$1.db"
-	pieces=$(((size + piece - 1) / piece)) fillers=$cores
+	pieces=$(((size + PIECE - 1) / PIECE)) fillers=$cores
 	[ "$fillers" -le "$pieces" ] || fillers=$pieces
 	w=0
 	while [ "$w" -lt "$fillers" ]; do
@@ -104,9 +112,10 @@ fill_holes() {
 # what is not used but for its own four bytes, and so is what is between the pointers
 # and the cells.
 prepare_to_fill() {
-	bytes=''
+	local high low
+	all_bytes=''
 	for high in 0 1 2 3 4 5 6 7 8 9 a b c d e f; do
-		for low in 0 1 2 3 4 5 6 7 8 9 a b c d e f; do bytes=$bytes$high$low; done
+		for low in 0 1 2 3 4 5 6 7 8 9 a b c d e f; do all_bytes=$all_bytes$high$low; done
 	done
 	# One byte of the piece is a number, and so are two.
 	fill_sql=$(printf '%s\n' "
@@ -114,7 +123,7 @@ prepare_to_fill() {
 	INSERT INTO hole SELECT at, size FROM (
 		WITH RECURSIVE
 		here(no, tail, unused, base) AS (SELECT no, tail, unused, (no - @first) * @page + 1 FROM page
-			WHERE no >= @first AND no < @first + $piece / @page),
+			WHERE no >= @first AND no < @first + $PIECE / @page),
 		tree(base, head) AS (SELECT base, base + CASE no WHEN 1 THEN 100 ELSE 0 END FROM here WHERE NOT tail),
 		block(base, at, next, size) AS (
 			SELECT base, at, two(base + at), two(base + at + 2) FROM (SELECT base, two(head + 1) AS at FROM tree) WHERE at
@@ -139,22 +148,23 @@ prepare_to_fill() {
 # fill_script NUMBER W: the script of one of the sqlite3 that do it. What it could not
 # read or write must not pass for the piece.
 fill_script() {
+	local k
 	printf '%s\n' \
 		'CREATE TEMP TABLE page (no INTEGER PRIMARY KEY, tail INTEGER, unused INTEGER);' \
 		".import $1.holes page" \
 		'CREATE TEMP TABLE hole (at INTEGER PRIMARY KEY, size INTEGER);' \
 		'CREATE TEMP TABLE sure (written CONSTRAINT "disk is full" CHECK (written));' \
-		".parameter set @bytes \"x'$bytes'\"" ".parameter set @page $page" ".parameter set @reserved $reserved" \
+		".parameter set @bytes \"x'$all_bytes'\"" ".parameter set @page $page" ".parameter set @reserved $reserved" \
 		".parameter set @new \"'$1.new.$2'\"" || return 1
 	k=0
 	while [ "$k" -lt "$pieces" ]; do
 		[ $((k % fillers)) -ne "$2" ] || printf '%s\n' \
-			".system dd if=$1.db of=$1.old.$2 bs=$piece skip=$k count=1 2>/dev/null" \
+			".system dd if=$1.db of=$1.old.$2 bs=$PIECE skip=$k count=1 2>/dev/null" \
 			".parameter set @piece \"readfile('$1.old.$2')\"" \
-			".parameter set @first $((k * (piece / page) + 1))" \
-			"INSERT INTO sure SELECT length(@piece) = min($piece, $((size - k * piece)));" \
+			".parameter set @first $((k * (PIECE / page) + 1))" \
+			"INSERT INTO sure SELECT length(@piece) = min($PIECE, $((size - k * PIECE)));" \
 			"$fill_sql" \
-			".system [ ! -e $1.new.$2 ] || { dd if=$1.new.$2 of=$1.db bs=$piece seek=$k conv=notrunc && rm $1.new.$2; } 2>/dev/null || : >$1.unfilled" || return 1
+			".system [ ! -e $1.new.$2 ] || { dd if=$1.new.$2 of=$1.db bs=$PIECE seek=$k conv=notrunc && rm $1.new.$2; } 2>/dev/null || : >$1.unfilled" || return 1
 		k=$((k + 1))
 	done
 }

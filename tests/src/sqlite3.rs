@@ -1,7 +1,7 @@
 //! Other builds of SQLite for a server. Debian compiles its own with SECURE_DELETE, which
 //! hides what a script forgets to wipe. `sqlite3` gets it from a shared library: here
 //! from one that is made of the source that rusqlite bundles, which is of another
-//! version as well.
+//! version as well. Of other versions, a crate has the program's source, too.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -21,6 +21,10 @@ pub enum Build {
     WithoutSecureDelete,
     /// That, and has no table of its pages.
     WithoutDbstat,
+    /// 3.34.1, the oldest that we promise anything of.
+    Old,
+    /// 3.49.1.
+    New,
 }
 
 /// What the `sqlite3` of a distribution needs of its library.
@@ -57,6 +61,20 @@ impl Build {
         if long() { all } else { &all[all.len() / 2..][..1] }
     }
 
+    /// Those of other years, where C compiles; the others are about how it is compiled.
+    pub fn versions() -> &'static [Build] {
+        &[Build::Machine, Build::Old, Build::New]
+    }
+
+    /// Puts it before others in a PATH.
+    pub fn install(self, bin: &Path) {
+        let program = match self {
+            Build::Machine => find("sqlite3"),
+            _ => self.directory().join("sqlite3"),
+        };
+        script(bin, "sqlite3", &format!("exec '{}' \"$@\"", program.display()));
+    }
+
     /// A PATH with this one as `sqlite3`, and all other programs of the machine.
     pub fn path(self) -> String {
         let inherited = std::env::var("PATH").expect("a PATH that is text");
@@ -68,6 +86,14 @@ impl Build {
 
     /// Where its `sqlite3` is, which the first test that wants it compiles.
     fn directory(self) -> PathBuf {
+        match self {
+            Build::Old => compile_program("0.3.0"),
+            Build::New => compile_program("0.7.0"),
+            _ => self.compile_library(),
+        }
+    }
+
+    fn compile_library(self) -> PathBuf {
         let (program, identity) = machine();
         let mut options = OPTIONS.map(|option| format!("-DSQLITE_{option}")).to_vec();
         if self == Build::WithoutSecureDelete {
@@ -80,28 +106,61 @@ impl Build {
             amalgamation().display()
         );
         let wrapper = "LD_LIBRARY_PATH=${0%/*} exec";
-        let hash = Sha256::digest(format!("{source}{options:?}{wrapper}{}", program.display()));
-        let hash: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        let builds = target().join("sqlite3-builds");
-        fs::create_dir_all(&builds).expect("make a directory");
-        let lock = File::create(builds.join("lock")).expect("make a lock");
-        lock.lock().expect("lock");
-        let directory = builds.join(hash);
-        if !directory.exists() {
-            let new = tempfile::tempdir_in(&builds).expect("make a directory");
-            fs::write(new.path().join("sqlite3.c"), source).expect("write a file");
-            let mut cc = command("cc");
-            cc.current_dir(new.path()).args(&options).args(["-shared", "-fPIC", "-O1", "-w"]);
-            cc.args(["-o", "libsqlite3.so.0", "sqlite3.c", "-lm", "-ldl", "-lpthread"]);
-            let output = cc.output().expect("there is a C compiler");
-            let errors = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success(), "SQLite does not compile:\n{errors}");
-            let body = format!("{wrapper} '{}' \"$@\"", program.display());
-            script(new.path(), "sqlite3", &body);
-            fs::rename(new.keep(), &directory).expect("rename a directory");
-        }
-        directory
+        once(&format!("{source}{options:?}{wrapper}{}", program.display()), |new| {
+            fs::write(new.join("sqlite3.c"), &source).expect("write a file");
+            options.extend(
+                ["-shared", "-fPIC", "-o", "libsqlite3.so.0", "sqlite3.c"].map(str::to_owned),
+            );
+            compile(new, &options);
+            script(new, "sqlite3", &format!("{wrapper} '{}' \"$@\"", program.display()));
+        })
     }
+}
+
+/// The program as sqlite.org publishes its source, with the options of distributions.
+/// `sqlite3-src` cannot be a dependency of ours: it is linked as `sqlite3`, like rusqlite's.
+fn compile_program(crate_version: &str) -> PathBuf {
+    let manifest = format!(
+        "[package]\nname = \"source\"\nversion = \"0.0.0\"\nedition = \"2024\"\n[lib]\npath = \"lib.rs\"\n\
+         [workspace]\n[dependencies]\nsqlite3-src = \"={crate_version}\"\n"
+    );
+    let mut options = OPTIONS.map(|option| format!("-DSQLITE_{option}")).to_vec();
+    let more = ["ENABLE_DBSTAT_VTAB", "ENABLE_JSON1", "SECURE_DELETE"];
+    options.extend(more.map(|option| format!("-DSQLITE_{option}")));
+    once(&format!("{manifest}{options:?}"), |new| {
+        fs::write(new.join("Cargo.toml"), &manifest).expect("write a file");
+        fs::write(new.join("lib.rs"), "").expect("write a file");
+        let source = manifest_of("sqlite3-src", new, &[]).with_file_name("source");
+        options.extend(["-o", "sqlite3"].map(str::to_owned));
+        options
+            .extend(["shell.c", "sqlite3.c"].map(|file| source.join(file).display().to_string()));
+        compile(new, &options);
+    })
+}
+
+/// A directory that `make` fills, if none has done so for the same `inputs`.
+fn once(inputs: &str, make: impl FnOnce(&Path)) -> PathBuf {
+    let hash = Sha256::digest(inputs);
+    let hash: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let builds = target().join("sqlite3-builds");
+    fs::create_dir_all(&builds).expect("make a directory");
+    let lock = File::create(builds.join("lock")).expect("make a lock");
+    lock.lock().expect("lock");
+    let directory = builds.join(hash);
+    if !directory.exists() {
+        let new = tempfile::tempdir_in(&builds).expect("make a directory");
+        make(new.path());
+        fs::rename(new.keep(), &directory).expect("rename a directory");
+    }
+    directory
+}
+
+fn compile(directory: &Path, options: &[String]) {
+    let mut cc = command("cc");
+    cc.current_dir(directory).args(["-O1", "-w"]).args(options);
+    let output = cc.args(["-lm", "-ldl", "-lpthread"]).output().expect("there is a C compiler");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "SQLite does not compile:\n{errors}");
 }
 
 /// The program of this machine, and how it calls its source.
@@ -119,23 +178,31 @@ fn machine() -> (PathBuf, String) {
 fn amalgamation() -> &'static Path {
     static FOUND: OnceLock<PathBuf> = OnceLock::new();
     FOUND.get_or_init(|| {
-        // Of other platforms, building the tests has fetched nothing.
-        let output = command(env!("CARGO"))
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .args(["metadata", "--locked", "--format-version=1", "--filter-platform", &host()])
-            .output()
-            .expect("cargo runs");
-        let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| {
-            panic!("cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr))
-        });
-        let packages = json["packages"].as_array().expect("packages");
-        let manifest = packages
-            .iter()
-            .find(|package| package["name"] == "libsqlite3-sys")
-            .and_then(|package| package["manifest_path"].as_str())
-            .expect("rusqlite is built on libsqlite3-sys");
-        Path::new(manifest).with_file_name("sqlite3").join("sqlite3.c")
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let manifest = manifest_of("libsqlite3-sys", here, &["--locked"]);
+        manifest.with_file_name("sqlite3").join("sqlite3.c")
     })
+}
+
+/// Where the source is of a package that the one in `directory` depends on.
+fn manifest_of(package: &str, directory: &Path, options: &[&str]) -> PathBuf {
+    // Of other platforms, building the tests has fetched nothing.
+    let output = command(env!("CARGO"))
+        .current_dir(directory)
+        .args(["metadata", "--format-version=1", "--filter-platform", &host()])
+        .args(options)
+        .output()
+        .expect("cargo runs");
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| {
+        panic!("cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr))
+    });
+    let packages = json["packages"].as_array().expect("packages");
+    let manifest = packages
+        .iter()
+        .find(|found| found["name"] == package)
+        .and_then(|found| found["manifest_path"].as_str())
+        .unwrap_or_else(|| panic!("{package} is no dependency"));
+    PathBuf::from(manifest)
 }
 
 /// As Cargo calls this machine.

@@ -7,6 +7,7 @@ use serde_json::Value;
 use tests::databases;
 use tests::env::TestEnv;
 use tests::shells::{self, find};
+use tests::sqlite3::Build;
 
 /// What the audit finds: `table.column kind rows`.
 #[track_caller]
@@ -165,8 +166,14 @@ const LARGE: &str = "CREATE TABLE filler (x); INSERT INTO filler VALUES (zeroblo
 
 #[test]
 fn values_that_look_like_live_secrets_are_found_and_never_shown() {
-    for begin in ["", LARGE, "PRAGMA encoding = 'UTF-16le';"] {
+    for (begin, build) in [
+        ("", Build::Machine),
+        ("", Build::Old),
+        (LARGE, Build::New),
+        ("PRAGMA encoding = 'UTF-16le';", Build::Machine),
+    ] {
         let env = TestEnv::with_database(&format!("{begin} {}", live_secrets()));
+        build.install(&env.path("bin"));
         assert_eq!(findings(&env), found_live_secrets(), "{begin}");
         for args in
             [&["-v"][..], &["--json"], &["--dry-run", "-v"], &["--dry-run", "--json"], &["-q"]]
@@ -220,6 +227,12 @@ fn only_the_kinds_that_are_there_are_looked_for_in_a_large_database() {
 
 #[test]
 fn every_form_of_table_is_looked_at_once() {
+    for build in Build::versions() {
+        every_form_of_table(*build);
+    }
+}
+
+fn every_form_of_table(build: Build) {
     let env = TestEnv::with_database(
         "CREATE TABLE w (k TEXT PRIMARY KEY, email) WITHOUT ROWID; INSERT INTO w VALUES ('1', 'a'), ('2', 'b');
          CREATE TABLE g (a, email AS (a) STORED, phone AS (a || 'x')); INSERT INTO g VALUES (NULL), ('1');
@@ -234,6 +247,7 @@ fn every_form_of_table_is_looked_at_once() {
          CREATE VIRTUAL TABLE like USING fts5 (email, content = 'like_content', content_rowid = 'id');
          CREATE TABLE \"it's\" (\"e\"\"m\", email); INSERT INTO \"it's\" VALUES (1, 2);",
     );
+    build.install(&env.path("bin"));
     let wanted = [
         "c.email personal 1",
         "g.email personal 1",
@@ -255,14 +269,59 @@ fn every_form_of_table_is_looked_at_once() {
 /// As Django makes them: SQLite 3.40 trusts none of these functions in a schema.
 #[test]
 fn a_schema_with_functions_of_json_is_looked_at() {
+    for build in Build::versions() {
+        functions_of_json(*build);
+    }
+}
+
+fn functions_of_json(build: Build) {
     let env = TestEnv::with_database(
         "CREATE TABLE shop (id INTEGER PRIMARY KEY, data TEXT CHECK (json_valid(data) OR data IS NULL),
              api_key TEXT, shown TEXT AS (json_extract(data, '$.token')), kept AS (json(data)) STORED);
          INSERT INTO shop (data, api_key) VALUES ('{\"token\": \"ghp_0123456789abcdefghijABCDEFGHIJ012345\"}', 'unter2');
          CREATE INDEX by_token ON shop (json_extract(data, '$.token'))",
     );
+    build.install(&env.path("bin"));
     let found = findings(&env);
     assert!(found.contains("shop.api_key secret 1"), "{found:?}");
     assert!(found.contains("shop.shown github 1"), "{found:?}");
     assert!(!found.iter().any(|finding| finding.contains("unread")), "{found:?}");
+}
+
+#[test]
+fn what_a_framework_keeps_of_its_migrations_is_no_finding() {
+    let env = TestEnv::with_database(
+        "CREATE TABLE __drizzle_migrations (id SERIAL PRIMARY KEY, hash text NOT NULL, created_at numeric);
+         CREATE TABLE _prisma_migrations (id TEXT PRIMARY KEY, checksum TEXT NOT NULL, logs TEXT);
+         CREATE TABLE _sqlx_migrations (version BIGINT PRIMARY KEY, description TEXT, checksum BLOB NOT NULL);
+         CREATE TABLE flyway_schema_history (installed_rank INT PRIMARY KEY, script VARCHAR(100), checksum INT);
+         CREATE TABLE atlas_schema_revisions (version TEXT PRIMARY KEY, hash TEXT, partial_hashes JSON);
+         CREATE TABLE room_master_table (id INTEGER PRIMARY KEY, identity_hash TEXT);
+         CREATE TABLE DATABASECHANGELOG (ID, MD5SUM); CREATE TABLE d1_migrations (id, name);
+         CREATE TABLE ar_internal_metadata (key PRIMARY KEY, value);
+         CREATE TABLE schema_migrations (version, hash, api_key); INSERT INTO __drizzle_migrations VALUES (1, 'abc', 1);",
+    );
+    assert_eq!(findings(&env), set(&["schema_migrations.api_key secret 0"]));
+}
+
+#[test]
+fn only_the_sessions_of_users_have_ids_that_are_secrets() {
+    let env = TestEnv::with_database(
+        "CREATE TABLE sessions (id TEXT PRIMARY KEY, title TEXT, room TEXT, starts_at TEXT);
+         CREATE TABLE session (id TEXT PRIMARY KEY, user_id TEXT, expiresAt INTEGER);
+         CREATE TABLE user_sessions (id TEXT PRIMARY KEY, user_agent TEXT);",
+    );
+    let wanted = set(&["session.id secret 0", "user_sessions.id secret 0"]);
+    assert_eq!(findings(&env), wanted);
+}
+
+/// By its name, and by what its values look like.
+#[test]
+fn a_column_is_counted_once() {
+    let env = TestEnv::with_database(&format!(
+        "CREATE TABLE t (token, email); INSERT INTO t VALUES ('{0}', 'AKIAHUNTER2ISNOSECRE'), ('x', 'y'), ('AKIAHUNTER2ISNOSECRE', '')",
+        VALUES[4].1
+    ));
+    assert_eq!(findings(&env), set(&["t.token aws 1", "t.email aws 1"]));
+    env.local_pull(&[]).ok().stderr_has("is in 2 columns that no rule covers\n");
 }

@@ -2,7 +2,9 @@
 //! of SQLite again, and would wait for the one before it.
 
 mod audit;
+mod audit_masks;
 mod audit_pull;
+mod audit_unread;
 mod bench;
 mod clock;
 mod delta_server;

@@ -72,27 +72,42 @@ pub const CLASSES: [Class; 5] = [
 ];
 
 /// Names that mean something only in some tables: how the names of those end, or after
-/// a `=` all of them, and the whole names of the columns.
-pub const IN_TABLES: [(Kind, &str, &str); 3] = [
+/// a `=` all of them, the whole names of the columns, and words one of which another column
+/// has, where there are any.
+pub const IN_TABLES: [(Kind, &str, &str, &str); 4] = [
     (
         Kind::Personal,
         "user, users, member, members, customer, customers, person, persons, people, contact, contacts, \
          patient, patients, employee, employees, guest, guests, subscriber, subscribers, student, students, \
          profile, profiles",
         "name, display name",
+        "",
     ),
     (
         Kind::Secret,
         "token, tokens, verification, verifications, otp, otps, credential, credentials, secret, secrets, \
          password, passwords",
         "value, code, data, identifier, payload",
+        "",
     ),
+    (Kind::Secret, SESSIONS, "value, data, payload, sess", ""),
+    // Who knows the id of a session is its user; of a lesson's or a concert's it says nothing.
     (
         Kind::Secret,
-        "=session, =sessions, =user session, =user sessions, =auth session, =auth sessions",
-        "id, value, data, payload, sess",
+        SESSIONS,
+        "id",
+        "data, payload, sess, token, csrf, expire, expires, expired, expiry, expiration, user agent, ip address, \
+         last activity",
     ),
 ];
+const SESSIONS: &str =
+    "=session, =sessions, =user session, =user sessions, =auth session, =auth sessions";
+
+/// Hashes of migrations, which a framework keeps: how its tables end, and the columns.
+pub const BOOKKEEPING: (&str, &str) = (
+    "migrations, migration, schema history, schema revisions, databasechangelog, room master table",
+    "hash, hashes, partial hashes, identity hash, checksum hash",
+);
 
 /// What a name is about, and not what its column holds: dates, counts, switches.
 pub const NOT_BEGINNING: &str = "is, has, can, needs, require, requires, allow, allows, enable, show, hide, use, \

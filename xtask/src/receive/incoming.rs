@@ -234,7 +234,7 @@ impl Sink for Incoming<'_> {
             }
             ["sanitizing"] => Some(self.ui.working("Sanitizing", "the copies on the server")),
             ["whole"] => {
-                self.ui.hint("the server's sqlite3 cannot compare, and all of each database comes: 3.28 or newer can");
+                self.ui.hint("the server's sqlite3 cannot compare, and all of each database comes: 3.39 or newer can");
                 None
             }
             ["unlooked", why] => {

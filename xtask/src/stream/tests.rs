@@ -239,9 +239,9 @@ fn a_whole_stream_is_read_past_the_talk_before_it() {
 #[test]
 fn what_an_audit_found_is_told_before_the_marker_or_with_the_failure() {
     let said = format!(
-        "XTASK-DB-AUDIT 1 {NONCE} 2 612e6462 75e2869273 c3a9ff 4200 personal\n\
-         XTASK-DB-AUDIT 1 ffffffffffffffff 1 61 62 63 1 secret\n\
-         XTASK-DB-AUDIT 1 {NONCE} 1 61  2a 0 unread\nXTASK-DB-AUDIT-MORE 1 {NONCE} 7\n"
+        "XTASK-DB-AUDIT 1 {NONCE} 2 612e6462 75e2869273 c3a9ff 4200 personal tgu 61,62\n\
+         XTASK-DB-AUDIT 1 ffffffffffffffff 1 61 62 63 1 secret t -\n\
+         XTASK-DB-AUDIT 1 {NONCE} 1 61  2a 0 unread module -\nXTASK-DB-AUDIT-MORE 1 {NONCE} 7\n"
     );
     let finding = |table: &str, column: &str, kind, rows, databases, database: &str| Finding {
         table: table.to_owned(),
@@ -250,10 +250,15 @@ fn what_an_audit_found_is_told_before_the_marker_or_with_the_failure() {
         rows,
         databases,
         database: database.to_owned(),
+        set: None,
+        generated_from: Vec::new(),
+        unread: None,
     };
+    let personal = finding("u→s", "é\u{fffd}", Kind::Personal, 4200, 2, "a.db");
+    let unread = finding("", "*", Kind::Unread, 0, 1, "a");
     let wanted = [
-        finding("u→s", "é\u{fffd}", Kind::Personal, 4200, 2, "a.db"),
-        finding("", "*", Kind::Unread, 0, 1, "a"),
+        Finding { generated_from: vec!["a".to_owned(), "b".to_owned()], ..personal },
+        Finding { unread: Some("no such module"), ..unread },
     ];
     let failed = format!("XTASK-DB-FAILED 1 {NONCE} audit found\n");
     for after in [&stream(Codec::Zstd, &members(&two())), failed.as_bytes()] {
@@ -268,20 +273,23 @@ fn what_is_no_finding_is_refused() {
     for said in [
         "AUDIT 1 {} ",
         "AUDIT 1 {}",
-        "AUDIT 1 {} 1 61 62 63 1",
-        "AUDIT 1 {} 1 61 62 63 1 secret more",
-        "AUDIT 1 {} 1 61 62 63 1 odd",
-        "AUDIT 1 {} 1 61 62 6 1 secret",
-        "AUDIT 1 {} 1 61 62 6g 1 secret",
-        "AUDIT 1 {} 1 61 62 63 -1 secret",
-        "AUDIT 1 {} x 61 62 63 1 secret",
+        "AUDIT 1 {} 1 61 62 63 1 secret t",
+        "AUDIT 1 {} 1 61 62 63 1 secret t - more",
+        "AUDIT 1 {} 1 61 62 63 1 odd t -",
+        "AUDIT 1 {} 1 61 62 63 1 secret q -",
+        "AUDIT 1 {} 1 61 62 63 1 secret t 6g",
+        "AUDIT 1 {} 1 61 62 63 0 unread t -",
+        "AUDIT 1 {} 1 61 62 6 1 secret t -",
+        "AUDIT 1 {} 1 61 62 6g 1 secret t -",
+        "AUDIT 1 {} 1 61 62 63 -1 secret t -",
+        "AUDIT 1 {} x 61 62 63 1 secret t -",
         "AUDIT-MORE 1 {} x",
         "AUDIT-MORE 1 {} -1",
     ] {
         let line = format!("XTASK-DB-{}\n", said.replace("{}", NONCE));
         why(&[line.as_bytes(), &stream(Codec::Zstd, &members(&two()))].concat()[..]);
     }
-    let line = format!("XTASK-DB-AUDIT 1 {NONCE} 1 61 62 63 1 secret\n");
+    let line = format!("XTASK-DB-AUDIT 1 {NONCE} 1 61 62 63 1 secret t -\n");
     assert!(
         receive(
             &[line.repeat(1000).as_bytes(), &stream(Codec::Zstd, &members(&two()))].concat()[..]
