@@ -65,3 +65,4 @@ mod tidy;
 mod traces;
 mod two_commands;
 mod unsanitized;
+mod unsanitized_since;

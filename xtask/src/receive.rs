@@ -69,6 +69,7 @@ pub fn receive(
     })?;
     for Arrived { database, .. } in &mut databases {
         database.unsanitized = request.leaves_unsanitized(&database.name, settings);
+        database.raw = request.leaves_raw(&database.name, settings);
     }
     durable::sync(dir)?;
     Ok(Pulled {

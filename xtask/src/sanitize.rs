@@ -1,7 +1,7 @@
 //! Rules that remove secrets. They run on the server, on its copy; here they
 //! become the SQL that does it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result};
 use glob::Pattern;
@@ -223,6 +223,16 @@ impl Rule {
             Change::Nothing => None,
         }
     }
+}
+
+/// Whether one of them is meant for a database of this name.
+pub fn is_for(rules: &[Rule], database: &str) -> bool {
+    rules.iter().any(|rule| rule.is_for(database))
+}
+
+/// Of databases to which no rule was applied those that one is meant for.
+pub fn unsanitized(raw: &BTreeSet<String>, rules: &[Rule]) -> BTreeSet<String> {
+    raw.iter().filter(|name| is_for(rules, name)).cloned().collect()
 }
 
 /// Applies to a database called `name` the rules that are meant for it.

@@ -57,7 +57,12 @@ pub struct Request<'a> {
 impl Request<'_> {
     /// Whether a database of this name comes without the rules that are meant for it.
     pub fn leaves_unsanitized(&self, name: &str, settings: &Settings) -> bool {
-        !self.sanitize && settings.rules.iter().any(|rule| rule.is_for(name))
+        !self.sanitize && sanitize::is_for(&settings.rules, name)
+    }
+
+    /// Whether no rule is applied to it, also where none is meant for it.
+    pub fn leaves_raw(&self, name: &str, settings: &Settings) -> bool {
+        !self.sanitize || !sanitize::is_for(&settings.rules, name)
     }
 
     /// The script and the request, as `BOOTSTRAP` and `read_request` take them.
