@@ -13,6 +13,7 @@ mod fixtures;
 mod fixtures_commit;
 mod fixtures_history;
 mod fixtures_inputs;
+mod fixtures_leaks;
 mod harness;
 mod hook_managers;
 mod hostile_values;

@@ -36,7 +36,7 @@ pub struct AuditToml {
 pub enum Level {
     #[default]
     Warn,
-    /// The pull stops before anything is sent.
+    /// A pull stops before anything is sent, a fixture is not written.
     Fail,
     /// Nobody looks.
     Off,
@@ -181,23 +181,23 @@ impl Findings {
         self.columns.is_empty() && self.more == 0
     }
 
-    /// Says what was found, and what to do about it.
-    pub fn warn(&self, ui: &Ui) {
+    /// Says what was found, and what to do about it; `of` comes first.
+    pub fn warn(&self, ui: &Ui, of: &str) {
         if !self.is_empty() {
             let all = if self.more == 0 {
                 "--json lists them".to_owned()
             } else {
                 format!("--json lists the first {}", thousands(self.columns.len() as u64))
             };
-            ui.warn(self.list(&all));
+            ui.warn(of.to_owned() + &self.list(&all));
             ui.hint(self.advice());
         }
     }
 
-    /// That the server stopped because of them.
-    pub fn refusal(&self) -> Failure {
+    /// That they are why nothing was done, which `outcome` says.
+    pub fn refusal(&self, outcome: &str) -> Failure {
         let all = "--json lists more where `level` is \"warn\"";
-        Failure::new(format!("nothing was sent: {}", self.list(all))).hint(self.advice())
+        Failure::new(outcome.to_owned() + &self.list(all)).hint(self.advice())
     }
 
     /// The first of them; `all` says where the others are.

@@ -30,7 +30,7 @@ use crate::settings::{Names, Settings};
 use crate::snapshots::{Kind, LockedStore, Snapshot, Store};
 use crate::sqlite::SIDECARS;
 use crate::ui::Ui;
-use crate::{Context, durable, holders, interrupt, sanitize, sqlite};
+use crate::{Context, durable, holders, interrupt, snapshots, sqlite};
 
 const STAGED: &str = "staged";
 
@@ -138,7 +138,7 @@ impl<'a> Live<'a> {
         let state = State::read(&self.store)?;
         let brought = Some(state.brought(&self.store));
         let raw = state.raw(&self.store);
-        let unsanitized = sanitize::unsanitized(&raw, &self.settings.rules);
+        let unsanitized = snapshots::unsanitized(&raw, &self.settings.rules);
         let before = saved.map(|saved| saved.name.clone());
         State { live: None, before, brought, unsanitized, raw: Some(raw), ..state }
             .write(&self.store)

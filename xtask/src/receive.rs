@@ -226,7 +226,7 @@ impl<'a, 'b> Session<'a, 'b> {
         incoming.quiet_down();
         outcome.map_err(|error| match error {
             Error::Server { code, .. } if code == "audit" && !incoming.findings.is_empty() => {
-                incoming.findings.refusal().into()
+                incoming.findings.refusal("nothing was sent: ").into()
             }
             error => self.explain(error).into(),
         })

@@ -10,8 +10,8 @@ use super::journal::{self, Journal};
 use super::save::Saved;
 use crate::durable;
 use crate::error::Failure;
-use crate::sanitize::{self, Rule};
-use crate::snapshots::{Snapshot, Store};
+use crate::sanitize::Rule;
+use crate::snapshots::{Snapshot, Store, unsanitized};
 
 const STATE: &str = "state.json";
 
@@ -97,7 +97,7 @@ impl State {
         Self {
             live: Some(snapshot.name.clone()),
             before,
-            unsanitized: sanitize::unsanitized(&raw, rules),
+            unsanitized: unsanitized(&raw, rules),
             raw: Some(raw),
             brought: Some(brought),
             others,

@@ -93,6 +93,11 @@ pub struct Database {
     pub raw: bool,
 }
 
+/// Of databases to which no rule was applied those that one is meant for.
+pub fn unsanitized(raw: &BTreeSet<String>, rules: &[Rule]) -> BTreeSet<String> {
+    raw.iter().filter(|name| sanitize::is_for(rules, name)).cloned().collect()
+}
+
 /// A place that a person has chosen for a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Elsewhere {
@@ -149,7 +154,12 @@ impl Snapshot {
 
     /// Those of them that one of `rules`, as they are now, is meant for.
     pub fn unsanitized(&self, rules: &[Rule]) -> BTreeSet<String> {
-        sanitize::unsanitized(&self.raw(), rules)
+        unsanitized(&self.raw(), rules)
+    }
+
+    /// Whether it was pulled under exactly these rules.
+    pub fn has_rules(&self, rules: &[Rule]) -> bool {
+        self.origin().is_some_and(|origin| origin.sanitize_rules == sanitize::rules_hash(rules))
     }
 
     /// The pattern that its databases were taken by; none for a whole set.
