@@ -31,7 +31,10 @@ for file in "$(dirname "$0")"/migrations/*.sql; do
   exit 1
 done"#;
 
-pub const SETTINGS: &str = "[[sanitize]]
+pub const SETTINGS: &str = "[audit]
+allow = ['people.name']
+
+[[sanitize]]
 table = 'people'
 set = { token = \"''\" }
 

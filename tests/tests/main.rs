@@ -15,6 +15,7 @@ mod fixtures;
 mod fixtures_commit;
 mod fixtures_history;
 mod fixtures_inputs;
+mod fixtures_leaks;
 mod fly;
 mod fly_machines;
 mod harness;
@@ -70,4 +71,6 @@ mod tidy;
 mod traces;
 mod two_commands;
 mod unsanitized;
+
+mod unsanitized_since;
 mod what_is_a_database;

@@ -12,6 +12,7 @@ use tests::env::TestEnv;
 use tests::process::wait_for;
 use tests::pull::assert_tidy;
 use tests::shells::{self, find};
+use tests::store;
 
 /// More than a group may have, and large enough to be alone.
 const LARGE: u32 = 5_000_000;
@@ -66,17 +67,20 @@ fn a_writer_that_goes_round_is_in_one_round() {
                 }
             });
             wait_for("the writer to write", || (rounds.load(SeqCst) > 5).then_some(()));
-            // A machine that is busy otherwise may stop one of them between two, and says so.
-            let pulled = (0..10).map(|_| env.local_pull(&["--json", "--yes"])).find(|pulled| {
-                pulled.code != Some(0) || pulled.json()["skew_ms"].as_i64() < Some(10)
-            });
+            let pulled: Vec<_> = (0..4).map(|_| env.local_pull(&[]).code).collect();
             stop.store(true, SeqCst);
-            pulled.expect("it is quick once").ok();
+            assert_eq!(pulled, [Some(0); 4]);
         });
-        let arrived: Vec<_> = names.iter().map(|name| round_of(&env.data().join(name))).collect();
-        let (least, most) = (arrived.iter().min(), arrived.iter().max());
-        assert!(least.is_some_and(|least| *least > 0), "{arrived:?}");
-        assert!(most <= least.map(|least| least + 1).as_ref(), "{modes:?}: {arrived:?}");
+        // A machine that is busy otherwise may stop a sqlite3 between two pins, but hardly ever does.
+        let rounds: Vec<Vec<_>> = (store::snapshots(&env.data()).iter())
+            .filter(|snapshot| snapshot.kind() == "pull")
+            .map(|snapshot| names.iter().map(|name| round_of(&snapshot.path.join(name))).collect())
+            .collect();
+        let apart =
+            |all: &Vec<i64>| all.iter().max().zip(all.iter().min()).map(|(max, min)| max - min);
+        let torn = rounds.iter().filter(|all| apart(all) > Some(1)).count();
+        assert!(rounds.len() == 4 && torn <= 1, "{modes:?}: {rounds:?}");
+        assert!(rounds.iter().flatten().all(|round| *round > 0), "{rounds:?}");
     }
 }
 

@@ -35,7 +35,7 @@ pub struct AuditToml {
 pub enum Level {
     #[default]
     Warn,
-    /// The pull stops before anything is sent.
+    /// A pull stops before anything is sent, a fixture is not written.
     Fail,
     /// Nobody looks.
     Off,

@@ -106,6 +106,7 @@ mod tests {
             schema: String::new(),
             damaged: false,
             unsanitized: false,
+            raw: false,
         };
         Base { path: path.to_owned(), database }
     }

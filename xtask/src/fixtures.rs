@@ -1,10 +1,12 @@
 //! Fixtures: small databases cut from real ones, that a commit keeps fresh.
 
+mod audit;
 pub mod build;
 mod canonical;
 mod follow;
 pub mod full_text;
 mod hash;
+mod leaks;
 pub mod lock;
 mod random;
 pub mod refresh;

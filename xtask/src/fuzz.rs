@@ -262,7 +262,7 @@ fn look_at(snapshots: &[Snapshot], keep: usize, sought: &str) {
             |name: &str, bytes| snapshot.files.iter().any(|file| *file == (name.to_owned(), bytes));
         let listed = snapshot.meta.iter().flat_map(|meta| &meta.databases);
         assert!(!whole || listed.clone().all(|database| has(&database.name, database.bytes)));
-        let _ = (snapshot.bytes(), snapshot.kind(), snapshot.origin(), snapshot.unsanitized());
+        let _ = (snapshot.bytes(), snapshot.kind(), snapshot.origin(), snapshot.raw());
         if let Some(Ok(only)) = snapshot.only().map(pattern) {
             drop(snapshot.defect_of(Some(&only)));
         }

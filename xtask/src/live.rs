@@ -30,7 +30,7 @@ use crate::settings::{Names, Settings};
 use crate::snapshots::{Kind, LockedStore, Snapshot, Store};
 use crate::sqlite::SIDECARS;
 use crate::ui::Ui;
-use crate::{Context, durable, holders, interrupt, sqlite};
+use crate::{Context, durable, holders, interrupt, snapshots, sqlite};
 
 const STAGED: &str = "staged";
 
@@ -137,8 +137,11 @@ impl<'a> Live<'a> {
         // What was there may still be there.
         let state = State::read(&self.store)?;
         let brought = Some(state.brought(&self.store));
+        let raw = state.raw(&self.store);
+        let unsanitized = snapshots::unsanitized(&raw, &self.settings.rules);
         let before = saved.map(|saved| saved.name.clone());
-        State { live: None, before, brought, ..state }.write(&self.store)
+        State { live: None, before, brought, unsanitized, raw: Some(raw), ..state }
+            .write(&self.store)
     }
 
     /// Replaces the live set, also under programs that have it open.
@@ -206,8 +209,10 @@ impl<'a> Live<'a> {
         let programs = hold::programs(&held);
 
         let named = old.others.clone();
-        let state = State { brought: Some(brought), ..old };
-        let state = state.after(replacement.snapshot, before.as_ref(), &live, &install, &remove);
+        let raw = Some(old.raw(&self.store));
+        let state = State { brought: Some(brought), raw, ..old };
+        let (snapshot, rules) = (replacement.snapshot, &self.settings.rules);
+        let state = state.after(snapshot, before.as_ref(), &live, &install, &remove, rules);
         let others = state.others.difference(&named).cloned().collect();
         let save = replacement.save.is_some();
         let journal = Journal { install, remove, in_place, save, state };

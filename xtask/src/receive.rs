@@ -69,6 +69,7 @@ pub fn receive(
     })?;
     for Arrived { database, .. } in &mut databases {
         database.unsanitized = request.leaves_unsanitized(&database.name, settings);
+        database.raw = request.leaves_raw(&database.name, settings);
     }
     let connection = session.release();
     durable::sync(dir)?;
@@ -239,7 +240,7 @@ impl<'a, 'b> Session<'a, 'b> {
         incoming.quiet_down();
         outcome.map_err(|error| match error {
             Error::Server { code, .. } if code == "audit" && !incoming.findings.is_empty() => {
-                incoming.findings.refusal().into()
+                incoming.findings.refusal("nothing was sent: ").into()
             }
             error => self.explain(error).into(),
         })

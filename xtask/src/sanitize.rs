@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use glob::Pattern;
 use rusqlite::Connection;
 use serde::Deserialize;
@@ -206,6 +206,41 @@ impl Rule {
         (&self.database, columns)
     }
 
+    /// The table and the rows from which what it removes must be nowhere else.
+    pub fn is_looked_for(&self) -> Option<(&str, &str)> {
+        let table = self.table.as_deref().filter(|_| self.look)?;
+        match &self.change {
+            Change::Set { condition, .. } | Change::Delete { condition } => {
+                Some((table, condition))
+            }
+            Change::Sql(_) | Change::Nothing => None,
+        }
+    }
+
+    /// Whether it removes what is in this column of its table.
+    pub fn removes(&self, column: &str) -> bool {
+        let Change::Set { columns, .. } = &self.change else { return true };
+        columns.iter().any(|(name, _)| name.eq_ignore_ascii_case(column))
+    }
+
+    /// Applies it to a database, if that has its table.
+    ///
+    /// # Errors
+    ///
+    /// It does not fit the schema.
+    pub fn apply(&self, db: &Connection) -> Result<()> {
+        let columns = match &self.table {
+            Some(table) => columns(db, table)?,
+            None => Vec::new(),
+        };
+        if self.table.is_some() && columns.is_empty() {
+            return Ok(());
+        }
+        let has = |name: &str| columns.iter().any(|column| column.eq_ignore_ascii_case(name));
+        let sql = self.statement(has).unwrap_or_default();
+        Ok(db.execute_batch(&sql)?)
+    }
+
     /// What it does to a database that has these columns; nothing to one without any.
     fn statement(&self, has: impl Fn(&str) -> bool) -> Option<String> {
         let table = || identifier(self.table.as_deref().unwrap_or_default());
@@ -225,27 +260,9 @@ impl Rule {
     }
 }
 
-/// Applies to a database called `name` the rules that are meant for it.
-///
-/// # Errors
-///
-/// One of them does not fit the schema.
-pub fn apply(db: &Connection, name: &str, rules: &[Rule]) -> Result<()> {
-    for (i, rule) in rules.iter().enumerate().filter(|(_, rule)| rule.is_for(name)) {
-        let columns = match &rule.table {
-            Some(table) => columns(db, table)?,
-            None => Vec::new(),
-        };
-        if rule.table.is_some() && columns.is_empty() {
-            continue;
-        }
-        let has = |name: &str| columns.iter().any(|column| column.eq_ignore_ascii_case(name));
-        if let Some(sql) = rule.statement(has) {
-            db.execute_batch(&sql)
-                .with_context(|| format!("[[sanitize]] number {} failed on {name}", i + 1))?;
-        }
-    }
-    Ok(())
+/// Whether one of them is meant for a database of this name.
+pub fn is_for(rules: &[Rule], database: &str) -> bool {
+    rules.iter().any(|rule| rule.is_for(database))
 }
 
 /// Those of a table, or none of a table that is not there.
@@ -367,7 +384,7 @@ mod tests {
         let other = rule("table = 't'\nset = { c = '3' }").unwrap();
         let db = Connection::open_in_memory().unwrap();
         db.execute_batch("CREATE TABLE t (a); INSERT INTO t VALUES (0)").unwrap();
-        apply(&db, "data.db", &[set, other]).unwrap();
+        set.apply(&db).and_then(|()| other.apply(&db)).unwrap();
         assert_eq!(db.query_row("SELECT a FROM t", [], |row| row.get::<_, i64>(0)), Ok(1));
     }
 

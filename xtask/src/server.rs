@@ -3,6 +3,7 @@
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io::Write as _;
+use std::path::Path;
 
 use anyhow::Result;
 use flate2::Compression;
@@ -63,7 +64,12 @@ pub struct Request<'a> {
 impl Request<'_> {
     /// Whether a database of this name comes without the rules that are meant for it.
     pub fn leaves_unsanitized(&self, name: &str, settings: &Settings) -> bool {
-        !self.sanitize && settings.rules.iter().any(|rule| rule.is_for(name))
+        !self.sanitize && sanitize::is_for(&settings.rules, name)
+    }
+
+    /// Whether no rule is applied to it, also where none is meant for it.
+    pub fn leaves_raw(&self, name: &str, settings: &Settings) -> bool {
+        !self.sanitize || !sanitize::is_for(&settings.rules, name)
     }
 
     /// The script and the request, as `BOOTSTRAP` and `read_request` take them.
@@ -73,21 +79,8 @@ impl Request<'_> {
     ///
     /// A value cannot be a line.
     pub fn render(&self, settings: &Settings) -> Result<Vec<u8>> {
-        let mut script = GzEncoder::new(Vec::new(), Compression::best());
-        for part in SCRIPT {
-            script.write_all(part.as_bytes())?;
-        }
-        let script = script.finish()?;
-
-        let mut message = format!("{}\n", script.len()).into_bytes();
-        message.extend(script);
-        let mut line = |key: &str, value: &str| -> Result<()> {
-            if value.is_empty() || value.chars().any(char::is_control) {
-                return Err(Failure::usage(format!("{value:?} cannot be used as the {key}")).into());
-            }
-            writeln!(message, "{key} {value}")?;
-            Ok(())
-        };
+        let mut message = script()?;
+        let mut line = |key: &str, value: &str| line(&mut message, key, value);
         line("nonce", &self.nonce)?;
         let mode = match self.mode {
             Mode::Stream => "stream",
@@ -133,10 +126,57 @@ impl Request<'_> {
     }
 }
 
+/// What makes the script audit the databases in `directory`, and do no more; what it
+/// writes goes into `staging`.
+///
+/// # Errors
+///
+/// A path cannot be a line.
+pub fn audit_request(
+    nonce: &str,
+    staging: &Path,
+    directory: &Path,
+    audit: &str,
+) -> Result<Vec<u8>> {
+    let mut message = script()?;
+    let path = |path: &Path| path.to_string_lossy().into_owned();
+    for (key, value) in [
+        ("nonce", nonce),
+        ("mode", "dry-run"),
+        ("directory", &path(directory)),
+        ("staging", &path(staging)),
+        ("include", "*"),
+    ] {
+        line(&mut message, key, value)?;
+    }
+    write!(message, "audit warn {}\n{audit}end\n", audit.len())?;
+    Ok(message)
+}
+
+/// The script, as `BOOTSTRAP` takes it.
+fn script() -> Result<Vec<u8>> {
+    let mut script = GzEncoder::new(Vec::new(), Compression::best());
+    for part in SCRIPT {
+        script.write_all(part.as_bytes())?;
+    }
+    let script = script.finish()?;
+    Ok([format!("{}\n", script.len()).into_bytes(), script].concat())
+}
+
+fn line(message: &mut Vec<u8>, key: &str, value: &str) -> Result<()> {
+    if value.is_empty() || value.chars().any(char::is_control) {
+        return Err(Failure::usage(format!("{value:?} cannot be used as the {key}")).into());
+    }
+    Ok(writeln!(message, "{key} {value}")?)
+}
+
 /// Sixteen hex digits that no talk on the line contains.
 pub fn nonce() -> String {
     format!("{:016x}", RandomState::new().build_hasher().finish())
 }
+
+pub const ADVICE_ON_LEAKS: &str = "add a [[sanitize]] rule for the column that still has it, or `look = false` to the rule if it \
+     may stay there";
 
 /// What the script says when it gives up, and the next thing to do about it.
 pub fn failure(code: &str, text: &str) -> Failure {
@@ -162,10 +202,7 @@ pub fn failure(code: &str, text: &str) -> Failure {
         "sanitize" => {
             failure.hint("mend the [[sanitize]] rules in xtask/db.toml; nothing was sent")
         }
-        "remains" => failure.hint(
-            "add a [[sanitize]] rule for the column that still has it, or `look = false` to the rule if it \
-             may stay there; nothing was sent",
-        ),
+        "remains" => failure.hint(format!("{ADVICE_ON_LEAKS}; nothing was sent")),
         "no-number" => failure.hint(
             "run that program on the server; `cargo xtask pull-db -v` shows all that the server says",
         ),

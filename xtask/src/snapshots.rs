@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use jiff::{SignedDuration, Timestamp};
 
-pub use self::snapshot::{Database, Elsewhere, Kind, Meta, Origin, Snapshot};
+pub use self::snapshot::{Database, Elsewhere, Kind, Meta, Origin, Snapshot, unsanitized};
 use self::snapshot::{META, PREFIX, name_of};
 use crate::durable;
 use crate::error::Failure;

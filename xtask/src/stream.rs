@@ -174,6 +174,15 @@ pub fn read_plan(
     Ok((packed, decompress(input, Content::Plan, sink)?))
 }
 
+/// Reads what a server finds that is asked for no more than its audit.
+///
+/// # Errors
+///
+/// As [`read`].
+pub fn read_audit(input: impl Read, nonce: &str, sink: &mut impl Sink) -> Result<(), Error> {
+    read_talk(&mut BufReader::new(input), nonce, "XTASK-DB-PLAN", sink).map(drop)
+}
+
 /// Reads a stream that begins behind the marker.
 ///
 /// # Errors

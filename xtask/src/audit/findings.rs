@@ -135,8 +135,8 @@ impl Findings {
         self.columns.is_empty() && self.more == 0
     }
 
-    /// Says what was found, and what to do about it.
-    pub fn warn(&self, ui: &Ui) {
+    /// Says what was found, and what to do about it; `of` comes first.
+    pub fn warn(&self, ui: &Ui, of: &str) {
         if self.is_empty() {
             return;
         }
@@ -146,16 +146,16 @@ impl Findings {
             format!("--json lists the first {}", thousands(self.columns.len() as u64))
         };
         for list in [self.list(&all), self.list_unread(&all)].into_iter().flatten() {
-            ui.warn(list);
+            ui.warn(of.to_owned() + &list);
         }
         ui.hint(self.advice());
     }
 
-    /// That the server stopped because of them.
-    pub fn refusal(&self) -> Failure {
+    /// That they are why nothing was done, which `outcome` says.
+    pub fn refusal(&self, outcome: &str) -> Failure {
         let all = "--json lists more where `level` is \"warn\"";
         let lists: Vec<_> = [self.list(all), self.list_unread(all)].into_iter().flatten().collect();
-        Failure::new(format!("nothing was sent: {}", lists.join("\n"))).hint(self.advice())
+        Failure::new(outcome.to_owned() + &lists.join("\n")).hint(self.advice())
     }
 
     /// Those that were looked at, or not.

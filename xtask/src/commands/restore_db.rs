@@ -6,6 +6,7 @@ use super::snapshots::{lines, list};
 use crate::Context;
 use crate::error::Failure;
 use crate::live::{self, Live, Replaced, Replacement, State};
+use crate::sanitize::Rule;
 use crate::settings::{Names, Settings, pattern};
 use crate::snapshots::{Kind, Snapshot, Store};
 use crate::ui::{Ui, count, escape};
@@ -39,7 +40,7 @@ impl Args {
         let settings = cx.settings()?;
         let store = Store::new(&settings.data_dir);
         if self.list {
-            return list(&cx.ui, &store);
+            return list(&cx.ui, &store, &settings.rules);
         }
         if store.list()?.is_empty() {
             return Err(Failure::new(format!("there is no snapshot in {}", store.dir.display()))
@@ -47,13 +48,14 @@ impl Args {
                 .into());
         }
         // A question is asked before the lock is taken: nobody waits for a person.
-        let chosen = self.choose(&cx.ui, &store)?;
+        let chosen = self.choose(&cx.ui, &settings, &store)?;
         self.confirm(&cx.ui, &settings, &self.replacement(&chosen, &settings.names)?)?;
 
         let live = Live::lock(cx, &settings, "cargo xtask restore-db")?;
         // The command that was waited for, or that was just finished, may have moved both.
         let confirmed = chosen.name.clone();
-        let chosen = if self.latest || self.undo { self.choose(&cx.ui, &store)? } else { chosen };
+        let chosen =
+            if self.latest || self.undo { self.choose(&cx.ui, &settings, &store)? } else { chosen };
         let replacement = self.replacement(&chosen, &settings.names)?;
         if chosen.name != confirmed {
             self.confirm(&cx.ui, &settings, &replacement)?;
@@ -73,7 +75,7 @@ impl Args {
         Ok(())
     }
 
-    fn choose(&self, ui: &Ui, store: &Store) -> Result<Snapshot> {
+    fn choose(&self, ui: &Ui, settings: &Settings, store: &Store) -> Result<Snapshot> {
         if let Some(name) = &self.name {
             store.find(name)
         } else if self.latest {
@@ -81,7 +83,7 @@ impl Args {
         } else if self.undo {
             undo(store)
         } else if ui.interactive() {
-            pick(ui, store)
+            pick(ui, store, &settings.rules)
         } else {
             Err(Failure::usage("which snapshot? There is no terminal to pick one on")
                 .hint("give --name, --latest or --undo; --list shows what is there")
@@ -126,7 +128,7 @@ impl Args {
             question += &format!(", remove {}", escape(&removes.join(", ")));
         }
         question += &format!(" (saved first), to get {}", replacement.snapshot.name);
-        let unsanitized = replacement.snapshot.unsanitized();
+        let unsanitized = replacement.snapshot.unsanitized(&settings.rules);
         if installs.iter().any(|name| unsanitized.contains(name)) {
             question += " with its secrets";
         }
@@ -167,9 +169,9 @@ fn undo(store: &Store) -> Result<Snapshot> {
     }
 }
 
-fn pick(ui: &Ui, store: &Store) -> Result<Snapshot> {
+fn pick(ui: &Ui, store: &Store, rules: &[Rule]) -> Result<Snapshot> {
     let mut snapshots = store.list()?;
-    let lines = lines(&snapshots, &State::read(store)?);
+    let lines = lines(&snapshots, &State::read(store)?, rules);
     let chosen = ui.select("Restore which snapshot?", lines)?;
     Ok(snapshots.swap_remove(chosen))
 }

@@ -6,6 +6,7 @@ use serde::Serialize;
 use crate::Context;
 use crate::error::Failure;
 use crate::live::{self, Live, State};
+use crate::sanitize::Rule;
 use crate::snapshots::{Elsewhere, Kind, LockedStore, Snapshot, Store, prune_plan};
 use crate::ui::{Ui, age, bytes, count, escape};
 
@@ -42,7 +43,7 @@ impl Args {
         let command = "cargo xtask snapshots";
         let lock_to_remove = || Live::lock_to_remove(cx, &settings, command);
         match self.action.unwrap_or(Action::List) {
-            Action::List => list(&cx.ui, &store),
+            Action::List => list(&cx.ui, &store, &settings.rules),
             Action::Create => create(cx, &Live::lock(cx, &settings, command)?),
             Action::Rm { name } => {
                 // A question is asked before the lock is taken: nobody waits for a person.
@@ -104,7 +105,7 @@ pub fn report_pruned(ui: &Ui, removed: &[Snapshot]) {
 }
 
 /// A line for each snapshot: name, age, kind, databases, size, in columns.
-pub fn lines(snapshots: &[Snapshot], state: &State) -> Vec<String> {
+pub fn lines(snapshots: &[Snapshot], state: &State, rules: &[Rule]) -> Vec<String> {
     let now = Timestamp::now().as_second();
     snapshots
         .iter()
@@ -121,7 +122,7 @@ pub fn lines(snapshots: &[Snapshot], state: &State) -> Vec<String> {
             if state.live.as_ref() == Some(&snapshot.name) {
                 line += " live";
             }
-            if !snapshot.unsanitized().is_empty() {
+            if !snapshot.unsanitized(rules).is_empty() {
                 line += " unsanitized";
             }
             if let Some(only) = snapshot.only() {
@@ -154,7 +155,7 @@ struct Listed<'a> {
 /// # Errors
 ///
 /// They cannot be read.
-pub fn list(ui: &Ui, store: &Store) -> Result<()> {
+pub fn list(ui: &Ui, store: &Store, rules: &[Rule]) -> Result<()> {
     let snapshots = store.list()?;
     let state = State::read(store)?;
     if ui.json {
@@ -168,7 +169,7 @@ pub fn list(ui: &Ui, store: &Store) -> Result<()> {
                 bytes: snapshot.bytes(),
                 only: snapshot.only(),
                 defect: snapshot.defect.as_deref(),
-                unsanitized: !snapshot.unsanitized().is_empty(),
+                unsanitized: !snapshot.unsanitized(rules).is_empty(),
                 last_put_in_place: state.live.as_ref() == Some(&snapshot.name),
             })
             .collect();
@@ -177,7 +178,7 @@ pub fn list(ui: &Ui, store: &Store) -> Result<()> {
     if snapshots.is_empty() {
         ui.status("Found", format!("no snapshot in {}", store.dir.display()));
     }
-    for line in lines(&snapshots, &state) {
+    for line in lines(&snapshots, &state, rules) {
         ui.data(line)?;
     }
     Ok(())

@@ -133,9 +133,9 @@ impl Live<'_> {
         if let Some(copies) = &mut copies {
             // What is in place already is no longer what the state says.
             let pending = |name: &String| remove.contains(name) || install.contains(name);
-            let in_place = journal.state.unsanitized.iter().filter(|name| !pending(name));
-            copies.unsanitized.retain(pending);
-            copies.unsanitized.extend(in_place.cloned());
+            let in_place = journal.state.raw(&self.store).into_iter().filter(|name| !pending(name));
+            copies.raw.retain(pending);
+            copies.raw.extend(in_place);
         }
         hold::lock(&mut held, self.wait)?;
         journal.in_place.extend(hold::write(&mut held, copies.as_mut())?);

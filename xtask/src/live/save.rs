@@ -15,7 +15,7 @@ use crate::pages::{self, PageFile};
 use crate::snapshots::{Database, Incoming, Kind, Meta, Snapshot};
 use crate::sqlite::SIDECARS;
 use crate::ui::{count, escape};
-use crate::{durable, git, sqlite};
+use crate::{durable, git, sanitize, sqlite};
 
 /// The snapshot that holds what was live.
 pub struct Saved {
@@ -43,8 +43,8 @@ pub(super) struct Copies<'a> {
     /// sha256 of each, in hex, unless a snapshot holds the same.
     hashes: Vec<Option<String>>,
     git_commit: Option<String>,
-    /// The names of those that are unsanitized.
-    pub unsanitized: BTreeSet<String>,
+    /// The names of those to which no rule was applied.
+    pub raw: BTreeSet<String>,
 }
 
 impl Live<'_> {
@@ -83,8 +83,8 @@ impl Live<'_> {
         if names.is_empty() {
             return Ok(None);
         }
-        let mut unsanitized = State::read(&self.store)?.unsanitized;
-        unsanitized.retain(|name| names.contains(name));
+        let mut raw = State::read(&self.store)?.raw(&self.store);
+        raw.retain(|name| names.contains(name));
         let what = format!("{} in {}", count(names.len(), "database"), dir.display());
         let _working = self.ui.working("Saving", what);
         let incoming = self.store.begin()?;
@@ -97,7 +97,7 @@ impl Live<'_> {
             hashes: vec![None; names.len()],
             names,
             git_commit: git::head(self.sh, &self.settings.root),
-            unsanitized,
+            raw,
         };
         copies.fill(dir, held).context("cannot save the live set")?;
         for name in &copies.damaged {
@@ -134,7 +134,9 @@ impl Live<'_> {
         let databases = copies.names.iter().zip(copies.hashes).map(|(name, hash)| {
             let hash = hash.filter(|_| !copies.changed.contains(name));
             let described = describe(&dir.join(name), copies.damaged.contains(name), hash)?;
-            Ok(Database { unsanitized: copies.unsanitized.contains(name), ..described })
+            let raw = copies.raw.contains(name);
+            let unsanitized = raw && sanitize::is_for(&self.settings.rules, name);
+            Ok(Database { unsanitized, raw, ..described })
         });
         let meta = Meta {
             version: 1,
@@ -210,13 +212,13 @@ impl Copies<'_> {
     }
 
     /// Whether `snapshot` has exactly these databases with this content. One that says
-    /// otherwise what is unsanitized is no substitute: restored, it would say that of the
+    /// otherwise what is raw is no substitute: restored, it would say that of the
     /// live set. It is not corrected either, for what it says of its own pull is true.
     fn are_held_by(&self, snapshot: &Snapshot) -> Result<bool> {
         let same_names = snapshot.files.iter().map(|(name, _)| name).eq(&self.names);
         // One that is no whole set would not take away what comes later.
         let whole = snapshot.meta.as_ref().is_some_and(|meta| meta.only.is_none());
-        let same_marks = snapshot.unsanitized() == self.unsanitized;
+        let same_marks = snapshot.raw() == self.raw;
         if snapshot.defect.is_some() || !whole || !same_names || !same_marks {
             return Ok(false);
         }
@@ -293,5 +295,6 @@ pub(super) fn describe(path: &Path, damaged: bool, sha256: Option<String>) -> Re
         schema: found.schema,
         damaged,
         unsanitized: false,
+        raw: false,
     })
 }

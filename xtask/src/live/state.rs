@@ -10,7 +10,8 @@ use super::journal::{self, Journal};
 use super::save::Saved;
 use crate::durable;
 use crate::error::Failure;
-use crate::snapshots::{Snapshot, Store};
+use crate::sanitize::Rule;
+use crate::snapshots::{Snapshot, Store, unsanitized};
 
 const STATE: &str = "state.json";
 
@@ -24,6 +25,9 @@ pub struct State {
     /// The live databases that are unsanitized, or were when they were last seen.
     #[serde(default)]
     pub unsanitized: BTreeSet<String>,
+    /// The live databases to which no rule was applied. An older version did not record it.
+    #[serde(default)]
+    pub(super) raw: Option<BTreeSet<String>>,
     /// The live databases that a pull or a restore has put there: only those are ever
     /// removed. An older version did not record it.
     #[serde(default)]
@@ -54,6 +58,15 @@ impl State {
         })
     }
 
+    /// The live databases to which no rule was applied, as far as that is known.
+    pub fn raw(&self, store: &Store) -> BTreeSet<String> {
+        self.raw.clone().unwrap_or_else(|| {
+            let live = self.live.as_ref().and_then(|name| store.find(name).ok());
+            let raw = live.iter().flat_map(Snapshot::raw);
+            raw.chain(self.unsanitized.iter().cloned()).collect()
+        })
+    }
+
     /// The state after `snapshot` has replaced what was `live`. What was there before, and
     /// was nobody's, does not become ours by being put back.
     pub(super) fn after(
@@ -63,16 +76,17 @@ impl State {
         live: &[String],
         install: &[String],
         remove: &[String],
+        rules: &[Rule],
     ) -> Self {
-        let Self { before, mut unsanitized, brought, .. } = self;
+        let Self { before, raw, brought, .. } = self;
         let before = match saved {
             // A set that is the same already does not take the way back with it.
             Some(saved) if saved.name == snapshot.name => before,
             saved => saved.map(|saved| saved.name.clone()),
         };
-        unsanitized.retain(|name| !install.contains(name) && !remove.contains(name));
-        let installed = snapshot.unsanitized().into_iter().filter(|name| install.contains(name));
-        unsanitized.extend(installed);
+        let mut raw = raw.unwrap_or_default();
+        raw.retain(|name| !install.contains(name) && !remove.contains(name));
+        raw.extend(snapshot.raw().into_iter().filter(|name| install.contains(name)));
         let mut brought = brought.unwrap_or_default();
         brought.retain(|name| !remove.contains(name));
         brought.extend(
@@ -83,7 +97,8 @@ impl State {
         Self {
             live: Some(snapshot.name.clone()),
             before,
-            unsanitized,
+            unsanitized: unsanitized(&raw, rules),
+            raw: Some(raw),
             brought: Some(brought),
             others,
         }

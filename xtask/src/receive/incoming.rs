@@ -189,7 +189,7 @@ impl<'a> Incoming<'a> {
             let Delivered { name, bytes, sha256, sanitized, changed } = database.clone();
             let Description { page_size, user_version, schema } = found;
             let sha256 = Some(sha256);
-            let (damaged, unsanitized) = (false, false);
+            let (damaged, unsanitized, raw) = (false, false, false);
             let database = Database {
                 name,
                 bytes,
@@ -199,6 +199,7 @@ impl<'a> Incoming<'a> {
                 schema,
                 damaged,
                 unsanitized,
+                raw,
             };
             Ok(Some(Arrived { database, sanitized, changed }))
         });

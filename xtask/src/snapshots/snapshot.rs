@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::durable;
+use crate::sanitize::{self, Rule};
 use crate::ui::escape;
 
 pub const META: &str = "snapshot.json";
@@ -83,10 +84,18 @@ pub struct Database {
     pub schema: String,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub damaged: bool,
-    /// Whether it was pulled without the rules that are meant for it, or saved while
+    /// Whether it was pulled without the rules that were meant for it, or saved while
     /// such a one was live.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unsanitized: bool,
+    /// Whether no rule was applied to it, also where there was none at the time.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub raw: bool,
+}
+
+/// Of databases to which no rule was applied those that one is meant for.
+pub fn unsanitized(raw: &BTreeSet<String>, rules: &[Rule]) -> BTreeSet<String> {
+    raw.iter().filter(|name| sanitize::is_for(rules, name)).cloned().collect()
 }
 
 /// A place that a person has chosen for a snapshot.
@@ -134,10 +143,23 @@ impl Snapshot {
         self.meta.as_ref()?.origin.as_ref()
     }
 
-    /// The names of its unsanitized databases.
-    pub fn unsanitized(&self) -> BTreeSet<String> {
+    /// The databases to which no rule was applied. An older version recorded that of a
+    /// whole pull only, or where rules were left out.
+    pub fn raw(&self) -> BTreeSet<String> {
+        let all = self.origin().is_some_and(|origin| origin.sanitize_rules.is_none());
         let databases = self.meta.iter().flat_map(|meta| &meta.databases);
-        databases.filter(|database| database.unsanitized).map(|it| it.name.clone()).collect()
+        let raw = databases.filter(|database| all || database.raw || database.unsanitized);
+        raw.map(|database| database.name.clone()).collect()
+    }
+
+    /// Those of them that one of `rules`, as they are now, is meant for.
+    pub fn unsanitized(&self, rules: &[Rule]) -> BTreeSet<String> {
+        unsanitized(&self.raw(), rules)
+    }
+
+    /// Whether it was pulled under exactly these rules.
+    pub fn has_rules(&self, rules: &[Rule]) -> bool {
+        self.origin().is_some_and(|origin| origin.sanitize_rules == sanitize::rules_hash(rules))
     }
 
     /// The pattern that its databases were taken by; none for a whole set.

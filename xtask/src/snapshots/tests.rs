@@ -33,6 +33,7 @@ fn meta(kind: Kind, time: Timestamp, databases: &[(&str, u64)]) -> Meta {
         schema: String::new(),
         damaged: false,
         unsanitized: false,
+        raw: false,
     };
     let databases = databases.iter().map(database).collect();
     Meta { version: 1, kind, time, origin: None, git_commit: None, only: None, databases }

@@ -123,7 +123,7 @@ pub fn pulled(
         })
         .collect();
     if ui.json {
-        pulled.findings.warn(ui);
+        pulled.findings.warn(ui, "");
         let databases = pulled.databases.iter().zip(&rows);
         return ui.json(&Report {
             skipped: false,
@@ -158,7 +158,7 @@ pub fn pulled(
         "on the server: copy {copy} ms, sanitize {sanitize} ms, hash {compare} ms, compare and pack {pack} ms"
     ));
     restore_db::report_replaced(ui, snapshot, replaced);
-    pulled.findings.warn(ui);
+    pulled.findings.warn(ui, "");
     Ok(())
 }
 
@@ -184,7 +184,7 @@ pub fn planned(
         })
         .collect();
     if ui.json {
-        planned.findings.warn(ui);
+        planned.findings.warn(ui, "");
         return ui.json(&Plan {
             dry_run: true,
             databases: rows
@@ -209,7 +209,7 @@ pub fn planned(
     }
     let wire = format!("{} on the wire for {}", bytes(planned.wire_bytes), bytes(total));
     ui.status("Would take", format!("{wire}; nothing was changed"));
-    planned.findings.warn(ui);
+    planned.findings.warn(ui, "");
     Ok(())
 }
 
