@@ -84,6 +84,28 @@ impl Store {
     /// The directory cannot be made, written or locked, or another command is not
     /// to be waited for.
     pub fn lock(self, ui: &Ui, command: &str) -> Result<LockedStore> {
+        let (no_wait, dir) = (self.no_wait, self.dir.display().to_string());
+        self.lock_if(command, |holder| {
+            if no_wait {
+                let message = format!("{holder} is at work in {dir}; nothing was changed");
+                let hint = "run it again later, or without --no-wait";
+                return Err(Failure::new(message).hint(hint).into());
+            }
+            ui.status("Waiting", format!("for {holder} in {dir}"));
+            Ok(())
+        })
+    }
+
+    /// The same; where another command has the lock, waits if `may_wait` says so.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Store::lock`], and those of `may_wait`.
+    pub fn lock_if(
+        self,
+        command: &str,
+        may_wait: impl FnOnce(&str) -> Result<()>,
+    ) -> Result<LockedStore> {
         self.refuse_dangling()?;
         let path = self.state_dir().join("lock");
         let mut file = self.open_lock(&path).with_context(|| {
@@ -92,17 +114,7 @@ impl Store {
                  cargo xtask restore-db --list only reads",
             )
         })?;
-        let may_wait = |holder: &str| {
-            let (holder, dir) = (escape(holder), self.dir.display());
-            if self.no_wait {
-                let message = format!("{holder} is at work in {dir}; nothing was changed");
-                let hint = "run it again later, or without --no-wait";
-                return Err(Failure::new(message).hint(hint).into());
-            }
-            ui.status("Waiting", format!("for {holder} in {dir}"));
-            Ok(())
-        };
-        lock::take(&mut file, &path, may_wait)?;
+        lock::take(&mut file, &path, |holder| may_wait(&escape(holder)))?;
         lock::sign(&mut file, command);
         let store = LockedStore { store: self, lock: file };
         store.remove_abandoned()?;

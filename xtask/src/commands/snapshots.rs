@@ -6,6 +6,7 @@ use serde::Serialize;
 use crate::Context;
 use crate::error::Failure;
 use crate::live::{self, Live, State};
+use crate::settings::Settings;
 use crate::snapshots::{Elsewhere, Kind, LockedStore, Snapshot, Store, prune_plan};
 use crate::ui::{Ui, age, bytes, count, escape};
 
@@ -42,7 +43,7 @@ impl Args {
         let command = "cargo xtask snapshots";
         let lock_to_remove = || Live::lock_to_remove(cx, &settings, command);
         match self.action.unwrap_or(Action::List) {
-            Action::List => list(&cx.ui, &store),
+            Action::List => list(cx, &settings),
             Action::Create => create(cx, &Live::lock(cx, &settings, command)?),
             Action::Rm { name } => {
                 // A question is asked before the lock is taken: nobody waits for a person.
@@ -154,7 +155,9 @@ struct Listed<'a> {
 /// # Errors
 ///
 /// They cannot be read.
-pub fn list(ui: &Ui, store: &Store) -> Result<()> {
+pub fn list(cx: &Context, settings: &Settings) -> Result<()> {
+    let (ui, store) = (&cx.ui, &Store::new(&settings.data_dir));
+    Live::recover_without_waiting(cx, settings)?;
     let snapshots = store.list()?;
     let state = State::read(store)?;
     if ui.json {
