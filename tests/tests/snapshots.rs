@@ -85,6 +85,39 @@ fn pruning_leaves_what_it_cannot_judge() {
 }
 
 #[test]
+fn pruning_leaves_the_last_copy_of_what_no_pull_can_bring() {
+    let env = developer();
+    env.db_toml("keep = 1\n");
+    let (mine, tenant) = (env.data().join("mine.db"), env.production().join("tenant_iris.db"));
+    databases::create(&mine, 3, 3);
+    env.xtask(["snapshots", "create"]).ok();
+    let manual = named(&env, "manual").remove(0);
+    // What a restore has brought, the next pull removes.
+    fs::remove_file(&mine).expect("remove");
+    env.xtask(["restore-db", "--name", &manual, "--yes"]).ok();
+    env.xtask(["snapshots", "rm", &manual, "--yes"]).ok();
+    let again = || {
+        change(&env.data().join("data.db"));
+        change(&env.production().join("data.db"));
+        env.local_pull(&[]).ok()
+    };
+    again().stderr_has("Removed mine.db, which the snapshot does not have");
+    let holder = named(&env, "before-pull").remove(0);
+    // That of a database which pulls have brought is pruned like the rest.
+    fs::remove_file(tenant).expect("remove");
+    let kept = format!("Kept {holder} has the last copy of mine.db, which no pull has brought\n");
+    let hint = format!("hint: where that is of no use: cargo xtask snapshots rm {holder}\n");
+    again().stderr_has(&kept).stderr_has(&hint);
+    again().stderr_has("Pruned 2 snapshots,").stderr_lacks(&kept);
+    again().stderr_lacks(&kept);
+    env.xtask(["snapshots", "prune"]).ok().stderr_has(&kept).stderr_has("Pruned 0 snapshots");
+    assert_eq!(named(&env, "before-pull").len(), 2);
+    env.xtask(["restore-db", "--name", &holder, "--only", "mine.db", "--yes"]).ok();
+    databases::assert_whole(&mine);
+    env.xtask(["snapshots", "prune"]).ok().stderr_lacks(&kept);
+}
+
+#[test]
 fn both_lists_are_the_same() {
     let env = developer();
     pulls(&env, 1);

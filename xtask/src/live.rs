@@ -234,7 +234,8 @@ impl<'a> Live<'a> {
         let programs = hold::programs(&held);
 
         let named = old.others.clone();
-        let state = State { brought: Some(brought), ..old };
+        let pulled = Some(old.pulled(&self.store)?);
+        let state = State { brought: Some(brought), pulled, ..old };
         let state = state.after(replacement.snapshot, before.as_ref(), &live, &install, &remove);
         let others = state.others.difference(&named).cloned().collect();
         let save = replacement.save.is_some();

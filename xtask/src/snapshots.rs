@@ -2,6 +2,7 @@
 //! who change it, and what a plan to prune would remove.
 
 mod lock;
+mod prune;
 mod snapshot;
 
 use std::fs::File;
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use jiff::{SignedDuration, Timestamp};
 
+pub use self::prune::prune_plan;
 pub use self::snapshot::{Database, Elsewhere, Kind, Meta, Origin, Snapshot};
 use self::snapshot::{META, PREFIX, name_of};
 use crate::durable;
@@ -333,33 +335,6 @@ pub fn find<'a>(snapshots: &'a [Snapshot], text: &str, dir: &Path) -> Result<&'a
         .hint(format!("name one, for example {}", found[0].name))
         .into()),
     }
-}
-
-/// What to remove so that the newest `keep` stay of each kind: whole pulls,
-/// pulls of some databases, and what was saved before a pull or restore. What a
-/// person made or put elsewhere, what is defective, and what `needed` names, stays.
-pub fn prune_plan<'a>(
-    snapshots: &'a [Snapshot],
-    keep: usize,
-    needed: &[String],
-) -> Vec<&'a Snapshot> {
-    let (mut whole, mut partial, mut saves) = (0, 0, 0);
-    let mut plan: Vec<&Snapshot> = Vec::new();
-    // What is defective takes no place of what could be restored.
-    let ours = |snapshot: &&Snapshot| snapshot.defect.is_none() && snapshot.elsewhere.is_none();
-    for snapshot in snapshots.iter().filter(ours) {
-        let seen = match snapshot.meta.as_ref().map(|meta| meta.kind) {
-            Some(Kind::Pull) if snapshot.only().is_none() => &mut whole,
-            Some(Kind::Pull) => &mut partial,
-            Some(Kind::BeforePull | Kind::BeforeRestore) => &mut saves,
-            Some(Kind::Manual) | None => continue,
-        };
-        *seen += 1;
-        if *seen > keep && !needed.contains(&snapshot.name) {
-            plan.push(snapshot);
-        }
-    }
-    plan
 }
 
 #[cfg(test)]

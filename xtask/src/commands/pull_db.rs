@@ -141,8 +141,7 @@ impl Args {
         let snapshot = incoming.commit(meta)?;
         let replaced = self.replace(&live, &snapshot)?;
         match super::snapshots::prune(&live.store, settings.keep) {
-            Ok(pruned) if pruned.is_empty() => {}
-            Ok(pruned) => report_pruned(&cx.ui, &pruned),
+            Ok(pruned) => report_pruned(&cx.ui, &pruned, true),
             // The pull itself is done.
             Err(error) => cx.ui.warn(format!("old snapshots stay: {error:#}")),
         }
