@@ -14,7 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 
 pub use self::prune::prune_plan;
 pub use self::snapshot::{Database, Elsewhere, Kind, Meta, Origin, Snapshot};
-use self::snapshot::{META, PREFIX, name_of};
+use self::snapshot::{META, PREFIX, name_of, time_of};
 use crate::durable;
 use crate::error::Failure;
 use crate::ui::{Ui, count, escape};
@@ -22,6 +22,11 @@ use crate::ui::{Ui, count, escape};
 /// What is ours in the data directory but no snapshot.
 const STATE_DIR: &str = ".xtask";
 const INCOMING: &str = "incoming-";
+
+/// Whether what is called so in a data directory is ours.
+pub fn is_ours(name: &str) -> bool {
+    name == STATE_DIR || time_of(name).is_some()
+}
 
 /// A data directory and its snapshots, for reading.
 pub struct Store {
