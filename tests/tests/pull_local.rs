@@ -9,6 +9,7 @@ use tests::env::TestEnv;
 use tests::process::Running;
 use tests::sets::{assert_same, change, content, developer, pull};
 use tests::shells;
+use tests::store::snapshots;
 
 #[test]
 fn a_database_in_the_working_directory_and_a_directory_called_so_do_no_harm() {
@@ -86,6 +87,14 @@ fn what_is_proposed_for_gitignore_ignores_the_data_and_no_code() {
         let ignored = Running::start(env.command("git").args(code)).wait();
         ignored.fails(1).stdout_is("");
     }
+}
+
+#[test]
+fn the_app_of_fly_toml_is_not_said_to_be_that_of_a_pull_from_elsewhere() {
+    let env = developer();
+    let snapshot = snapshots(&env.data()).remove(0);
+    assert!(snapshot.json["origin"]["source"].is_string(), "{}", snapshot.json);
+    assert!(snapshot.json["origin"]["app"].is_null(), "{}", snapshot.json);
 }
 
 #[test]
