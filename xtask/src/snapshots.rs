@@ -194,7 +194,7 @@ impl LockedStore {
             if name.to_string_lossy().starts_with(INCOMING) {
                 std::fs::remove_dir_all(entry.path())
                     .with_context(|| format!("cannot remove {}", entry.path().display()))?;
-            } else if name.to_string_lossy().starts_with(durable::UNFINISHED) {
+            } else if name.to_string_lossy().contains(durable::UNFINISHED) {
                 durable::remove(&entry.path())?;
             }
         }
@@ -227,7 +227,11 @@ impl LockedStore {
         for database in meta.databases.iter_mut().filter(|database| database.sha256.is_none()) {
             database.sha256 = Some(durable::sha256(&snapshot.path.join(&database.name))?);
         }
-        durable::write(&snapshot.path.join(META), &serde_json::to_vec_pretty(&meta)?)
+        // Of a killed run, what is unfinished in the state directory is removed.
+        let new = self.state_dir().join(format!("{}{META}", durable::UNFINISHED));
+        durable::write(&new, &serde_json::to_vec_pretty(&meta)?)?;
+        durable::rename(&new, &snapshot.path.join(META))?;
+        durable::sync(&snapshot.path)
     }
 
     /// Removes a snapshot, so that a kill in between leaves no half of one; of a
