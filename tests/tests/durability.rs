@@ -1,15 +1,16 @@
 //! What is synced before it is relied on, and what is left by whoever failed.
 
-use std::fs;
+use std::fs::{self, File};
 
 use rusqlite::Connection;
 use tests::env::TestEnv;
+use tests::faults::{can_trace, under_strace};
 use tests::long::depth;
-use tests::process::wait_for;
+use tests::process::{Running, wait_for};
 use tests::pull::production;
 use tests::sets::{change, developer, named, pull};
 use tests::shells;
-use tests::{databases, faults};
+use tests::{databases, faults, fixtures};
 
 #[test]
 fn what_is_in_the_way_is_said_before_anything_changes() {
@@ -179,4 +180,34 @@ fn a_file_that_is_made_while_the_copies_are_removed_is_removed_as_well() {
     pull(&env);
     assert!(env.path("once").exists(), "it was in the way");
     assert_eq!(databases::files(&env.path("local-tmp")), [""; 0]);
+}
+
+#[test]
+fn a_file_that_a_killed_command_was_writing_is_removed_by_the_next() {
+    if !can_trace() {
+        return;
+    }
+    let env = fixtures::pulled();
+    let refresh = ["refresh-fixtures"];
+    let inject = "inject=?rename,?renameat,?renameat2:signal=KILL:when=1";
+    let calls = ["rename", "renameat", "renameat2"];
+    Running::start(&mut under_strace(&env, &refresh, &calls, &["-e", inject])).wait();
+    let left = || {
+        let mut left = databases::files(&env.repo().join("tests/fixtures"));
+        left.retain(|name| name.contains("unfinished-"));
+        left
+    };
+    assert_eq!(left().len(), 1);
+    // What a person has called so, and what another command is writing.
+    let (own, other) = ("unfinished-novel.txt", "xtask-unfinished-abcdef");
+    for name in [own, other] {
+        env.write(&format!("repo/tests/fixtures/{name}"), "text");
+    }
+    let writes = File::open(env.repo().join("tests/fixtures").join(other)).expect("open");
+    writes.lock().expect("lock");
+    env.xtask(refresh).ok();
+    assert_eq!(left(), [own, other]);
+    drop(writes);
+    env.xtask(refresh).ok();
+    assert_eq!(left(), [own]);
 }

@@ -264,6 +264,47 @@ fn the_checkout_has_what_is_ignored_but_no_data() {
     }
 }
 
+/// The data directory may have the code in it, or be in a directory with more than data.
+#[test]
+fn only_data_is_missing_in_the_checkout() {
+    for (ignored, local_dir, deps) in [
+        ("/*.db*\n/backup_*/\n/.xtask/\n/.venv/\n", ".", ".venv"),
+        ("/data\n", "data", "data/cache"),
+        ("/var\n", "var/data", "var/deps"),
+        ("/link\n/var\n", "link", "var/deps"),
+    ] {
+        let env = developer();
+        env.write("repo/.gitignore", &format!("{ignored}/target\n"));
+        env.db_toml(&format!("local-dir = '{local_dir}'\n{SETTINGS}"));
+        let place = if local_dir == "link" { "var/data" } else { local_dir };
+        if local_dir == "." {
+            for entry in fs::read_dir(env.data()).unwrap().map(Result::unwrap) {
+                fs::rename(entry.path(), env.repo().join(entry.file_name())).unwrap();
+            }
+        } else if place != "data" {
+            fs::create_dir(env.repo().join("var")).unwrap();
+            fs::rename(env.data(), env.repo().join(place)).unwrap();
+        }
+        if local_dir == "link" {
+            std::os::unix::fs::symlink("var/data", env.repo().join("link")).unwrap();
+        }
+        env.write(&format!("repo/{deps}/lib.sh"), "echo deps: there");
+        env.write(
+            "repo/migrate.sh",
+            &format!(". ./{deps}/lib.sh; pwd; find -L . ! -path './.git/*'; exit 3"),
+        );
+        env.git(&["add", "--all"]);
+        env.write("repo/notes.txt", "not staged");
+        commit(&env, &[])
+            .fails(1)
+            .stderr_has("deps: there")
+            .stderr_has("xtask-staged")
+            .stderr_lacks("/shop.db")
+            .stderr_lacks("snapshot.json")
+            .stderr_lacks(".xtask/");
+    }
+}
+
 /// As with Git LFS: what git keeps is not what is in the work tree.
 #[test]
 fn filters_of_git_are_applied() {

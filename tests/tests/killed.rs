@@ -1,6 +1,8 @@
 //! Whatever call of a command is its last, or fails, nothing is lost; and the
 //! next command leaves nothing of it behind.
 
+use std::fs::File;
+
 use rusqlite::Connection;
 use tests::databases;
 use tests::developer::at_work;
@@ -9,6 +11,7 @@ use tests::faults::{Fault, Injection, can_trace, inject};
 use tests::long::long;
 use tests::proof::Scene;
 use tests::sets::{Set, assert_same, change, content, named, pull};
+use tests::store::snapshots;
 
 const RESTORE: [&str; 3] = ["restore-db", "--latest", "--yes"];
 const UNDO: [&str; 3] = ["restore-db", "--undo", "--yes"];
@@ -72,7 +75,9 @@ fn the_command_that_finishes_a_killed_one_may_fail_too() {
         let env = at_work();
         let new = newest(&env, "pull");
         assert!(killed_at(&env, *nth), "not decided at rename {nth}");
-        let old = newest(&env, "before-restore");
+        // Not through a list, which would finish it.
+        let saved = snapshots(&env.data()).pop().expect("what was live is saved");
+        let old = content(&saved.path);
         Scene::new("finishing", env, &["snapshots", "create"]).was(old).becomes(new).prove();
     }
 }
@@ -94,6 +99,51 @@ fn what_was_finished_is_said_and_can_be_undone_at_once() {
         .stderr_has("warning: a run was killed while it put backup_")
         .stderr_has("that is now finished");
     assert_same(&content(&env.data()), &mine);
+}
+
+const LISTS: [&[&str]; 3] =
+    [&["restore-db", "--list"], &["snapshots", "list"], &["snapshots", "list", "--json"]];
+
+#[test]
+fn a_list_finishes_a_killed_run_and_says_so_first() {
+    if !can_trace() {
+        return;
+    }
+    for list in LISTS {
+        let env = at_work();
+        let new = newest(&env, "pull");
+        assert!(killed_at(&env, 2));
+        let listed = env.xtask(list).ok();
+        assert!(listed.stderr.starts_with("warning: a run was killed while it put"), "{listed}");
+        assert!(listed.stderr.ends_with(": that is now finished\n"), "{listed}");
+        assert_same(&content(&env.data()), &new);
+        env.xtask(list).ok().stderr_is("").stdout_is(listed.stdout());
+    }
+}
+
+#[test]
+fn a_list_waits_for_nobody_to_finish_a_killed_run() {
+    if !can_trace() {
+        return;
+    }
+    let env = at_work();
+    assert!(killed_at(&env, 2));
+    let partly = "warning: the databases in <ROOT>/repo/data are only partly replaced: ";
+    let lists_all_and_says = |why: &str| {
+        for list in LISTS {
+            let listed = env.xtask(list).ok();
+            let said = env.normalize(&listed.stderr);
+            assert!(said.starts_with(&format!("{partly}{why}")), "{listed}");
+            assert!(listed.stdout().contains("before-restore"), "{listed}");
+        }
+    };
+    let program = Connection::open(env.data().join("tenant_iris.db")).expect("open");
+    program.execute_batch("BEGIN IMMEDIATE").expect("lock");
+    lists_all_and_says("a run was killed while it put backup_");
+    drop(program);
+    let lock = File::open(env.data().join(".xtask/lock")).expect("open");
+    lock.lock().expect("lock");
+    lists_all_and_says("another command is at work\nhint: ");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use tests::env::TestEnv;
 use tests::process::Running;
 use tests::sets::{assert_same, change, content, developer, pull};
 use tests::shells;
+use tests::store::snapshots;
 
 #[test]
 fn a_database_in_the_working_directory_and_a_directory_called_so_do_no_harm() {
@@ -63,6 +64,48 @@ fn git_is_asked_about_all_that_a_commit_could_take() {
     env.db_toml("");
     env.git(&["add", "--force", "data/data.db"]);
     assert!(warns("/data\n"), "what is tracked is not ignored");
+}
+
+#[test]
+fn what_is_proposed_for_gitignore_ignores_the_data_and_no_code() {
+    for dir in ["data", "backend/data", "django", ".", "we [i]rd* #dir"] {
+        let env = TestEnv::new();
+        databases::create(&env.production().join("data.db"), 30, 1);
+        env.db_toml(&format!("local-dir = '{dir}'\n"));
+        env.write("repo/.gitignore", "/target");
+        env.write("repo/django/manage.py", "code");
+        env.git(&["add", "--all"]);
+        let first = env.local_pull(&[]).ok();
+        let (_, hint) = first.stderr.split_once("hint: add ").expect("there is a hint");
+        // The last of them is followed by what the pull goes on to say.
+        let lines = hint.split_once(".gitignore:").expect("it names the file").1;
+        let lines = lines.lines().map(str::trim).skip_while(|line| line.is_empty());
+        let lines: Vec<_> = lines.take_while(|line| line.starts_with('/')).collect();
+        env.write("repo/.gitignore", &lines.join("\n"));
+        env.local_pull(&[]).ok().stderr_lacks("git does not ignore");
+        let code = ["check-ignore", "--no-index", "django/manage.py", "django/new.py", "app.py"];
+        let ignored = Running::start(env.command("git").args(code)).wait();
+        ignored.fails(1).stdout_is("");
+    }
+}
+
+#[test]
+fn the_app_of_fly_toml_is_not_said_to_be_that_of_a_pull_from_elsewhere() {
+    let env = developer();
+    let snapshot = snapshots(&env.data()).remove(0);
+    assert!(snapshot.json["origin"]["source"].is_string(), "{}", snapshot.json);
+    assert!(snapshot.json["origin"]["app"].is_null(), "{}", snapshot.json);
+}
+
+#[test]
+fn what_is_tracked_already_is_not_ignored_but_taken_out() {
+    let env = developer();
+    env.write("repo/.gitignore", "/data\n");
+    env.git(&["add", "--force", "data/data.db"]);
+    let command = format!("git rm --cached {}", env.data().join("data.db").display());
+    env.local_pull(&[]).ok().stderr_has(&format!("hint: {command}\n")).stderr_lacks(".gitignore");
+    env.git(&command.split(' ').skip(1).collect::<Vec<_>>());
+    env.local_pull(&[]).ok().stderr_lacks("git does not ignore");
 }
 
 #[test]

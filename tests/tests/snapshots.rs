@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use tests::env::TestEnv;
+use tests::process::Running;
 use tests::sets::{assert_same, change, content, developer, named, pull, snapshots};
 use tests::store::left_behind;
 use tests::{binaries, databases, shells};
@@ -85,6 +86,39 @@ fn pruning_leaves_what_it_cannot_judge() {
 }
 
 #[test]
+fn pruning_leaves_the_last_copy_of_what_no_pull_can_bring() {
+    let env = developer();
+    env.db_toml("keep = 1\n");
+    let (mine, tenant) = (env.data().join("mine.db"), env.production().join("tenant_iris.db"));
+    databases::create(&mine, 3, 3);
+    env.xtask(["snapshots", "create"]).ok();
+    let manual = named(&env, "manual").remove(0);
+    // What a restore has brought, the next pull removes.
+    fs::remove_file(&mine).expect("remove");
+    env.xtask(["restore-db", "--name", &manual, "--yes"]).ok();
+    env.xtask(["snapshots", "rm", &manual, "--yes"]).ok();
+    let again = || {
+        change(&env.data().join("data.db"));
+        change(&env.production().join("data.db"));
+        env.local_pull(&[]).ok()
+    };
+    again().stderr_has("Removed mine.db, which the snapshot does not have");
+    let holder = named(&env, "before-pull").remove(0);
+    // That of a database which pulls have brought is pruned like the rest.
+    fs::remove_file(tenant).expect("remove");
+    let kept = format!("Kept {holder} has the last copy of mine.db, which no pull has brought\n");
+    let hint = format!("hint: where that is of no use: cargo xtask snapshots rm {holder}\n");
+    again().stderr_has(&kept).stderr_has(&hint);
+    again().stderr_has("Pruned 2 snapshots,").stderr_lacks(&kept);
+    again().stderr_lacks(&kept);
+    env.xtask(["snapshots", "prune"]).ok().stderr_has(&kept).stderr_has("Pruned 0 snapshots");
+    assert_eq!(named(&env, "before-pull").len(), 2);
+    env.xtask(["restore-db", "--name", &holder, "--only", "mine.db", "--yes"]).ok();
+    databases::assert_whole(&mine);
+    env.xtask(["snapshots", "prune"]).ok().stderr_lacks(&kept);
+}
+
+#[test]
 fn both_lists_are_the_same() {
     let env = developer();
     pulls(&env, 1);
@@ -111,6 +145,41 @@ fn a_terminal_without_colour_shows_plain_lines() {
          Live backup_<TIME> (2 databases)\n\
          hint: cargo xtask restore-db --undo brings back what was live before"
     );
+}
+
+#[test]
+fn a_warning_begins_a_line_while_a_spinner_turns() {
+    let env = developer();
+    env.write("repo/data/data.db", &"no database ".repeat(1000));
+    // Saving it takes longer than a spinner needs to show itself.
+    let rows = "WITH n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 100)";
+    let fill = format!("INSERT INTO items (key, data) {rows} SELECT i, zeroblob(500000) FROM n");
+    databases::execute(&env.data().join("tenant_iris.db"), &fill);
+    let session = env.xtask_on_pty(["snapshots", "create"]);
+    assert_eq!(session.wait_exit(), 0);
+    let screen = session.screen();
+    let warning = "warning: data.db is damaged: it is saved as it is";
+    assert_eq!(screen.lines().next(), Some(warning), "{screen}");
+    assert!(!screen.contains("Saving"), "{screen}");
+}
+
+#[test]
+fn a_program_is_found_in_each_of_several_links_to_one_name() {
+    let env = app_with_setup("10");
+    for name in ["a", "b"] {
+        let place = env.path(name);
+        fs::create_dir(&place).expect("make a directory");
+        databases::create(&place.join("data.db"), 3, 3);
+        let link = env.make_data().join(format!("{name}.db"));
+        std::os::unix::fs::symlink(place.join("data.db"), link).expect("link");
+    }
+    let mut shell = env.command("sqlite3");
+    let sql = "PRAGMA journal_mode = delete; SELECT count(*) FROM items";
+    shell.arg(env.path("b/data.db")).args([sql, ".shell echo open; exec sleep 1000"]);
+    let mut shell = Running::start(&mut shell);
+    shell.wait_for("sqlite3 to open", |shell| shell.stdout_so_far().ends_with(b"open\n"));
+    let place = env.data().join("b.db").display().to_string();
+    env.xtask(["setup-db"]).fails(1).stderr_has(&format!("{place} is open in sqlite3 (process "));
 }
 
 fn app_with_setup(rows: &str) -> TestEnv {
@@ -169,7 +238,7 @@ fn setup_without_a_command_names_the_setting() {
 }
 
 /// A pull that copies on the server until the file `go` is there.
-fn slow_pull(env: &TestEnv) -> tests::process::Running {
+fn slow_pull(env: &TestEnv) -> Running {
     let sqlite3 = shells::find("sqlite3");
     let body = format!(
         "while [ ! -e '{}' ]; do sleep 0.01; done; exec {} \"$@\"",

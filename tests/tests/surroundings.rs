@@ -389,3 +389,41 @@ fn a_set_of_thousands_that_git_would_commit_is_noticed() {
     let mut xtask = env.start_xtask(pull_args(&env));
     xtask.wait_for_stderr("warning: git does not ignore all of");
 }
+
+/// As of `cargo xtask … | head`, which has ended.
+#[test]
+fn what_nobody_reads_any_more_is_done_all_the_same() {
+    let env = fixtures::pulled();
+    let fixture = env.repo().join(fixtures::ORDERS).display().to_string();
+    databases::execute(&env.data().join("shop.db"), "UPDATE people SET name = 'mine'");
+    let pull = pull_args(&env);
+    for args in [
+        &["refresh-fixtures", "--json"][..],
+        &["restore-db", "--latest", "--yes", "--json"],
+        &[&pull[0], &pull[1], &pull[2], "--json"],
+        &[&pull[0], &pull[1], &pull[2], "--json", "--dry-run"],
+        &["restore-db", "--list"],
+        &["snapshots", "list", "--json"],
+        &["textconv", &fixture],
+    ] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let mut xtask = env.xtask_command(args);
+        let output = xtask.stdout(writer).output().expect("it runs");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{args:?}\n{stderr}");
+        assert!(!stderr.contains("error"), "{args:?}\n{stderr}");
+    }
+}
+
+#[test]
+fn no_limit_of_open_files_is_lowered() {
+    let env = developer();
+    env.db_toml("setup = \"sh -c 'ulimit -n >limit'\"\n");
+    let script = "ulimit -Sn \"$(ulimit -Hn)\" && ulimit -n && exec \"$@\"";
+    let xtask = env.xtask_command(["setup-db"]);
+    let mut shell = env.command("sh");
+    shell.args(["-c", script, "sh"]).arg(xtask.get_program()).args(xtask.get_args());
+    let limit = Running::start(&mut shell).wait().ok().stdout();
+    assert_eq!(fs::read_to_string(env.path("repo/limit")).expect("read"), limit);
+}

@@ -2,10 +2,12 @@
 //! says for whom.
 
 use std::fs::{self, File};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
 
 use tests::databases;
 use tests::env::TestEnv;
-use tests::process::Running;
+use tests::process::{Running, command, wait_for};
 use tests::sets::{assert_same, change, content, developer, named, snapshots};
 use tests::store::left_behind;
 
@@ -135,4 +137,31 @@ fn ten_at_once_all_end_well() {
     assert!(live == first || live == second, "the set is of two moments");
     assert!(snapshots(&env).iter().all(|snapshot| snapshot["defect"].is_null()));
     assert_eq!(named(&env, "manual").len(), 4);
+}
+
+/// Which one a list reads first is not known, but it waits there for what is said of it.
+#[test]
+fn what_another_command_removes_is_not_in_a_list() {
+    let env = developer();
+    let names = ["2026-01-01T00-00-00Z", "2026-01-02T00-00-00Z", "2026-01-03T00-00-00Z"];
+    let places = names.map(|name| env.data().join(format!("backup_{name}")));
+    for place in &places {
+        fs::create_dir(place).expect("make a directory");
+        databases::create(&place.join("data.db"), 1, 1);
+        let made = command("mkfifo").arg(place.join("snapshot.json")).status();
+        assert!(made.is_ok_and(|status| status.success()));
+    }
+    let list = env.start_xtask(["snapshots", "list"]);
+    let open = |place: &PathBuf| {
+        let mut fifo = File::options();
+        fifo.write(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32);
+        fifo.open(place.join("snapshot.json")).ok()
+    };
+    let read = wait_for("it to read one", || places.iter().find_map(open));
+    for place in &places {
+        fs::rename(place, env.path("").join(place.file_name().expect("a name"))).expect("rename");
+    }
+    drop(read);
+    let listed = list.wait().ok().stderr_is("").stdout();
+    assert_eq!(listed.lines().count(), 1, "{listed}");
 }

@@ -11,8 +11,10 @@ use sha2::{Digest as _, Sha256};
 
 use crate::interrupt;
 
-/// How a file's name begins before [`write`] gives it its own.
+/// What a file's name has in it before [`write`] gives it its own.
 pub const UNFINISHED: &str = "unfinished-";
+/// How that name begins. Nothing else is called so.
+const UNFINISHED_HERE: &str = "xtask-unfinished-";
 
 /// The content of a file; none where there is no such file.
 ///
@@ -72,7 +74,7 @@ pub fn sync(path: &Path) -> Result<()> {
 ///
 /// Those of writing, with the path.
 pub fn write(path: &Path, content: &[u8]) -> Result<()> {
-    replace(path, content, Permissions::from_mode(0o600), None)
+    replace(path, content, &Permissions::from_mode(0o600), None)
 }
 
 /// The same for a file that is not private, in a directory that is made if need
@@ -85,6 +87,7 @@ pub fn write(path: &Path, content: &[u8]) -> Result<()> {
 pub fn write_shared(path: &Path, content: &[u8], executable: bool) -> Result<()> {
     if let Some(dir) = path.parent() {
         std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+        remove_unfinished(dir);
     }
     let wanted = Permissions::from_mode(if executable { 0o777 } else { 0o666 });
     let kept = path.metadata().ok().map(|metadata| {
@@ -92,29 +95,53 @@ pub fn write_shared(path: &Path, content: &[u8], executable: bool) -> Result<()>
         let lacks = executable && mode & 0o100 == 0;
         Permissions::from_mode(if lacks { mode | ((mode & 0o444) >> 2) } else { mode })
     });
-    replace(path, content, wanted, kept)
+    replace(path, content, &wanted, kept.as_ref())
+}
+
+/// Removes from a directory what killed commands were writing. One that lives has a lock on
+/// its file; where that cannot be told, all stay.
+pub fn remove_unfinished(dir: &Path) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let is_ours = entry.file_name().to_string_lossy().starts_with(UNFINISHED_HERE);
+        if is_ours
+            && entry.file_type().is_ok_and(|kind| kind.is_file())
+            && let Ok(file) = File::open(entry.path())
+            && file.try_lock().is_ok()
+        {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// The umask takes from what is `wanted`, and not from what is `kept`.
 fn replace(
     path: &Path,
     content: &[u8],
-    wanted: Permissions,
-    kept: Option<Permissions>,
+    wanted: &Permissions,
+    kept: Option<&Permissions>,
 ) -> Result<()> {
     let dir = path.parent().context("a file lies in a directory")?;
     let write = || -> io::Result<()> {
-        let mut file =
-            tempfile::Builder::new().prefix(UNFINISHED).permissions(wanted).tempfile_in(dir)?;
+        let mut file = tempfile::Builder::new()
+            .prefix(UNFINISHED_HERE)
+            .permissions(wanted.clone())
+            .tempfile_in(dir)?;
+        // Where it cannot be locked, no other command can tell that it may be removed.
+        let _ = file.as_file().lock();
         if let Some(kept) = kept {
-            file.as_file().set_permissions(kept)?;
+            file.as_file().set_permissions(kept.clone())?;
         }
         file.write_all(content)?;
         file.as_file().sync_all()?;
         file.persist(path)?;
         Ok(())
     };
-    write().with_context(|| format!("cannot write {}", path.display()))?;
+    let written = match write() {
+        // Another command may have removed it before it was locked.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => write(),
+        written => written,
+    };
+    written.with_context(|| format!("cannot write {}", path.display()))?;
     sync(dir)
 }
 

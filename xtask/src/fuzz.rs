@@ -1,7 +1,7 @@
 //! What `fuzz/` feeds with arbitrary bytes: each takes any input, and panics
 //! where something is believed that should not be.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -269,8 +269,8 @@ fn look_at(snapshots: &[Snapshot], keep: usize, sought: &str) {
     }
     let needed: Vec<_> = snapshots.iter().step_by(3).map(|one| one.name.clone()).collect();
     let kinds = [Kind::Pull, Kind::BeforePull, Kind::BeforeRestore];
-    let plan = snapshots::prune_plan(snapshots, keep, &needed);
-    for doomed in &plan {
+    let plan = snapshots::prune_plan(snapshots, keep, &needed, &BTreeSet::new());
+    for doomed in &plan.remove {
         assert!(doomed.defect.is_none() && !needed.contains(&doomed.name));
         let kind = doomed.meta.as_ref().map(|meta| meta.kind);
         assert!(kind.is_some_and(|kind| kinds.contains(&kind)));
@@ -278,6 +278,11 @@ fn look_at(snapshots: &[Snapshot], keep: usize, sought: &str) {
         let newer = snapshots.iter().take_while(|one| one.name != doomed.name);
         let stay = newer.filter(|one| one.defect.is_none() && class(one) == class(doomed));
         assert!(stay.count() >= keep);
+        // Of what a save has, a sound snapshot that stays has a copy.
+        let stays = |one: &&Snapshot| !plan.remove.iter().any(|doomed| doomed.name == one.name);
+        let stay = || snapshots.iter().filter(|one| one.defect.is_none()).filter(stays);
+        let has = |name: &str| stay().any(|one| one.files.iter().any(|(file, _)| file == name));
+        assert!(doomed.is_pull() || doomed.files.iter().all(|(name, _)| has(name)));
     }
     if let Ok(found) = snapshots::find(snapshots, sought, Path::new("/data")) {
         assert!(!sought.is_empty() && found.name.contains(sought));

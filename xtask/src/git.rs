@@ -1,6 +1,7 @@
 //! What git knows of the repository; nothing where there is no git.
 
 pub mod checkout;
+pub mod exposure;
 pub mod index;
 
 use std::path::{Path, PathBuf};
@@ -24,34 +25,6 @@ pub fn head(sh: &Shell, root: &Path) -> Option<String> {
 pub fn local_variables(sh: &Shell) -> Result<Vec<String>> {
     let names = cmd!(sh, "git rev-parse --local-env-vars").quiet().read()?;
     Ok(names.lines().map(str::to_owned).collect())
-}
-
-/// Whether a commit would take data along: `dir` lies in a work tree, and of
-/// the databases called `names`, what SQLite keeps beside them and a snapshot
-/// of them, something is tracked already or is not ignored.
-pub fn would_commit(sh: &Shell, dir: &Path, names: &[String]) -> bool {
-    let inside =
-        cmd!(sh, "git -C {dir} rev-parse --is-inside-work-tree").quiet().ignore_stderr().read();
-    if inside.is_err() || inside.is_ok_and(|answer| answer != "true") {
-        return false;
-    }
-    let places = ["", "backup_2026-01-01T00-00-00-000Z/", ".xtask/staged/"];
-    let files = |name: &String| {
-        let beside = ["-wal", "-shm"].map(|end| format!("{name}{end}"));
-        places.map(|place| format!("{place}{name}")).into_iter().chain(beside).collect::<Vec<_>>()
-    };
-    let probes: Vec<_> = names.iter().flat_map(files).collect();
-    // As input: a large set would not fit into a command line.
-    let ignored = cmd!(sh, "git -C {dir} check-ignore --stdin -z")
-        .stdin(probes.join("\0"))
-        .quiet()
-        .ignore_status()
-        .ignore_stderr()
-        .read();
-    let tracked = cmd!(sh, "git -C {dir} ls-files -z").quiet().ignore_stderr().read();
-    let is_live = |file: &str| names.iter().any(|name| name == file);
-    ignored.is_ok_and(|ignored| ignored.split_terminator('\0').count() < probes.len())
-        || tracked.is_ok_and(|tracked| tracked.split('\0').any(is_live))
 }
 
 /// A work tree, as seen from a directory in it, where all paths start.

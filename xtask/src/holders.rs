@@ -94,9 +94,14 @@ pub fn programs(_: &Shell, paths: &[PathBuf]) -> Vec<Vec<String>> {
         for fd in open {
             // The name is looked at first: following every link is slow.
             let Ok(link) = std::fs::read_link(fd.path()) else { continue };
-            let named = |i: &usize| real[*i].file_name() == link.file_name();
-            let Some(i) = (0..paths.len()).find(named) else { continue };
-            if targets[i].is_some() && identity(&fd.path()) == targets[i] {
+            let named: Vec<_> =
+                (0..paths.len()).filter(|i| real[*i].file_name() == link.file_name()).collect();
+            if named.is_empty() {
+                continue;
+            }
+            let file = identity(&fd.path());
+            // Several may be links to files with one name in different directories.
+            for i in named.into_iter().filter(|i| file.is_some() && targets[*i] == file) {
                 let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
                 let program =
                     format!("{} (process {})", name.trim(), process.file_name().to_string_lossy());
@@ -125,10 +130,10 @@ pub fn programs(sh: &Shell, paths: &[PathBuf]) -> Vec<Vec<String>> {
             Some(("c", name)) => command = name,
             Some(("n", file)) => {
                 let program = format!("{command} (process {pid})");
-                if let Some(i) = real.iter().position(|path| path == Path::new(file))
-                    && !found[i].contains(&program)
-                {
-                    found[i].push(program);
+                for i in (0..real.len()).filter(|i| real[*i] == Path::new(file)) {
+                    if !found[i].contains(&program) {
+                        found[i].push(program.clone());
+                    }
                 }
             }
             _ => {}

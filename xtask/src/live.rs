@@ -96,6 +96,34 @@ impl<'a> Live<'a> {
         Ok(live)
     }
 
+    /// The same for a command that only lists: it waits for nobody, and what cannot be
+    /// finished is said.
+    ///
+    /// # Errors
+    ///
+    /// This process was asked to end.
+    pub fn recover_without_waiting(cx: &'a Context, settings: &'a Settings) -> Result<()> {
+        let store = || Store::new(&settings.data_dir);
+        if !is_being_replaced(&store()) {
+            return Ok(());
+        }
+        let at_work = |holder: &str| Err(Failure::new(format!("{holder} is at work")).into());
+        // What the list shows comes after what is wrong with it, and after nothing else.
+        let ui = &Ui::new(true, false, cx.ui.json, false);
+        let recovered = store().lock_if("cargo xtask snapshots list", at_work).and_then(|store| {
+            Live { ui, sh: &cx.sh, settings, store, wait: Duration::ZERO }.recover()
+        });
+        if let Err(error) = recovered
+            && is_being_replaced(&store())
+        {
+            interrupt::check()?;
+            let dir = settings.data_dir.display();
+            cx.ui.warn(format!("the databases in {dir} are only partly replaced: {error:#}"));
+            cx.ui.hint("every command tries to finish that first: list again when it is possible");
+        }
+        Ok(())
+    }
+
     fn unrecovered(cx: &'a Context, settings: &'a Settings, command: &str) -> Result<Self> {
         let store =
             Store::new(&settings.data_dir).no_wait(cx.global.no_wait).lock(&cx.ui, command)?;
@@ -210,7 +238,8 @@ impl<'a> Live<'a> {
 
         let named = old.others.clone();
         let raw = Some(old.raw(&self.store));
-        let state = State { brought: Some(brought), raw, ..old };
+        let pulled = Some(old.pulled(&self.store)?);
+        let state = State { brought: Some(brought), raw, pulled, ..old };
         let (snapshot, rules) = (replacement.snapshot, &self.settings.rules);
         let state = state.after(snapshot, before.as_ref(), &live, &install, &remove, rules);
         let others = state.others.difference(&named).cloned().collect();

@@ -2,6 +2,7 @@
 //! who change it, and what a plan to prune would remove.
 
 mod lock;
+mod prune;
 mod snapshot;
 
 use std::fs::File;
@@ -11,8 +12,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use jiff::{SignedDuration, Timestamp};
 
+pub use self::prune::prune_plan;
 pub use self::snapshot::{Database, Elsewhere, Kind, Meta, Origin, Snapshot, unsanitized};
-use self::snapshot::{META, PREFIX, name_of};
+use self::snapshot::{META, PREFIX, name_of, time_of};
 use crate::durable;
 use crate::error::Failure;
 use crate::ui::{Ui, count, escape};
@@ -20,6 +22,11 @@ use crate::ui::{Ui, count, escape};
 /// What is ours in the data directory but no snapshot.
 const STATE_DIR: &str = ".xtask";
 const INCOMING: &str = "incoming-";
+
+/// Whether what is called so in a data directory is ours.
+pub fn is_ours(name: &str) -> bool {
+    name == STATE_DIR || time_of(name).is_some()
+}
 
 /// A data directory and its snapshots, for reading.
 pub struct Store {
@@ -84,6 +91,28 @@ impl Store {
     /// The directory cannot be made, written or locked, or another command is not
     /// to be waited for.
     pub fn lock(self, ui: &Ui, command: &str) -> Result<LockedStore> {
+        let (no_wait, dir) = (self.no_wait, self.dir.display().to_string());
+        self.lock_if(command, |holder| {
+            if no_wait {
+                let message = format!("{holder} is at work in {dir}; nothing was changed");
+                let hint = "run it again later, or without --no-wait";
+                return Err(Failure::new(message).hint(hint).into());
+            }
+            ui.status("Waiting", format!("for {holder} in {dir}"));
+            Ok(())
+        })
+    }
+
+    /// The same; where another command has the lock, waits if `may_wait` says so.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Store::lock`], and those of `may_wait`.
+    pub fn lock_if(
+        self,
+        command: &str,
+        may_wait: impl FnOnce(&str) -> Result<()>,
+    ) -> Result<LockedStore> {
         self.refuse_dangling()?;
         let path = self.state_dir().join("lock");
         let mut file = self.open_lock(&path).with_context(|| {
@@ -92,17 +121,7 @@ impl Store {
                  cargo xtask restore-db --list only reads",
             )
         })?;
-        let may_wait = |holder: &str| {
-            let (holder, dir) = (escape(holder), self.dir.display());
-            if self.no_wait {
-                let message = format!("{holder} is at work in {dir}; nothing was changed");
-                let hint = "run it again later, or without --no-wait";
-                return Err(Failure::new(message).hint(hint).into());
-            }
-            ui.status("Waiting", format!("for {holder} in {dir}"));
-            Ok(())
-        };
-        lock::take(&mut file, &path, may_wait)?;
+        lock::take(&mut file, &path, |holder| may_wait(&escape(holder)))?;
         lock::sign(&mut file, command);
         let store = LockedStore { store: self, lock: file };
         store.remove_abandoned()?;
@@ -175,7 +194,7 @@ impl LockedStore {
             if name.to_string_lossy().starts_with(INCOMING) {
                 std::fs::remove_dir_all(entry.path())
                     .with_context(|| format!("cannot remove {}", entry.path().display()))?;
-            } else if name.to_string_lossy().starts_with(durable::UNFINISHED) {
+            } else if name.to_string_lossy().contains(durable::UNFINISHED) {
                 durable::remove(&entry.path())?;
             }
         }
@@ -208,7 +227,11 @@ impl LockedStore {
         for database in meta.databases.iter_mut().filter(|database| database.sha256.is_none()) {
             database.sha256 = Some(durable::sha256(&snapshot.path.join(&database.name))?);
         }
-        durable::write(&snapshot.path.join(META), &serde_json::to_vec_pretty(&meta)?)
+        // Of a killed run, what is unfinished in the state directory is removed.
+        let new = self.state_dir().join(format!("{}{META}", durable::UNFINISHED));
+        durable::write(&new, &serde_json::to_vec_pretty(&meta)?)?;
+        durable::rename(&new, &snapshot.path.join(META))?;
+        durable::sync(&snapshot.path)
     }
 
     /// Removes a snapshot, so that a kill in between leaves no half of one; of a
@@ -321,33 +344,6 @@ pub fn find<'a>(snapshots: &'a [Snapshot], text: &str, dir: &Path) -> Result<&'a
         .hint(format!("name one, for example {}", found[0].name))
         .into()),
     }
-}
-
-/// What to remove so that the newest `keep` stay of each kind: whole pulls,
-/// pulls of some databases, and what was saved before a pull or restore. What a
-/// person made or put elsewhere, what is defective, and what `needed` names, stays.
-pub fn prune_plan<'a>(
-    snapshots: &'a [Snapshot],
-    keep: usize,
-    needed: &[String],
-) -> Vec<&'a Snapshot> {
-    let (mut whole, mut partial, mut saves) = (0, 0, 0);
-    let mut plan: Vec<&Snapshot> = Vec::new();
-    // What is defective takes no place of what could be restored.
-    let ours = |snapshot: &&Snapshot| snapshot.defect.is_none() && snapshot.elsewhere.is_none();
-    for snapshot in snapshots.iter().filter(ours) {
-        let seen = match snapshot.meta.as_ref().map(|meta| meta.kind) {
-            Some(Kind::Pull) if snapshot.only().is_none() => &mut whole,
-            Some(Kind::Pull) => &mut partial,
-            Some(Kind::BeforePull | Kind::BeforeRestore) => &mut saves,
-            Some(Kind::Manual) | None => continue,
-        };
-        *seen += 1;
-        if *seen > keep && !needed.contains(&snapshot.name) {
-            plan.push(snapshot);
-        }
-    }
-    plan
 }
 
 #[cfg(test)]

@@ -4,11 +4,12 @@
 
 use std::fmt::{self, Display, Write as _};
 use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
 use anyhow::Result;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle, WeakProgressBar};
 use inquire::InquireError;
 use inquire::error::InquireResult;
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
@@ -100,10 +101,14 @@ impl Ui {
         std::process::exit(error.exit_code());
     }
 
-    /// Data, on standard output.
+    /// Data, on standard output. Where nobody reads it any more, what was done is done all
+    /// the same.
     pub fn data(&self, text: impl Display) -> Result<()> {
-        writeln!(anstream::stdout(), "{}", escape(&text.to_string()))?;
-        Ok(())
+        let text = escape(&text.to_string());
+        match beside_bar(|| writeln!(anstream::stdout(), "{text}")) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            written => Ok(written?),
+        }
     }
 
     /// Much data, piece by piece, on standard output; it is to be flushed. What
@@ -164,6 +169,7 @@ impl Ui {
             let bar = ProgressBar::new(total).with_prefix("Receiving").with_style(style);
             // Drawn also while nothing arrives: the rate must fall.
             bar.enable_steady_tick(Duration::from_millis(250));
+            *last_bar() = Some(bar.downgrade());
             bar
         });
         Progress { ui: self, bar }
@@ -183,6 +189,7 @@ impl Ui {
         }
         bar.set_prefix(verb);
         bar.enable_steady_tick(Duration::from_millis(120));
+        *last_bar() = Some(bar.downgrade());
         Working(Some(bar))
     }
 }
@@ -266,7 +273,22 @@ impl Drop for Working {
 
 /// A standard error that is gone must not turn a finished pull into a failure.
 fn line(text: &str) {
-    let _ = writeln!(anstream::stderr(), "{text}");
+    let _ = beside_bar(|| writeln!(anstream::stderr(), "{text}"));
+}
+
+/// The bar or spinner that was shown last.
+fn last_bar() -> MutexGuard<'static, Option<WeakProgressBar>> {
+    static LAST: Mutex<Option<WeakProgressBar>> = Mutex::new(None);
+    LAST.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Writes a line; a bar is taken off the screen meanwhile, and drawn anew below it.
+fn beside_bar<T>(write: impl FnOnce() -> T) -> T {
+    let bar = last_bar().as_ref().and_then(WeakProgressBar::upgrade);
+    match bar.filter(|bar| !bar.is_finished()) {
+        Some(bar) => bar.suspend(write),
+        None => write(),
+    }
 }
 
 /// Text that came from outside, made harmless for a terminal: control,

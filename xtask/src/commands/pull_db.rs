@@ -138,8 +138,7 @@ impl Args {
         let snapshot = incoming.commit(meta)?;
         let replaced = self.replace(&live, &snapshot)?;
         match super::snapshots::prune(&live.store, settings.keep) {
-            Ok(pruned) if pruned.is_empty() => {}
-            Ok(pruned) => report_pruned(&cx.ui, &pruned),
+            Ok(pruned) => report_pruned(&cx.ui, &pruned, true),
             // The pull itself is done.
             Err(error) => cx.ui.warn(format!("old snapshots stay: {error:#}")),
         }
@@ -362,15 +361,32 @@ fn word(text: &str) -> Result<String, String> {
 /// Warns when git would take the databases along. Before the first pull it goes
 /// by names that the patterns stand for.
 fn warn_unless_ignored(cx: &Context, settings: &Settings, live: &[String]) {
-    let examples = settings.names.include.iter().map(|p| p.as_str().replace(['*', '?'], "a"));
-    let names: Vec<_> = live.iter().cloned().chain(examples).collect();
     let dir = &settings.data_dir;
-    if git::would_commit(&cx.sh, dir, &names) {
-        cx.ui.warn(format!(
-            "git does not ignore all of {}: a commit could take production data along",
-            dir.display()
-        ));
-        let name = dir.file_name().unwrap_or_default().to_string_lossy();
-        cx.ui.hint(format!("add a line to .gitignore: /{name}"));
+    let include: Vec<_> = settings.names.include.iter().map(Pattern::as_str).collect();
+    let examples = include.iter().map(|pattern| pattern.replace(['*', '?'], "a"));
+    let names: Vec<_> = live.iter().cloned().chain(examples).collect();
+    let Some(exposure) = git::exposure::of(&cx.sh, dir, &names, &include) else { return };
+    cx.ui.warn(format!(
+        "git does not ignore all of {}: a commit could take production data along",
+        dir.display()
+    ));
+    let file = match exposure.file.strip_prefix(&settings.root) {
+        Ok(file) => file.display(),
+        Err(_) => exposure.file.display(),
+    };
+    let hint = match &exposure.lines[..] {
+        [] => format!("git check-ignore -v names the line of {file} that is in the way"),
+        [line] => format!("add a line to {file}: {line}"),
+        lines => format!("add these lines to {file}:\n{}", lines.join("\n")),
+    };
+    if exposure.unignored {
+        cx.ui.hint(hint);
+    }
+    if !exposure.tracked.is_empty() {
+        let paths = exposure.tracked.iter().map(|name| dir.join(name).display().to_string());
+        let words =
+            paths.take(3).filter_map(|path| Some(shlex::try_quote(&path).ok()?.into_owned()));
+        let names = words.collect::<Vec<_>>().join(" ");
+        cx.ui.hint(format!("git rm --cached {names}"));
     }
 }

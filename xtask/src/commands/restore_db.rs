@@ -40,7 +40,7 @@ impl Args {
         let settings = cx.settings()?;
         let store = Store::new(&settings.data_dir);
         if self.list {
-            return list(&cx.ui, &store, &settings.rules);
+            return list(cx, &settings);
         }
         if store.list()?.is_empty() {
             return Err(Failure::new(format!("there is no snapshot in {}", store.dir.display()))
@@ -48,14 +48,14 @@ impl Args {
                 .into());
         }
         // A question is asked before the lock is taken: nobody waits for a person.
-        let chosen = self.choose(&cx.ui, &settings, &store)?;
+        let chosen = self.choose(cx, &settings, &store)?;
         self.confirm(&cx.ui, &settings, &self.replacement(&chosen, &settings.names)?)?;
 
         let live = Live::lock(cx, &settings, "cargo xtask restore-db")?;
         // The command that was waited for, or that was just finished, may have moved both.
         let confirmed = chosen.name.clone();
         let chosen =
-            if self.latest || self.undo { self.choose(&cx.ui, &settings, &store)? } else { chosen };
+            if self.latest || self.undo { self.choose(cx, &settings, &store)? } else { chosen };
         let replacement = self.replacement(&chosen, &settings.names)?;
         if chosen.name != confirmed {
             self.confirm(&cx.ui, &settings, &replacement)?;
@@ -75,15 +75,16 @@ impl Args {
         Ok(())
     }
 
-    fn choose(&self, ui: &Ui, settings: &Settings, store: &Store) -> Result<Snapshot> {
+    fn choose(&self, cx: &Context, settings: &Settings, store: &Store) -> Result<Snapshot> {
         if let Some(name) = &self.name {
             store.find(name)
         } else if self.latest {
             latest(store)
         } else if self.undo {
             undo(store)
-        } else if ui.interactive() {
-            pick(ui, store, &settings.rules)
+        } else if cx.ui.interactive() {
+            Live::recover_without_waiting(cx, settings)?;
+            pick(&cx.ui, store, &settings.rules)
         } else {
             Err(Failure::usage("which snapshot? There is no terminal to pick one on")
                 .hint("give --name, --latest or --undo; --list shows what is there")

@@ -7,6 +7,7 @@ use crate::Context;
 use crate::error::Failure;
 use crate::live::{self, Live, State};
 use crate::sanitize::Rule;
+use crate::settings::Settings;
 use crate::snapshots::{Elsewhere, Kind, LockedStore, Snapshot, Store, prune_plan};
 use crate::ui::{Ui, age, bytes, count, escape};
 
@@ -43,7 +44,7 @@ impl Args {
         let command = "cargo xtask snapshots";
         let lock_to_remove = || Live::lock_to_remove(cx, &settings, command);
         match self.action.unwrap_or(Action::List) {
-            Action::List => list(&cx.ui, &store, &settings.rules),
+            Action::List => list(cx, &settings),
             Action::Create => create(cx, &Live::lock(cx, &settings, command)?),
             Action::Rm { name } => {
                 // A question is asked before the lock is taken: nobody waits for a person.
@@ -62,7 +63,7 @@ impl Args {
             }
             Action::Prune { keep } => {
                 let keep = keep.map_or(settings.keep, |keep| keep as usize);
-                report_pruned(&cx.ui, &prune(&lock_to_remove()?.store, keep)?);
+                report_pruned(&cx.ui, &prune(&lock_to_remove()?.store, keep)?, false);
                 Ok(())
             }
         }
@@ -80,23 +81,48 @@ fn create(cx: &Context, live: &Live<'_>) -> Result<()> {
     Ok(())
 }
 
+/// What a prune has removed, and what it has left.
+pub struct Pruned {
+    removed: Vec<Snapshot>,
+    /// Their names, with their last copies; and whether that has not been said before.
+    left: Vec<(String, String, bool)>,
+}
+
 /// Removes what [`prune_plan`] names; the way back (`restore-db --undo`) stays.
 ///
 /// # Errors
 ///
 /// One cannot be removed.
-pub fn prune(store: &LockedStore, keep: usize) -> Result<Vec<Snapshot>> {
+pub fn prune(store: &LockedStore, keep: usize) -> Result<Pruned> {
     let snapshots = store.list()?;
-    let plan: Vec<_> =
-        prune_plan(&snapshots, keep, &live::needed(store)?).into_iter().cloned().collect();
-    for snapshot in &plan {
+    // What is live, or can be pulled again.
+    let mut replaceable = State::read(store)?.pulled(store)?;
+    let files = snapshots.iter().flat_map(|snapshot| &snapshot.files).map(|(name, _)| name);
+    replaceable.extend(files.filter(|name| store.dir.join(name).exists()).cloned());
+    let plan = prune_plan(&snapshots, keep, &live::needed(store)?, &replaceable);
+    for snapshot in &plan.remove {
         store.remove(snapshot)?;
     }
-    Ok(plan)
+    let left = plan.last_copies.iter().map(|(snapshot, _)| snapshot.name.clone()).collect();
+    let new = State::name_last_copies(store, left)?;
+    let left = plan.last_copies.iter().map(|(snapshot, names)| {
+        (snapshot.name.clone(), names.join(", "), new.contains(&snapshot.name))
+    });
+    Ok(Pruned { removed: plan.remove.into_iter().cloned().collect(), left: left.collect() })
 }
 
-/// Names what was removed.
-pub fn report_pruned(ui: &Ui, removed: &[Snapshot]) {
+/// Names what was removed, and what was left; of the latter only what is new, if that
+/// is all that is asked for.
+pub fn report_pruned(ui: &Ui, pruned: &Pruned, only_new: bool) {
+    for (snapshot, names, _) in pruned.left.iter().filter(|(_, _, new)| *new || !only_new) {
+        let what = format!("{snapshot} has the last copy of {}", escape(names));
+        ui.status("Kept", what + ", which no pull has brought");
+        ui.hint(format!("where that is of no use: cargo xtask snapshots rm {snapshot}"));
+    }
+    let Pruned { removed, .. } = pruned;
+    if removed.is_empty() && only_new {
+        return;
+    }
     for snapshot in removed {
         ui.status("Removed", format!("{} ({})", snapshot.name, snapshot.kind()));
     }
@@ -155,7 +181,10 @@ struct Listed<'a> {
 /// # Errors
 ///
 /// They cannot be read.
-pub fn list(ui: &Ui, store: &Store, rules: &[Rule]) -> Result<()> {
+pub fn list(cx: &Context, settings: &Settings) -> Result<()> {
+    let (ui, store) = (&cx.ui, &Store::new(&settings.data_dir));
+    let rules = &settings.rules;
+    Live::recover_without_waiting(cx, settings)?;
     let snapshots = store.list()?;
     let state = State::read(store)?;
     if ui.json {

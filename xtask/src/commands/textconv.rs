@@ -1,3 +1,4 @@
+use std::io;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -13,6 +14,12 @@ pub struct Args {
 
 impl Args {
     pub fn run(self, cx: &Context) -> Result<()> {
-        dump::dump(&self.file, &mut cx.ui.stream())
+        let dumped = dump::dump(&self.file, &mut cx.ui.stream());
+        // Whoever reads it may have seen enough.
+        let is_closed = |error: &anyhow::Error| {
+            let cause = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>());
+            cause.is_some_and(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+        };
+        dumped.or_else(|error| if is_closed(&error) { Ok(()) } else { Err(error) })
     }
 }

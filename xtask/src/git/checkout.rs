@@ -8,6 +8,7 @@ use xshell::cmd;
 
 use super::Repository;
 use super::index::list;
+use crate::durable;
 
 /// Where such a checkout is kept in git's directory, so that the next one writes
 /// only what differs.
@@ -31,12 +32,16 @@ impl Repository<'_> {
 
     /// Writes all that is staged into a directory of its own; returns there the
     /// counterpart of the root. What git ignores (dependencies, build output) is
-    /// linked into it, but for the directory `data`, what is in it and what it is in.
+    /// linked into it, but for the paths in the directory `data` that are data.
     ///
     /// # Errors
     ///
     /// It cannot be written.
-    pub fn check_out_staged(&self, data: &Path) -> Result<PathBuf> {
+    pub fn check_out_staged(
+        &self,
+        data: &Path,
+        is_data: impl Fn(&Path) -> bool,
+    ) -> Result<PathBuf> {
         let Self { sh, root, top, prefix } = self;
         let git_dir = cmd!(sh, "git -C {root} rev-parse --absolute-git-dir").quiet().read()?;
         let git_dir = PathBuf::from(git_dir);
@@ -53,15 +58,46 @@ impl Repository<'_> {
         let data = data.canonicalize().unwrap_or_else(|_| data.to_owned());
         let ignored =
             cmd!(sh, "git -C {top} ls-files --others --ignored --exclude-standard --directory -z");
+        let links = Links { data: &data, is_data: &is_data };
         for path in list(ignored)? {
             let path = path.trim_end_matches('/');
             let (from, to) = (top.join(path), tree.join(path));
-            let is_data = from.starts_with(&data) || data.starts_with(&from);
-            if !is_data && !from.starts_with(&git_dir) && to.symlink_metadata().is_err() {
-                link(&from, &to)?;
+            if !from.starts_with(&git_dir) {
+                // A link to the data directory stands for it.
+                let real = from.canonicalize().ok().filter(|real| data.starts_with(real));
+                links.make(&real.unwrap_or(from), &to)?;
             }
         }
         Ok(tree.join(prefix))
+    }
+}
+
+struct Links<'a> {
+    /// The data directory, which has no links in its path.
+    data: &'a Path,
+    /// Whether a path, seen from there, is data.
+    is_data: &'a dyn Fn(&Path) -> bool,
+}
+
+impl Links<'_> {
+    /// Links what is there; of a directory that the data directory lies in, its entries.
+    fn make(&self, from: &Path, to: &Path) -> Result<()> {
+        if self.data.starts_with(from) && from.is_dir() && !from.is_symlink() {
+            // With the data directory elsewhere, it was linked as a whole.
+            if to.is_symlink() {
+                durable::remove(to)?;
+            }
+            let unreadable = || format!("cannot read {}", from.display());
+            for entry in std::fs::read_dir(from).with_context(unreadable)? {
+                let entry = entry.with_context(unreadable)?;
+                self.make(&entry.path(), &to.join(entry.file_name()))?;
+            }
+            return Ok(());
+        }
+        let real = from.canonicalize().unwrap_or_else(|_| from.to_owned());
+        let is_data = |path: &Path| path.strip_prefix(self.data).is_ok_and(self.is_data);
+        let leads_to_data = self.data.starts_with(&real) || is_data(from) || is_data(&real);
+        if leads_to_data || to.symlink_metadata().is_ok() { Ok(()) } else { link(from, to) }
     }
 }
 

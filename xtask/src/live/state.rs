@@ -11,7 +11,7 @@ use super::save::Saved;
 use crate::durable;
 use crate::error::Failure;
 use crate::sanitize::Rule;
-use crate::snapshots::{Snapshot, Store, unsanitized};
+use crate::snapshots::{LockedStore, Snapshot, Store, unsanitized};
 
 const STATE: &str = "state.json";
 
@@ -35,6 +35,12 @@ pub struct State {
     /// The others, once they have been named.
     #[serde(default)]
     pub(super) others: BTreeSet<String>,
+    /// The databases that any pull has ever put there. An older version did not record it.
+    #[serde(default)]
+    pub(super) pulled: Option<BTreeSet<String>>,
+    /// The snapshots that a prune has left for their last copies, once they have been named.
+    #[serde(default)]
+    pub(super) last_copies: BTreeSet<String>,
 }
 
 impl State {
@@ -67,6 +73,38 @@ impl State {
         })
     }
 
+    /// The databases that a pull has ever put there, as far as is known.
+    ///
+    /// # Errors
+    ///
+    /// The snapshots cannot be read.
+    pub fn pulled(&self, store: &Store) -> Result<BTreeSet<String>> {
+        if let Some(pulled) = &self.pulled {
+            return Ok(pulled.clone());
+        }
+        let snapshots = store.list()?;
+        let files = snapshots.iter().filter(|snapshot| snapshot.is_pull()).flat_map(|it| &it.files);
+        Ok(files.map(|(name, _)| name.clone()).collect())
+    }
+
+    /// Of these snapshots, which a prune has left for their last copies, those that have not
+    /// been named before.
+    ///
+    /// # Errors
+    ///
+    /// The state cannot be read or written.
+    pub fn name_last_copies(
+        store: &LockedStore,
+        now: BTreeSet<String>,
+    ) -> Result<BTreeSet<String>> {
+        let state = Self::read(store)?;
+        let new = now.difference(&state.last_copies).cloned().collect();
+        if now != state.last_copies {
+            Self { last_copies: now, ..state }.write(store)?;
+        }
+        Ok(new)
+    }
+
     /// The state after `snapshot` has replaced what was `live`. What was there before, and
     /// was nobody's, does not become ours by being put back.
     pub(super) fn after(
@@ -78,7 +116,7 @@ impl State {
         remove: &[String],
         rules: &[Rule],
     ) -> Self {
-        let Self { before, raw, brought, .. } = self;
+        let Self { before, raw, brought, others, mut pulled, last_copies, .. } = self;
         let before = match saved {
             // A set that is the same already does not take the way back with it.
             Some(saved) if saved.name == snapshot.name => before,
@@ -92,8 +130,13 @@ impl State {
         brought.extend(
             install.iter().filter(|name| snapshot.is_pull() || !live.contains(name)).cloned(),
         );
+        if let Some(pulled) = pulled.as_mut().filter(|_| snapshot.is_pull()) {
+            pulled.extend(install.iter().cloned());
+        }
+        // One that was replaced has not been left.
+        let left = |name: &&String| others.contains(*name) || !install.contains(name);
         let others = live.iter().filter(|&name| !brought.contains(name) && !remove.contains(name));
-        let others = others.cloned().collect();
+        let others = others.filter(left).cloned().collect();
         Self {
             live: Some(snapshot.name.clone()),
             before,
@@ -101,6 +144,8 @@ impl State {
             raw: Some(raw),
             brought: Some(brought),
             others,
+            pulled,
+            last_copies,
         }
     }
 

@@ -317,6 +317,15 @@ fn what_no_pull_has_brought_stays_and_is_named_once() {
 }
 
 #[test]
+fn what_is_replaced_has_not_been_left() {
+    let env = Env::new();
+    env.brings(&["a.db"]);
+    let own = env.by_hand(|dir| write(&dir.join("b.db"), "mine"));
+    assert_eq!(env.replace(&own).others, [""; 0]);
+    assert_eq!(env.replace(&env.pulled(&["a.db"], None)).others, ["b.db"], "now it is");
+}
+
+#[test]
 fn what_an_older_version_put_in_place_is_brought() {
     let env = Env::new();
     let pulled = env.pulled(&["a.db"], None);

@@ -1,6 +1,7 @@
 //! One snapshot: a directory, and what its `snapshot.json` says.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -179,17 +180,26 @@ impl Snapshot {
         }
     }
 
-    /// None where it is no directory, or not called like one.
+    /// None where it is no directory, not called like one, or removed meanwhile.
     pub(super) fn read(path: PathBuf) -> Result<Option<Self>> {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let Some(order) = time_of(&name) else { return Ok(None) };
-        let Some(elsewhere) = place(&path)? else { return Ok(None) };
+        let is_gone = |path: &Path| {
+            path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+        };
+        let elsewhere = match place(&path) {
+            Ok(Some(elsewhere)) => elsewhere,
+            Ok(None) => return Ok(None),
+            Err(_) if is_gone(&path) => return Ok(None),
+            Err(error) => return Err(error),
+        };
         let mut snapshot = Self { elsewhere, ..Self::empty(name, path, order) };
         // What cannot be read does not hide the others.
         if let Err(why) = snapshot.look() {
             snapshot.defect = Some(format!("{why:#}"));
         }
-        Ok(Some(snapshot))
+        let is_there = snapshot.defect.is_none() || !is_gone(&snapshot.path);
+        Ok(is_there.then_some(snapshot))
     }
 
     fn empty(name: String, path: PathBuf, order: Timestamp) -> Self {

@@ -1,9 +1,8 @@
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::fs::TryLockError;
 use std::sync::mpsc;
 
 use jiff::{SignedDuration, Timestamp};
-use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::snapshot::time_of;
@@ -23,7 +22,7 @@ fn time(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
-fn meta(kind: Kind, time: Timestamp, databases: &[(&str, u64)]) -> Meta {
+pub(super) fn meta(kind: Kind, time: Timestamp, databases: &[(&str, u64)]) -> Meta {
     let database = |&(name, bytes): &(&str, u64)| Database {
         name: name.to_owned(),
         bytes,
@@ -283,7 +282,7 @@ fn a_clock_that_goes_back_changes_ages_and_not_the_order() {
     assert!(listed[1..].iter().map(|snapshot| &snapshot.name).eq(&made), "{listed:?}");
     let ages: Vec<_> = listed[1..].iter().map(|snapshot| snapshot.time).collect();
     assert_eq!(ages, [times[2], times[1], times[0]].map(time));
-    let plan = prune_plan(&listed, 1, &[]);
+    let plan = prune_plan(&listed, 1, &[], &BTreeSet::new()).remove;
     assert!(plan.iter().map(|snapshot| &snapshot.name).eq(&made[1..]), "the newest stays");
 }
 
@@ -377,64 +376,4 @@ fn a_lock_that_is_held_is_not_taken() {
     let (dir, _first) = store();
     let file = File::open(dir.path().join(".xtask/lock")).unwrap();
     assert!(matches!(file.try_lock(), Err(TryLockError::WouldBlock)));
-}
-
-const KINDS: [Option<Kind>; 5] =
-    [None, Some(Kind::Pull), Some(Kind::BeforePull), Some(Kind::BeforeRestore), Some(Kind::Manual)];
-
-/// Snapshots, newest first, of these kinds; some are defective.
-fn snapshots(made: &[(usize, bool)]) -> Vec<Snapshot> {
-    let of = |(i, &(kind, defective)): (usize, &(usize, bool))| {
-        let time = Timestamp::from_second(1_000_000 - i as i64).unwrap();
-        Snapshot {
-            name: name_of(time),
-            path: PathBuf::new(),
-            order: time,
-            time,
-            elsewhere: None,
-            meta: KINDS[kind].map(|kind| meta(kind, time, &[("a.db", 1)])),
-            files: vec![("a.db".to_owned(), 1)],
-            defect: defective.then(|| "a.db is missing".to_owned()),
-        }
-    };
-    made.iter().enumerate().map(of).collect()
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn a_prune_keeps_the_newest_sound_ones_and_all_that_is_not_its_own(
-        made in vec((0..KINDS.len(), proptest::bool::weighted(0.2)), 0..40),
-        keep in 0_usize..6,
-        needed in vec(0_usize..40, 0..3),
-    ) {
-        let snapshots = snapshots(&made);
-        let needed: Vec<_> =
-            needed.iter().filter_map(|&i| snapshots.get(i)).map(|s| s.name.clone()).collect();
-        let plan: HashSet<_> =
-            prune_plan(&snapshots, keep, &needed).into_iter().map(|s| s.name.clone()).collect();
-        for group in [&KINDS[1..2], &KINDS[2..4]] {
-            let sound = snapshots.iter().filter(|s| {
-                s.defect.is_none() && group.contains(&s.meta.as_ref().map(|meta| meta.kind))
-            });
-            for (i, snapshot) in sound.enumerate() {
-                let stays = i < keep || needed.contains(&snapshot.name);
-                prop_assert_eq!(!plan.contains(&snapshot.name), stays, "{}", snapshot.name);
-            }
-        }
-        for snapshot in &snapshots {
-            let own = snapshot.meta.as_ref().is_some_and(|meta| meta.kind != Kind::Manual);
-            if !own || snapshot.defect.is_some() || needed.contains(&snapshot.name) {
-                prop_assert!(!plan.contains(&snapshot.name), "{}", snapshot.name);
-            }
-        }
-    }
-}
-
-#[test]
-fn a_defective_snapshot_takes_no_place_of_a_sound_one() {
-    let snapshots = snapshots(&[(1, true), (1, false), (1, false)]);
-    let plan = prune_plan(&snapshots, 1, &[]);
-    assert_eq!(plan.iter().map(|s| &s.name).collect::<Vec<_>>(), [&snapshots[2].name]);
 }

@@ -1,0 +1,151 @@
+//! What a prune removes: a plan, which changes nothing.
+
+use std::collections::BTreeSet;
+
+use super::{Kind, Snapshot};
+
+/// What a prune removes, and what it leaves that it would else remove.
+pub struct PrunePlan<'a> {
+    pub remove: Vec<&'a Snapshot>,
+    /// With the databases that no other snapshot has.
+    pub last_copies: Vec<(&'a Snapshot, Vec<&'a str>)>,
+}
+
+/// What to remove so that the newest `keep` stay of each kind: whole pulls,
+/// pulls of some databases, and what was saved before a pull or restore. What a
+/// person made or put elsewhere, what is defective, and what `needed` names, stays.
+/// So does a save with the last copy of a database that is not `replaceable`.
+pub fn prune_plan<'a>(
+    snapshots: &'a [Snapshot],
+    keep: usize,
+    needed: &[String],
+    replaceable: &BTreeSet<String>,
+) -> PrunePlan<'a> {
+    let (mut whole, mut partial, mut saves) = (0, 0, 0);
+    let mut is_old = |snapshot: &Snapshot| {
+        let seen = match snapshot.meta.as_ref().map(|meta| meta.kind) {
+            Some(Kind::Pull) if snapshot.only().is_none() => &mut whole,
+            Some(Kind::Pull) => &mut partial,
+            Some(Kind::BeforePull | Kind::BeforeRestore) => &mut saves,
+            Some(Kind::Manual) | None => return false,
+        };
+        *seen += 1;
+        *seen > keep && !needed.contains(&snapshot.name)
+    };
+    // What is defective takes no place of what could be restored, and is no copy.
+    let sound = snapshots.iter().filter(|snapshot| snapshot.defect.is_none());
+    let (old, kept): (Vec<_>, Vec<_>) =
+        sound.partition(|snapshot| snapshot.elsewhere.is_none() && is_old(snapshot));
+    let names = |snapshot: &'a Snapshot| snapshot.files.iter().map(|(name, _)| name.as_str());
+    let mut copied: BTreeSet<&str> = kept.into_iter().flat_map(names).collect();
+    let mut plan = PrunePlan { remove: Vec::new(), last_copies: Vec::new() };
+    for snapshot in old {
+        let last = |name: &&str| !copied.contains(name) && !replaceable.contains(*name);
+        let last: Vec<_> = names(snapshot).filter(last).collect();
+        if snapshot.is_pull() || last.is_empty() {
+            plan.remove.push(snapshot);
+        } else {
+            copied.extend(names(snapshot));
+            plan.last_copies.push((snapshot, last));
+        }
+    }
+    plan
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::path::PathBuf;
+
+    use jiff::Timestamp;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::super::snapshot::name_of;
+    use super::super::tests::meta;
+    use super::*;
+
+    const KINDS: [Option<Kind>; 5] = [
+        None,
+        Some(Kind::Pull),
+        Some(Kind::BeforePull),
+        Some(Kind::BeforeRestore),
+        Some(Kind::Manual),
+    ];
+
+    /// Snapshots, newest first, of these kinds; some are defective.
+    fn snapshots(made: &[(usize, bool)]) -> Vec<Snapshot> {
+        let of = |(i, &(kind, defective)): (usize, &(usize, bool))| {
+            let time = Timestamp::from_second(1_000_000 - i as i64).unwrap();
+            Snapshot {
+                name: name_of(time),
+                path: PathBuf::new(),
+                order: time,
+                time,
+                elsewhere: None,
+                meta: KINDS[kind].map(|kind| meta(kind, time, &[("a.db", 1)])),
+                files: vec![("a.db".to_owned(), 1)],
+                defect: defective.then(|| "a.db is missing".to_owned()),
+            }
+        };
+        made.iter().enumerate().map(of).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_prune_keeps_the_newest_sound_ones_and_all_that_is_not_its_own(
+            made in vec((0..KINDS.len(), proptest::bool::weighted(0.2)), 0..40),
+            keep in 0_usize..6,
+            needed in vec(0_usize..40, 0..3),
+        ) {
+            let snapshots = snapshots(&made);
+            let needed: Vec<_> =
+                needed.iter().filter_map(|&i| snapshots.get(i)).map(|s| s.name.clone()).collect();
+            let plan = prune_plan(&snapshots, keep, &needed, &["a.db".to_owned()].into());
+            prop_assert!(plan.last_copies.is_empty());
+            let plan: HashSet<_> = plan.remove.into_iter().map(|s| s.name.clone()).collect();
+            for group in [&KINDS[1..2], &KINDS[2..4]] {
+                let sound = snapshots.iter().filter(|s| {
+                    s.defect.is_none() && group.contains(&s.meta.as_ref().map(|meta| meta.kind))
+                });
+                for (i, snapshot) in sound.enumerate() {
+                    let stays = i < keep || needed.contains(&snapshot.name);
+                    prop_assert_eq!(!plan.contains(&snapshot.name), stays, "{}", snapshot.name);
+                }
+            }
+            for snapshot in &snapshots {
+                let own = snapshot.meta.as_ref().is_some_and(|meta| meta.kind != Kind::Manual);
+                if !own || snapshot.defect.is_some() || needed.contains(&snapshot.name) {
+                    prop_assert!(!plan.contains(&snapshot.name), "{}", snapshot.name);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_defective_snapshot_takes_no_place_of_a_sound_one() {
+        let snapshots = snapshots(&[(1, true), (1, false), (1, false)]);
+        let plan = prune_plan(&snapshots, 1, &[], &BTreeSet::new()).remove;
+        assert_eq!(plan.iter().map(|s| &s.name).collect::<Vec<_>>(), [&snapshots[2].name]);
+    }
+
+    #[test]
+    fn the_newest_save_of_what_is_nowhere_else_stays() {
+        let mut made = snapshots(&[(2, false), (3, false), (2, false), (3, true), (1, false)]);
+        for snapshot in &mut made[1..] {
+            snapshot.files.push(("mine.db".to_owned(), 1));
+        }
+        let planned = |made: &[Snapshot], replaceable: &[&str]| {
+            let replaceable = replaceable.iter().map(|name| (*name).to_owned()).collect();
+            let plan = prune_plan(made, 1, &[], &replaceable);
+            let index = |one: &Snapshot| made.iter().position(|it| it.name == one.name).unwrap();
+            let last = plan.last_copies.iter().map(|(one, names)| (index(one), names.join(" ")));
+            (plan.remove.iter().map(|one| index(one)).collect::<Vec<_>>(), last.collect::<Vec<_>>())
+        };
+        assert_eq!(planned(&made[..4], &[]), (vec![2], vec![(1, "mine.db".to_owned())]));
+        assert_eq!(planned(&made[..4], &["mine.db"]), (vec![1, 2], vec![]));
+        assert_eq!(planned(&made, &[]), (vec![1, 2], vec![]), "the pull has it");
+    }
+}
