@@ -331,6 +331,10 @@ await_holders() {
 	jobs=''
 	[ -z "$failed" ] || explain_failed_pin "$failed" "$@"
 	[ -z "$told" ] || exit 1
+	# An empty file is an empty database, which is one page.
+	for job in $pins; do
+		[ -s "$job.db" ] || sql "$job.db" 'PRAGMA user_version = 0;' || fail no-space "cannot write in $staging_dir"
+	done
 }
 
 # explain_failed_pin SCRIPT NAME…: sqlite3 says what went wrong, but not with which file.
