@@ -308,4 +308,12 @@ fn what_a_user_may_not_read_is_named() {
     let _app = production.app("data.db", "INSERT INTO t VALUES (1)", Found::Open);
     refused(&env.production().join("data.db-wal"), 0o600, &format!("read {file}-wal"));
     pull().ok();
+    // The same here: what another user has made must not be removed.
+    let state = env.data().join(".xtask/state.json");
+    chown(&state, Some(0), Some(0)).expect("take it");
+    pull()
+        .fails(1)
+        .stderr_has(&format!("cannot read {}\n", state.display()))
+        .stderr_has("hint: this user may not: run it as the owner of that file (ls -l), or change")
+        .stderr_lacks("remove ");
 }

@@ -37,3 +37,30 @@ fn what_a_pattern_names_and_is_none_is_an_error() {
     env.db_toml("exclude = ['notes.db']\n");
     env.local_pull(&[]).ok();
 }
+
+/// It is checked as far as it can be, named, and put in place like the others.
+#[test]
+fn what_only_the_app_can_read_is_not_damaged() {
+    let env = TestEnv::with_database(
+        "CREATE TABLE own (name TEXT, n INT); INSERT INTO own VALUES ('a', 1), ('b', 2);
+         CREATE INDEX by_name ON own (name); CREATE VIRTUAL TABLE words USING fts5 (body);
+         INSERT INTO words VALUES ('hello'); PRAGMA writable_schema = ON;
+         UPDATE sqlite_schema SET sql = 'CREATE INDEX by_name ON own (name COLLATE app)'
+          WHERE name = 'by_name';
+         UPDATE sqlite_schema SET sql = 'CREATE VIRTUAL TABLE words USING fts5 (body, tokenize = app)'
+          WHERE name = 'words';
+         UPDATE sqlite_schema SET sql = 'CREATE TABLE own (name TEXT CHECK (app(name)), n INT)'
+          WHERE name = 'own'",
+    );
+    databases::execute(&env.production().join("plain.db"), "CREATE TABLE t (a)");
+    env.local_pull(&[]).ok().stderr_has(
+        "warning: data.db: own, words could not be checked: a function, collation, module or tokenizer of \
+         the app is missing here\n",
+    );
+    assert_eq!(live(&env), ["data.db", "plain.db"]);
+    env.local_pull(&[])
+        .ok()
+        .stderr_has("with the same content")
+        .stderr_lacks("could not be checked");
+    env.xtask(["restore-db", "--latest", "--yes"]).ok();
+}

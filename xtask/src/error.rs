@@ -104,7 +104,11 @@ pub fn hints(error: &anyhow::Error) -> Vec<&str> {
     let failure = error.downcast_ref::<Failure>();
     let hints: Vec<_> =
         failure.iter().flat_map(|failure| &failure.hints).map(String::as_str).collect();
-    if hints.is_empty() && is_disk_full(error) { vec![MAKE_ROOM] } else { hints }
+    match hints.is_empty() {
+        true if is_disk_full(error) => vec![MAKE_ROOM],
+        true if is_forbidden(error) => vec![CHANGE_USER],
+        _ => hints,
+    }
 }
 
 /// The first of them.
@@ -113,6 +117,15 @@ pub fn hint(error: &anyhow::Error) -> Option<&str> {
 }
 
 const MAKE_ROOM: &str = "where the disk is full: cargo xtask snapshots prune --keep 3";
+
+const CHANGE_USER: &str =
+    "this user may not: run it as the owner of that file (ls -l), or change the owner with chown";
+
+/// Whether a file belongs to somebody else.
+pub fn is_forbidden(error: &anyhow::Error) -> bool {
+    let kinds = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+    kinds.into_iter().any(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
+}
 
 /// Any step may find the disk full. SQLite has words of its own for it, and where
 /// it cannot make a `-shm` it only says that something could not be written.

@@ -1,6 +1,8 @@
 //! SQLite as this tool uses it: closed files are opened immutable and
 //! distrusted, open databases are copied through the backup API.
 
+mod structure;
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -33,6 +35,8 @@ pub struct Description {
     pub user_version: i64,
     /// sha256 of the schema's SQL, in hex.
     pub schema: String,
+    /// Tables that cannot be checked without the app.
+    pub unchecked: Vec<String>,
 }
 
 /// Opens a file that no program has open. Nothing is locked, no file is made
@@ -125,11 +129,8 @@ fn check_within(path: &Path, limit: Duration) -> Result<Description> {
         let deadline = Instant::now() + limit;
         let late = move || interrupt::is_asked() || Instant::now() > deadline;
         db.progress_handler(OPERATIONS, Some(late))?;
-        let verdict: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-        if verdict != "ok" {
-            bail!("{verdict}");
-        }
-        description(&db)
+        let unchecked = structure::check(&db)?;
+        Ok(Description { unchecked, ..description(&db)? })
     };
     check().map_err(|error| unreadable(path, error))
 }
@@ -165,6 +166,7 @@ fn description(db: &Connection) -> Result<Description> {
         page_size: u32::try_from(pragma("page_size")?)?,
         user_version: pragma("user_version")?,
         schema: durable::hex(&hash.finalize()),
+        unchecked: Vec::new(),
     })
 }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::journal::{self, Journal};
 use super::save::Saved;
 use crate::durable;
-use crate::error::Failure;
+use crate::error::{Failure, is_forbidden};
 use crate::sanitize::Rule;
 use crate::snapshots::{LockedStore, Snapshot, Store, unsanitized};
 
@@ -49,9 +49,12 @@ impl State {
     /// The state cannot be read.
     pub fn read(store: &Store) -> Result<Self> {
         let path = store.state_dir().join(STATE);
-        let state = read_json(&path).with_context(|| {
-            Failure::new("it is not known what is live and what was before")
-                .hint(format!("remove {}; then restore by name", path.display()))
+        let state = read_json(&path).map_err(|error| {
+            let failure = Failure::new("it is not known what is live and what was before");
+            let remove = format!("remove {}; then restore by name", path.display());
+            // What another user may read is sound.
+            let failure = if is_forbidden(&error) { failure } else { failure.hint(remove) };
+            failure.over(error)
         })?;
         Ok(state.unwrap_or_default())
     }

@@ -29,6 +29,9 @@ const CHECKS: usize = 2;
 /// recorded, in bytes: most of it is the `-shm` of the one that is live.
 const BESIDE: u64 = 48 << 10;
 
+/// So many tables of a database are named.
+const UNCHECKED: usize = 5;
+
 /// A database that arrived.
 pub struct Arrived {
     pub database: Database,
@@ -170,6 +173,19 @@ impl<'a> Incoming<'a> {
         .hint("look whether this disk is broken")
     }
 
+    fn warn_of_unchecked(&self, name: &str, unchecked: &[String]) {
+        if unchecked.is_empty() {
+            return;
+        }
+        let shown = &unchecked[..unchecked.len().min(UNCHECKED)];
+        let (tables, rest) = (escape(&shown.join(", ")), unchecked.len() - shown.len());
+        let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+        self.ui.warn(format!(
+            "{}: {tables}{more} could not be checked: a function, collation, module or tokenizer of the app is missing here",
+            escape(name)
+        ));
+    }
+
     /// All that came, in its order; none for one that was put together and is not
     /// what the server has.
     ///
@@ -187,7 +203,8 @@ impl<'a> Incoming<'a> {
             }
             let found = check.description.map_err(|error| error.context(self.blame(database)))?;
             let Delivered { name, bytes, sha256, sanitized, changed } = database.clone();
-            let Description { page_size, user_version, schema } = found;
+            let Description { page_size, user_version, schema, unchecked } = found;
+            self.warn_of_unchecked(&database.name, &unchecked);
             let sha256 = Some(sha256);
             let (damaged, unsanitized, raw) = (false, false, false);
             let database = Database {
@@ -340,7 +357,7 @@ fn check(path: &Path, file: &File, base: Option<Base>) -> Result<Check> {
     // What was sound is so still.
     let description = if sha256 == base.sha256 {
         let Database { page_size, user_version, schema, .. } = base;
-        Ok(Description { page_size, user_version, schema })
+        Ok(Description { page_size, user_version, schema, unchecked: Vec::new() })
     } else {
         sqlite::check(path)
     };

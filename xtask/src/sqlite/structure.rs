@@ -1,0 +1,113 @@
+//! Whether a database is damaged, also where its app has functions, collations, modules or
+//! tokenizers of its own, which nobody else has.
+
+use anyhow::{Result, bail};
+use rusqlite::{Connection, ErrorCode};
+
+/// Checks all that can be checked without the app; the tables that cannot.
+///
+/// # Errors
+///
+/// Something is damaged, or cannot be read.
+pub fn check(db: &Connection) -> Result<Vec<String>> {
+    match verdict(db, None) {
+        Err(error) if is_of_the_app(&error) => each_table(db),
+        outcome => outcome.map(|()| Vec::new()),
+    }
+}
+
+/// Of what belongs to the app, each table has to be looked at by itself.
+fn each_table(db: &Connection) -> Result<Vec<String>> {
+    // A CHECK may call any function, and says nothing of the structure.
+    db.pragma_update(None, "ignore_check_constraints", true)?;
+    let mut tables =
+        db.prepare("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY 1")?;
+    let tables = tables.query_map([], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
+    let mut unchecked = Vec::new();
+    for table in tables {
+        match verdict(db, Some(&table)) {
+            Err(error) if is_of_the_app(&error) => unchecked.push(table),
+            outcome => outcome?,
+        }
+    }
+    Ok(unchecked)
+}
+
+fn verdict(db: &Connection, table: Option<&str>) -> Result<()> {
+    let verdict: String = match table {
+        None => db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)),
+        Some(table) => {
+            db.query_row("SELECT * FROM pragma_quick_check(?1)", [table], |row| row.get(0))
+        }
+    }?;
+    if verdict == "ok" { Ok(()) } else { bail!("{verdict}") }
+}
+
+/// Our statement is sound: what is wrong in it is missing here. Damage has codes of its own.
+fn is_of_the_app(error: &anyhow::Error) -> bool {
+    let code = error.downcast_ref().and_then(rusqlite::Error::sqlite_error_code);
+    code == Some(ErrorCode::Unknown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sqlite;
+
+    const SOUND: &str = "CREATE TABLE sound (a, b); CREATE INDEX i ON sound (a);
+        WITH n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 500)
+        INSERT INTO sound SELECT i, hex(randomblob(20)) FROM n;";
+
+    /// What only an app can have made.
+    fn of_an_app(sql: &str) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Connection::open(dir.path().join("a.db")).unwrap();
+        db.execute_batch(SOUND).unwrap();
+        db.execute_batch("PRAGMA writable_schema = ON").unwrap();
+        let page = db
+            .query_row("SELECT rootpage FROM sqlite_schema WHERE name = 'i'", [], |row| {
+                row.get::<_, i64>(0)
+            })
+            .unwrap();
+        db.execute_batch("CREATE TABLE own (a TEXT, b)").unwrap();
+        db.execute_batch(&sql.replace("@I", &page.to_string())).unwrap();
+        dir
+    }
+
+    fn own(sql: &str) -> String {
+        format!("UPDATE sqlite_schema SET sql = '{}' WHERE name = 'own'", sql.replace('\'', "''"))
+    }
+
+    #[test]
+    fn what_only_the_app_has_is_not_damage() {
+        let cases = [
+            (own("CREATE TABLE own (a TEXT COLLATE mine, b, PRIMARY KEY (a)) WITHOUT ROWID"), vec!["own"]),
+            (own("CREATE TABLE own (a TEXT, b AS (mine(a)))"), vec![]),
+            (own("CREATE TABLE own (a TEXT, b NOT NULL AS (mine(a)))"), vec!["own"]),
+            (own("CREATE TABLE own (a TEXT CHECK (mine(a)), b)"), vec![]),
+            (own("CREATE TABLE own (a TEXT DEFAULT (mine()), b)"), vec![]),
+            ("UPDATE sqlite_schema SET sql = 'CREATE INDEX i ON sound (a COLLATE mine)' WHERE name = 'i'".to_owned(), vec!["sound"]),
+            ("UPDATE sqlite_schema SET sql = 'CREATE INDEX i ON sound (mine(a))' WHERE name = 'i'".to_owned(), vec![]),
+            ("CREATE VIRTUAL TABLE f USING fts5 (t);
+              UPDATE sqlite_schema SET sql = 'CREATE VIRTUAL TABLE f USING fts5 (t, tokenize = mine)' WHERE name = 'f'".to_owned(), vec![]),
+            ("INSERT INTO sqlite_schema VALUES ('table', 'v', 'v', 0, 'CREATE VIRTUAL TABLE v USING vec0 (a)')".to_owned(), vec![]),
+        ];
+        for (sql, wanted) in cases {
+            let dir = of_an_app(&sql);
+            let found = sqlite::check(&dir.path().join("a.db"));
+            let found = found.unwrap_or_else(|error| panic!("{sql}: {error:#}"));
+            assert_eq!(found.unchecked, wanted, "{sql}");
+        }
+    }
+
+    #[test]
+    fn damage_beside_what_only_the_app_has_is_found() {
+        let collated = "CREATE TABLE own (a TEXT COLLATE mine, b, PRIMARY KEY (a)) WITHOUT ROWID";
+        let dir = of_an_app(&own(collated));
+        let path = dir.path().join("a.db");
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[2 * 4096..3 * 4096].fill(0xa5);
+        std::fs::write(&path, bytes).unwrap();
+        assert!(sqlite::check(&path).is_err());
+    }
+}
