@@ -43,7 +43,14 @@ read_request() {
 # connection over which nothing comes is dead, which nothing else would tell.
 keep_alive() {
 	echo
-	while kill -0 $$ 2>/dev/null && echo >&2; do sleep "$HEARTBEAT" >/dev/null 2>&1; done </dev/null >/dev/null &
+	{
+		trap 'kill $nap 2>/dev/null; exit' TERM
+		while nap='' && kill -0 $$ 2>/dev/null && echo >&2; do
+			sleep "$HEARTBEAT" >/dev/null 2>&1 &
+			nap=$!
+			wait "$nap"
+		done
+	} </dev/null >/dev/null &
 	heart=$!
 }
 

@@ -137,6 +137,16 @@ impl TestEnv {
         World::load(&self.world_path()).expect("read the world").invocations()
     }
 
+    /// What servers said on their standard error that a script of ours never does: it
+    /// heeds no error of a program without a word of its own.
+    pub fn unexpected(&self) -> Vec<String> {
+        let said = World::load(&self.world_path()).expect("read the world").said();
+        let said = fs::read(said).unwrap_or_default();
+        let said = String::from_utf8_lossy(&said).into_owned();
+        let ours = |line: &str| line.is_empty() || line.starts_with("prepare-pull: ");
+        said.lines().filter(|line| !ours(line)).map(str::to_owned).collect()
+    }
+
     /// Takes a program away from the developer, such as `fly` or `flyctl`.
     pub fn uninstall(&self, name: &str) {
         fs::remove_file(self.path("bin").join(name)).expect("it was installed");

@@ -24,8 +24,11 @@ pub fn production() -> (TestEnv, Sshd) {
 /// A pull that succeeds, and leaves nothing behind on either side.
 #[track_caller]
 pub fn pull(env: &TestEnv, args: &[&str]) -> Output {
+    let earlier = env.unexpected().len();
     let output = env.xtask([&["pull-db"], args].concat()).ok();
     assert_tidy(env);
+    let unexpected = env.unexpected().split_off(earlier);
+    assert_eq!(unexpected, [""; 0], "on the server's standard error\n{output}");
     output
 }
 

@@ -168,6 +168,11 @@ impl World {
         Ok(())
     }
 
+    /// What the remotes have said on their standard error so far.
+    pub fn said(&self) -> PathBuf {
+        self.log.with_extension("said")
+    }
+
     /// The invocations so far, oldest first, each without the program's name.
     pub fn invocations(&self) -> Vec<Vec<String>> {
         let text = fs::read_to_string(&self.log).unwrap_or_default();

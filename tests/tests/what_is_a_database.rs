@@ -54,7 +54,7 @@ fn what_only_the_app_can_read_is_not_damaged() {
     );
     databases::execute(&env.production().join("plain.db"), "CREATE TABLE t (a)");
     env.local_pull(&[]).ok().stderr_has(
-        "warning: data.db: own, words could not be checked: a function, collation, module or tokenizer of \
+        "warning: data.db: words could not be checked: a function, collation, module or tokenizer of \
          the app is missing here\n",
     );
     assert_eq!(live(&env), ["data.db", "plain.db"]);

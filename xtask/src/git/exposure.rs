@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use xshell::{Shell, cmd};
 
 /// A data directory in a work tree that a commit would take data from.
@@ -57,6 +57,13 @@ fn literal(path: &str) -> String {
     path.chars().map(special).collect()
 }
 
+/// A file that git takes for one of ignored names.
+fn excluding(lines: &[String]) -> Result<tempfile::NamedTempFile> {
+    let mut excludes = tempfile::NamedTempFile::new()?;
+    excludes.write_all(lines.join("\n").as_bytes())?;
+    Ok(excludes)
+}
+
 /// Whether git ignores all of it, or would with these `lines`; nothing is written for that.
 fn ignores(sh: &Shell, dir: &Path, names: &[String], lines: Option<&Vec<String>>) -> bool {
     let places = ["", "backup_2026-01-01T00-00-00-000Z/", ".xtask/staged/"];
@@ -66,13 +73,9 @@ fn ignores(sh: &Shell, dir: &Path, names: &[String], lines: Option<&Vec<String>>
     };
     let probes: Vec<_> = names.iter().flat_map(files).collect();
     let ignored = || -> Result<usize> {
-        let mut excludes = tempfile::NamedTempFile::new()?;
-        let mut options = Vec::new();
-        if let Some(lines) = lines {
-            excludes.write_all(lines.join("\n").as_bytes())?;
-            let path = excludes.path().to_str().context("a path that is not UTF-8")?;
-            options = vec!["-c".to_owned(), format!("core.excludesFile={path}")];
-        }
+        let excludes = lines.map(|lines| excluding(lines)).transpose()?;
+        let path = excludes.iter().filter_map(|file| file.path().to_str());
+        let options = path.flat_map(|path| ["-c".to_owned(), format!("core.excludesFile={path}")]);
         // What is tracked may be ignored by the time that it is no longer. As input: a large
         // set would not fit into a command line.
         let ignored = cmd!(sh, "git -C {dir} {options...} check-ignore --no-index --stdin -z")

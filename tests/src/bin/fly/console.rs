@@ -1,8 +1,10 @@
 //! `fly ssh console`.
 
-use std::io::stdout;
-use std::process::{Stdio, exit};
-use std::thread::sleep;
+use std::fs::File;
+use std::io::{Read as _, Write as _, stderr, stdout};
+use std::path::PathBuf;
+use std::process::{ChildStderr, Stdio, exit};
+use std::thread::{JoinHandle, sleep, spawn};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -34,12 +36,15 @@ pub fn run(world: &World, console: &Console) -> Result<()> {
         ssh.stderr(Stdio::null());
         ssh
     } else {
-        session.ssh("-T")
+        let mut ssh = session.ssh("-T");
+        ssh.stderr(Stdio::piped());
+        ssh
     };
     if !command.is_empty() {
         ssh.arg(command);
     }
     let mut child = ssh.stdout(Stdio::piped()).spawn().context("start ssh")?;
+    let listener = child.stderr.take().map(|said| listen(said, world.said()));
     let mut output = child.stdout.take().context("stdout is piped")?;
     match pump(&mut output, &mut stdout(), &world.faults)? {
         Ending::Whole => {}
@@ -57,6 +62,9 @@ pub fn run(world: &World, console: &Console) -> Result<()> {
         }
     }
     let status = child.wait()?;
+    if let Some(listener) = listener {
+        drop(listener.join());
+    }
     let outcome = session.outcome(status);
     if matches!(outcome, Outcome::Exited(1..) | Outcome::Signalled) {
         // It reports that home, and waits until it is taken.
@@ -74,6 +82,19 @@ pub fn run(world: &World, console: &Console) -> Result<()> {
         }
         Outcome::Refused(reason) => bail!("error connecting to SSH server: {reason}"),
     }
+}
+
+/// Passes on what the remote says on its standard error, and records it for the test.
+fn listen(mut said: ChildStderr, record: PathBuf) -> JoinHandle<()> {
+    spawn(move || {
+        let mut record = File::options().create(true).append(true).open(record).ok();
+        let mut buffer = [0; 4096];
+        while let Ok(n @ 1..) = said.read(&mut buffer) {
+            // Nobody may be there to hear it.
+            let _ = stderr().write_all(&buffer[..n]);
+            let _ = record.as_mut().map(|record| record.write_all(&buffer[..n]));
+        }
+    })
 }
 
 /// No shell interprets the command: its words are split here, as the machine's
