@@ -3,24 +3,25 @@
 # it by hand.
 #
 # Of there: `CLOCK`, `sql`, `literal`, `measure`, `is_number`, `read_clock`, `fail` and `fail_sql`; of
-# find.sh: `locate`, `locate_copy`, `me`, and the numbers in `files`, `pins` and `wide`.
+# find.sh: `locate`, `locate_copy`, `me`, and the numbers in `files`, `pins` and `wide`. Those in
+# `alone` have a size of ALONE or more.
 # shellcheck shell=dash
 # shellcheck disable=SC2154,SC2034 # newline, jobs, staging_dir and gnu_stat are of there
 
-ALONE=4194304   # a database of so many bytes in a rollback mode has a sqlite3 of its own
-TOGETHER=10     # so many of the others share one, which is all that one attaches
-TRIES=3         # so often a file is copied that changes meanwhile, before it is guarded
-GIVE_UP=10      # and so often where it cannot be
-PROBE=16777216  # so much is read of a database to tell how long its copy takes
+ALONE=4194304  # bytes from which on a database in a rollback mode has a sqlite3 of its own
+TOGETHER=10    # smaller databases that share a sqlite3: it cannot attach more
+TRIES=3        # copies of a file that changes meanwhile, before a reader guards it
+GIVE_UP=10     # copies of such a file that this user cannot guard
+PROBE=16777216 # bytes that are read of a database to estimate how long its copy takes
 
-max_lock=0 # milliseconds that writers may have to wait for a copy; 0 for any
-skew=0     # milliseconds between the first and the last database
+max_lock=0   # milliseconds that writers may have to wait for a copy; 0 for any
+skew=0       # milliseconds between the first and the last database
 pinners=''   # sqlite3 processes that pin databases, each as SCRIPT:PID
-directors='' # and the shells that tell them what to do
-started=0    # so many of them
-released=0   # and so many have been told to begin
-gone=0       # and so many to let go
-guarded=''   # numbers of those in WAL mode that a reader keeps from beginning their -wal anew
+directors='' # process ids of the shells that write to them
+started=0    # how many directors there are
+released=0   # how many of them were told to pin
+dismissed=0  # how many of them were told to end
+guarded=''   # numbers of the databases in WAL mode whose -wal a reader keeps from a restart
 marked_at='' # when the -shm files were read, in milliseconds
 
 # Databases in WAL mode are copied as files: production sees no lock and no trace of it. Of
@@ -36,13 +37,13 @@ copy_all() {
 		[ "$tries" -lt "$TRIES" ] || guard_the_rest "$tries" "$@"
 		copy_mains "$@"
 	done
-	let_go
+	dismiss_holders
 	for i in $files; do [ ! -s "$i.db-wal" ] || take_log_in "$i" "$@"; done
 	await_holders "$@"
 	measure_skew
 }
 
-# copy_file FROM TO: in the background, because a signal interrupts only what is waited for.
+# copy_file FROM TO: by a job in the background, because a signal interrupts only what is waited for.
 copy_file() {
 	local others=$jobs
 	dd if="$1" of="$2" bs=1048576 2>"$2.err" &
@@ -126,7 +127,7 @@ copy_logs() {
 	local i
 	release_holders
 	mark_commits mark "$@"
-	[ -n "$guarded" ] || let_go
+	[ -n "$guarded" ] || dismiss_holders
 	[ -z "$files" ] || { read_clock && marked_at=$now; }
 	for i in $files; do
 		locate_copy "$i" "$@"
@@ -189,31 +190,24 @@ take_log_in() {
 	[ ! -s "$1.db-wal" ] || fail no-space "cannot write in $staging_dir"
 }
 
-# guard_the_rest TRIES NAME…: a reader of what is written too fast keeps its -wal from being
-# begun anew, as long as it takes. Only the owner's leaves no files that the app cannot use.
+# guard_the_rest TRIES NAME…: a reader of what is written too fast keeps its -wal from a
+# restart until it is copied. Only a reader of its owner leaves no files that the app cannot use.
 guard_the_rest() {
-	local tries=$1 i owner
+	local tries=$1 uid i owner
+	uid=$(id -u)
 	shift
 	for i in $stale; do
 		locate_copy "$i" "$@"
 		# shellcheck disable=SC2012 # see `measure`
 		owner=$(ls -lnLd "$path" 2>/dev/null | { read -r _ _ owner _ && echo "$owner"; })
-		if [ "$owner" = "$(id -u)" ] && [ -e "$path-wal" ] && [ -e "$path-shm" ]; then
+		if [ "$owner" = "$uid" ] && [ -e "$path-wal" ] && [ -e "$path-shm" ]; then
 			case " $guarded " in *" $i "*) ;; *) guarded="$guarded $i" && hold "$path" '' '' "$@" ;; esac
 		elif [ "$tries" -ge "$GIVE_UP" ]; then
-			fail moving "$path is written faster than it can be copied, and what user $(id -u) must leave beside it to lock it would lock out its owner, user ${owner:-?}"
+			fail moving "$path is written faster than it can be copied, and what user $uid must leave beside it to lock it would lock out its owner, user ${owner:-?}"
 		fi
 		[ "$tries" -lt $((GIVE_UP * 2)) ] || fail moving "$path is written faster than it can be copied"
 	done
 	release_holders
-}
-
-# let_go: what has pinned something beside databases in WAL mode waits for another word.
-let_go() {
-	local words=''
-	while [ "${#words}" -lt $((started - gone)) ]; do words=$words$newline; done
-	[ -z "$words" ] || printf %s "$words" >&8
-	gone=$started
 }
 
 # ---- under a lock ----------------------------------------------------------
@@ -223,8 +217,7 @@ check_locks() {
 	local i before lasts
 	[ "$max_lock" -gt 0 ] || return 0
 	for i in $pins; do
-		locate_copy "$i" "$@"
-		measure "$path"
+		case " $alone " in *" $i "*) locate_copy "$i" "$@" && measure "$path" ;; *) continue ;; esac
 		[ "$size" -gt "$PROBE" ] || continue
 		read_clock && before=$now
 		dd if="$path" of=probe bs=1048576 count=$((PROBE / 1048576)) 2>/dev/null
@@ -236,18 +229,12 @@ check_locks() {
 }
 
 # pin_all NAME…: each `sqlite3` opens what it is to pin; all pin it at one signal, which
-# is one moment. What is large has its own: who writes to others need not wait for it.
+# is one moment. A large database has its own: writers of others need not wait for its copy.
 pin_all() {
 	local i members=0 attach='' of_group=''
-	[ -n "$pins" ] || return 0
 	for i in $pins; do
 		locate_copy "$i" "$@"
-		measure "$path"
-		if [ "$size" -ge "$ALONE" ]; then
-			hold "$path" '' "$i" "$@"
-			continue
-		fi
-		case " $wide " in *" $i "*) hold "$path" '' "$i" "$@" && continue ;; esac
+		case " $alone$wide " in *" $i "*) hold "$path" '' "$i" "$@" && continue ;; esac
 		# A small cache: a machine of 256 MB runs the app as well.
 		attach="${attach}ATTACH $(literal "$path") AS s$i; PRAGMA s$i.cache_size = -64;$newline"
 		of_group="$of_group $i"
@@ -257,8 +244,8 @@ pin_all() {
 	[ "$members" -eq 0 ] || hold :memory: "$attach" "$of_group" "$@"
 }
 
-# hold DATABASE ATTACH NUMBERS NAME…: a sqlite3 that pins these, and a shell that says when,
-# copies them, and lets go. Each ends with the other, and with this script.
+# hold DATABASE ATTACH NUMBERS NAME…: starts a sqlite3 that pins these databases, and its
+# director, which copies them meanwhile. Each of the two ends with the other, and with this script.
 hold() {
 	local database=$1 attach=$2 numbers=$3 script
 	shift 3
@@ -272,17 +259,17 @@ hold() {
 	directors="$directors $!" jobs="$jobs $!"
 }
 
-# direct SCRIPT ATTACH NUMBERS NAME…: writes to the sqlite3, and reads a line from it when
-# that has done so much. Without one it has failed, and says why itself. Without NUMBERS it
-# is a guard.
+# direct SCRIPT ATTACH NUMBERS NAME…: writes to the sqlite3, which acknowledges each step
+# with a line; without a line the sqlite3 has failed, and says why itself. Without NUMBERS
+# there is nothing to copy: it is a guard.
 direct() {
 	local script=$1 attach=$2 numbers=$3 i moment=$1.moment pin='SELECT count(*) FROM sqlite_master'
 	local ack=".output $1.out$newline.print$newline.output /dev/null"
 	shift 3
 	[ -n "$numbers" ] || moment=/dev/null
-	# A sqlite3 that is gone is told by its silence.
+	# That the sqlite3 has ended, reading from it tells.
 	trap '' PIPE
-	# Only the script can write to it then: who waits for its word ends with it.
+	# Opened for reading only, these pipes end when the script does.
 	exec 5<go 8<leave
 	printf '.output /dev/null\n.timeout 10000\n%s%s\n' "$attach" "$ack"
 	read -r _ || { printf '\n\n' >&6 && exit; }
@@ -292,32 +279,42 @@ direct() {
 	printf 'BEGIN;\n%s;\n.output %s\n%s\n%s\n' "$pin" "$moment" "$CLOCK" "$ack"
 	read -r _ || { echo >&6 && exit; }
 	echo >&6
-	for i in $numbers; do
-		locate_copy "$i" "$@"
-		dd if="$path" of="$i.db" bs=1048576 2>"$i.db.err" &
-		# shellcheck disable=SC2064 # this very one
-		trap "kill $! 2>/dev/null; exit 143" TERM
-		wait "$!" || explain_copy "$path" "$i.db" >&7
-		trap - TERM
-	done
+	jobs=''
+	trap 'kill $jobs 2>/dev/null; exit 143' TERM
+	for i in $numbers; do locate_copy "$i" "$@" && copy_file "$path" "$i.db" >&7; done
+	trap - TERM
+	# Beside databases in WAL mode, not before their -shm files were read.
 	[ -z "$files" ] || read -r _ <&8
 }
 
-# release_holders: as soon as all have opened what they pin; until all have pinned it, or
-# have failed. A writer that goes from one to the next is then kept by the first.
+# release_holders: waits until all directors are ready, tells them to pin, and waits until
+# all have pinned or failed. From then on, a writer that goes round waits for the first.
 release_holders() {
-	local go='' ready=$((started - released))
+	local ready=$((started - released))
 	[ "$ready" -gt 0 ] || return 0
-	await_holders_words "$ready"
-	while [ "${#go}" -lt "$ready" ]; do go=$go$newline; done
-	printf %s "$go" >&5
-	await_holders_words "$ready"
+	await_directors "$ready"
+	lines "$ready" >&5
+	await_directors "$ready"
 	released=$started
 }
 
-# await_holders_words COUNT: so many lines. In the background, because a signal interrupts
+# dismiss_holders: tells the directors to end that wait for it.
+dismiss_holders() {
+	[ "$started" -gt "$dismissed" ] || return 0
+	lines $((started - dismissed)) >&8
+	dismissed=$started
+}
+
+# lines COUNT: so many empty lines in one write, of which each director reads one.
+lines() {
+	local text=''
+	while [ "${#text}" -lt "$1" ]; do text=$text$newline; done
+	printf %s "$text"
+}
+
+# await_directors COUNT: reads a line of each. In the background, because a signal interrupts
 # only what is waited for.
-await_holders_words() {
+await_directors() {
 	local left=$1
 	while [ "$left" -gt 0 ] && read -r _; do left=$((left - 1)); done <&6 &
 	jobs="$jobs $!"

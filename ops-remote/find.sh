@@ -1,7 +1,7 @@
 #!/bin/sh
 # Which files are the databases: prepare-pull.sh is sent behind this, or reads it by hand.
 #
-# Of there: `newline`, `fail` and `require_number`.
+# Of there: `newline` and `fail`.
 # shellcheck shell=dash
 # shellcheck disable=SC2154,SC2034 # what is asked for is of there
 
@@ -72,17 +72,20 @@ is_named() {
 	matches "$1" "$named"
 }
 
-# is_database NAME: what a file begins with says so; an empty one is an empty database. What
-# is beside databases is none, nor is what only `*` takes along.
+# is_sidecar NAME: whether it is called as what SQLite keeps beside a database.
+is_sidecar() { case $1 in *-wal | *-shm | *-journal) ;; *) return 1 ;; esac; }
+
+# is_database NAME: what a file begins with says so; an empty one is an empty database. A
+# sidecar is none, nor is another file whose name only `*` matches.
 is_database() {
 	locate "$1"
-	case $1 in *-wal | *-shm | *-journal) [ -s "$path" ] && [ -r "$path" ] || return 1 ;; esac
+	if is_sidecar "$1" && { [ ! -s "$path" ] || [ ! -r "$path" ]; }; then return 1; fi
 	[ -s "$path" ] || { add_database 01 00 && return; }
 	[ -r "$path" ] || fail rights "user $(me) may not read $path"
 	# shellcheck disable=SC2046 # the words that od prints
 	set -- "$1" $(od -An -v -tx1 -N60 "$path" 2>/dev/null)
 	case "$* " in "$1 $SQLITE_MAGIC "*) add_database "${20-}" "${61-}" && return ;; esac
-	case $1 in *-wal | *-shm | *-journal) return 1 ;; esac
+	! is_sidecar "$1" || return 1
 	! is_named "$1" || fail no-database "$path does not begin as a SQLite database: it is another file, or encrypted"
 	return 1
 }

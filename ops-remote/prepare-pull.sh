@@ -162,11 +162,13 @@ remove_abandoned() {
 }
 
 check_space() {
-	local name main needed free
-	total=0 largest=0
+	local name main needed free n=0
+	total=0 largest=0 alone=''
 	for name do
 		locate "$name"
 		measure "$path" && main=$size
+		[ "$main" -lt "$ALONE" ] || alone="$alone $n"
+		n=$((n + 1))
 		measure "$path-wal" && size=$((main + size))
 		total=$((total + size))
 		[ "$size" -le "$largest" ] || largest=$size

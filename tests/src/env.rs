@@ -137,8 +137,8 @@ impl TestEnv {
         World::load(&self.world_path()).expect("read the world").invocations()
     }
 
-    /// What servers said on their standard error that a script of ours never does: it
-    /// heeds no error of a program without a word of its own.
+    /// The lines on the standard error of servers that our script does not write itself: each is
+    /// an error of a program that the script did not handle.
     pub fn unexpected(&self) -> Vec<String> {
         let said = World::load(&self.world_path()).expect("read the world").said();
         let said = fs::read(said).unwrap_or_default();

@@ -26,9 +26,6 @@ pub struct World {
     pub log: PathBuf,
     /// How long connecting takes. The real one needs two to four seconds.
     pub connect_millis: u64,
-    /// How long it takes to report a remote status that is not 0. The real one is up to
-    /// three seconds at it.
-    pub report_millis: u64,
     pub faults: Faults,
 }
 
@@ -42,7 +39,6 @@ impl Default for World {
             ssh_user: "root".to_owned(),
             log: PathBuf::new(),
             connect_millis: 0,
-            report_millis: 0,
             faults: Faults::default(),
         }
     }

@@ -94,7 +94,7 @@ fn how_far_apart_they_are_is_said() {
     assert!(skew.is_some_and(|skew| (0..60_000).contains(&skew)), "{skew:?}");
 }
 
-/// Each is let go as soon as it is copied itself.
+/// The lock of each database ends with its own copy.
 #[test]
 fn who_writes_to_a_small_one_does_not_wait_for_the_largest() {
     let env = TestEnv::new();

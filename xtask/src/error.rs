@@ -121,24 +121,29 @@ const MAKE_ROOM: &str = "where the disk is full: cargo xtask snapshots prune --k
 const CHANGE_USER: &str =
     "this user may not: run it as the owner of that file (ls -l), or change the owner with chown";
 
+/// Whether an I/O error of this kind is among the causes.
+pub fn has_io(error: &anyhow::Error, kind: std::io::ErrorKind) -> bool {
+    error
+        .chain()
+        .any(|cause| cause.downcast_ref().is_some_and(|it: &std::io::Error| it.kind() == kind))
+}
+
 /// Whether a file belongs to somebody else.
 pub fn is_forbidden(error: &anyhow::Error) -> bool {
-    let kinds = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
-    kinds.into_iter().any(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
+    has_io(error, std::io::ErrorKind::PermissionDenied)
 }
 
 /// Any step may find the disk full. SQLite has words of its own for it, and where
 /// it cannot make a `-shm` it only says that something could not be written.
 fn is_disk_full(error: &anyhow::Error) -> bool {
     use rusqlite::ErrorCode::{DiskFull, SystemIoFailure};
-    use std::io::{Error, ErrorKind};
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
 
-    error.chain().any(|cause| {
-        let io = cause.downcast_ref::<Error>().map(Error::kind);
-        let sqlite = cause.downcast_ref().and_then(rusqlite::Error::sqlite_error_code);
-        matches!(io, Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded))
-            || matches!(sqlite, Some(DiskFull | SystemIoFailure))
-    })
+    let sqlite = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref().and_then(rusqlite::Error::sqlite_error_code)
+    };
+    let is_full = |cause| matches!(sqlite(cause), Some(DiskFull | SystemIoFailure));
+    has_io(error, StorageFull) || has_io(error, QuotaExceeded) || error.chain().any(is_full)
 }
 
 pub fn exit(error: &anyhow::Error) -> Exit {

@@ -12,7 +12,7 @@ use crate::durable::hex;
 use crate::live::State;
 use crate::settings::pattern;
 use crate::snapshots::{self, Kind, Snapshot};
-use crate::stream::{self, Announced, Error, Index, Received, Sink};
+use crate::stream::{self, Announced, Error, Index, Received, Sink, Talk};
 
 const NONCE: &str = "0123456789abcdef";
 /// Stands for a disk: who announces more is refused. Two pieces fit onto it.
@@ -142,9 +142,7 @@ impl Write for Written {
     }
 }
 
-impl Sink for Recorder {
-    type File = Written;
-
+impl Talk for Recorder {
     fn talk(&mut self, line: &str) {
         self.said += line.len();
     }
@@ -156,6 +154,11 @@ impl Sink for Recorder {
         self.said += finding.table.len() + finding.column.len() + finding.database.len();
     }
     fn more_findings(&mut self, _: u64) {}
+}
+
+impl Sink for Recorder {
+    type File = Written;
+
     fn index(&mut self, index: &Index) -> Result<(), Error> {
         let sum = |sum: u64, database: &Announced| sum.saturating_add(database.bytes);
         self.announced = index.databases.iter().fold(0, sum);

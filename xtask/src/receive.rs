@@ -29,8 +29,6 @@ pub struct Pulled {
     pub machine: Option<String>,
     pub region: Option<String>,
     pub wire_bytes: u64,
-    #[expect(dead_code, reason = "dropped when all is done, it ends a program that still runs")]
-    connection: Option<Connection>,
 }
 
 /// Receives the databases that `request` asks for into `dir`. On its disk,
@@ -71,10 +69,9 @@ pub fn receive(
         database.unsanitized = request.leaves_unsanitized(&database.name, settings);
         database.raw = request.leaves_raw(&database.name, settings);
     }
-    let connection = session.release();
+    session.release();
     durable::sync(dir)?;
     Ok(Pulled {
-        connection,
         databases,
         findings: incoming.findings,
         timings: received.timings,
@@ -94,8 +91,6 @@ pub struct Planned {
     pub region: Option<String>,
     /// On the wire.
     pub wire_bytes: u64,
-    #[expect(dead_code, reason = "dropped when all is done, it ends a program that still runs")]
-    connection: Option<Connection>,
 }
 
 /// Asks what [`receive`] would bring into `dir`, where nothing is written.
@@ -117,8 +112,8 @@ pub fn plan(
     session.require_rules(&received)?;
     incoming.doubt_bases(&mut received.databases)?;
     let unsanitized = |database: &Delivered| request.leaves_unsanitized(&database.name, settings);
+    session.release();
     Ok(Planned {
-        connection: session.release(),
         unsanitized: received.databases.iter().map(unsanitized).collect(),
         databases: received.databases,
         findings: incoming.findings,
@@ -215,10 +210,10 @@ impl<'a, 'b> Session<'a, 'b> {
     }
 
     /// Nothing more is wanted of the server.
-    fn release(&mut self) -> Option<Connection> {
-        let mut connection = self.connection.take()?;
-        connection.release(self.transport.is_fly());
-        Some(connection)
+    fn release(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            self.transport.release(connection);
+        }
     }
 
     fn require_rules(&self, received: &Received) -> Result<()> {

@@ -23,9 +23,8 @@ const MAX_FINDINGS: usize = 1000;
 /// So much of what the other side says fits into a message, in characters.
 const MAX_SAID: usize = 500;
 
-/// Takes what the stream brings, in its order.
-pub trait Sink {
-    type File: Write;
+/// Takes what is said before the stream.
+pub trait Talk {
     /// A line that is not ours, most often `fly`'s.
     fn talk(&mut self, line: &str);
     /// What the server is doing.
@@ -34,6 +33,11 @@ pub trait Sink {
     fn finding(&mut self, finding: Finding);
     /// So many more that it has found.
     fn more_findings(&mut self, more: u64);
+}
+
+/// Takes what the stream brings, in its order.
+pub trait Sink: Talk {
+    type File: Write;
     /// All that is announced. An error refuses the stream.
     fn index(&mut self, index: &Index) -> Result<(), Error>;
     /// So many bytes of databases have arrived, or are known to be here.
@@ -179,8 +183,8 @@ pub fn read_plan(
 /// # Errors
 ///
 /// As [`read`].
-pub fn read_audit(input: impl Read, nonce: &str, sink: &mut impl Sink) -> Result<(), Error> {
-    read_talk(&mut BufReader::new(input), nonce, "XTASK-DB-PLAN", sink).map(drop)
+pub fn read_audit(input: impl Read, nonce: &str, heard: &mut impl Talk) -> Result<(), Error> {
+    read_talk(&mut BufReader::new(input), nonce, "XTASK-DB-PLAN", heard).map(drop)
 }
 
 /// Reads a stream that begins behind the marker.
@@ -223,7 +227,7 @@ fn read_talk(
     input: &mut impl BufRead,
     nonce: &str,
     marker: &str,
-    sink: &mut impl Sink,
+    heard: &mut impl Talk,
 ) -> Result<String, Error> {
     let mut talk = 0;
     let (mut statuses, mut findings) = (0, 0);
@@ -250,7 +254,7 @@ fn read_talk(
         } else if let Some(what) = ours("XTASK-DB-STATUS") {
             statuses += 1;
             if statuses <= MAX_STATUS {
-                sink.status(what);
+                heard.status(what);
             }
         } else if let Some(what) = ours("XTASK-DB-AUDIT") {
             let finding = Finding::parse(what);
@@ -259,16 +263,16 @@ fn read_talk(
             if findings > MAX_FINDINGS {
                 return Err(refused(format!("its audit tells more than {MAX_FINDINGS} columns")));
             }
-            sink.finding(finding);
+            heard.finding(finding);
         } else if let Some(more) = ours("XTASK-DB-AUDIT-MORE") {
-            sink.more_findings(
+            heard.more_findings(
                 more.parse().map_err(|_| refused(format!("{more:?} is no number")))?,
             );
         } else if let Some(why) = ours("XTASK-DB-FAILED") {
             let (code, text) = why.split_once(' ').unwrap_or((why, ""));
             return Err(Error::Server { code: clipped(code), text: text.to_owned() });
         } else if !text.is_empty() {
-            sink.talk(text);
+            heard.talk(text);
         }
     }
 }

@@ -89,11 +89,13 @@ pub struct Transport<'a> {
     /// It has been heard of already: whatever fails now, there is a network.
     reached: bool,
     started: Option<Started>,
+    /// Of a pull that has all it wants. Dropped with this, it ends a program that still runs.
+    released: Option<Connection>,
 }
 
 impl<'a> Transport<'a> {
     pub fn new(sh: &'a Shell, via: Via, target: Target, impatient: bool) -> Self {
-        Self { sh, via, target, impatient, reached: false, started: None }
+        Self { sh, via, target, impatient, reached: false, started: None, released: None }
     }
 
     /// Whom we talk to, for a message.
@@ -147,26 +149,19 @@ impl<'a> Transport<'a> {
     /// The stream ended in the middle.
     pub fn cut(&self, ended: &Ended, wire: u64) -> Failure {
         let known = self.is_fly().then(|| fly::killed(&self.target.app, &ended.said)).flatten();
-        let failure = Failure::new(format!(
-            "the connection was cut after {wire} bytes, before the end record; nothing was changed{}",
-            quoted(&ended.said)
-        ));
-        failure.hint(known.unwrap_or_else(|| AGAIN.to_owned()))
+        was_cut(wire, ", before the end record", &ended.said)
+            .hint(known.unwrap_or_else(|| AGAIN.to_owned()))
     }
 
     /// Nothing more came, and no end.
     pub fn stalled(&self, wire: u64) -> Failure {
-        Failure::new(format!(
-            "the connection was cut after {wire} bytes: no sign of {} for {} s; nothing was changed",
-            self.peer(),
-            STALL.as_secs()
-        ))
-        .hint(AGAIN)
+        let silence = format!(": no sign of {} for {} s", self.peer(), STALL.as_secs());
+        was_cut(wire, &silence, "").hint(AGAIN)
     }
 
     /// Waits for a sign of the server, if that may take only so long. Anything
-    /// that `fly` says is one: while it connects it says so, and while it
-    /// replaces itself by a newer version it must not be killed.
+    /// that `fly` says is one: while it connects it says so, and before
+    /// it replaces itself by a newer version.
     ///
     /// # Errors
     ///
@@ -209,6 +204,12 @@ impl<'a> Transport<'a> {
         Connection::start(command.into(), ui)
     }
 
+    /// The server may stop. `fly` reports home at its end, and is not waited for.
+    pub fn release(&mut self, mut connection: Connection) {
+        connection.release(!self.is_fly());
+        self.released = Some(connection);
+    }
+
     /// Starts a machine, where there are machines and none is started.
     ///
     /// # Errors
@@ -229,8 +230,8 @@ impl<'a> Transport<'a> {
         }
     }
 
-    /// Fetches a file through `fly ssh sftp get`. It says nothing while it does; the
-    /// connection to who has made the file does.
+    /// Fetches a file through `fly ssh sftp get`, which says nothing meanwhile: `silence` is
+    /// that of the script that has made the file.
     ///
     /// # Errors
     ///
@@ -249,27 +250,31 @@ impl<'a> Transport<'a> {
         let stalls = |wait| silence.as_mut().is_some_and(|silence| silence.lasts(wait));
         let output = interrupt::output_unless(command, stalls)
             .with_context(|| format!("cannot run `{fly}`"))?;
-        let arrived = local.metadata().map_or(0, |file| file.len());
-        match output {
-            Some(output) if output.status.success() && local.exists() => Ok(()),
-            Some(output) => {
-                crate::durable::remove(local)?;
-                let said = String::from_utf8_lossy(&output.stderr).into_owned();
-                let ended = Ended { said, code: output.status.code() };
-                Err(fly::explain_fetch(&self.target.app, &ended, arrived).into())
-            }
-            None => {
-                crate::durable::remove(local)?;
-                Err(self.stalled(arrived).into())
-            }
+        let arrived = local.metadata();
+        if arrived.is_ok() && output.as_ref().is_some_and(|output| output.status.success()) {
+            return Ok(());
         }
+        crate::durable::remove(local)?;
+        let bytes = arrived.map_or(0, |file| file.len());
+        let failure = match output {
+            Some(output) => fly::explain_fetch(&self.target.app, &output.into(), bytes),
+            None => self.stalled(bytes),
+        };
+        Err(failure.into())
     }
 }
 
-/// With which `ssh` ends where it fails itself.
+/// The exit code of `ssh` where it fails itself.
 const OWN_FAILURE: i32 = 255;
 /// After a cut.
 const AGAIN: &str = "run the same command again";
+
+fn was_cut(bytes: u64, how: &str, said: &str) -> Failure {
+    Failure::new(format!(
+        "the connection was cut after {bytes} bytes{how}; nothing was changed{}",
+        quoted(said)
+    ))
+}
 
 /// The last lines that another program said, harmless and indented.
 pub fn quoted(said: &str) -> String {

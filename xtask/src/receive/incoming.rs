@@ -17,7 +17,7 @@ use crate::server::Request;
 use crate::settings::Names;
 use crate::snapshots::Database;
 use crate::sqlite::{self, Description};
-use crate::stream::{Announced, Changed, Delivered, Error, Index, Received, Sink};
+use crate::stream::{Announced, Changed, Delivered, Error, Index, Received, Sink, Talk};
 use crate::transport::checked;
 use crate::ui::{Progress, Ui, Working, bytes, count, escape};
 use crate::{durable, interrupt};
@@ -224,9 +224,7 @@ impl<'a> Incoming<'a> {
     }
 }
 
-impl Sink for Incoming<'_> {
-    type File = File;
-
+impl Talk for Incoming<'_> {
     fn talk(&mut self, line: &str) {
         self.ui.verbose(escape(line));
         // `fly` chose among several machines, and says so among the data.
@@ -279,6 +277,10 @@ impl Sink for Incoming<'_> {
     fn more_findings(&mut self, more: u64) {
         self.findings.more = more;
     }
+}
+
+impl Sink for Incoming<'_> {
+    type File = File;
 
     fn index(&mut self, index: &Index) -> Result<(), Error> {
         for database in &index.databases {

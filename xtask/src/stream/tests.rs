@@ -146,9 +146,7 @@ impl Write for Written {
     }
 }
 
-impl Sink for Recorder {
-    type File = Written;
-
+impl Talk for Recorder {
     fn talk(&mut self, line: &str) {
         self.talk.push(line.to_owned());
     }
@@ -161,6 +159,11 @@ impl Sink for Recorder {
     fn more_findings(&mut self, more: u64) {
         self.more += more;
     }
+}
+
+impl Sink for Recorder {
+    type File = Written;
+
     fn index(&mut self, index: &Index) -> Result<(), Error> {
         self.announced = index.databases.len();
         if self.fail == "index" { Err(refused("not asked for")) } else { Ok(()) }

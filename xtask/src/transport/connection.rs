@@ -2,7 +2,7 @@
 //! how it ends.
 
 use std::io::{self, Read, Write as _};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -52,6 +52,13 @@ pub struct Ended {
     /// The last that it said.
     pub said: String,
     pub code: Option<i32>,
+}
+
+impl From<Output> for Ended {
+    fn from(output: Output) -> Self {
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        Self { said, code: output.status.code() }
+    }
 }
 
 /// What a thread sends. When all is sent it gives the input back; else it has closed it,
@@ -131,16 +138,16 @@ impl Connection {
         Silence { heard: self.heard.clone(), last: 0, lasted: Duration::ZERO }
     }
 
-    /// The server may stop, and is told. What the program does later matters no more: with
-    /// `reports` of its own to send, which take seconds, it is not waited for.
-    pub fn release(&mut self, reports: bool) {
+    /// Tells the server that it may stop. What the program does later does not matter;
+    /// whether it is waited for, `wait` says.
+    pub(super) fn release(&mut self, wait: bool) {
         if let Some(Sending { stop, .. }) = &self.sending {
             stop.store(true, Ordering::Relaxed);
         }
         self.take_back();
         let deadline = Instant::now() + LOOK;
         self.stdin.take().and_then(|stdin| send(stdin, b"done\n", || Instant::now() > deadline));
-        if reports {
+        if !wait {
             self.patience = Duration::ZERO;
         }
     }
@@ -226,8 +233,8 @@ impl Read for ServerOutput {
     }
 }
 
-/// For how long a program has said nothing on its standard error. It adds up the waits
-/// of who looks, and not the time in which this process was stopped.
+/// For how long a program has said nothing on its standard error: the sum of its caller's
+/// waits, in which the time is missing for which this process was stopped.
 pub struct Silence {
     heard: Arc<AtomicU64>,
     last: u64,

@@ -9,7 +9,7 @@ use xshell::{Shell, cmd};
 
 pub use self::machines::{Started, start as start_machine};
 pub use self::messages::{error_of, killed};
-use super::{AGAIN, Ended, Via, offline, quoted};
+use super::{AGAIN, Ended, Via, offline, was_cut};
 use crate::error::Failure;
 use crate::install::find;
 use crate::interrupt;
@@ -67,9 +67,8 @@ fn run(sh: &Shell, target: &Target, args: &[&str]) -> Result<String> {
     if output.status.success() {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     } else {
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        let offline = offline::diagnose(&Via::Fly, &target.peer(), &said);
-        let ended = Ended { said, code: output.status.code() };
+        let ended = Ended::from(output);
+        let offline = offline::diagnose(&Via::Fly, &target.peer(), &ended.said);
         Err(offline.unwrap_or_else(|| messages::explain(app, &ended)).into())
     }
 }
@@ -77,8 +76,7 @@ fn run(sh: &Shell, target: &Target, args: &[&str]) -> Result<String> {
 /// What `fly` said when it failed, and the next thing to do about it.
 pub(super) fn explain(sh: &Shell, target: &Target, ended: &Ended) -> Failure {
     let failure = messages::explain(&target.app, ended);
-    let stopped = ["no started VMs", "not found/started"];
-    if stopped.iter().any(|words| ended.said.contains(words))
+    if messages::is_not_started(&ended.said)
         && let Some((is, hint)) = machines::why_none(sh, target)
     {
         return Failure::new(format!("{failure}\n  {is}")).hint(hint);
@@ -89,12 +87,7 @@ pub(super) fn explain(sh: &Shell, target: &Target, ended: &Ended) -> Failure {
 /// The same where a file was being fetched.
 pub(super) fn explain_fetch(app: &str, ended: &Ended, bytes: u64) -> Failure {
     if bytes > 0 {
-        let said = error_of(&ended.said).unwrap_or_default();
-        return Failure::new(format!(
-            "the connection was cut after {bytes} bytes; nothing was changed{}",
-            quoted(&said)
-        ))
-        .hint(AGAIN);
+        return was_cut(bytes, "", &error_of(&ended.said).unwrap_or_default()).hint(AGAIN);
     }
     messages::explain(app, ended)
 }

@@ -65,12 +65,7 @@ pub fn run(world: &World, console: &Console) -> Result<()> {
     if let Some(listener) = listener {
         drop(listener.join());
     }
-    let outcome = session.outcome(status);
-    if matches!(outcome, Outcome::Exited(1..) | Outcome::Signalled) {
-        // It reports that home, and waits until it is taken.
-        sleep(Duration::from_millis(world.report_millis));
-    }
-    match outcome {
+    match session.outcome(status) {
         // A connection that breaks is a success to flyctl.
         Outcome::Exited(0) | Outcome::Broken => Ok(()),
         Outcome::Exited(code) => bail!("ssh shell: Process exited with status {code}"),

@@ -64,7 +64,7 @@ impl Machine {
         let metadata = config.metadata.as_ref();
         let group =
             metadata.and_then(|m| m.fly_process_group.as_ref().or(m.process_group.as_ref()));
-        group.or(config.env.as_ref()?.group.as_ref()).map(String::as_str)
+        group.or_else(|| config.env.as_ref()?.group.as_ref()).map(String::as_str)
     }
 
     /// One that serves the app, as flyctl has it.
@@ -91,7 +91,6 @@ impl Machine {
         let (is, hint) = match self.state.as_str() {
             "created" => ("was made and never started", start),
             "starting" => ("is starting", wait),
-            "started" => ("is started", wait),
             "stopping" => ("is stopping", start),
             "stopped" => ("is stopped", start),
             "suspending" => ("is being suspended", start),
@@ -133,7 +132,7 @@ impl Started {
     }
 }
 
-/// Those that could be meant, in the order in which `fly` takes them.
+/// The machines that could be meant, in the order in which `fly` takes them.
 fn fitting(sh: &Shell, target: &Target) -> Result<Vec<Machine>> {
     let listed = run(sh, target, &["machine", "list", "--json"])?;
     let machines: Vec<Machine> = serde_json::from_str(&listed)
@@ -207,4 +206,28 @@ pub fn why_none(sh: &Shell, target: &Target) -> Option<(String, String)> {
     let machines = fitting(sh, target).ok()?;
     let first = machines.iter().find(|one| one.state != "started")?;
     Some(first.sentence(&target.app))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_of_a_release_is_known_by_any_of_its_marks() {
+        let is_active = |config: &str| {
+            let machine = format!(r#"{{"id":"1","state":"stopped","config":{config}}}"#);
+            serde_json::from_str::<Machine>(&machine).unwrap().is_active()
+        };
+        for config in [
+            r#"{"metadata":{"fly_process_group":"fly_app_release_command"}}"#,
+            r#"{"metadata":{"process_group":"release_command"}}"#,
+            r#"{"env":{"FLY_PROCESS_GROUP":"fly_app_console"}}"#,
+            r#"{"env":{"RELEASE_COMMAND":"1"}}"#,
+        ] {
+            assert!(!is_active(config), "{config}");
+        }
+        for config in ["null", "{}", r#"{"metadata":{"fly_process_group":"app"}}"#] {
+            assert!(is_active(config), "{config}");
+        }
+    }
 }

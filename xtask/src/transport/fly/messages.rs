@@ -107,7 +107,7 @@ const KNOWN: [Known; 18] = [
     Known {
         words: &["no such host"],
         message: "a name of Fly.io could not be looked up",
-        hint: "run the same command again",
+        hint: AGAIN,
     },
     Known {
         words: &[
@@ -176,8 +176,17 @@ pub fn explain(app: &str, ended: &Ended) -> Failure {
 
 /// What to do where the script was killed.
 pub fn killed(app: &str, said: &str) -> Option<String> {
-    let error = error_of(said)?.to_lowercase();
-    KILLED.iter().any(|word| error.contains(word)).then(|| fill(OUT_OF_MEMORY, app))
+    says(said, KILLED).then(|| fill(OUT_OF_MEMORY, app))
+}
+
+/// Whether the machine that was meant is there, and only not started.
+pub fn is_not_started(said: &str) -> bool {
+    says(said, &["no started vms", "not found/started"])
+}
+
+fn says(said: &str, words: &[&str]) -> bool {
+    let error = error_of(said).map(|error| error.to_lowercase());
+    error.is_some_and(|error| words.iter().any(|word| error.contains(word)))
 }
 
 #[cfg(test)]
