@@ -30,17 +30,25 @@ copy_all() {
 	local i tries=0
 	stale=$files
 	check_locks "$@"
-	copy_mains "$@"
-	pin_all "$@"
-	until copy_logs "$@"; do
-		tries=$((tries + 1))
-		[ "$tries" -lt "$TRIES" ] || guard_the_rest "$tries" "$@"
-		copy_mains "$@"
-	done
-	dismiss_holders
+	until copy_once "$tries" "$@"; do tries=$((tries + 1)); done
 	for i in $files; do [ ! -s "$i.db-wal" ] || take_log_in "$i" "$@"; done
-	await_holders "$@"
 	measure_skew
+}
+
+# copy_once TRIES NAME…: whether all copies are whole. If not, those that are under a lock are
+# of another moment than what is copied next, and are copied again as well.
+copy_once() {
+	local tries=$1
+	shift
+	rm -f hold-*.moment
+	[ "$tries" -lt "$TRIES" ] || guard_the_rest "$tries" "$@"
+	pin_all "$@"
+	copy_mains "$@"
+	release_holders
+	copy_logs "$@"
+	dismiss_holders
+	await_holders "$@"
+	[ -z "$stale" ]
 }
 
 # copy_file FROM TO: by a job in the background, because a signal interrupts only what is waited for.
@@ -120,12 +128,11 @@ unchanged() {
 	case $seen in '' | 1970-* | 0.*) cmp -s "$path" "$1.db" ;; esac
 }
 
-# What was committed at one moment to each -wal; whether all copies are whole then. Its -shm
-# says how much that is. Where that does not change until all are copied, nothing more was
-# committed, and it may be an old one.
+# What was committed at one moment to each -wal; `stale` becomes those whose copy is not whole
+# then. Its -shm says how much that is. Where that does not change until all are copied, nothing
+# more was committed, and it may be an old one.
 copy_logs() {
 	local i
-	release_holders
 	mark_commits mark "$@"
 	[ -n "$guarded" ] || dismiss_holders
 	[ -z "$files" ] || { read_clock && marked_at=$now; }
@@ -140,11 +147,9 @@ copy_logs() {
 		locate_copy "$i" "$@"
 		unchanged "$i" || stale="$stale $i"
 	done
-	[ -z "$stale" ]
 }
 
-# mark_commits KIND NAME…: what each -shm says goes to NUMBER.KIND. One process reads all of
-# them, so that it is one moment.
+# mark_commits KIND NAME…: what each -shm says goes to NUMBER.KIND, unless it is being written.
 mark_commits() {
 	local kind=$1 n=0 marked='' name i
 	shift
@@ -156,13 +161,25 @@ mark_commits() {
 		n=$((n + 1))
 	done
 	[ $# -gt 0 ] || return 0
-	# shellcheck disable=SC2046 # words, 12 and the same 12 of each, if nobody was writing them
+	for _ in 1 2 3 4 5; do write_marks "$kind" "$marked" "$@" && break; done
+}
+
+# write_marks KIND NUMBERS SHM…: whether none was just being written: a -shm begins with 12 words
+# and the same 12 again. One process reads all of them, so that it is one moment.
+write_marks() {
+	local kind=$1 numbers=$2 i first second torn=0
+	shift 2
+	# shellcheck disable=SC2046 # words
 	set -- $(head -q -c 96 "$@" 2>/dev/null | od -An -v -tu4)
-	for i in $marked; do
+	for i in $numbers; do
 		[ $# -ge 24 ] || return 0
-		echo "$5 $1-$2-$3-$4-$5-$6-$7-$8-$9-${10}-${11}-${12} ${13}-${14}-${15}-${16}-${17}-${18}-${19}-${20}-${21}-${22}-${23}-${24}" >"$i.$kind"
+		first=$1-$2-$3-$4-$5-$6-$7-$8-$9-${10}-${11}-${12}
+		second=${13}-${14}-${15}-${16}-${17}-${18}-${19}-${20}-${21}-${22}-${23}-${24}
+		echo "$5 $first $second" >"$i.$kind"
+		[ "$first" = "$second" ] || torn=1
 		shift 24
 	done
+	return "$torn"
 }
 
 # cut_log NUMBER: whether more was committed than at that moment; `kept` becomes the bytes of
@@ -201,12 +218,13 @@ guard_the_rest() {
 		# shellcheck disable=SC2012 # see `measure`
 		owner=$(ls -lnLd "$path" 2>/dev/null | { read -r _ _ owner _ && echo "$owner"; })
 		if [ "$owner" = "$uid" ] && [ -e "$path-wal" ] && [ -e "$path-shm" ]; then
-			case " $guarded " in *" $i "*) ;; *) guarded="$guarded $i" && hold "$path" '' '' "$@" ;; esac
+			case " $guarded " in *" $i "*) ;; *) guarded="$guarded $i" ;; esac
 		elif [ "$tries" -ge "$GIVE_UP" ]; then
 			fail moving "$path is written faster than it can be copied, and what user $uid must leave beside it to lock it would lock out its owner, user ${owner:-?}"
 		fi
 		[ "$tries" -lt $((GIVE_UP * 2)) ] || fail moving "$path is written faster than it can be copied"
 	done
+	for i in $guarded; do locate_copy "$i" "$@" && hold "$path" '' '' "$@"; done
 	release_holders
 }
 
@@ -325,7 +343,7 @@ await_holders() {
 	local job failed='' told=''
 	for job in $pinners; do wait "${job#*:}" || failed=${job%%:*}; done
 	for job in $directors; do wait "$job" || told=1; done
-	jobs=''
+	jobs='' pinners='' directors=''
 	[ -z "$failed" ] || explain_failed_pin "$failed" "$@"
 	[ -z "$told" ] || exit 1
 	# An empty file is an empty database, which is one page.
