@@ -86,6 +86,52 @@ fn a_writer_that_goes_round_is_in_one_round() {
     }
 }
 
+/// What is committed after that moment is not in any copy, also where the -shm files were read
+/// in the middle of a commit first.
+#[test]
+fn a_commit_that_comes_later_is_in_none() {
+    let env = TestEnv::new();
+    let apps: Vec<_> = ["a.db", "b.db"]
+        .map(|name| {
+            make(&path(&env, name), "WAL", 1000);
+            let app = open(&path(&env, name));
+            app.execute("UPDATE t SET round = 1", []).expect("write");
+            app
+        })
+        .into();
+    let bin = env.path("bin");
+    // The -shm of a.db is torn once: it begins with the same 48 bytes twice.
+    let torn = format!(
+        "head='{head}'
+         case \" $* \" in *-shm*) [ -e '{once}' ] || {{ : >'{once}' && \"$head\" \"$@\" | {{
+             \"$head\" -c 48 && \"$head\" -c 48 >/dev/null && \"$head\" -c 48 /dev/zero && cat
+         }}; exit; }} ;; esac
+         exec \"$head\" \"$@\"",
+        head = find("head").display(),
+        once = env.path("torn").display()
+    );
+    shells::script(&bin, "head", &torn);
+    // Both commit once more, before the first -wal is copied.
+    let late = format!(
+        "case \" $* \" in *-wal*) [ -e '{once}' ] || {{ : >'{once}'
+             for name in a b; do '{sqlite3}' '{directory}'/$name.db 'UPDATE t SET round = 2'; done
+         }} ;; esac
+         exec '{dd}' \"$@\"",
+        once = env.path("late").display(),
+        sqlite3 = find("sqlite3").display(),
+        directory = env.production().display(),
+        dd = find("dd").display()
+    );
+    shells::script(&bin, "dd", &late);
+    env.local_pull(&[]).ok();
+    assert!(env.path("torn").exists() && env.path("late").exists());
+    for (name, app) in ["a.db", "b.db"].into_iter().zip(&apps) {
+        assert_eq!(round_of(&env.data().join(name)), 1, "{name}");
+        let there: i64 = app.query_row("SELECT round FROM t", [], |row| row.get(0)).expect("read");
+        assert_eq!(there, 2);
+    }
+}
+
 #[test]
 fn how_far_apart_they_are_is_said() {
     let env = TestEnv::new();
