@@ -11,12 +11,18 @@ const PREBUILT_VARIABLE: &str = "XTASK_TESTS_PREBUILT";
 
 pub fn xtask() -> &'static Path {
     static XTASK: OnceLock<PathBuf> = OnceLock::new();
-    XTASK.get_or_init(|| built("xtask"))
+    XTASK.get_or_init(|| built("xtask-db", "xtask"))
 }
 
 pub fn app() -> &'static Path {
     static APP: OnceLock<PathBuf> = OnceLock::new();
-    APP.get_or_init(|| built("app"))
+    APP.get_or_init(|| built("app", "app"))
+}
+
+/// `cargo dev`.
+pub fn dev() -> &'static Path {
+    static DEV: OnceLock<PathBuf> = OnceLock::new();
+    DEV.get_or_init(|| built("dev", "dev"))
 }
 
 /// Cargo has built this one, because it belongs to the package of the tests.
@@ -26,9 +32,9 @@ pub fn fly() -> PathBuf {
 
 /// One package at a time: together they would get other features than
 /// `cargo xtask` gives them, and be compiled twice.
-fn built(package: &str) -> PathBuf {
+fn built(package: &str, program: &str) -> PathBuf {
     let directory = profile_directory();
-    let binary = directory.join(package);
+    let binary = directory.join(program);
     if std::env::var_os(PREBUILT_VARIABLE).is_none() {
         let profile = match directory.file_name().and_then(|name| name.to_str()) {
             Some("debug") => "dev",

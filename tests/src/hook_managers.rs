@@ -12,7 +12,7 @@ use crate::output::Output;
 use crate::process::Running;
 use crate::{binaries, databases, sets, shells};
 
-/// What `cargo xtask test` writes when it has installed these versions.
+/// What `cargo dev test` writes when it has installed these versions.
 const VERSIONS: &str = include_str!("../hook-managers/requirements.txt");
 
 pub const FIXTURE: &str = "tests/fixtures/data.db";
@@ -95,7 +95,7 @@ fn snippets() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/hooks")
 }
 
-/// Where `cargo xtask test` has installed the hook managers.
+/// Where `cargo dev test` has installed the hook managers.
 fn installed() -> PathBuf {
     let executable = std::env::current_exe().expect("this process has a program");
     let target = executable.ancestors().nth(3).expect("tests are in target/<profile>/deps");
@@ -103,7 +103,7 @@ fn installed() -> PathBuf {
     let versions = fs::read_to_string(directory.join("versions")).unwrap_or_default();
     assert!(
         versions == VERSIONS,
-        "{} does not have the hook managers of tests/hook-managers/: `cargo xtask test` installs them",
+        "{} does not have the hook managers of tests/hook-managers/: `cargo dev test` installs them",
         directory.display()
     );
     directory

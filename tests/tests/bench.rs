@@ -26,7 +26,7 @@ fn each_row_that_is_reported_is_there_and_refers_to_another() {
     let env = TestEnv::new();
     let (place, small) = (env.path("bench"), ["--rows", "2100", "--runs", "1"]);
     let bench = || {
-        let mut command = env.command(binaries::xtask());
+        let mut command = env.command(binaries::dev());
         command.args(["bench", "--fixtures", "--json", "--dir"]).arg(&place).args(small);
         Running::start(&mut command).wait()
     };
@@ -68,7 +68,7 @@ fn each_row_that_is_reported_is_there_and_refers_to_another() {
 fn each_way_to_pull_is_measured_through_the_link() {
     let env = TestEnv::new();
     let place = env.path("bench");
-    let mut command = env.command(binaries::xtask());
+    let mut command = env.command(binaries::dev());
     command.args(["bench", "--mb", "3", "--rtt", "10", "--mbit", "200", "--runs", "1", "--json"]);
     let output = Running::start(command.arg("--dir").arg(&place)).wait();
     // What it is told has nothing to be missed, and nothing that is kept.
@@ -138,7 +138,7 @@ fn what_belongs_to_the_other_benchmark_is_refused() {
         (&["--rtt", "10"], "--mbit <N>"),
         (&["--rows", "2000"], "--fixtures"),
     ] {
-        let mut command = env.command(binaries::xtask());
+        let mut command = env.command(binaries::dev());
         let output = Running::start(command.arg("bench").args(args)).wait();
         output.fails(2).stderr_has(wrong).stdout_is("");
     }

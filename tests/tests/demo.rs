@@ -15,7 +15,7 @@ use tests::shells::{find, script};
 fn the_demo_pulls_breaks_restores_and_leaves_nothing() {
     let env = TestEnv::new();
     let output =
-        Running::start(env.command(binaries::xtask()).args(["demo", "--rows", "300"])).wait();
+        Running::start(env.command(binaries::dev()).args(["demo", "--rows", "300"])).wait();
     let output = output.ok();
     let stdout = output.stdout();
     for shown in ["iris|0|0", "juno|0|0", "300\n300\n", "before-restore", "B live"] {
@@ -29,7 +29,7 @@ fn the_demo_pulls_breaks_restores_and_leaves_nothing() {
 #[test]
 fn a_demo_that_is_interrupted_says_so_and_leaves_nothing() {
     let env = TestEnv::new();
-    let mut demo = Running::start(env.command(binaries::xtask()).arg("demo"));
+    let mut demo = Running::start(env.command(binaries::dev()).arg("demo"));
     demo.wait_for_stderr("Demo A production: ");
     demo.interrupt();
     demo.wait().fails(130).stderr_has("error: interrupted; nothing was changed\n");
@@ -40,7 +40,7 @@ fn a_demo_that_is_interrupted_says_so_and_leaves_nothing() {
 #[test]
 fn how_long_to_fuzz_is_asked_before_all_else() {
     let env = TestEnv::new();
-    let mut test = env.command(binaries::xtask());
+    let mut test = env.command(binaries::dev());
     test.args(["test", "--long"]).env("XTASK_FUZZ_SECONDS", "a while");
     let output = Running::start(&mut test).wait().fails(2);
     output.stderr_is("error: XTASK_FUZZ_SECONDS=\"a while\" is no number\n");
@@ -61,7 +61,7 @@ fn machine(env: &TestEnv, works: bool) -> Command {
         "apt-get",
         &format!("PATH=/usr/bin:/bin\necho \"$*\" >> {}\n{install}", log.display()),
     );
-    let mut command = env.command(binaries::xtask());
+    let mut command = env.command(binaries::dev());
     command.env("PATH", bin).arg("demo");
     command
 }
@@ -128,16 +128,11 @@ fn who_may_not_install_is_told_what_to_type() {
         // The same as nobody, who has no sudo.
         command = env.command(find("setpriv"));
         command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
-        command.arg(env.path("few/xtask")).arg("demo").env("PATH", env.path("few"));
+        command.arg(env.path("few/dev")).arg("demo").env("PATH", env.path("few"));
         // The user `nobody` cannot read the target directory. `cp` makes the copy, since a
         // child that another test forks would inherit our open file, and exec would fail.
-        let copy =
-            process::command("cp").arg(binaries::xtask()).arg(env.path("few/xtask")).status();
-        assert!(copy.is_ok_and(|status| status.success()), "cp copies xtask");
-        for package in ["app", "tests"] {
-            env.write(&format!("repo/{package}/Cargo.toml"), "");
-        }
-        command.env("CARGO_MANIFEST_DIR", env.path("repo/xtask"));
+        let copy = process::command("cp").arg(binaries::dev()).arg(env.path("few/dev")).status();
+        assert!(copy.is_ok_and(|status| status.success()), "cp makes a copy");
         open_to_all(&env);
     }
     let output = Running::start(&mut command).wait();

@@ -1,7 +1,7 @@
 //! A stream that was recorded from a server of ours and is played again, cut or
 //! with a bit flipped: nothing here changes, whichever byte it is.
 //!
-//! With `cargo xtask test --long` that is each byte.
+//! With `cargo dev test --long` that is each byte.
 
 use std::fs;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};

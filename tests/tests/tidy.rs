@@ -36,7 +36,7 @@ fn text_files() -> Vec<(String, String)> {
     let paths = String::from_utf8(listing).expect("tracked paths are UTF-8");
     let files: Vec<(String, String)> = paths
         .split_terminator('\0')
-        .filter(|path| !path.ends_with("Cargo.lock") && !path.starts_with("xtask/fuzz/corpus/"))
+        .filter(|path| !path.ends_with("Cargo.lock") && !path.starts_with("tests/fuzz/corpus/"))
         // What is not UTF-8 is no text; what is not there is being deleted.
         .filter_map(|path| Some((path.to_owned(), fs::read_to_string(root().join(path)).ok()?)))
         .collect();
@@ -163,18 +163,17 @@ fn xtask_repeats_the_workspace() {
 fn the_fuzzed_xtask_has_the_dependencies_of_this_one() {
     let xtask = manifest("xtask/Cargo.toml");
     let dependencies = xtask["dependencies"].as_table().expect("a table");
-    let lock = manifest("xtask/fuzz/Cargo.lock");
+    let lock = manifest("tests/fuzz/Cargo.lock");
     let packages = lock["package"].as_array().expect("packages");
-    let locked = packages.iter().find(|package| package["name"].as_str() == Some("xtask"));
-    let locked =
-        locked.and_then(|xtask| xtask["dependencies"].as_array()).expect("xtask is locked");
+    let locked = packages.iter().find(|package| package["name"].as_str() == Some("xtask-db"));
+    let locked = locked.and_then(|xtask| xtask["dependencies"].as_array()).expect("it is locked");
     let locked: Vec<_> = locked.iter().filter_map(Value::as_str).collect();
-    assert!(locked.iter().eq(dependencies.keys()), "cd xtask/fuzz && cargo metadata: {locked:?}");
+    assert!(locked.iter().eq(dependencies.keys()), "cd tests/fuzz && cargo metadata: {locked:?}");
 }
 
 #[test]
 fn the_other_packages_inherit_the_lints() {
-    for package in ["app", "tests"] {
+    for package in ["app", "tests", "tests/dev"] {
         let manifest = manifest(&format!("{package}/Cargo.toml"));
         assert_eq!(manifest["lints"]["workspace"], Value::Boolean(true), "{package}");
     }

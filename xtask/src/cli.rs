@@ -1,11 +1,15 @@
 //! The command line: global flags and the list of commands.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::commands;
+use crate::error::Exit;
+use crate::ui::Ui;
+use crate::{commands, error, interrupt};
 
 /// Bring production SQLite databases to this machine, and back
 #[derive(Parser)]
@@ -64,9 +68,19 @@ pub enum Command {
     // For git alone, which `install-hooks` tells to run it.
     #[command(hide = true)]
     Textconv(commands::textconv::Args),
-    Demo(commands::demo::Args),
-    Test(commands::test::Args),
-    Bench(commands::bench::Args),
+}
+
+/// Says what went wrong.
+pub fn exit_code(outcome: Result<()>) -> ExitCode {
+    match outcome {
+        Ok(()) if interrupt::is_asked() => Exit::Declined.into(),
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let error = interrupt::told(error);
+            Ui::error(&error);
+            if interrupt::is_asked() { Exit::Declined } else { error::exit(&error) }.into()
+        }
+    }
 }
 
 #[cfg(test)]

@@ -3,30 +3,28 @@
 //! See `ARCHITECTURE.md` for the way of the data and the rooms.
 
 mod audit;
-mod bench;
 mod cli;
 mod commands;
-
 mod delta;
 mod dump;
 mod durable;
 mod error;
 mod fixtures;
-#[cfg(any(fuzzing, test))]
-pub mod fuzz;
 mod git;
 mod holders;
 mod hooks;
-mod install;
+#[doc(hidden)]
+pub mod internals;
 mod interrupt;
 mod live;
 mod pages;
+mod programs;
 mod receive;
+mod resources;
 mod sanitize;
 mod server;
 mod settings;
 mod snapshots;
-mod spent;
 mod sqlite;
 mod stream;
 mod transport;
@@ -39,10 +37,9 @@ use anyhow::Result;
 use clap::Parser as _;
 use xshell::Shell;
 
-use crate::cli::{Cli, Command, Global};
-use crate::error::Exit;
+use crate::cli::{Cli, Command, Global, exit_code};
+use crate::resources::ResourceUsage;
 use crate::settings::Settings;
-use crate::spent::Spent;
 use crate::ui::Ui;
 
 /// What every command works with.
@@ -79,15 +76,7 @@ pub fn main() -> ExitCode {
     allow_many_files();
     let parsed = Cli::try_parse().unwrap_or_else(|error| Ui::end_of_parsing(&error));
     let Cli { global, command } = parsed;
-    match run(global, command) {
-        Ok(()) if interrupt::is_asked() => Exit::Declined.into(),
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let error = interrupt::told(error);
-            Ui::error(&error);
-            if interrupt::is_asked() { Exit::Declined } else { error::exit(&error) }.into()
-        }
-    }
+    exit_code(run(global, command))
 }
 
 fn run(global: Global, command: Command) -> Result<()> {
@@ -103,12 +92,9 @@ fn run(global: Global, command: Command) -> Result<()> {
         Command::RefreshFixtures(args) => args.run(&cx),
         Command::InstallHooks(args) => args.run(&cx),
         Command::Textconv(args) => args.run(&cx),
-        Command::Demo(args) => args.run(&cx),
-        Command::Test(args) => args.run(&cx),
-        Command::Bench(args) => args.run(&cx),
     };
     if outcome.is_ok() {
-        cx.ui.verbose(Spent::since(started));
+        cx.ui.verbose(ResourceUsage::since(started));
         if interrupt::is_asked() {
             cx.ui.warn("interrupted, when all was done already");
         }

@@ -1,7 +1,7 @@
-//! The program; all of it is in the library, for the sake of `fuzz/`.
+//! The program; all of it is in the library, see there.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    xtask::main()
+    xtask_db::main()
 }

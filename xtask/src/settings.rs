@@ -222,11 +222,6 @@ fn default_config() -> PathBuf {
     crate_dir.join("db.toml")
 }
 
-/// The repository that xtask itself belongs to.
-pub fn default_root() -> PathBuf {
-    root_of(&default_config())
-}
-
 /// The repository of a settings file: it lies there, or in `xtask/` of it.
 fn root_of(config: &Path) -> PathBuf {
     let dir = config.parent().unwrap_or(Path::new("/"));

@@ -209,7 +209,6 @@ impl Snapshot {
 
     /// What a directory is that has this in its `snapshot.json`, and these files;
     /// none if it is not called like a snapshot.
-    #[cfg(any(fuzzing, test))]
     pub fn of(path: PathBuf, meta: Option<&[u8]>, files: Vec<(String, u64)>) -> Option<Self> {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let order = time_of(&name)?;

@@ -11,8 +11,8 @@ pub use self::machines::{Started, start as start_machine};
 pub use self::messages::{error_of, killed};
 use super::{AGAIN, Ended, Via, offline, was_cut};
 use crate::error::Failure;
-use crate::install::find;
 use crate::interrupt;
+use crate::programs::find;
 
 /// Which machine of a Fly.io app: all that `fly ssh` can be told.
 #[derive(Clone, Debug, Default)]

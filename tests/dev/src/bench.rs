@@ -1,0 +1,77 @@
+//! Benchmarks: what is measured, and what it is held against.
+
+mod fixtures;
+mod pulls;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Result;
+use serde::Serialize;
+use xtask_db::internals::error::Failure;
+use xtask_db::internals::interrupt;
+use xtask_db::internals::ui::count;
+
+use crate::Context;
+
+/// Measure this tool, against what it has promised to take at most
+///
+/// Measures `pull-db` through shaped links, beside what one would do without it, and
+/// writes docs/benchmarks.md where all is as it is by default. What it is measured
+/// on is made once, and kept below target/. Exits with 1 where a target is missed.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Measure `refresh-fixtures` instead, and what a hook that runs it costs each commit
+    #[arg(long)]
+    fixtures: bool,
+    /// How often each is measured; a hook three times as often [default: 3, of fixtures 5]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
+    runs: Option<u32>,
+    /// Make what is measured anew
+    #[arg(long)]
+    fresh: bool,
+    /// Where that is kept [default: target/bench]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    #[command(flatten)]
+    pulls: pulls::Args,
+    #[command(flatten)]
+    of_fixtures: fixtures::Args,
+}
+
+impl Args {
+    pub fn run(self, cx: &Context) -> Result<()> {
+        let dir = self.dir.unwrap_or_else(|| cx.root.join("target/bench"));
+        let (dir, fresh) = (std::path::absolute(dir)?, self.fresh);
+        let missed = if self.fixtures {
+            self.of_fixtures.run(cx, &dir, self.runs.unwrap_or(5), fresh)
+        } else {
+            self.pulls.run(cx, &dir, self.runs.unwrap_or(3), fresh)
+        };
+        match &missed.map_err(interrupt::blame)?[..] {
+            [] => Ok(()),
+            missed => Err(Failure::new(format!(
+                "{} missed: {}",
+                count(missed.len(), "target"),
+                missed.join("; ")
+            ))
+            .into()),
+        }
+    }
+}
+
+/// How long some runs took, in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Times {
+    pub median: f64,
+    pub worst: f64,
+}
+
+impl Times {
+    /// Of at least one run.
+    pub fn of(mut runs: Vec<Duration>) -> Self {
+        runs.sort();
+        let seconds = |run: Option<&Duration>| run.map_or(0.0, Duration::as_secs_f64);
+        Self { median: seconds(runs.get(runs.len() / 2)), worst: seconds(runs.last()) }
+    }
+}

@@ -1,0 +1,117 @@
+//! Coverage-guided fuzzing with libFuzzer and the stable compiler: what
+//! `cargo fuzz run --sanitizer none` does, without anything to install.
+
+/// Its tests replay the corpus.
+#[cfg(test)]
+#[path = "../../fuzz/src/lib.rs"]
+mod targets;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, anyhow};
+use xshell::{Shell, cmd};
+use xtask_db::internals::error::Failure;
+use xtask_db::internals::interrupt;
+
+use crate::Context;
+use crate::install::{self, CXX};
+
+/// From the root of the repository.
+const FUZZ: &str = "tests/fuzz";
+const TARGETS: [&str; 2] = ["stream", "snapshot"];
+/// Unless the environment says otherwise.
+const SECONDS: u64 = 600;
+const SECONDS_VARIABLE: &str = "XTASK_FUZZ_SECONDS";
+
+/// The code tells libFuzzer where it goes and what it compares.
+const INSTRUMENTED: &str = "-Cpasses=sancov-module \
+    -Cllvm-args=-sanitizer-coverage-level=4 \
+    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+    -Cllvm-args=-sanitizer-coverage-pc-table \
+    -Cllvm-args=-sanitizer-coverage-trace-compares";
+
+/// Feed the readers of what is not ours with what no test thinks of
+#[derive(clap::Args, Default)]
+pub struct Args {
+    /// How long each target is fuzzed, in seconds [default: $XTASK_FUZZ_SECONDS, else 600]
+    #[arg(long, value_name = "N")]
+    seconds: Option<u64>,
+}
+
+impl Args {
+    pub fn run(self, cx: &Context) -> Result<()> {
+        install::ensure(&cx.ui, &cx.sh, &[CXX])?;
+        run(cx, self.seconds(&cx.sh)?)
+    }
+
+    /// # Errors
+    ///
+    /// The variable is no number.
+    pub fn seconds(&self, sh: &Shell) -> Result<u64> {
+        match (self.seconds, sh.var(SECONDS_VARIABLE)) {
+            (Some(seconds), _) => Ok(seconds),
+            (None, Ok(text)) => text.parse().map_err(|_| {
+                Failure::usage(format!("{SECONDS_VARIABLE}={text:?} is no number")).into()
+            }),
+            (None, Err(_)) => Ok(SECONDS),
+        }
+    }
+}
+
+/// Fuzzes each target for so many seconds, beginning with the corpus that is kept and with what
+/// earlier runs on this machine have found.
+///
+/// # Errors
+///
+/// A target does not compile, or an input was found that it fails with: the hint
+/// says where that is.
+pub fn run(cx: &Context, seconds: u64) -> Result<()> {
+    let (ui, sh, dir) = (&cx.ui, &cx.sh, cx.target_directory()?.join("fuzz"));
+    let programs = build(sh, &dir)?;
+    for name in TARGETS {
+        ui.status("Fuzzing", format!("{name} for {seconds} s"));
+        let (found, kept) =
+            (dir.join("corpus").join(name), cx.root.join(FUZZ).join("corpus").join(name));
+        let findings = dir.join("findings");
+        for dir in [&found, &findings] {
+            fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+        }
+        let program = programs.join(name);
+        let prefix = format!("{}/{name}-", findings.display());
+        let time = format!("-max_total_time={seconds}");
+        // Nothing takes ten seconds, or a gigabyte.
+        let limits = ["-timeout=10", "-rss_limit_mb=1024", "-max_len=65536"];
+        let say = ["-verbosity=0", "-print_final_stats=1"];
+        let run = cmd!(
+            sh,
+            "{program} {time} {limits...} {say...} -artifact_prefix={prefix} {found} {kept}"
+        );
+        let output = interrupt::output(run)?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        if !output.status.success() {
+            return Err(anyhow!("{said}").context(
+                Failure::new(format!("{name} fails with an input that was found"))
+                    .hint(format!("again: {} {prefix}*", program.display())),
+            ));
+        }
+        // Of the rest, most is a dictionary.
+        for line in said.lines().filter_map(|line| line.strip_prefix("stat::")) {
+            ui.status("", line);
+        }
+    }
+    Ok(())
+}
+
+/// Returns where the programs are. With `--target`, the flags are not for build
+/// scripts too, which could not be linked then.
+fn build(sh: &Shell, dir: &Path) -> Result<PathBuf> {
+    let version = cmd!(sh, "rustc -vV").quiet().read()?;
+    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
+    let host = host.context("rustc names no host")?;
+    let manifest = format!("{FUZZ}/Cargo.toml");
+    let _flags = sh.push_env("RUSTFLAGS", INSTRUMENTED);
+    interrupt::run(cmd!(sh, "cargo build --quiet --locked --release --manifest-path {manifest} --target {host} --target-dir {dir}"))
+        .context("the fuzz targets do not compile")?;
+    Ok(dir.join(host).join("release"))
+}

@@ -1,0 +1,48 @@
+//! What the workshop of this repository uses of the product: its tests, benchmarks and fuzz
+//! targets, in `tests/`. It is for nobody else, and changes without notice.
+
+pub use crate::cli::exit_code;
+
+pub mod audit {
+    pub use crate::audit::Finding;
+}
+pub mod durable {
+    pub use crate::durable::{create, hex, remove, rename, sha256, write, write_shared};
+}
+pub mod error {
+    pub use crate::error::Failure;
+}
+pub mod interrupt {
+    pub use crate::interrupt::{blame, check, output, run, sleep, watch};
+}
+pub mod live {
+    pub use crate::live::State;
+}
+pub mod pages {
+    pub use crate::pages::same_content;
+}
+pub mod programs {
+    pub use crate::programs::find;
+}
+pub mod resources {
+    pub use crate::resources::{ResourceUsage, peak};
+}
+pub mod settings {
+    pub use crate::settings::pattern;
+}
+pub mod snapshots {
+    pub use crate::snapshots::{
+        Database, Kind, LockedStore, Meta, Origin, Snapshot, Store, find, prune_plan,
+    };
+}
+pub mod sqlite {
+    pub use crate::sqlite::{check, describe, identifier, open_closed, open_existing};
+}
+pub mod stream {
+    pub use crate::stream::{
+        Announced, Error, Index, Received, Sink, Talk, find_archive, read, read_archive, read_plan,
+    };
+}
+pub mod ui {
+    pub use crate::ui::{Ui, bytes, count};
+}
