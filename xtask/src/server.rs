@@ -23,17 +23,17 @@ use crate::transport::quoted;
 
 /// One script for the server: the last part runs what the others define.
 const SCRIPT: [&str; 11] = [
-    include_str!("../../ops-remote/request.sh"),
-    include_str!("../../ops-remote/cores.sh"),
-    include_str!("../../ops-remote/audit.sh"),
-    include_str!("../../ops-remote/compare.sh"),
-    include_str!("../../ops-remote/pack.sh"),
-    include_str!("../../ops-remote/scrub.sh"),
-    include_str!("../../ops-remote/look.sh"),
-    include_str!("../../ops-remote/sanitize.sh"),
-    include_str!("../../ops-remote/find.sh"),
-    include_str!("../../ops-remote/copy.sh"),
-    include_str!("../../ops-remote/prepare-pull.sh"),
+    include_str!("../ops-remote/request.sh"),
+    include_str!("../ops-remote/cores.sh"),
+    include_str!("../ops-remote/audit.sh"),
+    include_str!("../ops-remote/compare.sh"),
+    include_str!("../ops-remote/pack.sh"),
+    include_str!("../ops-remote/scrub.sh"),
+    include_str!("../ops-remote/look.sh"),
+    include_str!("../ops-remote/sanitize.sh"),
+    include_str!("../ops-remote/find.sh"),
+    include_str!("../ops-remote/copy.sh"),
+    include_str!("../ops-remote/prepare-pull.sh"),
 ];
 
 /// How the copies come.
