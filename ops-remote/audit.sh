@@ -18,6 +18,15 @@ LONGEST_DEFINITION=100000
 # No key is as long: blobs that are longer are not read.
 LONGEST_KEY=1048576
 
+# GLOB ends at a zero byte, of which JSONB and other formats have some. The kind of the value
+# that is behind one: from each place on that begins like it.
+BEHIND_ZERO="CASE WHEN typeof(@COL) IN (''text'', ''blob'') AND length(@COL) < $LONGEST_KEY AND instr(CAST(@COL AS BLOB), x''00'') THEN
+	(SELECT max(kind) FROM (SELECT kind, pattern, CAST(begins AS BLOB) AS begins FROM temp.xtask_value) AS v WHERE EXISTS (
+	  WITH RECURSIVE at(rest) AS (
+	       SELECT substr(CAST(@COL AS BLOB), instr(CAST(@COL AS BLOB), begins)) WHERE instr(CAST(@COL AS BLOB), begins)
+	       UNION ALL SELECT substr(rest, 1 + instr(substr(rest, 2), begins)) FROM at WHERE instr(substr(rest, 2), begins))
+	  SELECT 1 FROM at WHERE CAST(rest AS TEXT) GLOB pattern || ''*'')) END"
+
 # in_hex EXPRESSION: its first 100 characters in UTF-8, whatever the database has.
 in_hex() {
 	cat <<-SQL
@@ -140,10 +149,7 @@ list_facts() {
 	cat <<-SQL
 		CREATE TEMP TABLE xtask_unique AS
 		SELECT t.name AS tbl, x.cid FROM temp.xtask_table AS t, pragma_index_list(t.name) AS l, pragma_index_xinfo(l.name) AS x
-		 WHERE l."unique" AND x."key"
-		UNION SELECT tbl, cid FROM temp.xtask_mention WHERE at = -1;
-		INSERT INTO temp.xtask_unique
-		SELECT s.tbl, s.of FROM temp.xtask_source AS s JOIN temp.xtask_unique AS u ON u.tbl = s.tbl AND u.cid = s.cid;
+		 WHERE l."unique" AND x."key" AND x.cid >= 0;
 		CREATE TEMP TABLE xtask_no_rowid AS
 		SELECT tbl FROM temp.xtask_column WHERE col = 'rowid' COLLATE NOCASE
 		UNION SELECT t.name FROM temp.xtask_table AS t, pragma_index_list(t.name) AS l
@@ -156,7 +162,10 @@ list_facts() {
 		          SELECT s.tbl, s.of FROM temp.xtask_source AS s JOIN temp.xtask_column AS g ON g.tbl = s.tbl AND g.cid = s.cid
 		           WHERE g.required) THEN 'n' ELSE '' END
 		       || CASE WHEN (tbl, cid) IN (SELECT tbl, cid FROM temp.xtask_unique) THEN 'u'
-		               WHEN (tbl, cid) IN (SELECT tbl, cid FROM temp.xtask_mention WHERE at = -3) THEN 'x' ELSE '' END
+		               WHEN (tbl, cid) IN (SELECT tbl, cid FROM temp.xtask_mention WHERE at IN (-1, -3)) OR (tbl, cid) IN (
+		                 SELECT s.tbl, s.of FROM temp.xtask_source AS s JOIN temp.xtask_column AS g ON g.tbl = s.tbl AND g.cid = s.cid
+		                  WHERE (s.tbl, s.cid) IN (SELECT tbl, cid FROM temp.xtask_unique)
+		                     OR g.required AND (s.tbl, s.of) IN (SELECT tbl, cid FROM temp.xtask_mention WHERE json)) THEN 'x' ELSE '' END
 		       || CASE WHEN tbl IN (SELECT tbl FROM temp.xtask_no_rowid) THEN 'w' ELSE '' END
 		       || CASE WHEN refers OR (tbl, cid) IN (SELECT tbl, of FROM temp.xtask_source)
 		                 OR (tbl, cid) IN (SELECT tbl, cid FROM temp.xtask_mention WHERE checks) THEN 'z' ELSE '' END
@@ -256,7 +265,11 @@ read_columns() {
 		               || col || ') = ''blob'' AND length(' || col || ') < $LONGEST_KEY)) AND ('
 		               || group_concat('CAST(' || col || ' AS TEXT) GLOB ''*' || pattern || '*''', ' OR ')
 		               || ') THEN 1 END), 0) || '' ' || v.kind || tail || ', '''')'
-		          FROM temp.xtask_part AS p, temp.xtask_value AS v GROUP BY part, col, v.kind)
+		          FROM temp.xtask_part AS p, temp.xtask_value AS v GROUP BY part, col, v.kind
+		         UNION ALL
+		        SELECT part, tbl, 'coalesce(' || begin || 'nullif(count(' || behind || '), 0) || '' '' || max(' || behind || ') || ''' || tail || ', '''')'
+		          FROM (SELECT *, replace('$BEHIND_ZERO', '@COL', '"' || replace(tbl, '"', '""') || '".' || col) AS behind FROM temp.xtask_part)
+		         WHERE EXISTS (SELECT 1 FROM temp.xtask_value))
 		 GROUP BY part, tbl;
 		.output
 		.read audit.todo.$worker
@@ -310,7 +323,9 @@ add_up_findings() {
 			         FROM (SELECT count(DISTINCT db) AS databases, min(db) AS first, tbl, col, sum(rows) AS rows, kind, max(sources) AS sources,
 			                      CASE kind WHEN 'unread' THEN facts || CASE facts WHEN 'end' THEN db ELSE '' END END AS why,
 			                      CASE kind WHEN 'unread' THEN max(facts) ELSE replace(group_concat(DISTINCT facts), ',', '') END AS facts
-			                 FROM found WHERE kind <> 'end' GROUP BY tbl, col, kind, why))
+			                 FROM (SELECT db, tbl, col, max(rows) AS rows, kind, facts, sources FROM found
+			                        WHERE kind <> 'end' GROUP BY db, tbl, col, kind, facts, sources)
+			                GROUP BY tbl, col, kind, why))
 			 WHERE nth = 1 ORDER BY kind <> 'unread', rows = 0, kind = 'personal', tbl, col, first;
 		SQL
 	} | sql :memory: 2>audit.err

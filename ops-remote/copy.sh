@@ -219,6 +219,8 @@ guard_the_rest() {
 		owner=$(ls -lnLd "$path" 2>/dev/null | { read -r _ _ owner _ && echo "$owner"; })
 		if [ "$owner" = "$uid" ] && [ -e "$path-wal" ] && [ -e "$path-shm" ]; then
 			case " $guarded " in *" $i "*) ;; *) guarded="$guarded $i" ;; esac
+		elif [ "$tries" -ge "$GIVE_UP" ] && [ "$owner" = "$uid" ]; then
+			fail busy-alone "$path is written faster than it can be copied, and its app keeps it for itself alone (PRAGMA locking_mode)"
 		elif [ "$tries" -ge "$GIVE_UP" ]; then
 			fail moving "$path is written faster than it can be copied, and what user $uid must leave beside it to lock it would lock out its owner, user ${owner:-?}"
 		fi
@@ -358,9 +360,10 @@ explain_failed_pin() {
 	error=$(head -n 3 "$1.err")
 	shift
 	for i in $pins $guarded; do
-		case $error in *'disk is full'* | *'disk I/O error'* | *'is locked'*) break ;; esac
+		case $error in *'disk is full'* | *'disk I/O error'*) break ;; esac
 		locate_copy "$i" "$@"
 		why=$(sql -readonly "$path" 'SELECT count(*) FROM sqlite_master' 2>&1 >/dev/null) && continue
+		case $why in *'is locked'*) fail locked "$path" ;; esac
 		case $why in *'readonly database'*) fail unfinished "$path has an unfinished transaction of a program that was killed" ;; esac
 		fail unreadable "$path cannot be read: $why"
 	done

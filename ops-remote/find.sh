@@ -60,9 +60,13 @@ matches() {
 }
 
 selected() {
-	[ -f "$directory/$1" ] && matches "$1" "$includes" || return 1
+	[ -f "$directory/$1" ] || [ -L "$directory/$1" ] || return 1
+	matches "$1" "$includes" || return 1
 	[ -z "$excludes" ] || ! matches "$1" "$excludes" || return 1
-	[ -z "$only" ] || matches "$1" "$only"
+	[ -z "$only" ] || matches "$1" "$only" || return 1
+	# To pass over it would take the database away that an earlier pull has brought.
+	[ -e "$directory/$1" ] || ! is_named "$1" || fail unreadable "$directory/$1 is a link that leads nowhere"
+	[ -f "$directory/$1" ]
 }
 
 # is_named NAME: whether a pattern says something of the name, other than `*`.
@@ -79,6 +83,7 @@ is_sidecar() { case $1 in *-wal | *-shm | *-journal) ;; *) return 1 ;; esac; }
 # sidecar is none, nor is another file whose name only `*` matches.
 is_database() {
 	locate "$1"
+	case $1 in *\\* | *[[:cntrl:]]*) fail no-database "the name of $path has a backslash or a control character" ;; esac
 	if is_sidecar "$1" && { [ ! -s "$path" ] || [ ! -r "$path" ]; }; then return 1; fi
 	[ -s "$path" ] || { add_database 01 00 && return; }
 	[ -r "$path" ] || fail rights "user $(me) may not read $path"

@@ -72,7 +72,7 @@ find_outreach() {
 		SELECT DISTINCT name, word FROM word
 		 WHERE ((after GLOB '(*' OR after GLOB '/[*]*' OR after GLOB '--*')
 		        AND NOT (before NOT GLOB '*--*' AND before NOT GLOB '*/[*]*' AND (before GLOB '*[^a-z]table ' OR before GLOB '* if not exists ' OR before GLOB '*[^a-z]references '
-		              OR before GLOB '*[^a-z]into ' OR before GLOB ' create * index * on ' AND before NOT GLOB '*(*')))
+		              OR before GLOB '*[^a-z]into ' OR (before GLOB ' create index * on ' OR before GLOB ' create unique index * on ') AND before NOT GLOB '*(*')))
 		    OR (word IN ('fsdir', 'zipfile') AND CASE is_table WHEN 1 THEN before GLOB '*[^a-z]using '
 		              ELSE before GLOB '*[^a-z]from ' OR before GLOB '*[^a-z]join ' OR before GLOB '* from *, ' END);
 	SQL
@@ -259,7 +259,7 @@ sanitize_all() {
 		fail no-space "cannot write in $staging_dir"
 	fi
 	on_all_cores sanitize "$@"
-	[ -n "$only" ] || find_idle_rule "$@"
+	find_unmatched_rules "$@"
 }
 
 sanitize() {
@@ -270,6 +270,7 @@ sanitize() {
 	if ! sanitizer "$1" || { [ -s "$1.scrub" ] && ! scrub "$1"; }; then
 		[ ! -s "$1.outreach" ] || fail outreach "in the schema of $2, $(cat "$1.outreach")(), which reaches out of the database"
 		[ -s "$1.err" ] || fail no-space "sanitizing $2 failed without a word (is $staging_dir full?)"
+		! grep -q 'database disk image is malformed' "$1.err" || fail damaged "$directory/$2"
 		fail_sql sanitize "sanitizing $2 failed: $(complaint "$1")"
 	fi
 	look "$1" "$2"
@@ -278,37 +279,51 @@ sanitize() {
 	[ "$wal" != 2 ] || mark_wal "$1" 2 || fail no-space "cannot write in $staging_dir"
 }
 
-# find_idle_rule NAME…: one whose table, or a column, none of the databases has that
-# it is for. The client is told which names there are instead, in hex.
-find_idle_rule() {
-	local applied idle number table column names name i
+# find_unmatched_rules NAME…: one whose table, or a column, none of the databases has that it is
+# for. The client is told which names there are instead, in hex. Where only some databases are
+# pulled, it decides itself whether such a rule is for others.
+find_unmatched_rules() {
+	local applied rows number table column names
 	applied=$(cat ./*.applied | tr '\n' ',')
-	idle=$(printf '%s\n' "$rules" "
+	rows=$(printf '%s\n' "$rules" "
 		DELETE FROM temp.xtask_set WHERE rule IN (SELECT rule FROM temp.xtask_rule WHERE rule NOT IN ($applied -1));
 		SELECT rule + 1, CASE WHEN tbl IS NULL THEN '-' ELSE hex(tbl) END, '-' FROM temp.xtask_rule WHERE rule NOT IN ($applied -1)
 		UNION ALL
 		SELECT rule + 1, hex(tbl), hex(col) FROM temp.xtask_set AS s JOIN temp.xtask_rule USING (rule)
 		 WHERE s.rowid NOT IN ($(cat ./*.columns | tr '\n' ',') -1)
-		 ORDER BY 1 LIMIT 1;" | sql -separator ' ' :memory:)
-	[ -n "$idle" ] || return 0
-	number=${idle%% *}
-	require_number "$number" sqlite3 'the rule that fits none of the databases'
-	table=${idle#* }
-	column=${table#* } table=${table% *}
-	names=$(
-		i=0
-		for name do
-			{
-				printf '%s\n' "$rules"
-				printf '%s\n' "SELECT ' ' || hex(CASE '$column' WHEN '-' THEN t.name ELSE c.name END)
-					FROM temp.xtask_rule AS r, sqlite_master AS t, pragma_table_xinfo(t.name) AS c
-					WHERE r.rule = $number - 1 AND $(literal "$name") GLOB pattern AND t.type = 'table'
-					  AND ('$column' = '-' OR t.name = r.tbl COLLATE NOCASE) GROUP BY 1;"
-			} | sql -readonly "$i.db"
-			i=$((i + 1))
-		done | sort -u | tr -d '\n' | head -c 50000
-	)
-	echo "prepare-pull: [[sanitize]] number $number fits none of the databases" >&2
-	printf '\nXTASK-DB-FAILED 1 %s idle-rule %s\n' "$nonce" "$number $table $column$names"
-	exit 1
+		 ORDER BY 1;" | sql -separator ' ' :memory:)
+	[ -n "$rows" ] || return 0
+	while read -r number table column; do
+		require_number "$number" sqlite3 'a rule that matches none of the databases'
+		names=$(names_instead "$number" "$column" "$@")
+		case $names in
+		*+*) names=${names%+*}${names#*+} ;;
+		*) table=- column=- names='' ;;
+		esac
+		[ -z "$only" ] || { status unmatched-rule "$number $table $column$names" && continue; }
+		echo "prepare-pull: [[sanitize]] number $number matches none of the databases" >&2
+		printf '\nXTASK-DB-FAILED 1 %s unmatched-rule %s\n' "$nonce" "$number $table $column$names"
+		exit 1
+	done <<-ROWS
+		$rows
+	ROWS
+}
+
+# names_instead NUMBER COLUMN NAME…: the tables of the databases that a rule is for, or where a
+# COLUMN is missing those of its table, each behind a space; and a plus if there is such a database.
+names_instead() {
+	local number=$1 column=$2 i=0 name
+	shift 2
+	for name do
+		{
+			printf '%s\n' "$rules"
+			printf '%s\n' "SELECT '+' FROM temp.xtask_rule WHERE rule = $number - 1 AND $(literal "$name") GLOB pattern
+				UNION ALL
+				SELECT ' ' || hex(CASE '$column' WHEN '-' THEN t.name ELSE c.name END)
+				  FROM temp.xtask_rule AS r, sqlite_master AS t, pragma_table_xinfo(t.name) AS c
+				 WHERE r.rule = $number - 1 AND $(literal "$name") GLOB pattern AND t.type = 'table'
+				   AND ('$column' = '-' OR t.name = r.tbl COLLATE NOCASE) GROUP BY 1;"
+		} | sql -readonly "$i.db"
+		i=$((i + 1))
+	done | sort -u | tr -d '\n' | head -c 50000
 }

@@ -121,3 +121,25 @@ fn an_audit_that_does_not_finish_is_said_of_its_database() {
     env.db_toml("[audit]\nallow = ['*.*']");
     env.local_pull(&[]).ok().stderr_has(said);
 }
+
+/// GLOB ends there; JSONB writes its null so, and it is in many other formats.
+#[test]
+fn a_value_behind_a_zero_byte_is_found() {
+    const TOKEN: &str = "ghp_0123456789abcdefghijABCDEFGHIJ012345";
+    for build in Build::versions() {
+        let env = TestEnv::with_database(&format!(
+            "CREATE TABLE t (id INTEGER PRIMARY KEY, text TEXT, blob BLOB, \"pattern\" TEXT, kind BLOB, rest, fine);
+             INSERT INTO t VALUES (1, 'x' || char(0) || 'ghp_no' || char(0) || 'say {TOKEN}', NULL, '', NULL, 'ghp_', x'00');
+             INSERT INTO t VALUES (2, '', CAST('ghp_' AS BLOB) || x'00' || CAST('{TOKEN}' AS BLOB), 'p', x'00', 'r', x'0061');
+             INSERT INTO t VALUES (3, '', NULL, char(0) || '{TOKEN}', x'0000' || CAST('{TOKEN}' AS BLOB), x'00' || '{TOKEN}', 0);"
+        ));
+        build.install(&env.path("bin"));
+        env.db_toml("[audit]\nlevel = 'fail'\n");
+        let mut output = env.local_pull(&[]).fails(1).stderr_lacks("ghp_").stderr_lacks("t.fine");
+        for column in ["t.text", "t.blob", "t.pattern", "t.kind", "t.rest"] {
+            let line =
+                format!("\n  {column:9}  in data.db, 1 row with what looks like a GitHub token\n");
+            output = output.stderr_has(&line);
+        }
+    }
+}

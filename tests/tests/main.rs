@@ -70,6 +70,7 @@ mod textconv;
 mod tidy;
 mod traces;
 mod two_commands;
+mod unmatched_rules;
 mod unsanitized;
 
 mod unsanitized_since;

@@ -83,6 +83,13 @@ fn planted(canary: &str) -> Vec<(String, &'static str)> {
         ),
         (
             beside(&format!(
+                "CREATE VIEW v AS SELECT 1 FROM u AS \"create index\" JOIN u AS \"my index\" ON {}",
+                edit.replace("(a", "(1")
+            )),
+            "v calls edit(), which reaches out of the database\nhint: look at",
+        ),
+        (
+            beside(&format!(
                 "CREATE TRIGGER v AFTER UPDATE ON u BEGIN SELECT {}; END",
                 edit.replace("(a", "(new.a")
             )),
@@ -127,7 +134,7 @@ fn tables_and_columns_may_be_called_so() {
     let env = production(
         "CREATE TABLE u (a, edit, zipfile TEXT, edited VARCHAR (5), fsdir DEFAULT 1); INSERT INTO u (a) VALUES (1);
          CREATE TABLE edit (id INTEGER PRIMARY KEY); CREATE TABLE IF NOT EXISTS zipfile (id, edit VARCHAR (5));
-         CREATE TABLE \"readfile\" (id REFERENCES edit (id)); CREATE UNIQUE INDEX e ON edit (id);
+         CREATE TABLE \"readfile\" (id REFERENCES edit (id)); CREATE UNIQUE INDEX e ON edit (id); CREATE INDEX edit_id ON \"edit\"(id);
          CREATE TRIGGER t AFTER UPDATE ON u BEGIN INSERT INTO edit(id) VALUES (1); END;
          CREATE VIEW v AS SELECT u.edit, zipfile FROM u",
     );

@@ -119,9 +119,9 @@ fn a_directory_without_databases_is_named() {
     let production = env.production().display().to_string();
     pull_fails(&env, &["--remote-dir", "/no/such/dir"], 1)
         .stderr_has("error: the server gave up: there is no directory /no/such/dir here\n")
-        .stderr_has("hint: set remote-dir in xtask/db.toml, or give --remote-dir\n");
+        .stderr_has("hint: name another with --remote-dir or remote-dir in xtask/db.toml, or behind --via local:\n");
     let hint = "hint: look at include and exclude in xtask/db.toml, and at --only\n";
-    let message = format!("error: the server gave up: no database in {production} matches\n");
+    let message = format!("error: the server gave up: no database in {production} matches: include = [\"*.db\"]");
     pull_fails(&env, &["--only", "nope*"], 1).stderr_has(&message).stderr_has(hint);
     for name in NAMES {
         fs::remove_file(env.production().join(name)).expect("it was there");
@@ -322,9 +322,36 @@ fn an_app_that_keeps_its_database_locked_is_waited_for_and_then_told_of() {
     let start = Instant::now();
     env.xtask(["pull-db", "--via", &via])
         .fails(1)
-        .stderr_has("production stayed locked for 10 s)\n");
+        .stderr_has(&format!(
+            "error: {} stayed locked for 10 s; nothing was sent\n",
+            path.display()
+        ))
+        .stderr_has("hint: run the same command again when the app's transaction has ended\n");
     assert!(start.elapsed() >= Duration::from_secs(10), "it was not waited for");
     assert_tidy(&env);
     app.execute_batch("COMMIT").expect("unlock");
     env.xtask(["pull-db", "--via", &via]).ok();
+}
+
+#[test]
+fn a_damaged_database_is_named_also_where_rules_find_it() {
+    let env = developer();
+    let path = env.production().join("data.db");
+    databases::execute(&path, "UPDATE items SET data = randomblob(9000)");
+    let mut bytes = fs::read(&path).expect("read");
+    bytes[4096..].fill(0xff);
+    fs::write(&path, bytes).expect("write");
+    env.db_toml("[[sanitize]]\ntable = 'items'\nset = { data = 'NULL' }\n");
+    let shown = path.display();
+    env.local_pull(&[])
+        .fails(1)
+        .stderr_has(&format!("error: {shown} is damaged on the server already"))
+        .stderr_has(&format!("hint: on the server: sqlite3 {shown} 'PRAGMA integrity_check'\n"));
+}
+
+#[test]
+fn another_directory_does_not_go_with_local() {
+    let env = developer();
+    let output = env.local_pull(&["--remote-dir", "/data"]).fails(2);
+    output.stderr_has("error: --remote-dir does not go with local:");
 }

@@ -2,7 +2,7 @@
 
 use rusqlite::types::Value;
 use tests::databases;
-use tests::sets::{assert_same, content, developer, pull};
+use tests::sets::{developer, pull};
 
 #[test]
 fn a_rule_of_several_statements_leaves_no_word_in_an_index() {
@@ -27,47 +27,6 @@ fn rules_run_in_their_order() {
     );
     pull(&env);
     assert_eq!(databases::count(&env.data().join("data.db"), "items"), 0);
-}
-
-#[test]
-fn a_rule_for_what_no_database_has_names_the_nearest_and_sends_nothing() {
-    let env = developer();
-    let before = content(&env.data());
-    let via = format!("local:{}", env.production().display());
-    for (rule, error, hint) in [
-        (
-            "table = 'itemz'\ndelete = true",
-            "none of the databases has a table itemz",
-            "did you mean `items`?",
-        ),
-        (
-            "table = 'items'\nset = { keyy = '1', id = 'id' }",
-            "none of the databases has a column keyy in items",
-            "did you mean `key`?",
-        ),
-        (
-            "table = 'zzz'\ndelete = true",
-            "none of the databases has a table zzz",
-            "mend or remove it in xtask/db.toml",
-        ),
-        (
-            "database = 'x*.db'\nsql = 'DELETE FROM items'",
-            "it applies to none of the databases",
-            "mend or remove it in xtask/db.toml",
-        ),
-    ] {
-        env.db_toml(&format!(
-            "[[sanitize]]\ntable = 'items'\ndelete = true\nwhere = '0'\n[[sanitize]]\n{rule}\n"
-        ));
-        env.xtask(["pull-db", "--via", &via])
-            .fails(1)
-            .stderr_has(&format!("error: [[sanitize]] number 2: {error}; nothing was sent\n"))
-            .stderr_has(&format!("hint: {hint}\n"))
-            .stderr_lacks("Receiving");
-        assert_same(&content(&env.data()), &before);
-        // Of some databases it need not.
-        env.xtask(["pull-db", "--dry-run", "--via", &via, "--only", "data.db"]).ok();
-    }
 }
 
 /// Tenants are not all migrated at once.

@@ -64,3 +64,28 @@ fn what_only_the_app_can_read_is_not_damaged() {
         .stderr_lacks("could not be checked");
     env.xtask(["restore-db", "--latest", "--yes"]).ok();
 }
+
+/// To pass over it would take away what an earlier pull has brought of it.
+#[test]
+fn a_link_that_leads_nowhere_is_not_passed_over() {
+    let env = TestEnv::new();
+    databases::execute(&env.production().join("data.db"), "CREATE TABLE t (a)");
+    std::os::unix::fs::symlink("/nowhere/other.db", env.production().join("other.db"))
+        .expect("make a link");
+    env.local_pull(&[])
+        .fails(1)
+        .stderr_has("/other.db is a link that leads nowhere")
+        .stderr_has("exclude in xtask/db.toml");
+    env.db_toml("exclude = ['other.db']\n");
+    env.local_pull(&[]).ok();
+}
+
+#[test]
+fn where_none_matches_what_was_asked_for_is_said() {
+    let env = TestEnv::new();
+    databases::execute(&env.production().join("data.db"), "CREATE TABLE t (a)");
+    env.db_toml("include = ['*.sqlite3']\nexclude = ['x*']\n");
+    env.local_pull(&["--only", "a*"])
+        .fails(1)
+        .stderr_has("matches: include = [\"*.sqlite3\"], exclude = [\"x*\"], --only a*\n");
+}

@@ -123,10 +123,11 @@ pub fn script(audit: &Audit, rules: &[Rule]) -> Option<String> {
     let values = words::VALUES.iter().flat_map(|(kind, patterns)| {
         patterns.iter().map(|pattern| {
             let form = pattern.split('*').next().unwrap_or_default();
-            row([kind.word(), &spelt_out(pattern), form])
+            let begin = pattern.split(['[', '*']).next().unwrap_or_default();
+            row([kind.word(), &spelt_out(pattern), form, begin])
         })
     });
-    table("xtask_value", "kind TEXT, pattern TEXT, form TEXT", values.collect());
+    table("xtask_value", "kind TEXT, pattern TEXT, form TEXT, begins TEXT", values.collect());
     let lower = |name: &str| Pattern::escape(&name.to_ascii_lowercase());
     let covered = rules.iter().flat_map(|rule| {
         let (database, columns) = rule.covers();

@@ -9,11 +9,13 @@ use std::path::Path;
 use std::rc::Rc;
 
 use anyhow::{Context as _, Result};
+use glob::Pattern;
 
 pub use self::incoming::Arrived;
 use self::incoming::Incoming;
 use crate::audit::Findings;
 use crate::error::Failure;
+use crate::sanitize::unmatched;
 use crate::server::{self, Mode, Request};
 use crate::settings::Settings;
 use crate::stream::{self, Delivered, Error, Received, Timings};
@@ -48,6 +50,7 @@ pub fn receive(
     let mut incoming = Incoming::new(ui, &settings.names, request, dir, reserved);
     let mut session = Session::connect(ui, settings, transport, request, &mut incoming)?;
     let received = session.receive(&mut incoming)?;
+    session.check_rules(&incoming, &received)?;
     let mut databases = incoming.prove(&received)?;
 
     let missing: Vec<_> = (0..databases.len()).filter(|&i| databases[i].is_none()).collect();
@@ -109,7 +112,7 @@ pub fn plan(
     let mut session = Session::connect(ui, settings, transport, request, &mut incoming)?;
     let outcome = stream::read_plan(&mut session.output, &request.nonce, &mut incoming);
     let (wire_bytes, mut received) = session.understand(outcome, &mut incoming)?;
-    session.require_rules(&received)?;
+    session.check_rules(&incoming, &received)?;
     incoming.doubt_bases(&mut received.databases)?;
     let unsanitized = |database: &Delivered| request.leaves_unsanitized(&database.name, settings);
     session.release();
@@ -175,9 +178,7 @@ impl<'a, 'b> Session<'a, 'b> {
         } else {
             stream::read(&mut self.output, nonce, incoming)
         };
-        let received = self.understand(outcome, incoming)?;
-        self.require_rules(&received)?;
-        Ok(received)
+        self.understand(outcome, incoming)
     }
 
     /// Fetches an archive, and reads that.
@@ -216,14 +217,17 @@ impl<'a, 'b> Session<'a, 'b> {
         }
     }
 
-    fn require_rules(&self, received: &Received) -> Result<()> {
+    /// That all rules were applied that were asked for.
+    fn check_rules(&self, incoming: &Incoming<'_>, received: &Received) -> Result<()> {
         let wanted = self.request.sanitize && !self.settings.rules.is_empty();
         if wanted && !received.sanitized {
             return Err(Failure::new("the server applied no rules; nothing was changed")
                 .hint("run the same command again")
                 .into());
         }
-        Ok(())
+        let names: Vec<_> = received.databases.iter().map(|one| &*one.name).collect();
+        let (unmatched, rules) = (&incoming.unmatched, &self.settings.rules);
+        unmatched::check(self.ui, unmatched, rules, &names, "nothing was changed")
     }
 
     /// An error of the stream as what a person can act on.
@@ -244,6 +248,7 @@ impl<'a, 'b> Session<'a, 'b> {
     fn explain(&mut self, error: Error) -> Failure {
         let (dir, wire) = (self.dir, self.wire.get());
         match error {
+            Error::Server { code, text } if code == "no-databases" => self.no_databases(&text),
             Error::Server { code, text } => server::failure(&code, &text),
             _ if self.output.inner.stalled => self.give_up(),
             Error::NoStream => {
@@ -265,6 +270,22 @@ impl<'a, 'b> Session<'a, 'b> {
                 Failure::new(format!("{error}, in {}; nothing was changed", dir.display()))
             }
         }
+    }
+
+    fn no_databases(&self, said: &str) -> Failure {
+        let list = |patterns: &[Pattern]| {
+            let texts: Vec<_> = patterns.iter().map(|one| format!("{:?}", one.as_str())).collect();
+            format!("[{}]", texts.join(", "))
+        };
+        let names = &self.settings.names;
+        let mut asked = format!("include = {}", list(&names.include));
+        if !names.exclude.is_empty() {
+            asked += &format!(", exclude = {}", list(&names.exclude));
+        }
+        if let Some(only) = self.request.only {
+            asked += &format!(", --only {only}");
+        }
+        server::failure("no-databases", &format!("{said}: {asked}"))
     }
 
     /// The program may know why the stream has ended.

@@ -13,10 +13,9 @@ use jiff::SignedDuration;
 
 use crate::audit::{self, Level};
 use crate::delta::Base;
-use crate::durable::from_hex;
 use crate::error::Failure;
-use crate::sanitize;
-use crate::settings::{Settings, nearest};
+use crate::sanitize::{self, unmatched::Unmatched};
+use crate::settings::Settings;
 use crate::snapshots::Database;
 use crate::stream::clipped;
 use crate::transport::quoted;
@@ -182,7 +181,15 @@ pub const ADVICE_ON_LEAKS: &str = "add a [[sanitize]] rule for the column that s
 pub fn failure(code: &str, text: &str) -> Failure {
     let failure = Failure::new(format!("the server gave up: {}", clipped(text)));
     match code {
-        "idle-rule" => idle_rule(text).unwrap_or(failure),
+        "unmatched-rule" => {
+            Unmatched::parse(text).map_or(failure, |rule| rule.failure("nothing was sent"))
+        }
+        "damaged" => Failure::new(format!("{} is damaged on the server already", clipped(text)))
+            .hint(format!("on the server: sqlite3 {} 'PRAGMA integrity_check'", as_word(text))),
+        "locked" => {
+            Failure::new(format!("{} stayed locked for 10 s; nothing was sent", clipped(text)))
+                .hint("run the same command again when the app's transaction has ended")
+        }
         "no-sqlite3" => failure.hint(
             "add `apt-get install -y sqlite3` (or `apk add sqlite`) to the image, and deploy it",
         ),
@@ -193,7 +200,9 @@ pub fn failure(code: &str, text: &str) -> Failure {
         "no-database" => {
             failure.hint("add it to exclude in xtask/db.toml, or let include name the others")
         }
-        "no-directory" => failure.hint("set remote-dir in xtask/db.toml, or give --remote-dir"),
+        "no-directory" => failure.hint(
+            "name another with --remote-dir or remote-dir in xtask/db.toml, or behind --via local:",
+        ),
         "no-databases" => {
             failure.hint("look at include and exclude in xtask/db.toml, and at --only")
         }
@@ -210,10 +219,16 @@ pub fn failure(code: &str, text: &str) -> Failure {
             "look at who wrote that; to pull without it, add the database to exclude in xtask/db.toml",
         ),
         "unfinished" => failure.hint("start the app, which rolls it back, and run the same command again"),
+        "busy-alone" => failure.hint("pull while less is written"),
         "moving" => failure.hint("connect as that user, or pull while less is written"),
         "unreadable" => failure.hint("if it is no database, add it to exclude in xtask/db.toml"),
         _ => failure,
     }
+}
+
+/// A path as a word of a command that is shown.
+fn as_word(path: &str) -> String {
+    shlex::try_quote(path).map_or_else(|_| "FILE".to_owned(), |word| clipped(&word))
 }
 
 /// For how many seconds writers would wait for a copy, and of which file.
@@ -236,28 +251,6 @@ pub fn failed_midway(said: &str) -> Option<Failure> {
     said.contains("prepare-pull: comparing failed").then(|| {
         Failure::new(format!("nothing was changed{}", quoted(said)))
             .hint("fetch all of each database: cargo xtask pull-db --full")
-    })
-}
-
-/// Which rule fits no database: its number, its table and column (or `-`), and the
-/// names that there are instead, in hex.
-fn idle_rule(text: &str) -> Option<Failure> {
-    let mut words = text.split(' ');
-    let number = words.next().filter(|n| n.bytes().all(|byte| byte.is_ascii_digit()))?;
-    let mut names = words.map(|word| from_hex(word).and_then(|name| String::from_utf8(name).ok()));
-    let (table, column) = (names.next()?, names.next()?);
-    let names: Vec<String> = names.flatten().collect();
-    let (what, wanted) = match (&table, &column) {
-        (Some(table), Some(column)) => {
-            (format!("none of the databases has a column {column} in {table}"), column)
-        }
-        (Some(table), None) => (format!("none of the databases has a table {table}"), table),
-        (None, _) => ("it applies to none of the databases".to_owned(), &String::new()),
-    };
-    let failure = Failure::new(format!("[[sanitize]] number {number}: {what}; nothing was sent"));
-    Some(match nearest(wanted, names.iter().map(String::as_str)) {
-        Some(near) => failure.hint(format!("did you mean `{near}`?")),
-        None => failure.hint("mend or remove it in xtask/db.toml"),
     })
 }
 

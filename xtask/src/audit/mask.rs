@@ -6,8 +6,9 @@ pub struct Facts<'a>(&'a str);
 
 impl<'a> Facts<'a> {
     /// Generated, the rowid itself, required, unique, without rowid, made for NULL (with a
-    /// CHECK, a reference, or a generated column made of it), JSON, in the condition of a
-    /// unique index; its type: integer or real, blob, text.
+    /// CHECK, a reference, or a generated column made of it), JSON, something that no known
+    /// value satisfies (an expression or the condition of a unique index, a generated column that is
+    /// unique, or NOT NULL and made of its JSON); its type: integer or real, blob, text.
     const ALL: &'static str = "gknuwzjxibt";
 
     pub fn parse(said: &'a str) -> Option<Self> {
@@ -33,8 +34,10 @@ impl<'a> Facts<'a> {
         }
         Some(match (unique, by_chance) {
             (true, _) if json => return None,
-            // Values of one's own may be small numbers.
-            (true, false) if number => "-rowid",
+            // It may have to be the binary form.
+            _ if json && blob => return None,
+            // Values of one's own may be small numbers of either sign, and are changed row by row.
+            (true, false) if number => "-1000000000000000 - rowid",
             (true, true) if number => "random()",
             (true, false) if blob => "CAST('masked-' || rowid AS BLOB)",
             (true, true) if blob => "randomblob(16)",

@@ -128,11 +128,22 @@ pub const NO_SECRET_WITHIN: &str = "secretar, tokeniz, tokenis";
 pub const BESIDE: [(&str, &str); 2] = [("key", "value"), ("key", "val")];
 
 /// Secrets by their form, as `GLOB` has it; `{16}` repeats the class before it. Up to
-/// the first `*` it is a regular expression as well.
+/// the first `*` it is a regular expression as well, and it begins with at least three
+/// letters, by which it is found in what SQLite's `GLOB` does not see.
 pub const VALUES: [(Kind, &[&str]); 6] = [
     (Kind::Pem, &["-----BEGIN *PRIVATE KEY"]),
-    (Kind::Aws, &["A[KS]IA[A-Z0-9]{16}"]),
-    (Kind::Github, &["gh[opsur]_[A-Za-z0-9]{20}", "github_pat_[A-Za-z0-9_]{20}"]),
+    (Kind::Aws, &["AKIA[A-Z0-9]{16}", "ASIA[A-Z0-9]{16}"]),
+    (
+        Kind::Github,
+        &[
+            "gho_[A-Za-z0-9]{20}",
+            "ghp_[A-Za-z0-9]{20}",
+            "ghs_[A-Za-z0-9]{20}",
+            "ghu_[A-Za-z0-9]{20}",
+            "ghr_[A-Za-z0-9]{20}",
+            "github_pat_[A-Za-z0-9_]{20}",
+        ],
+    ),
     (Kind::Stripe, &["sk_live_[A-Za-z0-9]{10}", "rk_live_[A-Za-z0-9]{10}"]),
     (Kind::Slack, &["xox[abprs]-[A-Za-z0-9-]{10}"]),
     (Kind::Jwt, &["eyJ[A-Za-z0-9_-]{8}*.eyJ[A-Za-z0-9_-]{8}*.[A-Za-z0-9_-]"]),

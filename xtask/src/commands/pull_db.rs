@@ -289,6 +289,11 @@ impl Args {
     }
 
     fn directory(&self, settings: &Settings, via: &Via) -> Result<String> {
+        if let (Via::Local(_), Some(_)) = (via, &self.remote_dir) {
+            let failure =
+                Failure::usage("--remote-dir does not go with local:, which names the directory");
+            return Err(failure.hint("--via local:DIR").into());
+        }
         let directory = match (via, &self.remote_dir) {
             (Via::Local(dir), _) => Some(std::path::absolute(dir)?.to_string_lossy().into_owned()),
             (_, None) => settings.remote_dir()?,

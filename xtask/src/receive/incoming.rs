@@ -13,6 +13,7 @@ use glob::Pattern;
 use crate::audit::{Finding, Findings};
 use crate::delta::Base;
 use crate::error::Failure;
+use crate::sanitize::unmatched::Unmatched;
 use crate::server::Request;
 use crate::settings::Names;
 use crate::snapshots::Database;
@@ -51,6 +52,7 @@ pub struct Incoming<'a> {
     pub machine: Option<String>,
     pub region: Option<String>,
     pub findings: Findings,
+    pub unmatched: Vec<Unmatched>,
     pub working: Option<Working>,
     progress: Option<Progress<'a>>,
     /// The only ones that may come, and whole, after the first time.
@@ -86,6 +88,7 @@ impl<'a> Incoming<'a> {
             machine: None,
             region: None,
             findings: Findings::default(),
+            unmatched: Vec::new(),
             working: None,
             progress: None,
             missing: None,
@@ -238,6 +241,10 @@ impl Talk for Incoming<'_> {
     }
 
     fn status(&mut self, text: &str) {
+        if let Some(rule) = text.strip_prefix("unmatched-rule ") {
+            self.unmatched.extend(Unmatched::parse(rule));
+            return;
+        }
         let words: Vec<_> = text.split(' ').collect();
         self.working = None;
         self.working = match words[..] {

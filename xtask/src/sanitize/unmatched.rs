@@ -1,0 +1,158 @@
+//! Rules that match nothing: a name in them is misspelt, or they are for other databases than
+//! those that are looked at.
+
+use anyhow::Result;
+use rusqlite::Connection;
+
+use super::{Change, Rule, columns};
+use crate::durable::from_hex;
+use crate::error::Failure;
+use crate::settings::nearest;
+use crate::snapshots::Snapshot;
+use crate::sqlite::open_closed;
+use crate::ui::Ui;
+
+const SAY_WHICH: &str = "where a rule is for other databases, say which: database = \"…\"";
+
+/// A rule whose table, or a column of it, none of the databases has that it is for.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Unmatched {
+    /// Its place among the rules, from 1.
+    number: usize,
+    /// None where no database has a name that it is for.
+    table: Option<String>,
+    /// None where no database has the table.
+    column: Option<String>,
+    /// The tables, or the columns of that table, that there are instead.
+    names: Vec<String>,
+}
+
+impl Unmatched {
+    /// As the script says it: a number, and in hex (or as a `-`) the table, the column, and the
+    /// names that there are.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut words = text.split(' ');
+        let number = words.next()?.parse().ok()?;
+        let name = |word| from_hex(word).and_then(|name| String::from_utf8(name).ok());
+        let mut names = words.map(name);
+        let (table, column) = (names.next()?, names.next()?);
+        Some(Self { number, table, column, names: names.flatten().collect() })
+    }
+
+    /// The failure of what ended with this `outcome`.
+    pub fn failure(&self, outcome: &str) -> Failure {
+        let (what, wanted) = match (&self.table, &self.column) {
+            (Some(table), Some(column)) => {
+                (format!("none of the databases has a column {column} in {table}"), &**column)
+            }
+            (Some(table), None) => (format!("none of the databases has a table {table}"), &**table),
+            (None, _) => ("no database has a name that its `database` matches".to_owned(), ""),
+        };
+        let failure =
+            Failure::new(format!("[[sanitize]] number {}: {what}; {outcome}", self.number));
+        match nearest(wanted, self.names.iter().map(String::as_str)) {
+            Some(near) => failure.hint(format!("did you mean `{near}`?")),
+            None => failure.hint("correct or remove it in xtask/db.toml"),
+        }
+    }
+
+    /// Whether there is a name that differs in a letter or two.
+    fn is_misspelt(&self) -> bool {
+        let wanted = self.column.as_ref().or(self.table.as_ref()).map(|name| name.to_lowercase());
+        let Some(wanted) = wanted else { return false };
+        let most = if wanted.len() < 6 { 1 } else { 2 };
+        let differs = |name: &String| strsim::damerau_levenshtein(&wanted, &name.to_lowercase());
+        self.names.iter().any(|name| differs(name) <= most)
+    }
+}
+
+/// Of a pull of some databases: a rule may be for those that were left out, unless it names one
+/// that was `pulled`, or seems to be misspelt.
+///
+/// # Errors
+///
+/// A rule matches nothing, and was meant to.
+pub fn check(
+    ui: &Ui,
+    unmatched: &[Unmatched],
+    rules: &[Rule],
+    pulled: &[&str],
+    outcome: &str,
+) -> Result<()> {
+    let mut numbers = Vec::new();
+    for one in unmatched {
+        let Some(rule) = one.number.checked_sub(1).and_then(|i| rules.get(i)) else { continue };
+        if !pulled.iter().any(|name| rule.is_for(name)) {
+            continue;
+        }
+        let is_name = !rule.database.as_str().contains(['*', '?', '[']);
+        if is_name || one.is_misspelt() {
+            let failure = one.failure(outcome);
+            return Err(failure.hint(SAY_WHICH).into());
+        }
+        numbers.push(one.number.to_string());
+    }
+    if !numbers.is_empty() {
+        let (numbers, pulled) = (numbers.join(", "), pulled.join(", "));
+        ui.warn(format!("[[sanitize]] number {numbers}: matches nothing in {pulled}"));
+        ui.hint(SAY_WHICH);
+    }
+    Ok(())
+}
+
+/// The rules for the database `from` that match neither anything in a snapshot nor in `made`,
+/// which was made of that: an error where the snapshot is whole, or they seem to be misspelt.
+///
+/// # Errors
+///
+/// There is one, or a database cannot be read.
+pub fn check_snapshot(
+    rules: &[Rule],
+    snapshot: &Snapshot,
+    from: &str,
+    made: &Connection,
+) -> Result<()> {
+    for (i, rule) in rules.iter().enumerate() {
+        let Some(table) = rule.table.as_deref().filter(|_| rule.is_for(from)) else { continue };
+        let (mut has_table, mut missing) = (false, rule.columns_to_set());
+        let mut names = Vec::new();
+        let mut look = |db: &Connection| -> Result<()> {
+            let there = columns(db, table)?;
+            if there.is_empty() {
+                names.extend(tables(db)?);
+                return Ok(());
+            }
+            has_table = true;
+            missing.retain(|name| !there.iter().any(|column| column.eq_ignore_ascii_case(name)));
+            names.extend(there);
+            Ok(())
+        };
+        look(made)?;
+        for (name, _) in snapshot.files.iter().filter(|(name, _)| rule.is_for(name)) {
+            look(&open_closed(&snapshot.path.join(name))?)?;
+        }
+        let column = missing.first().map(|name| (*name).to_owned());
+        if has_table && column.is_none() {
+            continue;
+        }
+        let (table, column) = (Some(table.to_owned()), column.filter(|_| has_table));
+        let one = Unmatched { number: i + 1, table, column, names };
+        if snapshot.only().is_none() || one.is_misspelt() {
+            return Err(one.failure("nothing was changed").into());
+        }
+    }
+    Ok(())
+}
+
+fn tables(db: &Connection) -> Result<Vec<String>> {
+    let mut tables = db.prepare("SELECT name FROM main.sqlite_schema WHERE type = 'table'")?;
+    let tables = tables.query_map([], |row| row.get(0))?;
+    Ok(tables.collect::<rusqlite::Result<_>>()?)
+}
+
+impl Rule {
+    fn columns_to_set(&self) -> Vec<&str> {
+        let Change::Set { columns, .. } = &self.change else { return Vec::new() };
+        columns.iter().map(|(column, _)| column.as_str()).collect()
+    }
+}
