@@ -121,7 +121,9 @@ fn a_directory_without_databases_is_named() {
         .stderr_has("error: the server gave up: there is no directory /no/such/dir here\n")
         .stderr_has("hint: name another with --remote-dir or remote-dir in xtask/db.toml, or behind --via local:\n");
     let hint = "hint: look at include and exclude in xtask/db.toml, and at --only\n";
-    let message = format!("error: the server gave up: no database in {production} matches: include = [\"*.db\"]");
+    let message = format!(
+        "error: the server gave up: no database in {production} matches: include = [\"*.db\"]"
+    );
     pull_fails(&env, &["--only", "nope*"], 1).stderr_has(&message).stderr_has(hint);
     for name in NAMES {
         fs::remove_file(env.production().join(name)).expect("it was there");

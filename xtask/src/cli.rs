@@ -2,72 +2,124 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use xshell::Shell;
 
 use crate::error::Exit;
+use crate::resources::ResourceUsage;
 use crate::ui::Ui;
-use crate::{commands, error, interrupt};
+use crate::{Context, allow_many_files, commands, error, interrupt, invocation};
 
 /// Bring production SQLite databases to this machine, and back
 #[derive(Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
-pub struct Cli {
+#[command(name = "cargo xtask", version)]
+struct Cli {
     #[command(flatten)]
-    pub global: Global,
+    global: GlobalArgs,
     #[command(subcommand)]
-    pub command: Command,
+    command: Command,
 }
 
+/// Flags of all commands, to be flattened into a command line beside [`Command`].
 #[derive(clap::Args)]
 #[command(next_help_heading = "Global options")]
-pub struct Global {
+pub struct GlobalArgs {
     /// Answer yes to every question
     #[arg(short, long, global = true)]
-    pub yes: bool,
+    pub(crate) yes: bool,
     /// Print only warnings, errors and data
     #[arg(short, long, global = true, conflicts_with = "verbose")]
-    pub quiet: bool,
+    pub(crate) quiet: bool,
     /// Also print what the server and `fly` say
     #[arg(short, long, global = true)]
-    pub verbose: bool,
+    pub(crate) verbose: bool,
     /// Print data as JSON
     #[arg(long, global = true)]
-    pub json: bool,
+    pub(crate) json: bool,
     /// Fail at once where another command, or a program's transaction, would be waited for
     #[arg(long, global = true, conflicts_with = "wait")]
-    pub no_wait: bool,
-    /// The settings [default: xtask/db.toml]
+    pub(crate) no_wait: bool,
+    /// The settings [default: db.toml beside the Cargo.toml of the crate that runs this]
     #[arg(long, global = true, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
     /// The local data directory [default: `local-dir` in the settings]
     #[arg(long, global = true, value_name = "DIR")]
-    pub local_dir: Option<PathBuf>,
+    pub(crate) local_dir: Option<PathBuf>,
     /// How long to wait for a transaction of a program that has the live set open, in seconds
     #[arg(long, global = true, value_name = "SECONDS", default_value_t = 10)]
-    pub wait: u32,
+    pub(crate) wait: u32,
 }
 
-impl Global {
-    pub fn wait(&self) -> Duration {
+impl GlobalArgs {
+    pub(crate) fn wait(&self) -> Duration {
         let seconds = if self.no_wait { 0 } else { self.wait };
         Duration::from_secs(seconds.into())
     }
 }
 
+/// The commands, to be flattened into those of another program.
 #[derive(Subcommand)]
 pub enum Command {
+    #[doc(hidden)]
     PullDb(commands::pull_db::Args),
+    #[doc(hidden)]
     RestoreDb(commands::restore_db::Args),
+    #[doc(hidden)]
     Snapshots(commands::snapshots::Args),
+    #[doc(hidden)]
     SetupDb(commands::setup_db::Args),
+    #[doc(hidden)]
     RefreshFixtures(commands::refresh_fixtures::Args),
+    #[doc(hidden)]
     InstallHooks(commands::install_hooks::Args),
     // For git alone, which `install-hooks` tells to run it.
     #[command(hide = true)]
+    #[doc(hidden)]
     Textconv(commands::textconv::Args),
+}
+
+impl Command {
+    /// Runs it, says what it has done or what went wrong, and returns the exit code: 0 done,
+    /// 1 failed, 2 usage, 130 declined or interrupted.
+    #[must_use]
+    pub fn run(self, global: GlobalArgs) -> ExitCode {
+        allow_many_files();
+        invocation::remember(&global);
+        exit_code(self.run_with(global))
+    }
+
+    fn run_with(self, global: GlobalArgs) -> Result<()> {
+        let started = Instant::now();
+        interrupt::watch()?;
+        let ui = Ui::new(global.quiet, global.verbose, global.json, global.yes);
+        let cx = Context { ui, sh: Shell::new()?, global };
+        match self {
+            Self::PullDb(args) => args.run(&cx),
+            Self::RestoreDb(args) => args.run(&cx),
+            Self::Snapshots(args) => args.run(&cx),
+            Self::SetupDb(args) => args.run(&cx),
+            Self::RefreshFixtures(args) => args.run(&cx),
+            Self::InstallHooks(args) => args.run(&cx),
+            Self::Textconv(args) => args.run(&cx),
+        }?;
+        cx.ui.verbose(ResourceUsage::since(started));
+        if interrupt::is_asked() {
+            cx.ui.warn("interrupted, when all was done already");
+        }
+        Ok(())
+    }
+}
+
+/// Runs the command that the command line names.
+#[must_use]
+pub fn main() -> ExitCode {
+    let command = Cli::command().name(invocation::command()).bin_name(invocation::command());
+    let parsed = command.try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    let Cli { global, command } = parsed.unwrap_or_else(|error| Ui::end_of_parsing(&error));
+    command.run(global)
 }
 
 /// Says what went wrong.

@@ -11,11 +11,16 @@ use anyhow::{Context as _, Result};
 use crate::durable;
 use crate::error::Failure;
 use crate::git::Repository;
+use crate::invocation;
+use crate::settings::Settings;
 
 /// A hook that is made anew, which is all of a script: the header and the block.
 const SCRIPT: &str = include_str!("pre-commit.sh");
+/// The lines of it that depend on the repository.
+const PLACES: &str = "  crate=xtask settings=xtask/db.toml program=xtask\n";
+const COMMAND: &str = "  cargo xtask refresh-fixtures --staged || exit\n";
 const HEADER: &str = "#!/bin/sh\n\n";
-/// Where `xtask/` is not at the top of the work tree, this line of the script
+/// Where the root is not at the top of the work tree, this line of the script
 /// is followed by others.
 const BEGIN: &str = "  [ \"${SKIP_FIXTURES:-0}\" = 0 ] || exit 0\n";
 /// In a linked worktree git tells its hooks where it has its own files, and
@@ -98,8 +103,8 @@ impl Hook {
     /// # Errors
     ///
     /// The hook is none for a block of sh, or cannot be written.
-    pub fn install(&self, tree: &Repository<'_>) -> Result<Done> {
-        let script = script(&tree.prefix)?;
+    pub fn install(&self, tree: &Repository<'_>, tool: &Tool) -> Result<Done> {
+        let script = script(&tree.prefix, tool)?;
         let Some(content) = &self.content else {
             durable::write_shared(&self.file, script.as_bytes(), self.run_by_git)?;
             return Ok(Done::Installed);
@@ -159,16 +164,60 @@ impl Hook {
     }
 }
 
-/// The script for a repository whose `xtask/` lies in the directory `prefix`
-/// of the work tree.
-fn script(prefix: &str) -> Result<String> {
+/// Where the tool is in a repository, from its root.
+pub struct Tool {
+    /// The crate that Cargo runs.
+    pub crate_dir: String,
+    pub settings: String,
+    /// The name of its program.
+    pub program: String,
+    /// Cargo's alias for it.
+    pub command: &'static str,
+}
+
+impl Tool {
+    /// The one that runs, with these settings.
+    ///
+    /// # Errors
+    ///
+    /// A path is not UTF-8.
+    pub fn current(settings: &Settings) -> Result<Self> {
+        let beside = || settings.file.parent().unwrap_or(Path::new("/")).to_owned();
+        let crate_dir = invocation::crate_dir().unwrap_or_else(beside);
+        let from_root = |path: &Path| -> Result<String> {
+            let path = path.strip_prefix(&settings.root).unwrap_or(path);
+            let text = path.to_str().context("a path that is not UTF-8")?;
+            Ok(if text.is_empty() || text.starts_with('-') {
+                format!("./{text}")
+            } else {
+                text.to_owned()
+            })
+        };
+        let program = std::env::current_exe()?;
+        let program = program.file_name().context("a program has a name")?.to_string_lossy();
+        Ok(Self {
+            crate_dir: from_root(&crate_dir)?,
+            settings: from_root(&settings.file)?,
+            program: program.into_owned(),
+            command: invocation::command(),
+        })
+    }
+}
+
+/// The script for a repository whose root is the directory `prefix` of the work tree.
+fn script(prefix: &str, tool: &Tool) -> Result<String> {
+    let [crate_dir, settings, program] =
+        [&tool.crate_dir, &tool.settings, &tool.program].map(|word| shlex::try_quote(word));
+    let places = format!("  crate={} settings={} program={}\n", crate_dir?, settings?, program?);
+    let command = COMMAND.replace("cargo xtask", tool.command);
+    let script = SCRIPT.replace(PLACES, &places).replace(COMMAND, &command);
     if prefix.is_empty() {
-        return Ok(SCRIPT.to_owned());
+        return Ok(script);
     }
     // With a dot before it, CDPATH has no say.
     let dir = quoted(Path::new(&format!("./{prefix}")))?;
     let change = format!("{BEGIN}{KEEP_THE_TOP}  cd {dir} 2>/dev/null || exit 0\n");
-    Ok(SCRIPT.replace(BEGIN, &change))
+    Ok(script.replace(BEGIN, &change))
 }
 
 /// As one word of sh.
@@ -220,9 +269,33 @@ fn follow(path: &Path) -> Result<PathBuf> {
 mod tests {
     use super::*;
 
+    fn tool() -> Tool {
+        Tool {
+            crate_dir: "xtask".to_owned(),
+            settings: "xtask/db.toml".to_owned(),
+            program: "xtask".to_owned(),
+            command: "cargo xtask",
+        }
+    }
+
+    #[test]
+    fn names_of_a_repository_are_quoted() {
+        let tool = Tool {
+            crate_dir: "tools/it's dev".to_owned(),
+            settings: "tools/it's dev/db.toml".to_owned(),
+            program: "$dev".to_owned(),
+            command: "cargo tool",
+        };
+        let script = script("", &tool).unwrap();
+        let places = r#"crate="tools/it's dev" settings="tools/it's dev/db.toml" program='$dev'"#;
+        assert!(script.contains(&format!("\n  {places}\n")), "{script}");
+        assert!(script.contains("\n  cargo tool refresh-fixtures --staged || exit\n"), "{script}");
+    }
+
     #[test]
     fn the_script_is_a_header_and_a_block() {
-        let script = script("").unwrap();
+        let script = script("", &tool()).unwrap();
+        assert_eq!(script, SCRIPT, "as it is where all has its usual name");
         let place = block::find(script.as_bytes()).unwrap().unwrap();
         assert_eq!(place, HEADER.len()..script.len());
         assert!(script[place].lines().count() <= 25);
@@ -230,7 +303,7 @@ mod tests {
 
     #[test]
     fn a_directory_in_the_work_tree_is_quoted() {
-        let script = script("it's 1/").unwrap();
+        let script = script("it's 1/", &tool()).unwrap();
         assert!(script.contains("\n  cd \"./it's 1/\" 2>/dev/null || exit 0\n"), "{script}");
         assert!(script.lines().count() <= 25 + HEADER.lines().count());
     }

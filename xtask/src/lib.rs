@@ -1,6 +1,46 @@
-//! `cargo xtask`: brings production SQLite databases to a laptop and back.
+//! Brings production SQLite databases to a laptop, and back.
 //!
-//! See `ARCHITECTURE.md` for the way of the data and the rooms.
+//! As a program of its own, which `.cargo/config.toml` calls `cargo xtask`:
+//!
+//! ```no_run
+//! fn main() -> std::process::ExitCode {
+//!     xtask_db::main()
+//! }
+//! ```
+//!
+//! Beside the commands of another program:
+//!
+//! ```no_run
+//! use std::process::ExitCode;
+//!
+//! use clap::Parser;
+//!
+//! #[derive(Parser)]
+//! struct Cli {
+//!     #[command(flatten)]
+//!     global: xtask_db::GlobalArgs,
+//!     #[command(subcommand)]
+//!     command: Command,
+//! }
+//!
+//! #[derive(clap::Subcommand)]
+//! enum Command {
+//!     /// Build what is shipped
+//!     Dist,
+//!     #[command(flatten)]
+//!     Db(xtask_db::Command),
+//! }
+//!
+//! fn main() -> ExitCode {
+//!     let Cli { global, command } = Cli::parse();
+//!     match command {
+//!         Command::Dist => ExitCode::SUCCESS,
+//!         Command::Db(command) => command.run(global),
+//!     }
+//! }
+//! ```
+//!
+//! The settings are `db.toml` beside the `Cargo.toml` of that program.
 
 mod audit;
 mod cli;
@@ -16,6 +56,7 @@ mod hooks;
 #[doc(hidden)]
 pub mod internals;
 mod interrupt;
+mod invocation;
 mod live;
 mod pages;
 mod programs;
@@ -30,15 +71,10 @@ mod stream;
 mod transport;
 mod ui;
 
-use std::process::ExitCode;
-use std::time::Instant;
-
 use anyhow::Result;
-use clap::Parser as _;
 use xshell::Shell;
 
-use crate::cli::{Cli, Command, Global, exit_code};
-use crate::resources::ResourceUsage;
+pub use crate::cli::{Command, GlobalArgs, main};
 use crate::settings::Settings;
 use crate::ui::Ui;
 
@@ -46,7 +82,7 @@ use crate::ui::Ui;
 struct Context {
     ui: Ui,
     sh: Shell,
-    global: Global,
+    global: GlobalArgs,
 }
 
 impl Context {
@@ -69,35 +105,4 @@ fn allow_many_files() {
     limit.current = Some(wanted);
     // Where it may not be raised, opening says so.
     let _ = setrlimit(Resource::Nofile, limit);
-}
-
-/// Runs the command that the command line names.
-pub fn main() -> ExitCode {
-    allow_many_files();
-    let parsed = Cli::try_parse().unwrap_or_else(|error| Ui::end_of_parsing(&error));
-    let Cli { global, command } = parsed;
-    exit_code(run(global, command))
-}
-
-fn run(global: Global, command: Command) -> Result<()> {
-    let started = Instant::now();
-    interrupt::watch()?;
-    let ui = Ui::new(global.quiet, global.verbose, global.json, global.yes);
-    let cx = Context { ui, sh: Shell::new()?, global };
-    let outcome = match command {
-        Command::PullDb(args) => args.run(&cx),
-        Command::RestoreDb(args) => args.run(&cx),
-        Command::Snapshots(args) => args.run(&cx),
-        Command::SetupDb(args) => args.run(&cx),
-        Command::RefreshFixtures(args) => args.run(&cx),
-        Command::InstallHooks(args) => args.run(&cx),
-        Command::Textconv(args) => args.run(&cx),
-    };
-    if outcome.is_ok() {
-        cx.ui.verbose(ResourceUsage::since(started));
-        if interrupt::is_asked() {
-            cx.ui.warn("interrupted, when all was done already");
-        }
-    }
-    outcome
 }

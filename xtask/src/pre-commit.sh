@@ -4,16 +4,17 @@
 # Refreshes the fixtures that a commit would leave outdated; SKIP_FIXTURES=1 skips it.
 (
   [ "${SKIP_FIXTURES:-0}" = 0 ] || exit 0
-  { [ -f xtask/db.toml ] && [ -f xtask/src/pre-commit.sh ]; } || exit 0
+  crate=xtask settings=xtask/db.toml program=xtask
+  [ -f "$settings" ] || exit 0
   command -v cargo >/dev/null || PATH=$PATH:${CARGO_HOME:-${HOME:-}/.cargo}/bin
   command -v cargo >/dev/null || {
     echo 'pre-commit: there is no cargo on PATH to refresh the fixtures with' >&2
     echo 'pre-commit: to commit without: SKIP_FIXTURES=1 git commit' >&2
     exit 1
   }
-  built=${CARGO_TARGET_DIR:-target}/xtask/xtask
-  [ -f "$built" ] || built=xtask/target/xtask/xtask
-  newer=$(find xtask/src xtask/Cargo.toml xtask/Cargo.lock Cargo.lock ops-remote \
+  built=${CARGO_TARGET_DIR:-target}/xtask/$program
+  [ -f "$built" ] || built=$crate/target/xtask/$program
+  newer=$(find "$crate/src" "$crate/Cargo.toml" "$crate/Cargo.lock" Cargo.lock ops-remote \
     -type f -newer "$built" 2>/dev/null)
   [ -f "$built" ] && [ -z "$newer" ] ||
     echo 'pre-commit: building xtask first, this may take a minute' >&2

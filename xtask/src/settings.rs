@@ -16,6 +16,7 @@ use crate::audit::{Audit, AuditToml};
 use crate::durable;
 use crate::error::Failure;
 use crate::fixtures::{Fixture, FixtureToml};
+use crate::invocation;
 use crate::sanitize::{Rule, RuleToml, Scrub};
 use crate::transport::Via;
 
@@ -61,7 +62,12 @@ struct Mount {
     destination: String,
 }
 
+/// The name of the file with the settings.
+const FILE: &str = "db.toml";
+
 pub struct Settings {
+    /// Where they are.
+    pub file: PathBuf,
     /// The repository: relative paths in `db.toml` start here.
     pub root: PathBuf,
     /// What `db.toml` says; see [`Settings::fly_app`].
@@ -91,7 +97,7 @@ pub struct Location {
 }
 
 impl Location {
-    /// The file that is named, else `xtask/db.toml`.
+    /// The file that is named, else the one beside the crate that Cargo runs.
     ///
     /// # Errors
     ///
@@ -100,7 +106,7 @@ impl Location {
         let file = match config {
             Some(file) => std::path::absolute(file)
                 .with_context(|| Failure::usage(format!("--config {file:?} names no file")))?,
-            None => default_config(),
+            None => default_config()?,
         };
         Ok(Self { root: root_of(&file), file })
     }
@@ -179,6 +185,7 @@ impl Settings {
                 .with_context(in_file)?,
             audit: db.audit.resolve().context("[audit]").with_context(in_file)?,
             fixtures: fixtures(db.fixture).with_context(in_file)?,
+            file: path.clone(),
             root,
             data_dir,
         })
@@ -214,17 +221,25 @@ impl Settings {
     }
 }
 
-/// `cargo run` says at run time where the crate is; a binary that is started
-/// without Cargo falls back to where it was built.
-fn default_config() -> PathBuf {
-    let crate_dir = std::env::var_os("CARGO_MANIFEST_DIR")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
-    crate_dir.join("db.toml")
+/// Beside the crate that Cargo runs. A program that is started without Cargo, or by one that runs
+/// another crate, looks for `xtask/db.toml` from the current directory upwards.
+fn default_config() -> Result<PathBuf> {
+    let beside_crate = invocation::crate_dir().map(|dir| dir.join(FILE));
+    if let Some(file) = beside_crate.as_ref().filter(|file| file.exists()) {
+        return Ok(file.clone());
+    }
+    let here = std::env::current_dir().context("there is no current directory")?;
+    let found = here.ancestors().map(|dir| dir.join("xtask").join(FILE)).find(|it| it.exists());
+    Ok(found.or(beside_crate).unwrap_or_else(|| here.join("xtask").join(FILE)))
 }
 
-/// The repository of a settings file: it lies there, or in `xtask/` of it.
+/// The repository of a settings file: it lies there, or in `xtask/` of it, or beside the crate
+/// that Cargo runs.
 fn root_of(config: &Path) -> PathBuf {
     let dir = config.parent().unwrap_or(Path::new("/"));
+    if invocation::crate_dir().is_some_and(|crate_dir| crate_dir == dir) {
+        return invocation::root_of(dir);
+    }
     let root = if dir.ends_with("xtask") { dir.parent().unwrap_or(dir) } else { dir };
     root.to_owned()
 }

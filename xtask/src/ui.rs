@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use crate::error::Failure;
 use crate::interrupt;
+use crate::invocation::{adapt, adapt_hint};
 
 const GOOD: Style = AnsiColor::Green.on_default().bold();
 const WARNING: Style = AnsiColor::Yellow.on_default().bold();
@@ -48,7 +49,7 @@ impl Ui {
     /// A line of what is being done, in the manner of Cargo: a verb and its object.
     pub fn status(&self, verb: &str, message: impl Display) {
         if !self.quiet {
-            line(&format!("{GOOD}{verb:>12}{GOOD:#} {}", escape(&message.to_string())));
+            line(&format!("{GOOD}{verb:>12}{GOOD:#} {}", escape(&adapt(&message.to_string()))));
         }
     }
 
@@ -63,12 +64,12 @@ impl Ui {
     }
 
     pub fn warn(&self, message: impl Display) {
-        line(&format!("{WARNING}warning{WARNING:#}: {}", escape(&message.to_string())));
+        line(&format!("{WARNING}warning{WARNING:#}: {}", escape(&adapt(&message.to_string()))));
     }
 
     pub fn hint(&self, message: impl Display) {
         if !self.quiet {
-            line(&format!("{HINT}hint{HINT:#}: {}", escape(&message.to_string())));
+            line(&format!("{HINT}hint{HINT:#}: {}", escape(&adapt_hint(&message.to_string()))));
         }
     }
 
@@ -76,7 +77,7 @@ impl Ui {
     pub fn error(error: &anyhow::Error) {
         let mut text = String::new();
         for (i, message) in crate::error::chain(error).iter().enumerate() {
-            let message = escape(message);
+            let message = escape(&adapt(message));
             if i == 0 {
                 text += &format!("{ERROR}error{ERROR:#}: {message}");
             } else {
@@ -84,7 +85,7 @@ impl Ui {
             }
         }
         for hint in crate::error::hints(error) {
-            text += &format!("\n{HINT}hint{HINT:#}: {}", escape(hint));
+            text += &format!("\n{HINT}hint{HINT:#}: {}", escape(&adapt_hint(hint)));
         }
         line(&text);
     }

@@ -5,7 +5,7 @@ use anyhow::Result;
 
 use crate::Context;
 use crate::git::Repository;
-use crate::hooks::{Done, Hook, diff};
+use crate::hooks::{Done, Hook, Tool, diff};
 use crate::ui::Ui;
 
 /// Refresh the fixtures before each commit, and show them in git diff
@@ -22,25 +22,26 @@ pub struct Args {
 }
 
 impl Args {
-    pub fn run(self, cx: &Context) -> Result<()> {
+    pub(crate) fn run(self, cx: &Context) -> Result<()> {
         let settings = cx.settings()?;
         let tree = Repository::of(&cx.sh, &settings.root)?;
         let hook = Hook::find(&tree)?;
-        let places = Places { ui: &cx.ui, tree: &tree, hook: &hook };
+        let tool = Tool::current(&settings)?;
+        let places = Places { ui: &cx.ui, tree: &tree, hook: &hook, settings: &tool.settings };
         if self.uninstall {
             places.say_hook(hook.uninstall()?);
             places.say_diff(diff::uninstall(&tree)?);
             return Ok(());
         }
         // A hook that is refused takes nothing away from the diff.
-        let installed = hook.install(&tree);
+        let installed = hook.install(&tree, &tool);
         if let Ok(done) = &installed {
             places.say_hook(*done);
             places.say_where()?;
         }
         let fixtures: BTreeSet<_> = settings.fixtures.iter().map(|f| siblings(&f.path)).collect();
         let fixtures: Vec<_> = fixtures.into_iter().collect();
-        places.say_diff(diff::install(&tree, &fixtures)?);
+        places.say_diff(diff::install(&tree, &tool, &fixtures)?);
         installed?;
         cx.ui.hint("SKIP_FIXTURES=1 git commit skips the hook");
         Ok(())
@@ -62,6 +63,7 @@ struct Places<'a> {
     ui: &'a Ui,
     tree: &'a Repository<'a>,
     hook: &'a Hook,
+    settings: &'a str,
 }
 
 impl Places<'_> {
@@ -116,7 +118,7 @@ impl Places<'_> {
             }
         } else {
             let dir = file.parent().unwrap_or(&file).display();
-            self.ui.warn(format!("the hook is for every repository that has its hooks in {dir}; in one without xtask/ it does nothing"));
+            self.ui.warn(format!("the hook is for every repository that has its hooks in {dir}; in one without {} it does nothing", self.settings));
         }
         Ok(())
     }

@@ -81,7 +81,7 @@ pub struct Args {
 }
 
 impl Args {
-    pub fn run(self, cx: &Context) -> Result<()> {
+    pub(crate) fn run(self, cx: &Context) -> Result<()> {
         let settings = cx.settings()?;
         let via = self.via.clone().or_else(|| settings.via.clone()).unwrap_or(Via::Fly);
         let directory = self.directory(&settings, &via)?;

@@ -33,7 +33,7 @@ pub struct Args {
 }
 
 impl Args {
-    pub fn run(self, cx: &Context) -> Result<()> {
+    pub(crate) fn run(self, cx: &Context) -> Result<()> {
         match (self.staged, std::env::var_os(SKIP)) {
             (true, Some(skip)) if !skip.is_empty() && skip != "0" => Ok(()),
             (true, _) => self.refresh_staged(cx).map_err(stopped),

@@ -36,7 +36,7 @@ pub struct Args {
 }
 
 impl Args {
-    pub fn run(self, cx: &Context) -> Result<()> {
+    pub(crate) fn run(self, cx: &Context) -> Result<()> {
         let settings = cx.settings()?;
         let store = Store::new(&settings.data_dir);
         if self.list {

@@ -23,7 +23,7 @@ pub struct Args {
 }
 
 impl Args {
-    pub fn run(self, cx: &Context) -> Result<()> {
+    pub(crate) fn run(self, cx: &Context) -> Result<()> {
         let settings = cx.settings()?;
         let Some(words) = &settings.setup else {
             return Err(Failure::usage("there is no command that sets the databases up")

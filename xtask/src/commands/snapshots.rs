@@ -38,7 +38,7 @@ enum Action {
 }
 
 impl Args {
-    pub fn run(self, cx: &Context) -> Result<()> {
+    pub(crate) fn run(self, cx: &Context) -> Result<()> {
         let settings = cx.settings()?;
         let store = Store::new(&settings.data_dir);
         let command = "cargo xtask snapshots";

@@ -14,7 +14,7 @@ pub struct Args {
 }
 
 impl Args {
-    pub fn run(self, cx: &Context) -> Result<()> {
+    pub(crate) fn run(self, cx: &Context) -> Result<()> {
         match dump::dump(&self.file, &mut cx.ui.stream()) {
             // Whoever reads it may have seen enough.
             Err(error) if has_io(&error, ErrorKind::BrokenPipe) => Ok(()),

@@ -4,7 +4,7 @@
 use anyhow::Result;
 use xshell::cmd;
 
-use super::{Done, block, follow, place, quoted};
+use super::{Done, Tool, block, follow, place, quoted};
 use crate::durable;
 use crate::git::Repository;
 
@@ -15,17 +15,19 @@ const HEADINGS: &str = "^(-- .*)$";
 /// What git runs with the path of a file, from the top of the work tree. What
 /// is checked out there may be without xtask, or with one that cannot do this:
 /// a failure would end the whole diff, a line shows at least that there is one.
-const TEXTCONV: &str = r#"f() { case $1 in /*) ;; *) set -- "$PWD/$1" ;; esac; PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin; { cd ./ && [ -f xtask/db.toml ] && cargo xtask textconv -- "$1"; } 2>/dev/null || echo "cargo xtask textconv cannot show blob $(git hash-object --no-filters -- "$1")"; }; f"#;
+const TEXTCONV: &str = r#"f() { case $1 in /*) ;; *) set -- "$PWD/$1" ;; esac; PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin; { cd ./ && [ -f SETTINGS ] && COMMAND textconv -- "$1"; } 2>/dev/null || echo "COMMAND textconv cannot show blob $(git hash-object --no-filters -- "$1")"; }; f"#;
 
-/// Sets the driver up for files that these patterns match, which begin at the
-/// directory of `xtask/`.
+/// Sets the driver up for files that these patterns match, which begin at the root.
 ///
 /// # Errors
 ///
 /// Git's configuration or `info/attributes` cannot be read or written.
-pub fn install(tree: &Repository<'_>, patterns: &[String]) -> Result<Done> {
+pub fn install(tree: &Repository<'_>, tool: &Tool, patterns: &[String]) -> Result<Done> {
     let dir = quoted(format!("./{}", tree.prefix).as_ref())?;
-    let textconv = TEXTCONV.replace("cd ./", &format!("cd {dir}"));
+    let textconv = TEXTCONV
+        .replace("cd ./", &format!("cd {dir}"))
+        .replace("SETTINGS", &shlex::try_quote(&tool.settings)?)
+        .replace("COMMAND", tool.command);
     let mut configured = [Done::Kept; 2];
     for (done, (key, value)) in
         configured.iter_mut().zip([("textconv", &*textconv), ("xfuncname", HEADINGS)])
