@@ -1,7 +1,7 @@
 #!/bin/sh
 # Which files are the databases: prepare-pull.sh is sent behind this, or reads it by hand.
 #
-# Of there: `newline` and `fail`.
+# Of there: `newline`, `nonce` and `fail`.
 # shellcheck shell=dash
 # shellcheck disable=SC2154,SC2034 # what is asked for is of there
 
@@ -83,7 +83,8 @@ is_sidecar() { case $1 in *-wal | *-shm | *-journal) ;; *) return 1 ;; esac; }
 # sidecar is none, nor is another file whose name only `*` matches.
 is_database() {
 	locate "$1"
-	case $1 in *\\* | *[[:cntrl:]]*) fail no-database "the name of $path has a backslash or a control character" ;; esac
+	# No client takes such a name; by hand it may be any.
+	case ${nonce:+$1} in *\\* | *[[:cntrl:]]*) fail no-database "the name of $path has a backslash or a control character" ;; esac
 	if is_sidecar "$1" && { [ ! -s "$path" ] || [ ! -r "$path" ]; }; then return 1; fi
 	[ -s "$path" ] || { add_database 01 00 && return; }
 	[ -r "$path" ] || fail rights "user $(me) may not read $path"

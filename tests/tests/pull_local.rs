@@ -44,7 +44,7 @@ fn a_failure_is_one_line_whatever_it_is_about() {
     let env = developer();
     env.write("production/two\nlines.db", &"no database at all ".repeat(99));
     let via = format!("local:{}", env.production().display());
-    env.xtask(["pull-db", "--via", &via]).fails(1).stderr_has("two lines.db does not begin");
+    env.xtask(["pull-db", "--via", &via]).fails(1).stderr_has("two lines.db has a");
 }
 
 #[test]
