@@ -218,7 +218,8 @@ impl TestEnv {
 
     pub fn xtask_command<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
         let mut command = self.command(binaries::xtask());
-        command.args(args).arg("--config").arg(self.path("repo/xtask/db.toml"));
+        // As Cargo sets it when it runs the crate.
+        command.args(args).env("CARGO_MANIFEST_DIR", self.path("repo/xtask"));
         command
     }
 

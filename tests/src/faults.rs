@@ -153,7 +153,7 @@ pub fn under_strace(
     strace.args(["-qq", "-s", "0", "-e", &format!("trace=?{}", syscalls.join(",?"))]);
     strace.args(flags).arg("-o").arg(env.path("trace"));
     strace.arg(binaries::xtask()).args(args.iter().map(AsRef::as_ref));
-    strace.arg("--config").arg(env.path("repo/xtask/db.toml"));
+    strace.env("CARGO_MANIFEST_DIR", env.path("repo/xtask"));
     strace
 }
 

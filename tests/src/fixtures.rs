@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::env::TestEnv;
 use crate::output::Output;
 use crate::process::Running;
-use crate::{binaries, databases, hooks, sets, shells};
+use crate::{binaries, databases, sets, shells};
 
 /// The two fixtures, both of one database.
 pub const ORDERS: &str = "tests/fixtures/orders.db";
@@ -85,7 +85,6 @@ pub fn developer() -> TestEnv {
 
 /// Commits what there is and installs the hook, which finds xtask by Cargo.
 pub fn hooked(env: TestEnv) -> TestEnv {
-    env.write("repo/xtask/src/pre-commit.sh", hooks::SCRIPT);
     env.write("repo/notes.txt", "one\ntwo\nthree\n");
     env.git(&["add", "--all"]);
     env.git(&["commit", "--quiet", "--message=first"]);

@@ -28,7 +28,7 @@ pub fn add_xtask(env: &TestEnv, directory: &str) {
     let fixture = "[[fixture]]\npath = 'tests/fixtures/some.db'\nfrom = 'some.db'\n";
     env.write(&format!("{directory}/xtask/db.toml"), fixture);
     env.write(&format!("{directory}/xtask/Cargo.toml"), "");
-    env.write(&format!("{directory}/xtask/src/pre-commit.sh"), SCRIPT);
+    env.write(&format!("{directory}/xtask/src/main.rs"), "");
 }
 
 /// Puts a program in the place of Cargo, which exits as the file `code` says.
@@ -107,7 +107,7 @@ pub fn mode(path: &Path) -> u32 {
 /// Runs `install-hooks` by the settings in another directory than `repo`.
 #[track_caller]
 pub fn install_in(env: &TestEnv, directory: &str) -> Output {
-    let config = env.path(directory).join("xtask/db.toml");
     let mut command = env.command(binaries::xtask());
-    Running::start(command.args(["install-hooks", "--config"]).arg(config)).wait()
+    command.arg("install-hooks").env("CARGO_MANIFEST_DIR", env.path(directory).join("xtask"));
+    Running::start(&mut command).wait()
 }

@@ -117,7 +117,7 @@ impl Impostor {
         // Not every system can limit the memory of a process.
         let limits = format!("ulimit -v {MEMORY_KIB} 2>/dev/null; ulimit -f {}", FILE_KIB * 2);
         command.args(["-c", &format!("{limits}; exec \"$0\" \"$@\"")]).arg(binaries::xtask());
-        command.arg("pull-db").args(args).arg("--config").arg(self.env.path("repo/xtask/db.toml"));
+        command.arg("pull-db").args(args).env("CARGO_MANIFEST_DIR", self.env.path("repo/xtask"));
         let start = Instant::now();
         let output = Running::start(&mut command).wait();
         assert!(start.elapsed() < TIME, "took {:?}\n{output}", start.elapsed());

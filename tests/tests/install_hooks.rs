@@ -157,7 +157,7 @@ fn the_directory_is_the_one_that_git_is_told_of() {
     let outside_text = outside.display().to_string();
     let warning = format!(
         "warning: the hook is for every repository that has its hooks in {outside_text}; \
-         in one without xtask/ it does nothing\n"
+         in one without xtask/db.toml it does nothing\n"
     );
     let commit_it = "hint: commit .githooks/pre-commit, so that others have the hook too\n";
     for (setting, file, said) in [

@@ -385,7 +385,7 @@ fn a_signal_that_nohup_ignores_ends_nothing() {
     let held = deaf_fly(&env);
     let mut nohup = env.command("nohup");
     nohup.arg(tests::binaries::xtask()).arg("pull-db");
-    let mut xtask = Running::start(nohup.arg("--config").arg(env.path("repo/xtask/db.toml")));
+    let mut xtask = Running::start(nohup.env("CARGO_MANIFEST_DIR", env.path("repo/xtask")));
     xtask.wait_for("fly to be held", held);
     xtask.signal(Signal::HUP);
     env.write("gate", "");

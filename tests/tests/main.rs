@@ -1,6 +1,7 @@
 //! All end-to-end tests, in one program: each file of its own would be linked with all
 //! of SQLite again, and would wait for the one before it.
 
+mod adoption;
 mod audit;
 mod audit_masks;
 mod audit_pull;
@@ -10,7 +11,6 @@ mod clock;
 mod delta_server;
 mod demo;
 mod durability;
-mod elsewhere;
 mod fixtures;
 mod fixtures_commit;
 mod fixtures_history;

@@ -285,7 +285,7 @@ fn what_a_user_may_not_read_is_named() {
     let pull = || {
         let mut command = production.run_as(2312, &program);
         command.args(["pull-db", "--via", &format!("local:{}", env.production().display())]);
-        command.arg("--config").arg(env.path("repo/xtask/db.toml"));
+        command.env("CARGO_MANIFEST_DIR", env.path("repo/xtask"));
         Running::start(command.current_dir(env.repo())).wait()
     };
     pull().ok();

@@ -17,7 +17,7 @@ use crate::settings::Settings;
 /// A hook that is made anew, which is all of a script: the header and the block.
 const SCRIPT: &str = include_str!("pre-commit.sh");
 /// The lines of it that depend on the repository.
-const PLACES: &str = "  crate=xtask settings=xtask/db.toml program=xtask\n";
+const PLACES: &str = "  crate=xtask settings=xtask/db.toml program=xtask/xtask\n";
 const COMMAND: &str = "  cargo xtask refresh-fixtures --staged || exit\n";
 const HEADER: &str = "#!/bin/sh\n\n";
 /// Where the root is not at the top of the work tree, this line of the script
@@ -169,7 +169,7 @@ pub struct Tool {
     /// The crate that Cargo runs.
     pub crate_dir: String,
     pub settings: String,
-    /// The name of its program.
+    /// Its program, from Cargo's target directory.
     pub program: String,
     /// Cargo's alias for it.
     pub command: &'static str,
@@ -193,15 +193,25 @@ impl Tool {
                 text.to_owned()
             })
         };
-        let program = std::env::current_exe()?;
-        let program = program.file_name().context("a program has a name")?.to_string_lossy();
         Ok(Self {
             crate_dir: from_root(&crate_dir)?,
             settings: from_root(&settings.file)?,
-            program: program.into_owned(),
+            program: within_target(&std::env::current_exe()?),
             command: invocation::command(),
         })
     }
+}
+
+/// Cargo has programs in the directory of a profile, and that in the one of a target if it was
+/// told of one.
+fn within_target(program: &Path) -> String {
+    let mut names: Vec<_> =
+        program.iter().rev().take(3).map(|name| name.to_string_lossy()).collect();
+    if names.last().is_some_and(|target| target.matches('-').count() < 2) {
+        names.pop();
+    }
+    names.reverse();
+    names.join("/")
 }
 
 /// The script for a repository whose root is the directory `prefix` of the work tree.
@@ -273,7 +283,7 @@ mod tests {
         Tool {
             crate_dir: "xtask".to_owned(),
             settings: "xtask/db.toml".to_owned(),
-            program: "xtask".to_owned(),
+            program: within_target(Path::new("/target/xtask/xtask")),
             command: "cargo xtask",
         }
     }
@@ -283,11 +293,11 @@ mod tests {
         let tool = Tool {
             crate_dir: "tools/it's dev".to_owned(),
             settings: "tools/it's dev/db.toml".to_owned(),
-            program: "$dev".to_owned(),
+            program: within_target(Path::new("/t/x86_64-unknown-linux-gnu/xtask/$dev")),
             command: "cargo tool",
         };
         let script = script("", &tool).unwrap();
-        let places = r#"crate="tools/it's dev" settings="tools/it's dev/db.toml" program='$dev'"#;
+        let places = r#"crate="tools/it's dev" settings="tools/it's dev/db.toml" program='x86_64-unknown-linux-gnu/xtask/$dev'"#;
         assert!(script.contains(&format!("\n  {places}\n")), "{script}");
         assert!(script.contains("\n  cargo tool refresh-fixtures --staged || exit\n"), "{script}");
     }

@@ -4,7 +4,7 @@
 # Refreshes the fixtures that a commit would leave outdated; SKIP_FIXTURES=1 skips it.
 (
   [ "${SKIP_FIXTURES:-0}" = 0 ] || exit 0
-  crate=xtask settings=xtask/db.toml program=xtask
+  crate=xtask settings=xtask/db.toml program=xtask/xtask
   [ -f "$settings" ] || exit 0
   command -v cargo >/dev/null || PATH=$PATH:${CARGO_HOME:-${HOME:-}/.cargo}/bin
   command -v cargo >/dev/null || {
@@ -12,8 +12,8 @@
     echo 'pre-commit: to commit without: SKIP_FIXTURES=1 git commit' >&2
     exit 1
   }
-  built=${CARGO_TARGET_DIR:-target}/xtask/$program
-  [ -f "$built" ] || built=$crate/target/xtask/$program
+  built=${CARGO_TARGET_DIR:-target}/$program
+  [ -f "$built" ] || built=$crate/target/$program
   newer=$(find "$crate/src" "$crate/Cargo.toml" "$crate/Cargo.lock" Cargo.lock ops-remote \
     -type f -newer "$built" 2>/dev/null)
   [ -f "$built" ] && [ -z "$newer" ] ||
