@@ -6,12 +6,6 @@ use std::path::{Path, PathBuf};
 use tests::process::command;
 use toml::{Table, Value};
 
-/// A file that does not fit into a reader's head has to be split.
-const MAX_LINES: usize = 400;
-const MAX_LINES_OF_TESTS: usize = 450;
-/// A server gets it as one file, and an operator finds it as one.
-const MAX_LINES_OF_SCRIPT: usize = 550;
-
 /// Written in two pieces, so that this file does not find itself.
 const FORBIDDEN_IN_RUST: [(&str, &str); 4] = [
     (concat!("to", "do!("), "is unfinished"),
@@ -58,23 +52,6 @@ fn find(path: &str, text: &str, forbidden: &[(&str, &str)], problems: &mut Vec<S
             }
         }
     }
-}
-
-#[test]
-fn files_are_short() {
-    let mut problems = Vec::new();
-    for (path, text) in text_files() {
-        let limit = match () {
-            () if path.ends_with(".sh") => MAX_LINES_OF_SCRIPT,
-            () if path.contains("tests") => MAX_LINES_OF_TESTS,
-            () => MAX_LINES,
-        };
-        let lines = text.lines().count();
-        if (path.ends_with(".rs") || path.ends_with(".sh")) && lines > limit {
-            problems.push(format!("{path}: {lines} lines, more than {limit}: split it"));
-        }
-    }
-    none(&problems);
 }
 
 #[test]

@@ -1,17 +1,17 @@
 //! The command line: global flags and the list of commands.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Result;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use xshell::Shell;
 
+use crate::context::{Context, GlobalArgs};
 use crate::error::Exit;
 use crate::resources::ResourceUsage;
 use crate::ui::Ui;
-use crate::{Context, allow_many_files, commands, error, interrupt, invocation};
+use crate::{commands, error, interrupt, invocation};
 
 /// Bring production SQLite databases to this machine, and back
 #[derive(Parser)]
@@ -21,43 +21,6 @@ struct Cli {
     global: GlobalArgs,
     #[command(subcommand)]
     command: Command,
-}
-
-/// Flags of all commands, to be flattened into a command line beside [`Command`].
-#[derive(clap::Args)]
-#[command(next_help_heading = "Global options")]
-pub struct GlobalArgs {
-    /// Answer yes to every question
-    #[arg(short, long, global = true)]
-    pub(crate) yes: bool,
-    /// Print only warnings, errors and data
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
-    pub(crate) quiet: bool,
-    /// Also print what the server and `fly` say
-    #[arg(short, long, global = true)]
-    pub(crate) verbose: bool,
-    /// Print data as JSON
-    #[arg(long, global = true)]
-    pub(crate) json: bool,
-    /// Fail at once where another command, or a program's transaction, would be waited for
-    #[arg(long, global = true, conflicts_with = "wait")]
-    pub(crate) no_wait: bool,
-    /// The settings [default: db.toml beside the Cargo.toml of the crate that runs this]
-    #[arg(long, global = true, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
-    /// The local data directory [default: `local-dir` in the settings]
-    #[arg(long, global = true, value_name = "DIR")]
-    pub(crate) local_dir: Option<PathBuf>,
-    /// How long to wait for a transaction of a program that has the live set open, in seconds
-    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 10)]
-    pub(crate) wait: u32,
-}
-
-impl GlobalArgs {
-    pub(crate) fn wait(&self) -> Duration {
-        let seconds = if self.no_wait { 0 } else { self.wait };
-        Duration::from_secs(seconds.into())
-    }
 }
 
 /// The commands, to be flattened into those of another program.
@@ -87,7 +50,7 @@ impl Command {
     #[must_use]
     pub fn run(self, global: GlobalArgs) -> ExitCode {
         allow_many_files();
-        invocation::remember(&global);
+        invocation::remember(global.config.as_deref(), global.local_dir.as_deref());
         exit_code(self.run_with(global))
     }
 
@@ -111,6 +74,22 @@ impl Command {
         }
         Ok(())
     }
+}
+
+/// Saving a live set of hundreds of databases opens all of them at once; macOS
+/// allows 256 files unless asked.
+fn allow_many_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+
+    let mut limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.unwrap_or(u64::MAX).min(10_240);
+    // None means that there is no limit.
+    if limit.current.is_none_or(|current| current >= wanted) {
+        return;
+    }
+    limit.current = Some(wanted);
+    // Where it may not be raised, opening says so.
+    let _ = setrlimit(Resource::Nofile, limit);
 }
 
 /// Runs the command that the command line names.

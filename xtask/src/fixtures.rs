@@ -6,6 +6,7 @@ mod canonical;
 mod follow;
 pub mod full_text;
 mod hash;
+mod kept;
 mod leaks;
 pub mod lock;
 mod random;
@@ -17,160 +18,16 @@ pub mod survey;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use anyhow::Result;
 use glob::{MatchOptions, Pattern};
-use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use self::lock::Entry;
-use crate::durable::hex;
-use crate::error::Failure;
+pub use crate::config::{Fixture, Rows};
+use crate::fs::hex;
 use crate::sanitize::{self, Rule};
-use crate::settings::{plain, words};
 
 /// Counts the changes of this tool that make other fixtures of the same inputs.
 const FORMAT: u32 = 1;
-
-/// `[[fixture]]`, as written.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct FixtureToml {
-    path: String,
-    from: String,
-    #[serde(default)]
-    rows: BTreeMap<String, RowsToml>,
-    #[serde(default)]
-    children: bool,
-    migrate: Option<String>,
-    #[serde(default)]
-    inputs: Vec<String>,
-    max_bytes: Option<u64>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged, expecting = "a number of rows, or SQL such as \"id > 9 ORDER BY id LIMIT 5\"")]
-enum RowsToml {
-    Count(u32),
-    Tail(String),
-}
-
-/// Which rows of a table are asked for.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Rows {
-    /// So many, the first by their key.
-    Count(u32),
-    /// Those of a SELECT that ends so.
-    Tail(String),
-}
-
-pub struct Fixture {
-    /// From the root of the repository, with slashes.
-    pub path: String,
-    /// The database of the set that it is cut from.
-    pub from: String,
-    /// By table; `*` stands for those without an entry of their own.
-    pub rows: BTreeMap<String, Rows>,
-    /// Also take what refers to the rows that are asked for.
-    pub children: bool,
-    /// The words of the command that brings it to the newest schema; `{db}` stands for its file.
-    pub migrate: Option<Vec<String>>,
-    /// Which files decide what `migrate` does.
-    pub inputs: Vec<Pattern>,
-    /// More than so many bytes are an error.
-    pub max_bytes: Option<u64>,
-}
-
-impl FixtureToml {
-    /// # Errors
-    ///
-    /// A value means nothing.
-    pub fn resolve(self) -> Result<Fixture> {
-        // Also as git writes it: with another spelling, it would know no such file.
-        let is_name = |part: &str| !matches!(part, "" | "." | ".." | ".git");
-        let within = |path: &str| path.split('/').all(is_name) && !path.contains(char::is_control);
-        if !within(&self.path) {
-            return Err(wrong(
-                "path",
-                &self.path,
-                "must be a path within the repository, without . or ..",
-            ));
-        }
-        if self.path.rsplit('/').next() == Some(lock::NAME) {
-            return Err(wrong(
-                "path",
-                &self.path,
-                "is where it is recorded what fixtures are made of",
-            ));
-        }
-        if !within(&self.from) || self.from.contains('/') {
-            return Err(wrong(
-                "from",
-                &self.from,
-                "must be the name of a database, without a directory",
-            ));
-        }
-        if self.migrate.as_ref().is_some_and(|command| !command.contains("{db}")) {
-            let command = self.migrate.unwrap_or_default();
-            return Err(wrong("migrate", &command, "must contain {db}, the file to migrate"));
-        }
-        Ok(Fixture {
-            rows: self.rows.into_iter().map(Rows::resolve).collect::<Result<_>>()?,
-            migrate: self.migrate.map(|command| words(&command)).transpose()?,
-            inputs: self.inputs.iter().map(|text| input(text)).collect::<Result<_>>()?,
-            path: self.path,
-            from: self.from,
-            children: self.children,
-            max_bytes: self.max_bytes,
-        })
-    }
-}
-
-fn wrong(key: &str, value: &str, why: &str) -> anyhow::Error {
-    Failure::usage(format!("{key} = {value:?} {why}")).into()
-}
-
-/// As with git, a directory may be written with a slash behind it.
-fn input(text: &str) -> Result<Pattern> {
-    let pattern = text.trim_start_matches("./").trim_end_matches('/');
-    Pattern::new(pattern).map_err(|error| wrong("inputs", text, &format!("is malformed: {error}")))
-}
-
-impl Rows {
-    fn resolve((table, rows): (String, RowsToml)) -> Result<(String, Self)> {
-        plain("the name of a table in rows", &table)?;
-        let tail = match rows {
-            RowsToml::Count(n) => return Ok((table, Self::Count(n))),
-            RowsToml::Tail(tail) => tail,
-        };
-        plain("rows", &tail)?;
-        let words = sql_words(&tail);
-        let first = words.first().map(String::as_str);
-        let has = |word: &str| words.iter().any(|w| w == word);
-        if has("limit") && !has("order") {
-            return Err(Failure::usage(format!(
-                "rows of {table}: LIMIT without ORDER BY picks arbitrary ones"
-            ))
-            .hint("say which: ORDER BY id LIMIT 10")
-            .into());
-        }
-        Ok(match first {
-            None => return Err(wrong("rows", &tail, "is empty")),
-            Some("where" | "order" | "limit") => (table, Self::Tail(tail)),
-            Some(_) => (table, Self::Tail(format!("WHERE {tail}"))),
-        })
-    }
-}
-
-/// The words of some SQL in lower case, without those in quotes.
-fn sql_words(sql: &str) -> Vec<String> {
-    let outside: Vec<_> = sql.split(['\'', '"']).step_by(2).collect();
-    outside
-        .join(" 'quoted' ")
-        .split(|c: char| !c.is_alphanumeric() && !"_'".contains(c))
-        .filter(|word| !word.is_empty())
-        .map(str::to_lowercase)
-        .collect()
-}
 
 impl Fixture {
     /// Names all that the settings say of what is in it.

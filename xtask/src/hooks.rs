@@ -8,11 +8,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use crate::durable;
+use crate::config::Settings;
 use crate::error::Failure;
 use crate::git::Repository;
-use crate::invocation;
-use crate::settings::Settings;
+use crate::{fs, invocation};
 
 /// A hook that is made anew, which is all of a script: the header and the block.
 const SCRIPT: &str = include_str!("pre-commit.sh");
@@ -90,7 +89,7 @@ impl Hook {
         }
         let path = dir.join("pre-commit");
         let file = follow(&path)?;
-        let content = durable::read(&file)?;
+        let content = fs::read(&file)?;
         let ignored = !husky
             && content.is_some()
             && file.metadata().is_ok_and(|file| file.permissions().mode() & 0o111 == 0);
@@ -106,7 +105,7 @@ impl Hook {
     pub fn install(&self, tree: &Repository<'_>, tool: &Tool) -> Result<Done> {
         let script = script(&tree.prefix, tool)?;
         let Some(content) = &self.content else {
-            durable::write_shared(&self.file, script.as_bytes(), self.run_by_git)?;
+            fs::write_shared(&self.file, script.as_bytes(), self.run_by_git)?;
             return Ok(Done::Installed);
         };
         let start = self.start(content)?;
@@ -116,7 +115,7 @@ impl Hook {
         if new == *content && !self.ignored {
             return Ok(Done::Kept);
         }
-        durable::write_shared(&self.file, &new, self.run_by_git)?;
+        fs::write_shared(&self.file, &new, self.run_by_git)?;
         Ok(done)
     }
 
@@ -130,9 +129,9 @@ impl Hook {
         let Some(place) = place(content, &self.file)? else { return Ok(Done::Nothing) };
         let all_ours = content[..place.start] == *HEADER.as_bytes() && place.end == content.len();
         if all_ours && self.path == self.file {
-            durable::remove(&self.file)?;
+            fs::remove(&self.file)?;
         } else {
-            durable::write_shared(&self.file, &block::remove(content, place), false)?;
+            fs::write_shared(&self.file, &block::remove(content, place), false)?;
         }
         Ok(Done::Removed)
     }

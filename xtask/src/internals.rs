@@ -4,10 +4,10 @@
 pub use crate::cli::exit_code;
 
 pub mod audit {
-    pub use crate::audit::Finding;
+    pub use crate::sanitize::audit::Finding;
 }
 pub mod durable {
-    pub use crate::durable::{create, hex, remove, rename, sha256, write, write_shared};
+    pub use crate::fs::{create, hex, remove, rename, sha256, write, write_shared};
 }
 pub mod error {
     pub use crate::error::Failure;
@@ -22,13 +22,13 @@ pub mod pages {
     pub use crate::pages::same_content;
 }
 pub mod programs {
-    pub use crate::programs::find;
+    pub use crate::server::programs::find;
 }
 pub mod resources {
     pub use crate::resources::{ResourceUsage, peak};
 }
 pub mod settings {
-    pub use crate::settings::pattern;
+    pub use crate::config::pattern;
 }
 pub mod snapshots {
     pub use crate::snapshots::{
@@ -36,10 +36,11 @@ pub mod snapshots {
     };
 }
 pub mod sqlite {
-    pub use crate::sqlite::{check, describe, identifier, open_closed, open_existing};
+    pub use crate::sql::identifier;
+    pub use crate::sqlite::{check, describe, open_closed, open_existing};
 }
 pub mod stream {
-    pub use crate::stream::{
+    pub use crate::server::protocol::{
         Announced, Error, Index, Received, Sink, Talk, find_archive, read, read_archive, read_plan,
     };
 }

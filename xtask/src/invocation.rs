@@ -5,8 +5,6 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use crate::cli::GlobalArgs;
-
 /// As messages in the source have it.
 const USUAL: &str = "cargo xtask";
 
@@ -27,10 +25,10 @@ pub fn command() -> &'static str {
 /// Those flags of this run that a command has to have as well, so that it is about the same data.
 static FLAGS: OnceLock<String> = OnceLock::new();
 
-pub fn remember(global: &GlobalArgs) {
-    let flags = [("--config", &global.config), ("--local-dir", &global.local_dir)];
+pub fn remember(config: Option<&Path>, local_dir: Option<&Path>) {
+    let flags = [("--config", config), ("--local-dir", local_dir)];
     let flags = flags.into_iter().filter_map(|(flag, path)| {
-        let path = path.as_ref()?.to_str()?;
+        let path = path?.to_str()?;
         Some(format!(" {flag} {}", shlex::try_quote(path).ok()?))
     });
     // Of several runs in one process the first counts, which only tests have.

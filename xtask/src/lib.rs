@@ -42,67 +42,30 @@
 //!
 //! The settings are `db.toml` beside the `Cargo.toml` of that program.
 
-mod audit;
 mod cli;
 mod commands;
-mod delta;
-mod dump;
-mod durable;
+mod config;
+mod context;
 mod error;
 mod fixtures;
+mod fs;
 mod git;
-mod holders;
 mod hooks;
 #[doc(hidden)]
 pub mod internals;
 mod interrupt;
 mod invocation;
 mod live;
+mod open_files;
 mod pages;
-mod programs;
-mod receive;
+mod pull;
 mod resources;
 mod sanitize;
 mod server;
-mod settings;
 mod snapshots;
+mod sql;
 mod sqlite;
-mod stream;
-mod transport;
 mod ui;
 
-use anyhow::Result;
-use xshell::Shell;
-
-pub use crate::cli::{Command, GlobalArgs, main};
-use crate::settings::Settings;
-use crate::ui::Ui;
-
-/// What every command works with.
-struct Context {
-    ui: Ui,
-    sh: Shell,
-    global: GlobalArgs,
-}
-
-impl Context {
-    fn settings(&self) -> Result<Settings> {
-        Settings::load(self.global.config.as_deref(), self.global.local_dir.as_deref())
-    }
-}
-
-/// Saving a live set of hundreds of databases opens all of them at once; macOS
-/// allows 256 files unless asked.
-fn allow_many_files() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-
-    let mut limit = getrlimit(Resource::Nofile);
-    let wanted = limit.maximum.unwrap_or(u64::MAX).min(10_240);
-    // None means that there is no limit.
-    if limit.current.is_none_or(|current| current >= wanted) {
-        return;
-    }
-    limit.current = Some(wanted);
-    // Where it may not be raised, opening says so.
-    let _ = setrlimit(Resource::Nofile, limit);
-}
+pub use crate::cli::{Command, main};
+pub use crate::context::GlobalArgs;

@@ -9,6 +9,9 @@
 mod custom;
 mod hold;
 mod journal;
+pub mod list;
+pub mod prune;
+pub mod report;
 mod save;
 mod shared;
 mod state;
@@ -23,14 +26,16 @@ use xshell::Shell;
 
 use self::hold::Held;
 use self::journal::Journal;
+pub use self::journal::{is_being_replaced, needed};
 pub use self::save::Saved;
-pub use self::state::{State, is_being_replaced, needed};
+pub use self::state::State;
+use crate::config::{Names, Settings};
+use crate::context::Context;
 use crate::error::Failure;
-use crate::settings::{Names, Settings};
 use crate::snapshots::{Kind, LockedStore, Snapshot, Store};
 use crate::sqlite::SIDECARS;
 use crate::ui::Ui;
-use crate::{Context, durable, holders, interrupt, snapshots, sqlite};
+use crate::{fs, interrupt, open_files, snapshots, sqlite};
 
 const STAGED: &str = "staged";
 
@@ -153,7 +158,7 @@ impl<'a> Live<'a> {
     ///
     /// One is open.
     pub fn refuse_if_open(&self, force: bool) -> Result<()> {
-        holders::refuse(self.ui, self.sh, &self.store.dir, &self.databases()?, force)
+        open_files::refuse(self.ui, self.sh, &self.store.dir, &self.databases()?, force)
     }
 
     /// Records that another tool is about to change the live set, which `saved` holds.
@@ -229,7 +234,7 @@ impl<'a> Live<'a> {
             self.find_same(copies, Some(&replacement.snapshot.name))?;
         }
         hold::lock(&mut held, self.wait)?;
-        let in_place = hold::write(&mut held, copies.as_mut())?;
+        let in_place = save::write(&mut held, copies.as_mut())?;
         let before = match (copies, replacement.save) {
             (Some(copies), Some(kind)) => Some(self.keep(copies, kind)?),
             _ => None,
@@ -338,10 +343,10 @@ pub fn missing(live: &[String], brought: &BTreeSet<String>, set: &[String]) -> V
 
 /// Copies what is to be installed, proving it on the way.
 fn stage(snapshot: &Snapshot, install: &[String], to: &Path) -> Result<()> {
-    durable::create_dir(to)?;
+    fs::create_dir(to)?;
     for name in install {
         let (from, copy) = (snapshot.path.join(name), to.join(name));
-        let sha256 = durable::copy(&from, &copy)?;
+        let sha256 = fs::copy(&from, &copy)?;
         let recorded = snapshot
             .meta
             .iter()
@@ -354,7 +359,7 @@ fn stage(snapshot: &Snapshot, install: &[String], to: &Path) -> Result<()> {
             Some(None) | None => stage_unrecorded(&from, &copy)?,
         }
     }
-    durable::sync(to)
+    fs::sync(to)
 }
 
 /// A file that a person or an older tool copied may have a journal beside it,
@@ -363,7 +368,7 @@ fn stage_unrecorded(from: &Path, copy: &Path) -> Result<()> {
     for end in ["-wal", "-journal"] {
         let journal = sidecar(from, end);
         if journal.exists() {
-            durable::copy(&journal, &sidecar(copy, end))?;
+            fs::copy(&journal, &sidecar(copy, end))?;
             sqlite::absorb_journal(copy).with_context(|| damaged(from))?;
         }
     }
@@ -373,7 +378,7 @@ fn stage_unrecorded(from: &Path, copy: &Path) -> Result<()> {
 }
 
 fn remove_sidecars(path: &Path) -> Result<()> {
-    SIDECARS.iter().try_for_each(|end| durable::remove(&sidecar(path, end)))
+    SIDECARS.iter().try_for_each(|end| fs::remove(&sidecar(path, end)))
 }
 
 fn damaged(path: &Path) -> Failure {

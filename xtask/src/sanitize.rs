@@ -1,148 +1,16 @@
 //! Rules that remove secrets. They run on the server, on its copy; here they
 //! become the SQL that does it.
 
+pub mod audit;
 pub mod unmatched;
-
-use std::collections::BTreeMap;
 
 use anyhow::Result;
 use glob::Pattern;
 use rusqlite::Connection;
-use serde::Deserialize;
 
-use crate::durable::sha256_of;
-use crate::error::Failure;
-use crate::settings::{pattern, plain};
-use crate::sqlite::{identifier, literal};
-
-/// `[[sanitize]]`, as written.
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct RuleToml {
-    #[serde(default = "every_database")]
-    database: String,
-    table: Option<String>,
-    set: Option<BTreeMap<String, String>>,
-    r#where: Option<String>,
-    #[serde(default)]
-    delete: bool,
-    sql: Option<String>,
-    look: Option<bool>,
-    scrub: Option<Scrub>,
-}
-
-fn every_database() -> String {
-    "*".to_owned()
-}
-
-/// `scrub`, of a rule or of all databases.
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Scrub {
-    /// Also what production deleted, before any rule.
-    DeletedRows,
-}
-
-pub struct Rule {
-    database: Pattern,
-    /// A database without this table is skipped.
-    table: Option<String>,
-    change: Change,
-    /// Whether what it removes must be nowhere else in the database.
-    look: bool,
-    scrub: bool,
-}
-
-enum Change {
-    /// Columns and the SQL of their values. A column that a database lacks is left out.
-    Set {
-        columns: Vec<(String, String)>,
-        condition: String,
-    },
-    Delete {
-        condition: String,
-    },
-    /// SQL of the user's own, which may be more than one statement, and of which
-    /// nothing is known.
-    Sql(String),
-    /// It only scrubs.
-    Nothing,
-}
-
-impl RuleToml {
-    /// `scrub` of all databases is a rule too.
-    pub fn scrubbing(scrub: Scrub) -> Self {
-        Self { database: every_database(), scrub: Some(scrub), ..Self::default() }
-    }
-
-    /// # Errors
-    ///
-    /// The keys do not make one statement.
-    pub fn resolve(self) -> Result<Rule> {
-        let database = pattern(&self.database)?;
-        let condition = self.r#where.as_ref().map(|w| format!(" WHERE {w}")).unwrap_or_default();
-        let condition = condition.trim_end_matches([';', ' ', '\n']).to_owned();
-        let no_where = self.r#where.is_none();
-        let change = match (&self.table, self.set, self.delete, self.sql) {
-            (Some(_), Some(set), false, None) if !set.is_empty() => {
-                Change::Set { columns: set.into_iter().collect(), condition }
-            }
-            (Some(_), None, true, None) => Change::Delete { condition },
-            (_, None, false, Some(sql)) if no_where && !sql.trim().is_empty() => Change::Sql(sql),
-            (None, None, false, None) if no_where && self.scrub.is_some() => Change::Nothing,
-            _ => {
-                return Err(Failure::usage(
-                    "a rule is `table` with `set` or `delete = true`, or it is `sql`, or `scrub` alone",
-                )
-                .hint("`where` goes with `set` and `delete`")
-                .into());
-            }
-        };
-        let look = match change {
-            Change::Set { .. } => self.look.unwrap_or(true),
-            Change::Delete { .. } => self.look.unwrap_or(false),
-            _ if self.look.is_some() => {
-                return Err(Failure::usage("`look` goes with `set` and `delete`").into());
-            }
-            _ => false,
-        };
-        let rule = Rule { database, table: self.table, change, look, scrub: self.scrub.is_some() };
-        let sql = rule.statement(|_| true).unwrap_or_default();
-        for text in [&sql].into_iter().chain(&rule.table) {
-            plain("a rule", text)?;
-        }
-        if !is_closed(&sql) {
-            let why = "a quote or a comment is left open, and would take the next rules in";
-            return Err(Failure::usage(format!("{why}: {sql}")).into());
-        }
-        // The sqlite3 shell would take such a line for a command of its own.
-        if sql.lines().any(|line| line.trim_start().starts_with('.')) {
-            return Err(Failure::usage("a line of SQL must not begin with a dot").into());
-        }
-        Ok(rule)
-    }
-}
-
-/// Whether no quote and no `/*` comment reaches beyond the end. SQLite takes an
-/// open comment without a word.
-fn is_closed(sql: &str) -> bool {
-    let mut rest = sql;
-    while let Some(start) = rest.find(['\'', '"', '`', '[', '-', '/']) {
-        let from = &rest[start..];
-        let end = match from.as_bytes() {
-            [b'-', b'-', ..] => Some(from.find('\n').unwrap_or(from.len())),
-            [b'/', b'*', ..] => from[2..].find("*/").map(|at| at + 4),
-            [b'-' | b'/', ..] => Some(1),
-            [b'[', ..] => from.find(']').map(|at| at + 1),
-            // A quote that is doubled closes a text and opens the next.
-            [quote, ..] => from[1..].find(char::from(*quote)).map(|at| at + 2),
-            [] => None,
-        };
-        let Some(end) = end else { return false };
-        rest = &from[end..];
-    }
-    true
-}
+pub use crate::config::{Change, Rule};
+use crate::fs::sha256_of;
+use crate::sql::literal;
 
 /// SQL that fills `temp.xtask_rule` and `temp.xtask_set`, from which `sanitize.sh`
 /// makes what a database needs; empty without rules.
@@ -241,24 +109,6 @@ impl Rule {
         let has = |name: &str| columns.iter().any(|column| column.eq_ignore_ascii_case(name));
         let sql = self.statement(has).unwrap_or_default();
         Ok(db.execute_batch(&sql)?)
-    }
-
-    /// What it does to a database that has these columns; nothing to one without any.
-    fn statement(&self, has: impl Fn(&str) -> bool) -> Option<String> {
-        let table = || identifier(self.table.as_deref().unwrap_or_default());
-        match &self.change {
-            Change::Set { columns, condition } => {
-                let set: Vec<_> = (columns.iter())
-                    .filter(|(column, _)| has(column))
-                    .map(|(column, value)| format!("{} = {value}", identifier(column)))
-                    .collect();
-                let set = set.join(", ");
-                (!set.is_empty()).then(|| format!("UPDATE {} SET {set}{condition}", table()))
-            }
-            Change::Delete { condition } => Some(format!("DELETE FROM {}{condition}", table())),
-            Change::Sql(sql) => Some(sql.clone()),
-            Change::Nothing => None,
-        }
     }
 }
 

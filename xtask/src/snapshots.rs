@@ -15,8 +15,8 @@ use jiff::{SignedDuration, Timestamp};
 pub use self::prune::prune_plan;
 pub use self::snapshot::{Database, Elsewhere, Kind, Meta, Origin, Snapshot, unsanitized};
 use self::snapshot::{META, PREFIX, name_of, time_of};
-use crate::durable;
 use crate::error::Failure;
+use crate::fs;
 use crate::ui::{Ui, count, escape};
 
 /// What is ours in the data directory but no snapshot.
@@ -133,8 +133,8 @@ impl Store {
         use rustix::fs::{Access, access};
 
         let (dir, state) = (&self.dir, &self.state_dir());
-        durable::create_dir(dir)?;
-        durable::create_dir(state)?;
+        fs::create_dir(dir)?;
+        fs::create_dir(state)?;
         for dir in [dir, state] {
             access(dir, Access::WRITE_OK | Access::EXEC_OK)
                 .with_context(|| format!("no file can be made in {}", dir.display()))?;
@@ -194,8 +194,8 @@ impl LockedStore {
             if name.to_string_lossy().starts_with(INCOMING) {
                 std::fs::remove_dir_all(entry.path())
                     .with_context(|| format!("cannot remove {}", entry.path().display()))?;
-            } else if name.to_string_lossy().contains(durable::UNFINISHED) {
-                durable::remove(&entry.path())?;
+            } else if name.to_string_lossy().contains(fs::UNFINISHED) {
+                fs::remove(&entry.path())?;
             }
         }
         Ok(())
@@ -225,13 +225,13 @@ impl LockedStore {
     pub fn record_hashes(&self, mut snapshot: Snapshot) -> Result<()> {
         let Some(meta) = &mut snapshot.meta else { return Ok(()) };
         for database in meta.databases.iter_mut().filter(|database| database.sha256.is_none()) {
-            database.sha256 = Some(durable::sha256(&snapshot.path.join(&database.name))?);
+            database.sha256 = Some(fs::sha256(&snapshot.path.join(&database.name))?);
         }
         // Of a killed run, what is unfinished in the state directory is removed.
-        let new = self.state_dir().join(format!("{}{META}", durable::UNFINISHED));
-        durable::write(&new, &serde_json::to_vec_pretty(&meta)?)?;
-        durable::rename(&new, &snapshot.path.join(META))?;
-        durable::sync(&snapshot.path)
+        let new = self.state_dir().join(format!("{}{META}", fs::UNFINISHED));
+        fs::write(&new, &serde_json::to_vec_pretty(&meta)?)?;
+        fs::rename(&new, &snapshot.path.join(META))?;
+        fs::sync(&snapshot.path)
     }
 
     /// Removes a snapshot, so that a kill in between leaves no half of one; of a
@@ -243,8 +243,8 @@ impl LockedStore {
     pub fn remove(&self, snapshot: &Snapshot) -> Result<()> {
         match snapshot.elsewhere {
             Some(Elsewhere::Link(_)) => {
-                durable::remove(&snapshot.path)?;
-                return durable::sync(&self.dir);
+                fs::remove(&snapshot.path)?;
+                return fs::sync(&self.dir);
             }
             Some(Elsewhere::Mount) => {
                 let path = snapshot.path.display();
@@ -255,8 +255,8 @@ impl LockedStore {
             None => {}
         }
         let grave = self.state_dir().join(format!("{INCOMING}{}", snapshot.name));
-        durable::rename(&snapshot.path, &grave)?;
-        durable::sync(&self.dir)?;
+        fs::rename(&snapshot.path, &grave)?;
+        fs::sync(&self.dir)?;
         std::fs::remove_dir_all(&grave)
             .with_context(|| format!("cannot remove {}", grave.display()))
     }
@@ -293,9 +293,9 @@ impl Incoming<'_> {
             order = next(order)?;
             path = self.store.dir.join(name_of(order));
         }
-        durable::write(&self.path().join(META), &serde_json::to_vec_pretty(&meta)?)?;
-        durable::rename(self.path(), &path)?;
-        durable::sync(&self.store.dir)?;
+        fs::write(&self.path().join(META), &serde_json::to_vec_pretty(&meta)?)?;
+        fs::rename(self.path(), &path)?;
+        fs::sync(&self.store.dir)?;
         let unreadable = format!("cannot read {}", path.display());
         let Some(snapshot) = Snapshot::read(path).context(unreadable)? else {
             bail!("a snapshot was given a name that is none")

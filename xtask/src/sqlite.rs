@@ -1,6 +1,7 @@
 //! SQLite as this tool uses it: closed files are opened immutable and
 //! distrusted, open databases are copied through the backup API.
 
+pub mod dump;
 mod structure;
 
 use std::path::Path;
@@ -12,7 +13,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use sha2::{Digest as _, Sha256};
 
-use crate::{durable, interrupt};
+use crate::{fs, interrupt};
 
 /// How long another program's lock is waited for.
 pub const BUSY: Duration = Duration::from_secs(10);
@@ -69,16 +70,6 @@ pub fn closed_uri(path: &Path) -> Result<String> {
         }
     }
     Ok(uri + "?immutable=1&mode=ro")
-}
-
-/// A name within SQL.
-pub fn identifier(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-/// A text within SQL.
-pub fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
 }
 
 /// Opens a database that other programs may have open too; it is not created.
@@ -165,7 +156,7 @@ fn description(db: &Connection) -> Result<Description> {
     Ok(Description {
         page_size: u32::try_from(pragma("page_size")?)?,
         user_version: pragma("user_version")?,
-        schema: durable::hex(&hash.finalize()),
+        schema: fs::hex(&hash.finalize()),
         unchecked: Vec::new(),
     })
 }
@@ -200,7 +191,7 @@ pub fn data_version(db: &Connection) -> rusqlite::Result<i64> {
 ///
 /// Those of SQLite, and of making the file.
 pub fn backup(source: &Connection, to: &Path) -> Result<()> {
-    drop(durable::create(to)?);
+    drop(fs::create(to)?);
     let mut target = open_existing(to)?;
     // The copy is synced once, by its owner, and thrown away after a crash.
     target.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF")?;

@@ -3,7 +3,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use crate::Context;
+use crate::context::Context;
 use crate::git::Repository;
 use crate::hooks::{Done, Hook, Tool, diff};
 use crate::ui::Ui;

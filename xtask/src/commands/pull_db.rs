@@ -1,24 +1,22 @@
-mod report;
-mod skip;
-mod wanted;
-
 use std::time::Instant;
 
 use anyhow::Result;
 use glob::Pattern;
 use jiff::Timestamp;
 
-use self::skip::MaxAge;
-use self::wanted::Wanted;
-use super::snapshots::report_pruned;
+use crate::config::MaxAge;
+use crate::config::{Settings, pattern};
+use crate::context::Context;
 use crate::error::{self, Failure};
-use crate::live::{self, Live, Replaced, Replacement, State};
-use crate::receive::{self, Planned, Pulled};
-use crate::server::{Mode, Request};
-use crate::settings::{Settings, pattern};
+use crate::live::{self, Live, Replaced, Replacement, State, prune};
+use crate::pull::receive::{self, Planned, Pulled};
+use crate::pull::report;
+use crate::pull::spec::PullSpec;
+use crate::server::request;
+use crate::server::request::{Mode, Request};
+use crate::server::transport::{Target, Transport, Via, checked};
 use crate::snapshots::{Kind, Meta, Origin, Snapshot, Store};
-use crate::transport::{Target, Transport, Via, checked};
-use crate::{Context, git, interrupt, sanitize, server};
+use crate::{git, interrupt, sanitize};
 
 /// Bring the databases of the app to this machine
 ///
@@ -86,17 +84,17 @@ impl Args {
         let via = self.via.clone().or_else(|| settings.via.clone()).unwrap_or(Via::Fly);
         let directory = self.directory(&settings, &via)?;
         let transport = self.transport(cx, &settings, via)?;
-        let wanted = self.wanted(&settings, &transport, &directory);
+        let spec = self.spec(&settings, &transport, &directory);
         let store = Store::new(&settings.data_dir);
         // What another command changes just now is looked at again with the lock.
         if !live::is_being_replaced(&store)
-            && let Ok(Some(young)) = wanted.young(&store)
+            && let Ok(Some(fresh)) = spec.fresh(&store)
         {
-            return skip::report_young(&cx.ui, &wanted, &young);
+            return report::fresh(&cx.ui, &spec, &fresh);
         }
-        match self.pull(cx, &settings, transport, &directory, &wanted) {
+        match self.pull(cx, &settings, transport, &directory, &spec) {
             Err(error) if self.offline_ok && error::is_offline(&error) => {
-                skip::report_offline(&cx.ui, &error, &wanted, &store)
+                report::offline(&cx.ui, &error, &spec, &store)
             }
             outcome => outcome,
         }
@@ -108,10 +106,10 @@ impl Args {
         settings: &Settings,
         mut transport: Transport<'_>,
         directory: &str,
-        wanted: &Wanted<'_>,
+        spec: &PullSpec<'_>,
     ) -> Result<()> {
         if self.dry_run {
-            return self.plan(cx, settings, transport, directory, wanted);
+            return self.plan(cx, settings, transport, directory, spec);
         }
         let start = Instant::now();
         if self.no_sanitize && !settings.rules.is_empty() {
@@ -120,25 +118,25 @@ impl Args {
 
         let live = Live::lock(cx, settings, "cargo xtask pull-db")?;
         // The command that was waited for may have been a pull.
-        if let Some(young) = wanted.young(&live.store)? {
-            return skip::report_young(&cx.ui, wanted, &young);
+        if let Some(fresh) = spec.fresh(&live.store)? {
+            return report::fresh(&cx.ui, spec, &fresh);
         }
         warn_unless_ignored(cx, settings, &live.databases()?);
 
         let mode = if self.sftp { Mode::Archive } else { Mode::Stream };
-        let mut request = self.request(cx, settings, mode, directory, wanted)?;
+        let mut request = self.request(cx, settings, mode, directory, spec)?;
         let incoming = live.store.begin()?;
         let kept = if self.no_backup { 0 } else { live.bytes()? };
         let pulled = self.connected(cx, &mut transport, &mut request, |transport, request| {
             receive::receive(&cx.ui, settings, transport, request, incoming.path(), kept)
         })?;
         let seconds = start.elapsed().as_secs_f64();
-        let meta = meta(cx, settings, &transport.target.app, wanted, &pulled, seconds);
+        let meta = meta(cx, settings, &transport.target.app, spec, &pulled, seconds);
         interrupt::check()?;
         let snapshot = incoming.commit(meta)?;
         let replaced = self.replace(&live, &snapshot)?;
-        match super::snapshots::prune(&live.store, settings.keep) {
-            Ok(pruned) => report_pruned(&cx.ui, &pruned, true),
+        match prune::prune(&live.store, settings.keep) {
+            Ok(pruned) => prune::report(&cx.ui, &pruned, true),
             // The pull itself is done.
             Err(error) => cx.ui.warn(format!("old snapshots stay: {error:#}")),
         }
@@ -178,10 +176,10 @@ impl Args {
         settings: &Settings,
         mut transport: Transport<'_>,
         directory: &str,
-        wanted: &Wanted<'_>,
+        spec: &PullSpec<'_>,
     ) -> Result<()> {
         let store = Store::new(&settings.data_dir);
-        let mut request = self.request(cx, settings, Mode::DryRun, directory, wanted)?;
+        let mut request = self.request(cx, settings, Mode::DryRun, directory, spec)?;
         let planned = self.connected(cx, &mut transport, &mut request, |transport, request| {
             receive::plan(&cx.ui, settings, transport, request, &settings.data_dir)
         })?;
@@ -211,28 +209,28 @@ impl Args {
         settings: &Settings,
         mode: Mode,
         directory: &'a str,
-        wanted: &Wanted<'_>,
+        spec: &PullSpec<'_>,
     ) -> Result<Request<'a>> {
         let store = Store::new(&settings.data_dir);
         Ok(Request {
             max_lock: (!cx.ui.yes).then_some(settings.max_lock),
-            nonce: server::nonce(),
+            nonce: request::nonce(),
             mode,
             directory,
             only: self.only.as_ref(),
             sanitize: !self.no_sanitize,
-            bases: if self.full { Vec::new() } else { wanted.bases(&store)? },
+            bases: if self.full { Vec::new() } else { spec.bases(&store)? },
         })
     }
 
-    fn wanted(
+    fn spec(
         &self,
         settings: &Settings,
         transport: &Transport<'_>,
         directory: &str,
-    ) -> Wanted<'_> {
+    ) -> PullSpec<'_> {
         let rules = if self.no_sanitize { &[][..] } else { &settings.rules };
-        Wanted {
+        PullSpec {
             source: transport.source(directory),
             flags: transport.target.choice(),
             sanitize_rules: sanitize::rules_hash(rules),
@@ -304,7 +302,7 @@ impl Args {
                 .hint("give --remote-dir, or set `remote-dir` in xtask/db.toml, or [[mounts]] in fly.toml")
                 .into());
         };
-        crate::settings::directory("directory on the server", &directory)?;
+        crate::config::directory("directory on the server", &directory)?;
         if directory.starts_with('/') {
             Ok(directory)
         } else {
@@ -327,17 +325,17 @@ fn meta(
     cx: &Context,
     settings: &Settings,
     app: &str,
-    wanted: &Wanted<'_>,
+    spec: &PullSpec<'_>,
     pulled: &Pulled,
     seconds: f64,
 ) -> Meta {
     let origin = Origin {
         app: Some(app.to_owned()).filter(|app| !app.is_empty()),
-        source: Some(wanted.source.clone()),
-        flags: wanted.flags.clone(),
+        source: Some(spec.source.clone()),
+        flags: spec.flags.clone(),
         machine: pulled.machine.clone(),
         region: pulled.region.clone(),
-        sanitize_rules: wanted.sanitize_rules.clone(),
+        sanitize_rules: spec.sanitize_rules.clone(),
         seconds,
         wire_bytes: pulled.wire_bytes,
     };
@@ -347,7 +345,7 @@ fn meta(
         time: Timestamp::now(),
         origin: Some(origin),
         git_commit: git::head(&cx.sh, &settings.root),
-        only: wanted.only.map(|only| only.as_str().to_owned()),
+        only: spec.only.map(|only| only.as_str().to_owned()),
         databases: pulled.databases.iter().map(|arrived| arrived.database.clone()).collect(),
     }
 }

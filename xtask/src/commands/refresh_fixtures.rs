@@ -1,7 +1,8 @@
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::Context;
+use crate::config::{Location, Settings};
+use crate::context::Context;
 use crate::error::{Failure, hint};
 use crate::fixtures::refresh::Refresh;
 use crate::fixtures::survey::Survey;
@@ -9,7 +10,6 @@ use crate::fixtures::{Fixture, Stale};
 use crate::git::Repository;
 use crate::git::index::{Tree, is_commit_of_paths};
 use crate::interrupt;
-use crate::settings::{Location, Settings};
 use crate::ui::{Ui, count};
 
 /// How to commit in spite of what this command says.

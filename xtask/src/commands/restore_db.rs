@@ -2,12 +2,13 @@ use anyhow::Result;
 use glob::Pattern;
 use serde::Serialize;
 
-use super::snapshots::{lines, list};
-use crate::Context;
+use crate::config::{Names, Settings, pattern};
+use crate::context::Context;
 use crate::error::Failure;
-use crate::live::{self, Live, Replaced, Replacement, State};
+use crate::live::list::{lines, list};
+use crate::live::report;
+use crate::live::{self, Live, Replacement, State};
 use crate::sanitize::Rule;
-use crate::settings::{Names, Settings, pattern};
 use crate::snapshots::{Kind, Snapshot, Store};
 use crate::ui::{Ui, count, escape};
 
@@ -71,7 +72,7 @@ impl Args {
                 unsanitized_databases: &replaced.unsanitized,
             });
         }
-        report_replaced(&cx.ui, &chosen, &replaced);
+        report::replaced(&cx.ui, &chosen, &replaced);
         Ok(())
     }
 
@@ -177,9 +178,6 @@ fn pick(ui: &Ui, store: &Store, rules: &[Rule]) -> Result<Snapshot> {
     Ok(snapshots.swap_remove(chosen))
 }
 
-/// What every command says that has changed the live set.
-pub const WAY_BACK: &str = "cargo xtask restore-db --undo brings back what was live before";
-
 /// What `--json` prints.
 #[derive(Serialize)]
 struct Report<'a> {
@@ -190,65 +188,4 @@ struct Report<'a> {
     programs: &'a [String],
     /// Of the live set.
     unsanitized_databases: &'a [String],
-}
-
-/// Says what the live set is now, and the way back.
-pub fn report_replaced(ui: &Ui, snapshot: &Snapshot, replaced: &Replaced) {
-    match &replaced.before {
-        Some(saved) if saved.new => ui.status("Saved", format!("what was live as {}", saved.name)),
-        Some(saved) if saved.name == snapshot.name => {
-            ui.status("Live", format!("{}, with the same content as before", snapshot.name));
-            return report_unsanitized(ui, replaced);
-        }
-        Some(saved) => ui.status("Kept", format!("{}, which holds what was live", saved.name)),
-        None => {}
-    }
-    if !replaced.removed.is_empty() {
-        ui.status(
-            "Removed",
-            escape(&replaced.removed.join(", ")) + ", which the snapshot does not have",
-        );
-    }
-    if !replaced.others.is_empty() {
-        ui.status("Left", escape(&replaced.others.join(", ")) + ", which no pull has brought");
-    }
-    ui.status(
-        "Live",
-        format!("{} ({})", snapshot.name, count(replaced.installed.len(), "database")),
-    );
-    report_unsanitized(ui, replaced);
-    report_programs(ui, replaced);
-    match &replaced.before {
-        Some(saved) if saved.damaged => ui.hint(format!(
-            "what was sound of the set before is in {}: cargo xtask restore-db --undo --only GLOB",
-            saved.name
-        )),
-        Some(_) => ui.hint(WAY_BACK),
-        None => {}
-    }
-}
-
-/// Names what is live with its secrets, also where an earlier pull has brought it.
-fn report_unsanitized(ui: &Ui, replaced: &Replaced) {
-    let names = &replaced.unsanitized;
-    if names.is_empty() {
-        return;
-    }
-    let few = names.len() <= 3;
-    let what = if few { names.join(", ") } else { count(names.len(), "database") };
-    ui.status("Unsanitized", escape(&what) + ": live, secrets included");
-}
-
-/// What a running program's writes come to.
-fn report_programs(ui: &Ui, replaced: &Replaced) {
-    if replaced.programs.is_empty() {
-        return;
-    }
-    ui.status("Running", escape(&replaced.programs.join(", ")) + ": has it at its next query");
-    let before = match &replaced.before {
-        Some(saved) => format!("is in {}", saved.name),
-        None => "is gone".to_owned(),
-    };
-    ui.status("", format!("what it wrote before {before}"));
-    ui.status("", "what it writes from now on goes to the new data");
 }

@@ -1,11 +1,11 @@
 use anyhow::{Context as _, Result};
 use xshell::cmd;
 
-use super::restore_db::WAY_BACK;
-use crate::Context;
+use crate::context::Context;
 use crate::error::Failure;
 use crate::interrupt;
 use crate::live::Live;
+use crate::live::report::WAY_BACK;
 use crate::snapshots::Kind;
 
 /// Run the app's migrations and seed on the live set

@@ -3,8 +3,9 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
+use crate::context::Context;
 use crate::error::has_io;
-use crate::{Context, dump};
+use crate::sqlite::dump;
 
 /// Print a SQLite database as text, for git diff
 #[derive(clap::Args)]

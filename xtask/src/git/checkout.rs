@@ -8,7 +8,7 @@ use xshell::cmd;
 
 use super::Repository;
 use super::index::list;
-use crate::durable;
+use crate::fs;
 
 /// Where such a checkout is kept in git's directory, so that the next one writes
 /// only what differs.
@@ -85,7 +85,7 @@ impl Links<'_> {
         if self.data.starts_with(from) && from.is_dir() && !from.is_symlink() {
             // With the data directory elsewhere, it was linked as a whole.
             if to.is_symlink() {
-                durable::remove(to)?;
+                fs::remove(to)?;
             }
             let unreadable = || format!("cannot read {}", from.display());
             for entry in std::fs::read_dir(from).with_context(unreadable)? {

@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use xshell::{Cmd, Shell, cmd};
 
 use super::Repository;
-use crate::durable;
+use crate::fs;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tree {
@@ -31,7 +31,7 @@ impl Repository<'_> {
     /// It is there and cannot be read.
     pub fn read(&self, tree: Tree, path: &str) -> Result<Option<Vec<u8>>> {
         match tree {
-            Tree::Work => durable::read(&self.root.join(path)),
+            Tree::Work => fs::read(&self.root.join(path)),
             Tree::Index => self.blob(&format!(":./{path}")),
         }
     }

@@ -5,7 +5,7 @@ use anyhow::Result;
 use xshell::cmd;
 
 use super::{Done, Tool, block, follow, place, quoted};
-use crate::durable;
+use crate::fs;
 use crate::git::Repository;
 
 const SECTION: &str = "diff.xtask-sqlite";
@@ -39,7 +39,7 @@ pub fn install(tree: &Repository<'_>, tool: &Tool, patterns: &[String]) -> Resul
     let lines = format!("{start}\n{lines}{end}\n");
 
     let file = follow(&tree.git_path("info/attributes")?)?;
-    let content = durable::read(&file)?.unwrap_or_default();
+    let content = fs::read(&file)?.unwrap_or_default();
     // Before the rest, whose lines then go over ours.
     let new = block::put(&content, place(&content, &file)?, 0, &lines);
     let written = match () {
@@ -48,7 +48,7 @@ pub fn install(tree: &Repository<'_>, tool: &Tool, patterns: &[String]) -> Resul
         () => Done::Installed,
     };
     if written != Done::Kept {
-        durable::write_shared(&file, &new, false)?;
+        fs::write_shared(&file, &new, false)?;
     }
     let all = [configured[0], configured[1], written];
     Ok(match () {
@@ -69,13 +69,13 @@ pub fn uninstall(tree: &Repository<'_>) -> Result<Done> {
         done = Done::Removed;
     }
     let file = follow(&tree.git_path("info/attributes")?)?;
-    let content = durable::read(&file)?.unwrap_or_default();
+    let content = fs::read(&file)?.unwrap_or_default();
     if let Some(place) = place(&content, &file)? {
         let rest = block::remove(&content, place);
         if rest.is_empty() {
-            durable::remove(&file)?;
+            fs::remove(&file)?;
         } else {
-            durable::write_shared(&file, &rest, false)?;
+            fs::write_shared(&file, &rest, false)?;
         }
         done = Done::Removed;
     }

@@ -10,12 +10,11 @@ use rusqlite::{Connection, ErrorCode};
 use rustix::fs::{Access, access};
 use xshell::Shell;
 
-use super::save::Copies;
 use super::shared::{Shared, checkpoint};
 use super::{Live, STAGED, remove_sidecars};
 use crate::error::Failure;
 use crate::ui::escape;
-use crate::{durable, holders, interrupt, sqlite};
+use crate::{fs, interrupt, open_files, sqlite};
 
 /// How long databases are given back to programs that may wait for them: SQLite looks
 /// every 100 ms at the latest.
@@ -59,8 +58,8 @@ impl Live<'_> {
         held.extend(install.iter().map(|name| (name, Some(staged.join(name)))));
         let paths: Vec<_> = held.iter().map(|(name, _)| self.store.dir.join(name)).collect();
         // Those that are to be removed must not be open at all.
-        let mut programs = holders::lasting(self.sh, &paths[..remove.len()])?;
-        programs.extend(holders::programs(self.sh, &paths[remove.len()..]));
+        let mut programs = open_files::lasting(self.sh, &paths[..remove.len()])?;
+        programs.extend(open_files::programs(self.sh, &paths[remove.len()..]));
         let held = held.into_iter().zip(paths).zip(programs);
         held.map(|(((name, staged), path), programs)| {
             let by = By::of(&path, staged.as_deref(), programs, self.wait)?;
@@ -138,7 +137,7 @@ impl By {
         if let Self::All(shared) = self { Some(shared) } else { None }
     }
 
-    fn shared_mut(&mut self) -> Option<&mut Shared> {
+    pub fn shared_mut(&mut self) -> Option<&mut Shared> {
         if let Self::All(shared) = self { Some(shared) } else { None }
     }
 }
@@ -213,34 +212,6 @@ fn lock_each(held: &mut [Held], patient: bool) -> Option<(usize, rusqlite::Error
     })
 }
 
-/// Writes what is new into the databases that programs have open, for no one to
-/// see yet, and brings `copies` up to what they had written before. Returns the
-/// names of those databases.
-///
-/// # Errors
-///
-/// Those of SQLite and the disk.
-pub(super) fn write(held: &mut [Held], copies: Option<&mut Copies<'_>>) -> Result<Vec<String>> {
-    let mut copies = copies;
-    let mut in_place = Vec::new();
-    for one in held {
-        let (path, name) = (&one.path, &one.name);
-        let Some(shared) = one.by.shared_mut() else { continue };
-        let mut write = || {
-            let saved = copies.as_ref().map(|copies| copies.pages(name, shared)).transpose()?;
-            if shared.catch_up(saved.as_ref())?
-                && let Some(copies) = &mut copies
-            {
-                copies.changed.push(name.clone());
-            }
-            shared.write()
-        };
-        write().with_context(|| format!("cannot change {}", path.display()))?;
-        in_place.push(name.clone());
-    }
-    Ok(in_place)
-}
-
 impl Held {
     fn compare(&mut self) -> Result<()> {
         let Some(shared) = self.by.shared_mut() else { return Ok(()) };
@@ -258,7 +229,7 @@ impl Held {
             sqlite::unjournal(db).with_context(cannot)?;
         }
         remove_sidecars(&self.path)?;
-        if self.staged.is_none() { durable::remove(&self.path) } else { Ok(()) }
+        if self.staged.is_none() { fs::remove(&self.path) } else { Ok(()) }
     }
 
     /// Puts the new one in place, under whoever has `opened` the old one and waits to
@@ -278,11 +249,11 @@ impl Held {
             }
             // The connection that keeps everyone out ends after the rename.
             By::Us(_) | By::Damaged | By::Nobody => {
-                durable::rename(staged, &self.path)?;
+                fs::rename(staged, &self.path)?;
                 return Ok(None);
             }
         };
-        durable::remove(staged)?;
+        fs::remove(staged)?;
         Ok(writer)
     }
 }
@@ -298,7 +269,7 @@ fn replace(db: &mut Connection, by: &Path) -> Result<()> {
 pub(super) fn install(sh: &Shell, mut held: Vec<Held>) -> Result<()> {
     held.sort_by_key(|one| one.by.shared().is_some());
     let paths: Vec<_> = held.iter().map(|one| one.path.clone()).collect();
-    let programs = holders::others(sh, &paths);
+    let programs = open_files::others(sh, &paths);
     let writers: Vec<_> = held
         .into_iter()
         .zip(programs)

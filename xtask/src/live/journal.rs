@@ -6,14 +6,14 @@ use serde::{Deserialize, Serialize};
 use xshell::Shell;
 
 use super::hold::{self, Held};
-use super::save::Copies;
+use super::save::{self, Copies};
 use super::shared::is_done;
 use super::state::read_json;
 use super::{Live, STAGED, State};
 use crate::error::Failure;
 use crate::snapshots::{Kind, Store};
 use crate::ui::escape;
-use crate::{durable, pages};
+use crate::{fs, pages};
 
 pub(super) const JOURNAL: &str = "journal.json";
 
@@ -35,7 +35,7 @@ pub(super) struct Journal {
 
 impl Journal {
     pub fn write(&self, store: &Store) -> Result<()> {
-        durable::write(&store.state_dir().join(JOURNAL), &serde_json::to_vec_pretty(self)?)
+        fs::write(&store.state_dir().join(JOURNAL), &serde_json::to_vec_pretty(self)?)
     }
 
     /// Those that have not been put in place yet.
@@ -58,13 +58,13 @@ impl Journal {
         for one in &held {
             one.make_way()?;
         }
-        durable::sync(&store.dir)?;
+        fs::sync(&store.dir)?;
         hold::install(sh, held)?;
-        durable::sync(&store.dir)?;
+        fs::sync(&store.dir)?;
         self.state.write(store)?;
         remove_staged(store)?;
-        durable::remove(&store.state_dir().join(JOURNAL))?;
-        durable::sync(&store.state_dir())
+        fs::remove(&store.state_dir().join(JOURNAL))?;
+        fs::sync(&store.state_dir())
     }
 }
 
@@ -80,6 +80,23 @@ pub(super) fn remove_staged(store: &Store) -> Result<()> {
 /// Throws away what was staged, unless it has been decided.
 pub(super) fn undo(store: &Store) -> Result<()> {
     if store.state_dir().join(JOURNAL).exists() { Ok(()) } else { remove_staged(store) }
+}
+
+/// The snapshots that are live, or the way back, or are about to be.
+///
+/// # Errors
+///
+/// It is not known.
+pub fn needed(store: &Store) -> Result<Vec<String>> {
+    let journal = read_json::<Journal>(&store.state_dir().join(JOURNAL))?;
+    let states = [Some(State::read(store)?), journal.map(|journal| journal.state)];
+    let names = states.into_iter().flatten().flat_map(|state| [state.live, state.before]);
+    Ok(names.flatten().collect())
+}
+
+/// Whether a run is replacing the live set, or was killed while it did.
+pub fn is_being_replaced(store: &Store) -> bool {
+    store.state_dir().join(JOURNAL).exists()
 }
 
 impl Live<'_> {
@@ -120,7 +137,7 @@ impl Live<'_> {
         for name in &journal.in_place {
             let (path, staged) = (self.store.dir.join(name), staged.join(name));
             if staged.exists() && is_done(&path, &staged, self.wait)? {
-                durable::remove(&staged)?;
+                fs::remove(&staged)?;
             }
         }
         let remove: Vec<_> = journal.unremoved(&self.store).into_iter().cloned().collect();
@@ -138,7 +155,7 @@ impl Live<'_> {
             copies.raw.extend(in_place);
         }
         hold::lock(&mut held, self.wait)?;
-        journal.in_place.extend(hold::write(&mut held, copies.as_mut())?);
+        journal.in_place.extend(save::write(&mut held, copies.as_mut())?);
         let saved = match copies {
             Some(copies) if !self.have(&journal.state, &copies, &held)? => {
                 Some(self.keep(copies, Kind::BeforeRestore)?)

@@ -15,7 +15,7 @@ use crate::pages::{self, PageFile};
 use crate::snapshots::{Database, Incoming, Kind, Meta, Snapshot};
 use crate::sqlite::SIDECARS;
 use crate::ui::{count, escape};
-use crate::{durable, git, sanitize, sqlite};
+use crate::{fs, git, sanitize, sqlite};
 
 /// The snapshot that holds what was live.
 pub struct Saved {
@@ -193,20 +193,20 @@ impl Copies<'_> {
         }
         for name in &self.damaged {
             let (from, to) = (dir.join(name), self.path(name));
-            durable::copy(&from, &to)?;
+            fs::copy(&from, &to)?;
             for end in SIDECARS.iter().filter(|end| sidecar(&from, end).exists()) {
-                durable::copy(&sidecar(&from, end), &sidecar(&to, end))?;
+                fs::copy(&sidecar(&from, end), &sidecar(&to, end))?;
             }
         }
         for name in &self.names {
-            durable::sync(&self.path(name))?;
+            fs::sync(&self.path(name))?;
         }
         Ok(())
     }
 
     fn hash(&mut self) -> Result<()> {
         for (name, hash) in self.names.iter().zip(&mut self.hashes) {
-            *hash = Some(durable::sha256(&self.incoming.path().join(name))?);
+            *hash = Some(fs::sha256(&self.incoming.path().join(name))?);
         }
         Ok(())
     }
@@ -268,7 +268,7 @@ impl Source<'_> {
             Self::Held(by) => **by = By::Damaged,
             _ => *self = Self::Damaged,
         }
-        durable::remove(to)
+        fs::remove(to)
     }
 }
 
@@ -297,4 +297,32 @@ pub(super) fn describe(path: &Path, damaged: bool, sha256: Option<String>) -> Re
         unsanitized: false,
         raw: false,
     })
+}
+
+/// Writes what is new into the databases that programs have open, for no one to
+/// see yet, and brings `copies` up to what they had written before. Returns the
+/// names of those databases.
+///
+/// # Errors
+///
+/// Those of SQLite and the disk.
+pub(super) fn write(held: &mut [Held], copies: Option<&mut Copies<'_>>) -> Result<Vec<String>> {
+    let mut copies = copies;
+    let mut in_place = Vec::new();
+    for one in held {
+        let (path, name) = (&one.path, &one.name);
+        let Some(shared) = one.by.shared_mut() else { continue };
+        let mut write = || {
+            let saved = copies.as_ref().map(|copies| copies.pages(name, shared)).transpose()?;
+            if shared.catch_up(saved.as_ref())?
+                && let Some(copies) = &mut copies
+            {
+                copies.changed.push(name.clone());
+            }
+            shared.write()
+        };
+        write().with_context(|| format!("cannot change {}", path.display()))?;
+        in_place.push(name.clone());
+    }
+    Ok(in_place)
 }

@@ -6,10 +6,9 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
-use super::journal::{self, Journal};
 use super::save::Saved;
-use crate::durable;
 use crate::error::{Failure, is_forbidden};
+use crate::fs;
 use crate::sanitize::Rule;
 use crate::snapshots::{LockedStore, Snapshot, Store, unsanitized};
 
@@ -153,30 +152,13 @@ impl State {
     }
 
     pub(super) fn write(&self, store: &Store) -> Result<()> {
-        durable::write(&store.state_dir().join(STATE), &serde_json::to_vec_pretty(self)?)
+        fs::write(&store.state_dir().join(STATE), &serde_json::to_vec_pretty(self)?)
     }
 }
 
 pub(super) fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<Option<T>> {
-    let text = durable::read(path)?;
+    let text = fs::read(path)?;
     text.map(|text| serde_json::from_slice(&text))
         .transpose()
         .with_context(|| format!("{} is malformed", path.display()))
-}
-
-/// The snapshots that are live, or the way back, or are about to be.
-///
-/// # Errors
-///
-/// It is not known.
-pub fn needed(store: &Store) -> Result<Vec<String>> {
-    let journal = read_json::<Journal>(&store.state_dir().join(journal::JOURNAL))?;
-    let states = [Some(State::read(store)?), journal.map(|journal| journal.state)];
-    let names = states.into_iter().flatten().flat_map(|state| [state.live, state.before]);
-    Ok(names.flatten().collect())
-}
-
-/// Whether a run is replacing the live set, or was killed while it did.
-pub fn is_being_replaced(store: &Store) -> bool {
-    store.state_dir().join(journal::JOURNAL).exists()
 }

@@ -67,7 +67,7 @@ impl Env {
         }
         let databases = names.iter().map(|name| {
             let path = incoming.path().join(name);
-            describe(&path, false, Some(durable::sha256(&path).unwrap())).unwrap()
+            describe(&path, false, Some(fs::sha256(&path).unwrap())).unwrap()
         });
         let meta = Meta {
             version: 1,

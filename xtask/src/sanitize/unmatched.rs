@@ -5,9 +5,9 @@ use anyhow::Result;
 use rusqlite::Connection;
 
 use super::{Change, Rule, columns};
-use crate::durable::from_hex;
+use crate::config::nearest;
 use crate::error::Failure;
-use crate::settings::nearest;
+use crate::fs::from_hex;
 use crate::snapshots::Snapshot;
 use crate::sqlite::open_closed;
 use crate::ui::Ui;

@@ -10,7 +10,7 @@ use glob::Pattern;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::durable;
+use crate::fs;
 use crate::sanitize::{self, Rule};
 use crate::ui::escape;
 
@@ -224,7 +224,7 @@ impl Snapshot {
             let target = target.display();
             self.path.metadata().with_context(|| format!("it is a link to {target}"))?;
         }
-        let meta = durable::read(&self.path.join(META))?;
+        let meta = fs::read(&self.path.join(META))?;
         let mut files = Vec::new();
         for entry in std::fs::read_dir(&self.path).context("it cannot be read")? {
             let entry = entry?;

@@ -4,7 +4,7 @@
 use anyhow::{Result, bail};
 use rusqlite::{Connection, params_from_iter};
 
-use super::identifier;
+use crate::sql::identifier;
 
 /// Checks all that can be checked without the app; the tables that cannot.
 ///

@@ -200,7 +200,7 @@ fn any_schema_cookie_tells_whether_a_killed_run_has_committed() {
         let written = || {
             let mut held = env.live.hold(&[], &install).unwrap();
             hold::lock(&mut held, Duration::ZERO).unwrap();
-            hold::write(&mut held, None).unwrap();
+            save::write(&mut held, None).unwrap();
             held
         };
         let is_done = || shared::is_done(&path, &staged, Duration::ZERO).unwrap();

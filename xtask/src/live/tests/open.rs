@@ -30,8 +30,7 @@ pub(super) fn snapshot_of(env: &Env, sql: &str) -> Snapshot {
     make(&snapshot.path.join("a.db"), sql);
     let mut meta = snapshot.meta.clone().unwrap();
     meta.databases[0] = describe(&snapshot.path.join("a.db"), false, None).unwrap();
-    durable::write(&snapshot.path.join("snapshot.json"), &serde_json::to_vec(&meta).unwrap())
-        .unwrap();
+    fs::write(&snapshot.path.join("snapshot.json"), &serde_json::to_vec(&meta).unwrap()).unwrap();
     env.live.store.find(&snapshot.name).unwrap()
 }
 
@@ -143,7 +142,7 @@ fn a_writer_that_ends_in_time_is_waited_for() {
     let saved = env.live.store.find(&replaced.before.unwrap().name).unwrap();
     assert_eq!(said(&saved.path.join("b.db")), "old b.db,app,late");
     for database in saved.meta.unwrap().databases {
-        let hash = durable::sha256(&saved.path.join(&database.name)).unwrap();
+        let hash = fs::sha256(&saved.path.join(&database.name)).unwrap();
         assert_eq!(database.sha256, Some(hash), "also of what changed while it was saved");
     }
 }
@@ -206,7 +205,7 @@ fn what_a_killed_run_has_changed_under_a_program_keeps_what_was_written_since() 
         let mut held = env.live.hold(&[], &install).unwrap();
         let mut copies = env.live.copy(env.live.databases().unwrap(), &mut held).unwrap();
         hold::lock(&mut held, Duration::ZERO).unwrap();
-        let in_place = hold::write(&mut held, copies.as_mut()).unwrap();
+        let in_place = save::write(&mut held, copies.as_mut()).unwrap();
         let before = Some(env.live.keep(copies.unwrap(), Kind::BeforeRestore).unwrap().name);
         let live = Some(snapshot.name.clone());
         let state = State { live, before, ..State::default() };
@@ -251,7 +250,7 @@ fn replace_around(env: &Env, snapshot: &Snapshot, between: impl FnOnce()) -> Pat
     }
     between();
     hold::lock(&mut held, Duration::ZERO).unwrap();
-    let in_place = hold::write(&mut held, copies.as_mut()).unwrap();
+    let in_place = save::write(&mut held, copies.as_mut()).unwrap();
     let saved = env.live.keep(copies.unwrap(), Kind::BeforeRestore).unwrap().name;
     let (live, before) = (Some(snapshot.name.clone()), Some(saved.clone()));
     let state = State { live, before, ..State::default() };

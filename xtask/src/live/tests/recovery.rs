@@ -25,7 +25,7 @@ fn killed_after(steps: usize) -> Env {
         save: true,
         state,
     };
-    durable::write(&env.state(JOURNAL), &serde_json::to_vec(&journal).unwrap()).unwrap();
+    fs::write(&env.state(JOURNAL), &serde_json::to_vec(&journal).unwrap()).unwrap();
     let plan: [&dyn Fn(); STEPS] = [
         &|| std::fs::remove_file(env.path("a.db-wal")).unwrap(),
         &|| std::fs::remove_file(env.path("c.db-wal")).unwrap(),
@@ -152,7 +152,7 @@ fn without_a_kill_there_is_nothing_to_recover() {
 fn a_kill_while_staging_or_saving_leaves_the_old_set_and_a_restore_that_works() {
     let env = Env::new();
     let snapshot = env.pulled(&["a.db", "c.db"], None);
-    durable::create_dir(&env.state(STAGED)).unwrap();
+    fs::create_dir(&env.state(STAGED)).unwrap();
     std::fs::write(env.state(STAGED).join("a.db"), "half").unwrap();
     std::fs::write(env.state(STAGED).join("z.db"), "of another run").unwrap();
     env.replace(&snapshot);
@@ -210,7 +210,7 @@ fn what_is_locked_is_not_taken_for_what_has_not_been_changed() {
     stage(&snapshot, &install, &env.state(STAGED)).unwrap();
     let mut held = env.live.hold(&[], &install).unwrap();
     hold::lock(&mut held, Duration::ZERO).unwrap();
-    let in_place = hold::write(&mut held, None).unwrap();
+    let in_place = save::write(&mut held, None).unwrap();
     let state = State { live: Some(snapshot.name), ..State::default() };
     let journal = Journal { install, remove: Vec::new(), in_place, save: true, state };
     journal.write(&env.live.store).unwrap();

@@ -1,0 +1,53 @@
+//! `[audit]`: what follows from a column that looks like a secret.
+
+use anyhow::Result;
+use glob::Pattern;
+use serde::Deserialize;
+
+use super::values::unambiguous;
+use crate::error::Failure;
+
+/// `[audit]`, as written.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct AuditToml {
+    #[serde(default)]
+    level: Level,
+    #[serde(default)]
+    allow: Vec<String>,
+}
+
+/// What follows from a finding.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    #[default]
+    Warn,
+    /// A pull stops before anything is sent, a fixture is not written.
+    Fail,
+    /// Nobody looks.
+    Off,
+}
+
+pub struct Audit {
+    pub level: Level,
+    /// Tables and columns in lower case.
+    pub allow: Vec<(Pattern, Pattern)>,
+}
+
+impl AuditToml {
+    /// # Errors
+    ///
+    /// A text of `allow` names no column.
+    pub fn resolve(self) -> Result<Audit> {
+        let allow = self.allow.iter().map(|text| {
+            let (table, column) = text.rsplit_once('.').ok_or_else(|| {
+                Failure::usage(format!("allow has {text:?}, which is no column of a table"))
+                    .hint("write it as \"table.column\"; *, ? and [abc] stand for more")
+            })?;
+            let pattern = |text: &str| unambiguous(&text.to_ascii_lowercase());
+            Ok((pattern(table)?, pattern(column)?))
+        });
+        Ok(Audit { level: self.level, allow: allow.collect::<Result<_>>()? })
+    }
+}

@@ -1,0 +1,139 @@
+//! `[[sanitize]]`: a rule that removes secrets.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use glob::Pattern;
+use serde::Deserialize;
+
+use super::values::{pattern, plain};
+use crate::error::Failure;
+use crate::sql::{identifier, is_closed};
+
+/// `[[sanitize]]`, as written.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RuleToml {
+    #[serde(default = "every_database")]
+    database: String,
+    table: Option<String>,
+    set: Option<BTreeMap<String, String>>,
+    r#where: Option<String>,
+    #[serde(default)]
+    delete: bool,
+    sql: Option<String>,
+    look: Option<bool>,
+    scrub: Option<Scrub>,
+}
+
+fn every_database() -> String {
+    "*".to_owned()
+}
+
+/// `scrub`, of a rule or of all databases.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scrub {
+    /// Also what production deleted, before any rule.
+    DeletedRows,
+}
+
+pub struct Rule {
+    pub database: Pattern,
+    /// A database without this table is skipped.
+    pub table: Option<String>,
+    pub change: Change,
+    /// Whether what it removes must be nowhere else in the database.
+    pub look: bool,
+    pub scrub: bool,
+}
+
+pub enum Change {
+    /// Columns and the SQL of their values. A column that a database lacks is left out.
+    Set {
+        columns: Vec<(String, String)>,
+        condition: String,
+    },
+    Delete {
+        condition: String,
+    },
+    /// SQL of the user's own, which may be more than one statement, and of which
+    /// nothing is known.
+    Sql(String),
+    /// It only scrubs.
+    Nothing,
+}
+
+impl RuleToml {
+    /// `scrub` of all databases is a rule too.
+    pub fn scrubbing(scrub: Scrub) -> Self {
+        Self { database: every_database(), scrub: Some(scrub), ..Self::default() }
+    }
+
+    /// # Errors
+    ///
+    /// The keys do not make one statement.
+    pub fn resolve(self) -> Result<Rule> {
+        let database = pattern(&self.database)?;
+        let condition = self.r#where.as_ref().map(|w| format!(" WHERE {w}")).unwrap_or_default();
+        let condition = condition.trim_end_matches([';', ' ', '\n']).to_owned();
+        let no_where = self.r#where.is_none();
+        let change = match (&self.table, self.set, self.delete, self.sql) {
+            (Some(_), Some(set), false, None) if !set.is_empty() => {
+                Change::Set { columns: set.into_iter().collect(), condition }
+            }
+            (Some(_), None, true, None) => Change::Delete { condition },
+            (_, None, false, Some(sql)) if no_where && !sql.trim().is_empty() => Change::Sql(sql),
+            (None, None, false, None) if no_where && self.scrub.is_some() => Change::Nothing,
+            _ => {
+                return Err(Failure::usage(
+                    "a rule is `table` with `set` or `delete = true`, or it is `sql`, or `scrub` alone",
+                )
+                .hint("`where` goes with `set` and `delete`")
+                .into());
+            }
+        };
+        let look = match change {
+            Change::Set { .. } => self.look.unwrap_or(true),
+            Change::Delete { .. } => self.look.unwrap_or(false),
+            _ if self.look.is_some() => {
+                return Err(Failure::usage("`look` goes with `set` and `delete`").into());
+            }
+            _ => false,
+        };
+        let rule = Rule { database, table: self.table, change, look, scrub: self.scrub.is_some() };
+        let sql = rule.statement(|_| true).unwrap_or_default();
+        for text in [&sql].into_iter().chain(&rule.table) {
+            plain("a rule", text)?;
+        }
+        if !is_closed(&sql) {
+            let why = "a quote or a comment is left open, and would take the next rules in";
+            return Err(Failure::usage(format!("{why}: {sql}")).into());
+        }
+        // The sqlite3 shell would take such a line for a command of its own.
+        if sql.lines().any(|line| line.trim_start().starts_with('.')) {
+            return Err(Failure::usage("a line of SQL must not begin with a dot").into());
+        }
+        Ok(rule)
+    }
+}
+
+impl Rule {
+    /// What it does to a database that has these columns; nothing to one without any.
+    pub fn statement(&self, has: impl Fn(&str) -> bool) -> Option<String> {
+        let table = || identifier(self.table.as_deref().unwrap_or_default());
+        match &self.change {
+            Change::Set { columns, condition } => {
+                let set: Vec<_> = (columns.iter())
+                    .filter(|(column, _)| has(column))
+                    .map(|(column, value)| format!("{} = {value}", identifier(column)))
+                    .collect();
+                let set = set.join(", ");
+                (!set.is_empty()).then(|| format!("UPDATE {} SET {set}{condition}", table()))
+            }
+            Change::Delete { condition } => Some(format!("DELETE FROM {}{condition}", table())),
+            Change::Sql(sql) => Some(sql.clone()),
+            Change::Nothing => None,
+        }
+    }
+}

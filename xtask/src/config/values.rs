@@ -1,0 +1,177 @@
+//! What a single value must be, so that it stays data on its way through a shell,
+//! SQL and a terminal.
+
+use std::path::Path;
+use std::str::FromStr;
+
+use anyhow::Result;
+use glob::Pattern;
+use jiff::{SignedDuration, Span, SpanRelativeTo};
+
+use crate::error::Failure;
+
+/// A directory of the settings, on whichever side.
+///
+/// # Errors
+///
+/// It cannot be a line of its own.
+pub fn directory(key: &str, text: &str) -> Result<()> {
+    if text.is_empty() || text.chars().any(char::is_control) {
+        let why = "it is empty, or has a control character";
+        return Err(Failure::usage(format!("{text:?} cannot be the {key}: {why}")).into());
+    }
+    Ok(())
+}
+
+/// The data directory, as a flag or a file has it.
+///
+/// # Errors
+///
+/// It is none, or not the one that was meant.
+pub fn data_directory<'a>(key: &str, dir: &'a Path) -> Result<&'a Path> {
+    let text = dir.to_str();
+    directory(key, text.ok_or_else(|| Failure::usage(format!("{key} {dir:?} is not UTF-8")))?)?;
+    if dir.starts_with("~") {
+        // A directory of that name would be removed by who means another.
+        return Err(Failure::usage(format!(
+            "{key} {dir:?} begins with a ~, which only a shell reads"
+        ))
+        .hint("write the path out")
+        .into());
+    }
+    Ok(dir)
+}
+
+/// A time that is not negative. Months and years are none: how long they are depends on
+/// the day.
+pub fn duration(text: &str) -> Option<SignedDuration> {
+    let span: Span = text.parse().ok()?;
+    let duration = span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?;
+    duration.is_positive().then_some(duration)
+}
+
+/// Text that reaches a program by way of lines.
+///
+/// # Errors
+///
+/// It has a character that a shell drops or a terminal obeys.
+pub fn plain(key: &str, text: &str) -> Result<()> {
+    if text.chars().any(|c| c.is_control() && !"\n\r\t".contains(c)) {
+        return Err(Failure::usage(format!("{key} has a control character: {text:?}")).into());
+    }
+    Ok(())
+}
+
+/// A file-name pattern that sh's `case`, SQLite's GLOB and we read the same way.
+///
+/// # Errors
+///
+/// It has a character that one of them reads differently.
+pub fn pattern(text: &str) -> Result<Pattern> {
+    let wrong = |why: &str| Failure::usage(format!("the pattern {text:?} {why}"));
+    if text.is_empty() || text.contains(['/', '\\']) || text.chars().any(char::is_control) {
+        return Err(wrong("is not one of a file name").hint("use *, ? and [abc] in it").into());
+    }
+    unambiguous(text)
+}
+
+/// A pattern that SQLite's GLOB and we read the same way.
+///
+/// # Errors
+///
+/// One of them reads it differently, or it is none.
+pub fn unambiguous(text: &str) -> Result<Pattern> {
+    let wrong = |why: &str| Failure::usage(format!("the pattern {text:?} {why}"));
+    if is_ambiguous(text) {
+        return Err(wrong("has a class that not every shell knows").hint("use [!abc]").into());
+    }
+    plain("the pattern", text)?;
+    Pattern::new(text).map_err(|error| wrong(&format!("is malformed: {error}")).into())
+}
+
+/// `[^a]`, `[[:digit:]]` and the like. A piece follows each `[`; the class is still
+/// open where the piece before has no `]`, but for one that comes first.
+fn is_ambiguous(text: &str) -> bool {
+    let pieces: Vec<_> = text.split('[').skip(1).collect();
+    let open = |piece: &str| {
+        let class = piece.strip_prefix('!').unwrap_or(piece);
+        !class.strip_prefix(']').unwrap_or(class).contains(']')
+    };
+    let within = pieces.windows(2).any(|two| open(two[0]) && two[1].starts_with([':', '=', '.']));
+    within || pieces.iter().any(|piece| piece.starts_with('^'))
+}
+
+/// The words of a command.
+///
+/// # Errors
+///
+/// There is none, a quote is open, or a character is none of a command.
+pub fn words(command: &str) -> Result<Vec<String>> {
+    plain("the command", command)?;
+    shlex::split(command).filter(|words| !words.is_empty()).ok_or_else(|| {
+        Failure::usage(format!("the command {command:?} is empty or has an open quote")).into()
+    })
+}
+
+/// How old a pull may be to stand for a new one.
+#[derive(Clone, Debug)]
+pub struct MaxAge {
+    text: String,
+    limit: SignedDuration,
+}
+
+impl MaxAge {
+    /// As it was given.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    pub fn limit(&self) -> SignedDuration {
+        self.limit
+    }
+}
+
+impl FromStr for MaxAge {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        duration(text)
+            .map(|limit| Self { text: text.to_owned(), limit })
+            .ok_or_else(|| "a duration such as 24h, 90m, 7d or 1h30m is expected".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_age_is_what_people_write() {
+        for (text, hours) in [
+            ("24h", 24.0),
+            ("90m", 1.5),
+            ("7d", 168.0),
+            ("1 day", 24.0),
+            ("1h30m", 1.5),
+            ("2 weeks", 336.0),
+            ("36s", 0.01),
+        ] {
+            let age: MaxAge = text.parse().unwrap();
+            assert_eq!(age.limit, SignedDuration::from_secs_f64(hours * 3600.0), "{text}");
+        }
+        for text in ["", "0h", "-1h", "24h ago", "1 month", "1y", "24", "soon", "999999999999d"] {
+            let why = text.parse::<MaxAge>().unwrap_err();
+            assert!(why.contains("such as 24h"), "{text}: {why}");
+        }
+    }
+
+    #[test]
+    fn patterns_mean_the_same_everywhere_or_are_refused() {
+        for bad in ["", "a/b.db", "a\\*.db", "a\n.db", "[a", "[^a]", "[[:digit:]]", "[]a[=b=]]"] {
+            assert!(pattern(bad).is_err(), "{bad:?}");
+        }
+        for good in ["[[]", "[a][.]", "[!^]", "[]:]", "a^"] {
+            assert!(pattern(good).is_ok(), "{good:?}");
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! `via`: the way to the server.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// Where the databases are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Via {
+    Fly,
+    Ssh { host: String, port: Option<u16> },
+    Docker(String),
+    Local(PathBuf),
+}
+
+impl FromStr for Via {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (kind, rest) = text.split_once(':').unwrap_or((text, ""));
+        match kind {
+            "fly" if rest.is_empty() => Ok(Self::Fly),
+            "ssh" => {
+                let (host, port) = match rest.rsplit_once(':') {
+                    Some((host, port)) => {
+                        (host, Some(port.parse().map_err(|_| format!("{port:?} is no port"))?))
+                    }
+                    None => (rest, None),
+                };
+                checked(host, "._-@").map(|host| Self::Ssh { host, port })
+            }
+            "docker" => checked(rest, "._-").map(Self::Docker),
+            "local" if !rest.is_empty() => Ok(Self::Local(rest.into())),
+            _ => Err("it is fly, ssh:USER@HOST[:PORT], docker:CONTAINER or local:DIR".to_owned()),
+        }
+    }
+}
+
+/// A name for a command line: it cannot be taken for a flag, and has nothing
+/// that anything on the way might interpret.
+///
+/// # Errors
+///
+/// It is none.
+pub fn checked(name: &str, extra: &str) -> Result<String, String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || extra.contains(c);
+    if name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.chars().all(allowed)
+        && name.len() <= 255
+    {
+        Ok(name.to_owned())
+    } else {
+        Err(format!("only letters, digits and {extra:?} are allowed, and one of the former first"))
+    }
+}

@@ -1,0 +1,60 @@
+//! What every command works with: the flags of all commands, where it prints, and a shell.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Result;
+use xshell::Shell;
+
+use crate::config::Settings;
+use crate::ui::Ui;
+
+/// Flags of all commands, to be flattened into a command line beside [`Command`].
+#[derive(clap::Args)]
+#[command(next_help_heading = "Global options")]
+pub struct GlobalArgs {
+    /// Answer yes to every question
+    #[arg(short, long, global = true)]
+    pub(crate) yes: bool,
+    /// Print only warnings, errors and data
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Also print what the server and `fly` say
+    #[arg(short, long, global = true)]
+    pub(crate) verbose: bool,
+    /// Print data as JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Fail at once where another command, or a program's transaction, would be waited for
+    #[arg(long, global = true, conflicts_with = "wait")]
+    pub(crate) no_wait: bool,
+    /// The settings [default: db.toml beside the Cargo.toml of the crate that runs this]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// The local data directory [default: `local-dir` in the settings]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) local_dir: Option<PathBuf>,
+    /// How long to wait for a transaction of a program that has the live set open, in seconds
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 10)]
+    pub(crate) wait: u32,
+}
+
+impl GlobalArgs {
+    pub(crate) fn wait(&self) -> Duration {
+        let seconds = if self.no_wait { 0 } else { self.wait };
+        Duration::from_secs(seconds.into())
+    }
+}
+
+/// What every command works with.
+pub struct Context {
+    pub ui: Ui,
+    pub sh: Shell,
+    pub global: GlobalArgs,
+}
+
+impl Context {
+    pub fn settings(&self) -> Result<Settings> {
+        Settings::load(self.global.config.as_deref(), self.global.local_dir.as_deref())
+    }
+}

@@ -1,0 +1,95 @@
+//! Snapshots as a list, which says what is live.
+
+use anyhow::Result;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{Live, State};
+use crate::config::Settings;
+use crate::context::Context;
+use crate::sanitize::Rule;
+use crate::snapshots::{Snapshot, Store};
+use crate::ui::{age, bytes, escape};
+
+/// A line for each snapshot: name, age, kind, databases, size, in columns.
+pub fn lines(snapshots: &[Snapshot], state: &State, rules: &[Rule]) -> Vec<String> {
+    let now = Timestamp::now().as_second();
+    snapshots
+        .iter()
+        .map(|snapshot| {
+            // With its mark, a line fits into 80 columns.
+            let mut line = format!(
+                "{} {:<10} {:<14} {:>3} db {:>8}",
+                snapshot.name,
+                age(now - snapshot.time.as_second()),
+                snapshot.kind(),
+                snapshot.files.len(),
+                bytes(snapshot.bytes()),
+            );
+            if state.live.as_ref() == Some(&snapshot.name) {
+                line += " live";
+            }
+            if !snapshot.unsanitized(rules).is_empty() {
+                line += " unsanitized";
+            }
+            if let Some(only) = snapshot.only() {
+                line += &format!("  only {}", escape(only));
+            }
+            if let Some(defect) = &snapshot.defect {
+                line += &format!("  damaged: {}", escape(defect));
+            }
+            line
+        })
+        .collect()
+}
+
+/// What `--json` prints for each.
+#[derive(Serialize)]
+struct Listed<'a> {
+    name: &'a str,
+    time: Timestamp,
+    kind: &'a str,
+    databases: Vec<&'a str>,
+    bytes: u64,
+    only: Option<&'a str>,
+    defect: Option<&'a str>,
+    unsanitized: bool,
+    last_put_in_place: bool,
+}
+
+/// Prints the snapshots, newest first.
+///
+/// # Errors
+///
+/// They cannot be read.
+pub fn list(cx: &Context, settings: &Settings) -> Result<()> {
+    let (ui, store) = (&cx.ui, &Store::new(&settings.data_dir));
+    let rules = &settings.rules;
+    Live::recover_without_waiting(cx, settings)?;
+    let snapshots = store.list()?;
+    let state = State::read(store)?;
+    if ui.json {
+        let listed: Vec<_> = snapshots
+            .iter()
+            .map(|snapshot| Listed {
+                name: &snapshot.name,
+                time: snapshot.time,
+                kind: snapshot.kind(),
+                databases: snapshot.files.iter().map(|(name, _)| name.as_str()).collect(),
+                bytes: snapshot.bytes(),
+                only: snapshot.only(),
+                defect: snapshot.defect.as_deref(),
+                unsanitized: !snapshot.unsanitized(rules).is_empty(),
+                last_put_in_place: state.live.as_ref() == Some(&snapshot.name),
+            })
+            .collect();
+        return ui.json(&listed);
+    }
+    if snapshots.is_empty() {
+        ui.status("Found", format!("no snapshot in {}", store.dir.display()));
+    }
+    for line in lines(&snapshots, &state, rules) {
+        ui.data(line)?;
+    }
+    Ok(())
+}

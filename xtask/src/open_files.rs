@@ -1,0 +1,142 @@
+//! Who else has a database open.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Result;
+use xshell::Shell;
+
+use crate::error::Failure;
+use crate::ui::{Ui, escape};
+use crate::{interrupt, sqlite};
+
+/// What is found is looked at again: a program that just ends, or a child that
+/// has yet to run its own program, holds nothing in a moment.
+const LOOKS: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(70);
+
+/// Refuses to go on when another program has one of `names` in `dir` open;
+/// with `force` it warns instead.
+///
+/// # Errors
+///
+/// One is open, or cannot be looked at.
+pub fn refuse(ui: &Ui, sh: &Shell, dir: &Path, names: &[String], force: bool) -> Result<()> {
+    let paths: Vec<_> =
+        names.iter().map(|name| dir.join(name)).filter(|path| path.is_file()).collect();
+    for (path, programs) in paths.iter().zip(lasting(sh, &paths)?) {
+        if programs.is_empty() {
+            continue;
+        }
+        let message = format!("{} is open in {}", path.display(), escape(&programs.join(", ")));
+        if !force {
+            return Err(Failure::new(message + "; nothing was changed")
+                .hint("stop it and try again; --force goes on, and what it writes from then on is lost")
+                .into());
+        }
+        ui.warn(format!("{message}: it keeps the old data until it is started again"));
+    }
+    Ok(())
+}
+
+/// For each path the programs that have it open, and do not end at once.
+///
+/// # Errors
+///
+/// This process was asked to end.
+pub fn lasting(sh: &Shell, paths: &[PathBuf]) -> Result<Vec<Vec<String>>> {
+    let look = || -> Vec<_> {
+        let found = paths.iter().zip(programs(sh, paths));
+        let locked = |path: &Path| matches!(sqlite::lock_out(path), Ok(None));
+        found
+            .map(|(path, programs)| match programs[..] {
+                [] if locked(path) => vec!["another program".to_owned()],
+                _ => programs,
+            })
+            .collect()
+    };
+    let mut found = look();
+    for _ in 0..LOOKS {
+        if found.iter().all(Vec::is_empty) {
+            break;
+        }
+        interrupt::sleep(PAUSE)?;
+        found = look();
+    }
+    Ok(found)
+}
+
+/// Like [`programs`], but for this process, which has them open itself.
+pub fn others(sh: &Shell, paths: &[PathBuf]) -> Vec<Vec<String>> {
+    let own = format!("(process {})", std::process::id());
+    let mut found = programs(sh, paths);
+    found.iter_mut().for_each(|programs| programs.retain(|program| !program.ends_with(&own)));
+    found
+}
+
+/// For each path the programs that have the file open, as far as this user may see.
+#[cfg(target_os = "linux")]
+pub fn programs(_: &Shell, paths: &[PathBuf]) -> Vec<Vec<String>> {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let identity = |path: &Path| path.metadata().ok().map(|m| (m.dev(), m.ino()));
+    let targets: Vec<_> = paths.iter().map(|path| identity(path)).collect();
+    // Of a link, the name of what it leads to.
+    let real: Vec<_> = paths.iter().map(|path| path.canonicalize().unwrap_or_default()).collect();
+    let mut found = vec![Vec::new(); paths.len()];
+    for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        // Not `self` and `thread-self`, which are one of the others.
+        if process.file_name().to_string_lossy().parse::<u32>().is_err() {
+            continue;
+        }
+        let open = std::fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten();
+        for fd in open {
+            // The name is looked at first: following every link is slow.
+            let Ok(link) = std::fs::read_link(fd.path()) else { continue };
+            let named: Vec<_> =
+                (0..paths.len()).filter(|i| real[*i].file_name() == link.file_name()).collect();
+            if named.is_empty() {
+                continue;
+            }
+            let file = identity(&fd.path());
+            // Several may be links to files with one name in different directories.
+            for i in named.into_iter().filter(|i| file.is_some() && targets[*i] == file) {
+                let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
+                let program =
+                    format!("{} (process {})", name.trim(), process.file_name().to_string_lossy());
+                if !found[i].contains(&program) {
+                    found[i].push(program);
+                }
+            }
+        }
+    }
+    found
+}
+
+/// macOS tells it through `lsof`: a line `p<pid>`, `c<command>`, then `n<path>` for each file.
+#[cfg(not(target_os = "linux"))]
+pub fn programs(sh: &Shell, paths: &[PathBuf]) -> Vec<Vec<String>> {
+    let real: Vec<_> =
+        paths.iter().map(|path| path.canonicalize().unwrap_or_else(|_| path.clone())).collect();
+    let listed =
+        xshell::cmd!(sh, "lsof -F pcn -- {real...}").quiet().ignore_status().ignore_stderr().read();
+    let text = listed.unwrap_or_default();
+    let (mut pid, mut command) = ("", "");
+    let mut found = vec![Vec::new(); paths.len()];
+    for line in text.lines() {
+        match line.split_at_checked(1) {
+            Some(("p", id)) => pid = id,
+            Some(("c", name)) => command = name,
+            Some(("n", file)) => {
+                let program = format!("{command} (process {pid})");
+                for i in (0..real.len()).filter(|i| real[*i] == Path::new(file)) {
+                    if !found[i].contains(&program) {
+                        found[i].push(program.clone());
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    found
+}

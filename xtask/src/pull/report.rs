@@ -1,0 +1,301 @@
+//! What a pull brought, or would bring.
+
+use anyhow::Result;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::config::MaxAge;
+use crate::live;
+use crate::live::Replaced;
+use crate::pull::delta::PART;
+use crate::pull::receive::{Planned, Pulled};
+use crate::pull::spec::PullSpec;
+use crate::sanitize::audit::Finding;
+use crate::server::protocol::{Changed, Timings};
+use crate::server::transport::Transport;
+use crate::snapshots::{Database, Snapshot, Store};
+use crate::ui::{Ui, age, bytes, count, escape};
+
+/// How many databases a summary shows.
+const SHOWN: usize = 12;
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report<'a> {
+    skipped: bool,
+    snapshot: &'a str,
+    before: Option<&'a str>,
+    databases: Vec<OfDatabase<'a>>,
+    audit: &'a [Finding],
+    removed: &'a [String],
+    programs: &'a [String],
+    /// Of the live set.
+    unsanitized_databases: &'a [String],
+    sanitized_rows: u64,
+    machine: Option<&'a str>,
+    region: Option<&'a str>,
+    seconds: f64,
+    skew_ms: i64,
+    wire_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct OfDatabase<'a> {
+    #[serde(flatten)]
+    database: &'a Database,
+    #[serde(flatten)]
+    differs: Differs,
+}
+
+/// The same with `--dry-run`.
+#[derive(Serialize)]
+struct Plan<'a> {
+    dry_run: bool,
+    databases: Vec<Planning<'a>>,
+    removes: &'a [String],
+    audit: &'a [Finding],
+    sanitized_rows: u64,
+    machine: Option<&'a str>,
+    region: Option<&'a str>,
+    wire_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct Planning<'a> {
+    name: &'a str,
+    bytes: u64,
+    #[serde(flatten)]
+    differs: Differs,
+}
+
+/// From an earlier pull; none where all of it comes.
+#[derive(Clone, Copy, Serialize)]
+struct Differs {
+    changed_pages: Option<u64>,
+    changed_bytes: Option<u64>,
+}
+
+impl Differs {
+    fn new(changed: Option<Changed>, bytes: u64) -> Self {
+        Self {
+            changed_pages: changed.map(|changed| changed.pages),
+            changed_bytes: changed.map(|changed| bytes.min(changed.parts * PART)),
+        }
+    }
+
+    fn describe(self) -> String {
+        match (self.changed_pages, self.changed_bytes) {
+            (Some(0), _) => "  unchanged".to_owned(),
+            (Some(pages), Some(size)) => {
+                format!("  {} in {}", bytes(size), count(pages as usize, "changed page"))
+            }
+            _ => String::new(),
+        }
+    }
+}
+
+/// A line of a summary.
+struct Row<'a> {
+    name: &'a str,
+    bytes: u64,
+    differs: Differs,
+    sanitized: u64,
+    unsanitized: bool,
+}
+
+/// # Errors
+///
+/// It cannot be printed.
+pub fn pulled(
+    ui: &Ui,
+    transport: &Transport<'_>,
+    pulled: &Pulled,
+    snapshot: &Snapshot,
+    replaced: &Replaced,
+    seconds: f64,
+) -> Result<()> {
+    let rows: Vec<_> = pulled
+        .databases
+        .iter()
+        .map(|arrived| Row {
+            name: &arrived.database.name,
+            bytes: arrived.database.bytes,
+            differs: Differs::new(arrived.changed, arrived.database.bytes),
+            sanitized: arrived.sanitized,
+            unsanitized: arrived.database.unsanitized,
+        })
+        .collect();
+    if ui.json {
+        pulled.findings.warn(ui, "");
+        let databases = pulled.databases.iter().zip(&rows);
+        return ui.json(&Report {
+            skipped: false,
+            snapshot: &snapshot.name,
+            before: replaced.before.as_ref().map(|saved| saved.name.as_str()),
+            databases: databases
+                .map(|(arrived, row)| OfDatabase {
+                    database: &arrived.database,
+                    differs: row.differs,
+                })
+                .collect(),
+            audit: &pulled.findings.columns,
+            removed: &replaced.removed,
+            programs: &replaced.programs,
+            unsanitized_databases: &replaced.unsanitized,
+            sanitized_rows: sanitized(&rows),
+            machine: pulled.machine.as_deref(),
+            region: pulled.region.as_deref(),
+            seconds,
+            skew_ms: pulled.timings.skew,
+            wire_bytes: pulled.wire_bytes,
+        });
+    }
+    let from = from(transport, pulled.machine.as_deref(), pulled.region.as_deref());
+    ui.status("Pulled", format!("{} from {from}", count(rows.len(), "database")));
+    summarize(ui, rows);
+    let wire = format!("{} on the wire for {}", bytes(pulled.wire_bytes), bytes(snapshot.bytes()));
+    let Timings { copy, sanitize, compare, pack, skew } = pulled.timings;
+    let moment = if skew > 0 { format!(", all within {skew} ms") } else { String::new() };
+    ui.status("Took", format!("{seconds:.1} s, {wire}{moment}"));
+    ui.verbose(format!(
+        "on the server: copy {copy} ms, sanitize {sanitize} ms, hash {compare} ms, compare and pack {pack} ms"
+    ));
+    live::report::replaced(ui, snapshot, replaced);
+    pulled.findings.warn(ui, "");
+    Ok(())
+}
+
+/// # Errors
+///
+/// It cannot be printed.
+pub fn planned(
+    ui: &Ui,
+    transport: &Transport<'_>,
+    planned: &Planned,
+    removes: &[String],
+) -> Result<()> {
+    let rows: Vec<_> = planned
+        .databases
+        .iter()
+        .zip(&planned.unsanitized)
+        .map(|(database, &unsanitized)| Row {
+            name: &database.name,
+            bytes: database.bytes,
+            differs: Differs::new(database.changed, database.bytes),
+            sanitized: database.sanitized,
+            unsanitized,
+        })
+        .collect();
+    if ui.json {
+        planned.findings.warn(ui, "");
+        return ui.json(&Plan {
+            dry_run: true,
+            databases: rows
+                .iter()
+                .map(|&Row { name, bytes, differs, .. }| Planning { name, bytes, differs })
+                .collect(),
+            removes,
+            audit: &planned.findings.columns,
+            sanitized_rows: sanitized(&rows),
+            machine: planned.machine.as_deref(),
+            region: planned.region.as_deref(),
+            wire_bytes: planned.wire_bytes,
+        });
+    }
+    let from = from(transport, planned.machine.as_deref(), planned.region.as_deref());
+    let total = rows.iter().map(|row| row.bytes).sum();
+    ui.status("Would pull", format!("{} from {from}", count(rows.len(), "database")));
+    summarize(ui, rows);
+    if !removes.is_empty() {
+        let names = escape(&removes.join(", "));
+        ui.status("Would remove", names + ", which the server does not have");
+    }
+    let wire = format!("{} on the wire for {}", bytes(planned.wire_bytes), bytes(total));
+    ui.status("Would take", format!("{wire}; nothing was changed"));
+    planned.findings.warn(ui, "");
+    Ok(())
+}
+
+fn sanitized(rows: &[Row<'_>]) -> u64 {
+    rows.iter().map(|row| row.sanitized).sum()
+}
+
+fn from(transport: &Transport<'_>, machine: Option<&str>, region: Option<&str>) -> String {
+    let mut from = transport.peer();
+    if let Some(machine) = machine {
+        let region = region.map(|region| format!(" in {region}")).unwrap_or_default();
+        from += &escape(&format!(", machine {machine}{region}"));
+    }
+    from
+}
+
+/// The largest databases, so that hundreds do not scroll everything else away.
+fn summarize(ui: &Ui, mut rows: Vec<Row<'_>>) {
+    let (all, changed) = (rows.len(), sanitized(&rows));
+    if all > SHOWN {
+        rows.sort_by_key(|row| std::cmp::Reverse(row.bytes));
+        rows.truncate(SHOWN - 1);
+    }
+    let width = rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0);
+    for row in &rows {
+        let sanitized = match row.sanitized {
+            0 if row.unsanitized => "  unsanitized".to_owned(),
+            0 => String::new(),
+            n => format!("  {} sanitized", count(n as usize, "row")),
+        };
+        let (name, size) = (escape(row.name), bytes(row.bytes));
+        ui.status("", format!("{name:width$} {size:>9}{}{sanitized}", row.differs.describe()));
+    }
+    if rows.len() < all {
+        let (more, sanitized) = (all - rows.len(), count(changed as usize, "row"));
+        ui.status("", format!("and {more} more; {sanitized} sanitized in all"));
+    }
+}
+
+/// What `--json` prints instead of the report of a pull.
+#[derive(Serialize)]
+struct Skipped<'a> {
+    skipped: bool,
+    reason: &'a str,
+    /// The newest pull.
+    snapshot: Option<&'a str>,
+}
+
+/// Says that `fresh` stands for a new pull.
+///
+/// # Errors
+///
+/// It cannot be printed.
+pub fn fresh(ui: &Ui, spec: &PullSpec<'_>, fresh: &Snapshot) -> Result<()> {
+    let limit = spec.if_older.map_or("", MaxAge::text);
+    let when = format!("pulled {}, --if-older {limit}", ago(fresh));
+    ui.status("Skipped", format!("the pull: {} is young enough ({when})", fresh.name));
+    say_skipped(ui, "young", Some(fresh))
+}
+
+/// Says that there is no network, and what there is to work with.
+///
+/// # Errors
+///
+/// The snapshots cannot be read.
+pub fn offline(ui: &Ui, error: &anyhow::Error, spec: &PullSpec<'_>, store: &Store) -> Result<()> {
+    let newest = spec.newest(store)?;
+    let stays = match &newest {
+        Some(newest) => format!("the newest pull is {}, {}", newest.name, ago(newest)),
+        None => "there is no earlier pull of it".to_owned(),
+    };
+    ui.warn(format!("{}\n  nothing was changed; {stays}", escape(&format!("{error:#}"))));
+    say_skipped(ui, "offline", newest.as_ref())
+}
+
+fn ago(snapshot: &Snapshot) -> String {
+    age(Timestamp::now().duration_since(snapshot.time).as_secs())
+}
+
+fn say_skipped(ui: &Ui, reason: &str, snapshot: Option<&Snapshot>) -> Result<()> {
+    if !ui.json {
+        return Ok(());
+    }
+    let snapshot = snapshot.map(|snapshot| snapshot.name.as_str());
+    ui.json(&Skipped { skipped: true, reason, snapshot })
+}

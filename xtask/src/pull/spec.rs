@@ -1,0 +1,199 @@
+//! What a pull is of, and what there is of the same from earlier ones.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use glob::Pattern;
+use jiff::Timestamp;
+
+use crate::config::MaxAge;
+use crate::pull::delta::Base;
+use crate::snapshots::{Database, Origin, Snapshot, Store};
+
+/// What a pull is of. An earlier one stands for it only if it was of the same.
+pub struct PullSpec<'a> {
+    /// As [`Origin`] has it, like the next two.
+    pub source: String,
+    pub flags: Vec<String>,
+    pub sanitize_rules: Option<String>,
+    pub only: Option<&'a Pattern>,
+    /// None where only a new pull will do.
+    pub if_older: Option<&'a MaxAge>,
+}
+
+impl PullSpec<'_> {
+    /// The newest sound snapshot of these databases, whichever rules it was made
+    /// with. What is dated in the future says nothing about its age, and would
+    /// be young for ever.
+    pub fn newest(&self, store: &Store) -> Result<Option<Snapshot>> {
+        let now = Timestamp::now();
+        let fits = |snapshot: &Snapshot| {
+            snapshot.is_pull()
+                && snapshot.defect.is_none()
+                && snapshot.time <= now
+                && snapshot.origin().is_some_and(|origin| self.comes_from(origin))
+                && self.is_covered_by(snapshot.only())
+        };
+        Ok(store.list()?.into_iter().find(fits))
+    }
+
+    /// Any machine will do for who names none.
+    fn comes_from(&self, origin: &Origin) -> bool {
+        origin.source.as_ref() == Some(&self.source)
+            && (self.flags.is_empty() || self.flags == origin.flags)
+    }
+
+    fn is_covered_by(&self, only: Option<&str>) -> bool {
+        only.is_none() || only == self.only.map(Pattern::as_str)
+    }
+
+    /// The newest one, if it is young and has exactly the secrets that this pull
+    /// would leave in: after a change of the rules, or between pulls with
+    /// `--no-sanitize` and without, none stands for the other.
+    ///
+    /// # Errors
+    ///
+    /// The snapshots cannot be read.
+    pub fn fresh(&self, store: &Store) -> Result<Option<Snapshot>> {
+        let Some(limit) = self.if_older.map(MaxAge::limit) else { return Ok(None) };
+        let fresh = |snapshot: &Snapshot| {
+            Timestamp::now().duration_since(snapshot.time) <= limit
+                && snapshot.origin().is_some_and(|origin| self.has_same_rules(origin))
+        };
+        Ok(self.newest(store)?.filter(fresh))
+    }
+
+    /// What the newest pulls have of each database, whichever machine they were from and
+    /// whatever else they had. A pull with other rules is left alone: nothing that these
+    /// remove must come from there.
+    ///
+    /// # Errors
+    ///
+    /// The snapshots cannot be read.
+    pub fn bases(&self, store: &Store) -> Result<Vec<Base>> {
+        let fits = |snapshot: &Snapshot| {
+            let fits = |origin: &Origin| {
+                origin.source.as_ref() == Some(&self.source) && self.has_same_rules(origin)
+            };
+            snapshot.is_pull() && snapshot.origin().is_some_and(fits)
+        };
+        let mut bases = BTreeMap::new();
+        for snapshot in store.list()?.iter().filter(|snapshot| fits(snapshot)) {
+            for database in snapshot.meta.iter().flat_map(|meta| &meta.databases) {
+                let Database { name, bytes, .. } = database;
+                if snapshot.files.contains(&(name.clone(), *bytes))
+                    && self.only.is_none_or(|only| only.matches(name))
+                    && let Some(base) = Base::new(&snapshot.path, database)
+                {
+                    bases.entry(name.clone()).or_insert(base);
+                }
+            }
+        }
+        Ok(bases.into_values().collect())
+    }
+
+    fn has_same_rules(&self, origin: &Origin) -> bool {
+        origin.sanitize_rules == self.sanitize_rules
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOURCE: &str = "fly:upflow:/data";
+
+    /// A snapshot of `a.db` and `b.db`, of which `change` says what is different.
+    fn snapshot(store: &Store, day: u32, change: impl FnOnce(&mut serde_json::Value)) {
+        let dir = store.dir.join(format!("backup_2026-03-{day:02}T00-00-00-000Z"));
+        std::fs::create_dir(&dir).unwrap();
+        let database = |name: &str| {
+            std::fs::write(dir.join(name), [0; 700]).unwrap();
+            serde_json::json!({
+                "name": name, "bytes": 700, "sha256": format!("{day}{name}"), "page_size": 4096,
+                "user_version": 0, "schema": "",
+            })
+        };
+        let mut meta = serde_json::json!({
+            "version": 1, "kind": "pull", "time": format!("2026-03-{day:02}T00:00:00Z"),
+            "git_commit": null, "databases": [database("a.db"), database("b.db")],
+            "origin": {
+                "app": "upflow", "source": SOURCE, "flags": ["--machine", "1"], "machine": null,
+                "region": null, "sanitize_rules": "rules", "seconds": 1.0, "wire_bytes": 1,
+            },
+        });
+        change(&mut meta);
+        std::fs::write(dir.join("snapshot.json"), meta.to_string()).unwrap();
+    }
+
+    /// The sha256 of each base: the day of its snapshot, and its name.
+    fn bases(store: &Store, only: Option<&str>, rules: Option<&str>) -> Vec<String> {
+        let only = only.map(|only| Pattern::new(only).unwrap());
+        let spec = PullSpec {
+            source: SOURCE.to_owned(),
+            flags: Vec::new(),
+            sanitize_rules: rules.map(str::to_owned),
+            only: only.as_ref(),
+            if_older: None,
+        };
+        let bases = spec.bases(store).unwrap().into_iter();
+        let sums = bases.map(|base| {
+            assert_eq!(base.path.file_name().unwrap(), &*base.database.name);
+            assert!(base.path.exists());
+            base.database.sha256.unwrap()
+        });
+        sums.collect()
+    }
+
+    #[test]
+    fn the_base_of_each_database_is_the_newest_that_it_can_have() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::new(dir.path());
+        assert_eq!(bases(&store, None, Some("rules")), [""; 0]);
+        snapshot(&store, 1, |_| ());
+        assert_eq!(bases(&store, None, Some("rules")), ["1a.db", "1b.db"]);
+        // A pull of some databases has the newer ones of these.
+        snapshot(&store, 2, |meta| {
+            meta["only"] = "a.db".into();
+            meta["databases"].as_array_mut().unwrap().pop();
+        });
+        assert_eq!(bases(&store, None, Some("rules")), ["2a.db", "1b.db"]);
+        assert_eq!(bases(&store, Some("b*"), Some("rules")), ["1b.db"]);
+        assert_eq!(bases(&store, Some("c*"), Some("rules")), [""; 0]);
+        for (day, [key, value]) in (3..).zip([
+            ["/origin/sanitize_rules", "other"],
+            ["/origin/source", "fly:upflow:/other"],
+            ["/origin/source", "fly:other:/data"],
+            ["/kind", "before-pull"],
+            ["/kind", "manual"],
+        ]) {
+            snapshot(&store, day, |meta| *meta.pointer_mut(key).unwrap() = value.into());
+            assert_eq!(bases(&store, None, Some("rules")), ["2a.db", "1b.db"], "{key} {value}");
+        }
+        snapshot(&store, 20, |meta| *meta.pointer_mut("/origin").unwrap() = None::<u8>.into());
+        for (day, [key, value]) in (21..).zip([
+            ["bytes", "701"],
+            ["bytes", "0"],
+            ["sha256", "null"],
+            ["damaged", "true"],
+            ["name", "\"c.db\""],
+        ]) {
+            snapshot(&store, day, |meta| {
+                meta["databases"][0][key] = value.parse().unwrap();
+            });
+            assert_eq!(bases(&store, None, Some("rules"))[0], "2a.db", "{key} {value}");
+        }
+        assert_eq!(bases(&store, None, Some("rules")), ["2a.db", "25b.db"]);
+    }
+
+    #[test]
+    fn a_pull_with_other_rules_or_none_is_no_base() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::new(dir.path());
+        snapshot(&store, 1, |_| ());
+        snapshot(&store, 2, |meta| meta["origin"]["sanitize_rules"] = None::<u8>.into());
+        assert_eq!(bases(&store, None, Some("rules")), ["1a.db", "1b.db"]);
+        assert_eq!(bases(&store, None, None), ["2a.db", "2b.db"]);
+        assert_eq!(bases(&store, None, Some("new rules")), [""; 0]);
+    }
+}

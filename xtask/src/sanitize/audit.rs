@@ -1,0 +1,194 @@
+//! The audit: which columns no rule covers, although their names or values suggest a
+//! secret or personal data. The server looks, on its copies; here are the words it goes
+//! by, and what is said of what it finds.
+
+mod findings;
+mod mask;
+mod words;
+
+use std::fmt::Write as _;
+
+use glob::Pattern;
+use serde::{Deserialize, Serialize};
+
+pub use findings::{Finding, Findings};
+
+pub use crate::config::{Audit, Level};
+use crate::sanitize::{Rule, as_in_sql};
+use crate::sql::literal;
+
+/// What a column was found for. `Secret` and `Personal` go by its name or declared
+/// type, the others by its values.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    Secret,
+    Personal,
+    Pem,
+    Aws,
+    Github,
+    Stripe,
+    Slack,
+    Jwt,
+    /// It could not be looked at.
+    Unread,
+}
+
+impl Kind {
+    const ALL: [(Self, &'static str, &'static str); 9] = [
+        (Self::Secret, "secret", ""),
+        (Self::Personal, "personal", ""),
+        (Self::Pem, "pem", "a private key"),
+        (Self::Aws, "aws", "an AWS key"),
+        (Self::Github, "github", "a GitHub token"),
+        (Self::Stripe, "stripe", "a Stripe key"),
+        (Self::Slack, "slack", "a Slack token"),
+        (Self::Jwt, "jwt", "a JSON web token"),
+        (Self::Unread, "unread", ""),
+    ];
+
+    /// On the wire and in SQL.
+    fn word(self) -> &'static str {
+        Self::ALL.iter().find(|(kind, ..)| *kind == self).map_or("", |(_, word, _)| word)
+    }
+
+    /// What its values look like.
+    fn looks_like(self) -> &'static str {
+        Self::ALL.iter().find(|(kind, ..)| *kind == self).map_or("", |(.., label)| label)
+    }
+}
+
+/// SQL that fills the tables that `audit.sh` goes by; none where nobody is to look.
+pub fn script(audit: &Audit, rules: &[Rule]) -> Option<String> {
+    if audit.level == Level::Off {
+        return None;
+    }
+    let mut sql = String::new();
+    let mut table = |name: &str, columns: &str, rows: Vec<Vec<String>>| {
+        let _ = writeln!(sql, "CREATE TEMP TABLE {name} ({columns});");
+        let rows: Vec<_> = rows.iter().map(|row| format!("({})", row.join(","))).collect();
+        if !rows.is_empty() {
+            let _ = writeln!(sql, "INSERT INTO temp.{name} VALUES {};", rows.join(",\n"));
+        }
+    };
+    table("xtask_word", "kind TEXT, types TEXT, tbl TEXT, pattern TEXT, beside TEXT", suspects());
+    table("xtask_none", "kind TEXT, pattern TEXT, tbl TEXT, beside TEXT", exceptions());
+    let values = words::VALUES.iter().flat_map(|(kind, patterns)| {
+        patterns.iter().map(|pattern| {
+            let form = pattern.split('*').next().unwrap_or_default();
+            let begin = pattern.split(['[', '*']).next().unwrap_or_default();
+            row([kind.word(), &spelt_out(pattern), form, begin])
+        })
+    });
+    table("xtask_value", "kind TEXT, pattern TEXT, form TEXT, begins TEXT", values.collect());
+    let lower = |name: &str| Pattern::escape(&name.to_ascii_lowercase());
+    let covered = rules.iter().flat_map(|rule| {
+        let (database, columns) = rule.covers();
+        columns.into_iter().map(move |(table, column)| {
+            let column = column.map_or_else(|| "*".to_owned(), lower);
+            row([&as_in_sql(database), &lower(table), &column])
+        })
+    });
+    let allowed =
+        audit.allow.iter().map(|(table, column)| row(["*", &as_in_sql(table), &as_in_sql(column)]));
+    table("xtask_fine", "database TEXT, tbl TEXT, col TEXT", covered.chain(allowed).collect());
+    Some(sql)
+}
+
+fn row<const N: usize>(values: [&str; N]) -> Vec<String> {
+    values.map(literal).to_vec()
+}
+
+/// Words in a row as they stand in a name that was taken apart.
+fn in_words(words: &str) -> String {
+    format!("_{}_", words.replace(' ', "_"))
+}
+
+fn list(words: &'static str) -> impl Iterator<Item = &'static str> {
+    words.split(", ").filter(|word| !word.is_empty())
+}
+
+fn suspects() -> Vec<Vec<String>> {
+    let one = |kind: Kind, types: &str, table: &str, pattern: &str, beside: Option<&str>| {
+        let mut row = row([kind.word(), types, table, pattern]);
+        row.push(or_null(beside));
+        row
+    };
+    let classes = words::CLASSES.iter().flat_map(|class| {
+        let within = list(class.within).map(|text| format!("*{text}*"));
+        let words = list(class.words).map(|words| format!("*{}*", in_words(words)));
+        let names = list(class.names).map(in_words);
+        let patterns = within.chain(words).chain(names);
+        patterns.map(|pattern| one(class.kind, class.types, "*", &pattern, None))
+    });
+    let in_tables = words::IN_TABLES.iter().flat_map(|(kind, tables, names, beside)| {
+        let beside: Vec<_> = match *beside {
+            "" => vec![None],
+            words => list(words).map(|words| Some(format!("*{}*", in_words(words)))).collect(),
+        };
+        list(tables).flat_map(move |table| {
+            let beside = beside.clone();
+            let table = match table.strip_prefix('=') {
+                Some(whole) => in_words(whole),
+                None => format!("*{}", in_words(table)),
+            };
+            list(names).flat_map(move |name| {
+                let (table, name) = (table.clone(), in_words(name));
+                let rows = beside
+                    .iter()
+                    .map(|beside| one(*kind, "text", &table, &name, beside.as_deref()));
+                rows.collect::<Vec<_>>()
+            })
+        })
+    });
+    classes.chain(in_tables).collect()
+}
+
+fn exceptions() -> Vec<Vec<String>> {
+    let none = |kind: Option<Kind>, pattern: &str, table: &str, beside: Option<&str>| {
+        let mut row = row([kind.map_or("*", Kind::word), pattern, table]);
+        row.push(or_null(beside));
+        row
+    };
+    let ending = |word: &str| format!("*_{word}_");
+    let any = list(words::NOT_BEGINNING).map(|word| format!("_{word}_*"));
+    let any = any.chain(list(words::NOT_ENDING).map(ending));
+    let of_secrets = list(words::NO_SECRET_ENDING).map(ending);
+    let of_secrets = of_secrets
+        .chain(list(words::NO_SECRET_WORDS).map(|words| format!("*{}*", in_words(words))))
+        .chain(list(words::NO_SECRET_WITHIN).map(|text| format!("*{text}*")));
+    let secret = Some(Kind::Secret);
+    let (tables, hashes) = words::BOOKKEEPING;
+    let bookkeeping = list(tables).flat_map(|table| {
+        list(hashes)
+            .map(move |hash| none(secret, &in_words(hash), &format!("*{}", in_words(table)), None))
+    });
+    let beside =
+        words::BESIDE.iter().map(|(name, beside)| none(secret, &in_words(name), "*", Some(beside)));
+    any.map(|pattern| none(None, &pattern, "*", None))
+        .chain(of_secrets.map(|pattern| none(secret, &pattern, "*", None)))
+        .chain(bookkeeping)
+        .chain(beside)
+        .collect()
+}
+
+fn or_null(text: Option<&str>) -> String {
+    text.map_or_else(|| "NULL".to_owned(), literal)
+}
+
+/// A pattern in which `{16}` repeats the class before it, as `GLOB` takes it.
+fn spelt_out(pattern: &str) -> String {
+    let mut text = String::new();
+    let mut rest = pattern;
+    while let Some((before, after)) = rest.split_once('{') {
+        let class = before.rfind('[').unwrap_or(0);
+        let (times, after) = after.split_once('}').unwrap_or((after, ""));
+        text += &before[..class];
+        text += &before[class..].repeat(times.parse().unwrap_or(1));
+        rest = after;
+    }
+    text + rest
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,317 @@
+//! What the server's audit has found, what is said of it, and what to do about it.
+
+use std::fmt::Write as _;
+
+use glob::Pattern;
+use serde::Serialize;
+
+use super::Kind;
+use super::mask::Facts;
+use crate::error::Failure;
+use crate::fs::from_hex;
+use crate::ui::{Ui, count, escape};
+
+/// How many lines of a warning are shown.
+const SHOWN: usize = 20;
+
+/// A column of one name, in all databases that have it. What could not be looked at is a
+/// column, or `*` of a table, or `*` of `*`, which is all of a database.
+#[derive(Clone, Debug, Serialize, PartialEq, Eq)]
+pub struct Finding {
+    pub table: String,
+    pub column: String,
+    pub kind: Kind,
+    /// With a value that is not empty, or that looks like what is found.
+    pub rows: u64,
+    pub databases: u64,
+    /// The first of them.
+    pub database: String,
+    /// SQL that a rule can set the column to, if there is any.
+    pub set: Option<&'static str>,
+    /// Of a generated column, which columns it is made of.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub generated_from: Vec<String>,
+    /// Why it was not looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unread: Option<&'static str>,
+}
+
+/// Why something could not be looked at: on the wire, and what is said.
+const REASONS: [(&str, &str); 5] = [
+    ("module", "no such module"),
+    ("generated", "a generated column that cannot be read"),
+    ("outreach", "its schema reaches out of the database"),
+    ("error", "it cannot be read"),
+    ("end", NO_END),
+];
+const NO_END: &str = "the audit did not finish";
+
+impl Finding {
+    /// From what the server says of it; none where that is malformed.
+    pub fn parse(said: &str) -> Option<Self> {
+        let parts: Vec<_> = said.split(' ').collect();
+        let [databases, database, table, column, rows, kind, facts, sources] = parts[..] else {
+            return None;
+        };
+        let name = |hex| Some(String::from_utf8_lossy(&from_hex(hex)?).into_owned());
+        let kind = Kind::ALL.iter().find(|(_, word, _)| *word == kind)?.0;
+        let (set, unread) = match kind {
+            Kind::Unread => (None, Some(REASONS.iter().find(|(word, _)| *word == facts)?.1)),
+            _ => (Facts::parse(facts)?.mask(), None),
+        };
+        Some(Self {
+            table: name(table)?,
+            column: name(column)?,
+            kind,
+            rows: rows.parse().ok()?,
+            databases: databases.parse().ok()?,
+            database: name(database)?,
+            set,
+            generated_from: match sources {
+                "-" => Vec::new(),
+                sources => sources.split(',').map(name).collect::<Option<_>>()?,
+            },
+            unread,
+        })
+    }
+
+    /// Where it is, on one line.
+    fn place(&self) -> String {
+        let table = if self.is_of_database() { &self.database } else { &self.table };
+        on_one_line(&format!("{table}.{}", self.column))
+    }
+
+    fn is_of_database(&self) -> bool {
+        self.unread == Some(NO_END)
+    }
+
+    fn describe(&self) -> String {
+        if self.is_of_database() {
+            return self.unread.unwrap_or_default().to_owned();
+        }
+        let place = match self.databases {
+            1 => on_one_line(&self.database),
+            n => count(n as usize, "database"),
+        };
+        let rows = format!("{} row{}", thousands(self.rows), if self.rows == 1 { "" } else { "s" });
+        let mut text = match (self.unread, self.kind) {
+            (Some(why), _) => format!("in {place}, {why}"),
+            (_, Kind::Secret | Kind::Personal) => format!("in {place}, {rows}"),
+            (_, kind) => format!("in {place}, {rows} with what looks like {}", kind.looks_like()),
+        };
+        if !self.generated_from.is_empty() {
+            let _ =
+                write!(text, ", generated from {}", on_one_line(&self.generated_from.join(", ")));
+        }
+        text
+    }
+
+    /// What has to stand in `allow`, where it is fine: the last dot is the one between
+    /// table and column, and there are no control characters.
+    fn allowed(&self) -> String {
+        let literally = |name: &str| {
+            let odd = |c: char| c.is_control() && !"\n\r\t".contains(c);
+            Pattern::escape(name).replace(odd, "?")
+        };
+        let table = if self.is_of_database() { &self.database } else { &self.table };
+        let column = match self.column.as_str() {
+            "*" if self.kind == Kind::Unread => "*".to_owned(),
+            column => literally(column).replace('.', "?"),
+        };
+        format!("{}.{column}", literally(table))
+    }
+}
+
+/// What an audit has found; nothing where there was none.
+#[derive(Clone, Debug, Default)]
+pub struct Findings {
+    pub columns: Vec<Finding>,
+    /// How many more there are.
+    pub more: u64,
+}
+
+impl Findings {
+    pub fn is_empty(&self) -> bool {
+        self.columns.is_empty() && self.more == 0
+    }
+
+    /// Says what was found, and what to do about it; `of` comes first.
+    pub fn warn(&self, ui: &Ui, of: &str) {
+        if self.is_empty() {
+            return;
+        }
+        let all = if self.more == 0 {
+            "--json lists them".to_owned()
+        } else {
+            format!("--json lists the first {}", thousands(self.columns.len() as u64))
+        };
+        for list in [self.list(&all), self.list_unread(&all)].into_iter().flatten() {
+            ui.warn(of.to_owned() + &list);
+        }
+        ui.hint(self.advice());
+    }
+
+    /// That they are why nothing was done, which `outcome` says.
+    pub fn refusal(&self, outcome: &str) -> Failure {
+        let all = "--json lists more where `level` is \"warn\"";
+        let lists: Vec<_> = [self.list(all), self.list_unread(all)].into_iter().flatten().collect();
+        Failure::new(outcome.to_owned() + &lists.join("\n")).hint(self.advice())
+    }
+
+    /// Those that were looked at, or not.
+    fn which(&self, unread: bool) -> Vec<&Finding> {
+        self.columns.iter().filter(|finding| (finding.kind == Kind::Unread) == unread).collect()
+    }
+
+    /// The first of them; `all` says where the others are.
+    fn list(&self, all: &str) -> Option<String> {
+        let found = self.which(false);
+        let title = match found.len() as u64 + self.more {
+            0 => return None,
+            1 => "what looks like a secret or personal data is in a column that no rule covers"
+                .to_owned(),
+            total => format!(
+                "what looks like secrets or personal data is in {} columns that no rule covers",
+                thousands(total)
+            ),
+        };
+        Some(title + &lines(&found, self.more, all))
+    }
+
+    fn list_unread(&self, all: &str) -> Option<String> {
+        let unread = self.which(true);
+        (!unread.is_empty())
+            .then(|| "not looked at by the audit".to_owned() + &lines(&unread, 0, all))
+    }
+
+    fn advice(&self) -> String {
+        let found = self.which(false);
+        let shown = &found[..found.len().min(SHOWN)];
+        let rules = rules(shown);
+        let mut text = "in xtask/db.toml, ".to_owned();
+        if !rules.is_empty() {
+            let _ = write!(text, "add a rule for each, such as{rules}\nor ");
+        } else if shown.iter().any(|finding| !finding.generated_from.is_empty()) {
+            text += "add a rule for what it is generated from, or ";
+        }
+        let unread = self.which(true);
+        let mut allowed: Vec<_> = shown
+            .iter()
+            .chain(unread.iter().take(SHOWN))
+            .map(|finding| quoted(&finding.allowed()))
+            .collect();
+        allowed.dedup();
+        let _ = write!(text, "say which are fine:\n  [audit]\n  allow = [{}]", allowed.join(", "));
+        text
+    }
+}
+
+/// A line for each that is shown.
+fn lines(findings: &[&Finding], more: u64, all: &str) -> String {
+    let shown = &findings[..findings.len().min(SHOWN)];
+    let width = shown.iter().map(|finding| finding.place().chars().count()).max().unwrap_or(0);
+    let mut text = String::new();
+    for finding in shown {
+        // Writing to a string does not fail.
+        let _ = write!(text, "\n  {:width$}  {}", finding.place(), finding.describe());
+    }
+    match (findings.len() - shown.len()) as u64 + more {
+        0 => {}
+        more => {
+            let _ = write!(text, "\n  and {} more; {all}", thousands(more));
+        }
+    }
+    text
+}
+
+/// One for each table, as TOML.
+fn rules(findings: &[&Finding]) -> String {
+    let mut tables: Vec<(&str, Vec<String>)> = Vec::new();
+    for finding in findings {
+        let Some(set) = finding.set else { continue };
+        let column = format!("{} = {}", quoted(&finding.column), quoted(set));
+        match tables.iter_mut().find(|(table, _)| *table == finding.table) {
+            Some((_, columns)) => columns.push(column),
+            None => tables.push((&finding.table, vec![column])),
+        }
+    }
+    let rules = tables.iter().map(|(table, columns)| {
+        let (table, columns) = (quoted(table), columns.join(", "));
+        format!("\n  [[sanitize]]\n  table = {table}\n  set = {{ {columns} }}")
+    });
+    rules.collect()
+}
+
+fn on_one_line(text: &str) -> String {
+    escape(text).replace('\n', "\\n")
+}
+
+/// As TOML has it, also what a terminal would hide.
+fn quoted(text: &str) -> String {
+    let json = serde_json::to_string(text).unwrap_or_default();
+    let plain = |c: char| match c {
+        c if escape(c.encode_utf8(&mut [0; 4])).starts_with(c) => c.to_string(),
+        c => format!("\\U{:08x}", u32::from(c)),
+    };
+    json.chars().map(plain).collect()
+}
+
+/// 4,200.
+fn thousands(n: u64) -> String {
+    let digits = n.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::AuditToml;
+
+    fn finding(table: &str, column: &str) -> Finding {
+        let (table, column, database) = (table.to_owned(), column.to_owned(), "a.db".to_owned());
+        let (kind, rows, databases, set) = (Kind::Secret, 4200, 1, Some("''"));
+        let (generated_from, unread) = (Vec::new(), None);
+        Finding { table, column, kind, rows, databases, database, set, generated_from, unread }
+    }
+
+    /// For each name that a hint has, what it says is TOML, and stands for that name.
+    #[test]
+    fn what_a_hint_says_can_be_written_down() {
+        for (table, column) in [
+            ("users", "email"),
+            ("a.b", "c.d"),
+            ("it's \"x\"", "[*]?"),
+            ("\u{202e}\n", "\u{1b}\u{7f}\\"),
+        ] {
+            let findings = Findings { columns: vec![finding(table, column)], more: 0 };
+            let advice = escape(&findings.advice());
+            let (rule, allow) = advice.split_once("\nor say which are fine:\n").unwrap();
+            let (tables, columns) = toml::from_str::<AuditToml>(&allow.replace("[audit]", ""))
+                .unwrap()
+                .resolve()
+                .unwrap()
+                .allow
+                .remove(0);
+            assert!(tables.matches(table) && columns.matches(column), "{advice}");
+            let rule = rule.split_once("[[sanitize]]").unwrap().1;
+            let rule: toml::Table = rule.parse().unwrap();
+            assert_eq!(rule["table"].as_str(), Some(table));
+            assert!(rule["set"].as_table().unwrap().contains_key(column));
+        }
+    }
+
+    #[test]
+    fn numbers_of_rows_can_be_read() {
+        assert_eq!(
+            [0, 999, 1000, 4200, 1_234_567].map(thousands),
+            ["0", "999", "1,000", "4,200", "1,234,567"]
+        );
+    }
+}

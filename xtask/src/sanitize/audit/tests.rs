@@ -1,0 +1,48 @@
+use rusqlite::Connection;
+
+use anyhow::Result;
+
+use super::*;
+use crate::config::AuditToml;
+
+fn audit(toml: &str) -> Result<Audit> {
+    toml::from_str::<AuditToml>(toml).unwrap().resolve()
+}
+
+#[test]
+fn a_class_is_repeated_as_often_as_its_number_says() {
+    assert_eq!(spelt_out("a[0-9]{3}b[x]{1}*"), "a[0-9][0-9][0-9]b[x]*");
+    for (_, patterns) in words::VALUES {
+        for pattern in patterns {
+            let begin = pattern.split('*').next().unwrap_or_default();
+            assert!(begin.len() > 7, "{pattern}: grep would find it everywhere");
+        }
+    }
+}
+
+#[test]
+fn every_word_is_lower_case_and_in_one_list() {
+    let rows = suspects();
+    for row in &rows {
+        let pattern = row[3].trim_matches('\'');
+        assert!(
+            pattern.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c == '*'),
+            "{pattern}"
+        );
+    }
+    let mut names: Vec<_> = rows.iter().map(|row| (&row[2], &row[3], &row[4])).collect();
+    names.sort();
+    names.windows(2).for_each(|two| assert_ne!(two[0], two[1]));
+}
+
+#[test]
+fn the_script_is_sql_and_none_where_nobody_looks() {
+    assert!(script(&audit("level = 'off'").unwrap(), &[]).is_none());
+    let sql = script(&audit("allow = [\"O'A.it's[!x]\"]").unwrap(), &[]).unwrap();
+    let db = Connection::open_in_memory().unwrap();
+    db.execute_batch(&sql).unwrap();
+    let fine = db.query_row("SELECT database, tbl, col FROM temp.xtask_fine", [], |row| {
+        Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?))
+    });
+    assert_eq!(fine, Ok(("*".to_owned(), "o'a".to_owned(), "it's[^x]".to_owned())));
+}

@@ -1,0 +1,22 @@
+//! A member of the archive.
+
+use std::io::{self, Read};
+
+use super::{Error, refused};
+
+/// The tar or its compression ends early, or is not one.
+pub fn broken(error: &io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => Error::Cut,
+        _ => refused(error.to_string()),
+    }
+}
+
+pub fn expect(entry: &tar::Entry<'_, impl Read>, name: &str) -> Result<u64, Error> {
+    let header = entry.header();
+    if !header.entry_type().is_file() || *entry.path_bytes() != *name.as_bytes() {
+        let found = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        return Err(refused(format!("{found:?} came where the file {name:?} belongs")));
+    }
+    header.entry_size().map_err(|error| broken(&error))
+}

@@ -1,0 +1,153 @@
+//! The two records of a stream: the index before the databases, and the end
+//! record behind them. Both are JSON that a shell script prints.
+
+use std::collections::HashSet;
+
+use serde::Deserialize;
+
+use super::{Error, refused};
+use crate::fs::from_hex;
+use crate::sqlite::SIDECARS;
+
+const MAX_DATABASES: usize = 10_000;
+/// Of the name of a machine, a region or a version, in bytes.
+const MAX_WORD: usize = 255;
+
+/// What is announced.
+#[derive(Debug)]
+pub struct Index {
+    pub machine: Option<String>,
+    pub region: Option<String>,
+    /// The version of the server's SQLite.
+    pub sqlite: String,
+    pub databases: Vec<Announced>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Announced {
+    pub name: String,
+    pub bytes: u64,
+    /// Whether only what differs from the base comes.
+    pub parts: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct IndexRecord {
+    version: u32,
+    machine: String,
+    region: String,
+    sqlite: String,
+    databases: Vec<DatabaseRecord>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DatabaseRecord {
+    /// In hex: a file name is bytes, and JSON is text.
+    name: String,
+    bytes: u64,
+    #[serde(default)]
+    parts: bool,
+}
+
+/// How much of a database differs from its base.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(from = "(u32, u32)")]
+pub struct Changed {
+    pub parts: u64,
+    /// That have one of them.
+    pub pages: u64,
+}
+
+impl From<(u32, u32)> for Changed {
+    fn from((parts, pages): (u32, u32)) -> Self {
+        Self { parts: parts.into(), pages: pages.into() }
+    }
+}
+
+/// What proves that all has arrived.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EndRecord {
+    version: u32,
+    /// How many rows the rules changed, for each database; none without rules.
+    pub sanitized: Option<Vec<u64>>,
+    /// Less than nothing where the server's clock was set back meanwhile.
+    pub copy_ms: i64,
+    pub sanitize_ms: i64,
+    #[serde(default)]
+    pub compare_ms: i64,
+    pub pack_ms: i64,
+    /// Between the first and the last database of the moment.
+    #[serde(default)]
+    pub skew_ms: i64,
+    /// The sha256 of the index, in hex.
+    pub index: String,
+    /// The same of each database.
+    pub sha256: Vec<String>,
+    /// None for those that came whole; nothing where all did.
+    #[serde(default)]
+    pub changed: Vec<Option<Changed>>,
+}
+
+pub fn index(text: &str) -> Result<Index, Error> {
+    let record: IndexRecord = serde_json::from_str(text)
+        .map_err(|error| refused(format!("the index is malformed: {error}")))?;
+    if record.version != 1 {
+        return Err(refused(format!("it has version {}, not 1", record.version)));
+    }
+    let odd = |text: &&String| text.len() > MAX_WORD || text.chars().any(char::is_control);
+    if let Some(odd) = [&record.machine, &record.region, &record.sqlite].into_iter().find(odd) {
+        return Err(refused(format!("{odd:?} is no machine, region or version")));
+    }
+    // An empty set would take the whole live set away.
+    if record.databases.is_empty() {
+        return Err(refused("it announces no database"));
+    }
+    if record.databases.len() > MAX_DATABASES {
+        return Err(refused(format!("it announces more than {MAX_DATABASES} databases")));
+    }
+    let mut seen = HashSet::new();
+    let mut databases = Vec::new();
+    for database in record.databases {
+        let name = file_name(&database.name)?;
+        // Two names that differ only in case are one file on macOS.
+        if !seen.insert(name.to_lowercase()) {
+            return Err(refused(format!("it announces {name:?} twice")));
+        }
+        databases.push(Announced { name, bytes: database.bytes, parts: database.parts });
+    }
+    let some = |text: String| Some(text).filter(|text| !text.is_empty());
+    Ok(Index {
+        machine: some(record.machine),
+        region: some(record.region),
+        sqlite: record.sqlite,
+        databases,
+    })
+}
+
+/// A name that is one plain file in a directory, whatever the settings select.
+fn file_name(hex: &str) -> Result<String, Error> {
+    let name = from_hex(hex)
+        .and_then(|bytes| String::from_utf8(bytes).ok())
+        .ok_or_else(|| refused(format!("the name {hex:?} is not UTF-8 in hex")))?;
+    let reserved = SIDECARS.iter().chain(&[".json"]).any(|end| name.to_lowercase().ends_with(end));
+    let bad = name.is_empty()
+        || name.len() > 255
+        || name.starts_with('.')
+        || reserved
+        || name.contains(['/', '\\'])
+        || name.chars().any(char::is_control);
+    if bad { Err(refused(format!("{name:?} is no name for a database"))) } else { Ok(name) }
+}
+
+pub fn end(text: &str) -> Result<EndRecord, Error> {
+    let end: EndRecord = serde_json::from_str(text)
+        .map_err(|error| refused(format!("the end record is malformed: {error}")))?;
+    if end.version == 1 {
+        Ok(end)
+    } else {
+        Err(refused(format!("its end has version {}, not 1", end.version)))
+    }
+}

@@ -1,0 +1,204 @@
+//! The server's side of a pull: the script and the request that are sent, and
+//! what its failures mean.
+
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::io::Write as _;
+use std::path::Path;
+
+use anyhow::Result;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use glob::Pattern;
+use jiff::SignedDuration;
+
+use crate::config::Settings;
+use crate::error::Failure;
+use crate::pull::delta::Base;
+use crate::sanitize;
+use crate::sanitize::audit::{self, Level};
+use crate::snapshots::Database;
+
+/// One script for the server: the last part runs what the others define.
+const SCRIPT: [&str; 11] = [
+    include_str!("../../ops-remote/request.sh"),
+    include_str!("../../ops-remote/cores.sh"),
+    include_str!("../../ops-remote/audit.sh"),
+    include_str!("../../ops-remote/compare.sh"),
+    include_str!("../../ops-remote/pack.sh"),
+    include_str!("../../ops-remote/scrub.sh"),
+    include_str!("../../ops-remote/look.sh"),
+    include_str!("../../ops-remote/sanitize.sh"),
+    include_str!("../../ops-remote/find.sh"),
+    include_str!("../../ops-remote/copy.sh"),
+    include_str!("../../ops-remote/prepare-pull.sh"),
+];
+
+/// How the copies come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// On the script's output.
+    Stream,
+    /// As a file on the server.
+    Archive,
+    /// Not at all: only what would come is said.
+    DryRun,
+}
+
+/// What one pull asks of the server.
+pub struct Request<'a> {
+    /// Names this pull in all that the script says to us.
+    pub nonce: String,
+    pub mode: Mode,
+    pub directory: &'a str,
+    pub only: Option<&'a Pattern>,
+    pub sanitize: bool,
+    /// How long writers of the app may have to wait for a copy; none for any time.
+    pub max_lock: Option<SignedDuration>,
+    /// What is here already, by which the server sends less.
+    pub bases: Vec<Base>,
+}
+
+impl Request<'_> {
+    /// Whether a database of this name comes without the rules that are meant for it.
+    pub fn leaves_unsanitized(&self, name: &str, settings: &Settings) -> bool {
+        !self.sanitize && sanitize::is_for(&settings.rules, name)
+    }
+
+    /// Whether no rule is applied to it, also where none is meant for it.
+    pub fn leaves_raw(&self, name: &str, settings: &Settings) -> bool {
+        !self.sanitize || !sanitize::is_for(&settings.rules, name)
+    }
+
+    /// The script and the request, as `BOOTSTRAP` and `read_request` take them.
+    /// Values are lines of their own, which the script reads as data.
+    ///
+    /// # Errors
+    ///
+    /// A value cannot be a line.
+    pub fn render(&self, settings: &Settings) -> Result<Vec<u8>> {
+        let mut message = script()?;
+        let mut line = |key: &str, value: &str| line(&mut message, key, value);
+        line("nonce", &self.nonce)?;
+        let mode = match self.mode {
+            Mode::Stream => "stream",
+            Mode::Archive => "archive",
+            Mode::DryRun => "dry-run",
+        };
+        line("mode", mode)?;
+        line("directory", self.directory)?;
+        if let Some(dir) = &settings.staging_dir {
+            line("staging", dir)?;
+        }
+        if let Some(limit) = self.max_lock {
+            line("max-lock", &limit.as_millis().to_string())?;
+        }
+        for pattern in &settings.names.include {
+            line("include", pattern.as_str())?;
+        }
+        for pattern in &settings.names.exclude {
+            line("exclude", pattern.as_str())?;
+        }
+        if let Some(only) = self.only {
+            line("only", only.as_str())?;
+        }
+        for Base { database, .. } in &self.bases {
+            let Database { name, bytes, page_size, .. } = database;
+            let sha256 = database.sha256.as_deref().unwrap_or_default();
+            line("base", &format!("{sha256} {bytes} {page_size} {name}"))?;
+        }
+        let rules = if self.sanitize { sanitize::script(&settings.rules) } else { String::new() };
+        if !rules.is_empty() {
+            writeln!(message, "rules {}", rules.len())?;
+            message.extend(rules.as_bytes());
+        }
+        let audit =
+            self.sanitize.then(|| audit::script(&settings.audit, &settings.rules)).flatten();
+        if let Some(audit) = audit {
+            let level = if settings.audit.level == Level::Fail { "fail" } else { "warn" };
+            writeln!(message, "audit {level} {}", audit.len())?;
+            message.extend(audit.as_bytes());
+        }
+        message.extend(b"end\n");
+        Ok(message)
+    }
+}
+
+/// What makes the script audit the databases in `directory`, and do no more; what it
+/// writes goes into `staging`.
+///
+/// # Errors
+///
+/// A path cannot be a line.
+pub fn audit_request(
+    nonce: &str,
+    staging: &Path,
+    directory: &Path,
+    audit: &str,
+) -> Result<Vec<u8>> {
+    let mut message = script()?;
+    let path = |path: &Path| path.to_string_lossy().into_owned();
+    for (key, value) in [
+        ("nonce", nonce),
+        ("mode", "dry-run"),
+        ("directory", &path(directory)),
+        ("staging", &path(staging)),
+        ("include", "*"),
+    ] {
+        line(&mut message, key, value)?;
+    }
+    write!(message, "audit warn {}\n{audit}end\n", audit.len())?;
+    Ok(message)
+}
+
+/// The script, as `BOOTSTRAP` takes it.
+fn script() -> Result<Vec<u8>> {
+    let mut script = GzEncoder::new(Vec::new(), Compression::best());
+    for part in SCRIPT {
+        script.write_all(part.as_bytes())?;
+    }
+    let script = script.finish()?;
+    Ok([format!("{}\n", script.len()).into_bytes(), script].concat())
+}
+
+fn line(message: &mut Vec<u8>, key: &str, value: &str) -> Result<()> {
+    if value.is_empty() || value.chars().any(char::is_control) {
+        return Err(Failure::usage(format!("{value:?} cannot be used as the {key}")).into());
+    }
+    Ok(writeln!(message, "{key} {value}")?)
+}
+
+/// Sixteen hex digits that no talk on the line contains.
+pub fn nonce() -> String {
+    format!("{:016x}", RandomState::new().build_hasher().finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_nonce_is_new_each_time() {
+        assert_ne!(nonce(), nonce());
+        assert_eq!(nonce().len(), 16);
+    }
+
+    #[test]
+    fn a_value_with_a_newline_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = dir.path().join("db.toml");
+        std::fs::write(&config, "").unwrap();
+        let settings = Settings::load(Some(&config), None).unwrap();
+        for directory in ["/data\nend", "", "/data\x1b"] {
+            let request = Request {
+                nonce: nonce(),
+                mode: Mode::Stream,
+                directory,
+                only: None,
+                sanitize: true,
+                max_lock: None,
+                bases: Vec::new(),
+            };
+            assert!(request.render(&settings).is_err(), "{directory:?}");
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! The machines of a Fly.io app.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use serde::Deserialize;
+use xshell::{Shell, cmd};
+
+use super::{Target, program, run};
+use crate::error::Failure;
+use crate::interrupt;
+use crate::server::transport::checked;
+use crate::ui::{Ui, escape};
+
+/// How long a machine may take to start.
+const START: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(500);
+
+/// Groups of machines that fly makes for one command, and whose start runs it again.
+const RESERVED: [&str; 3] =
+    ["fly_app_release_command", "fly_app_console", "fly_app_test_machine_command"];
+
+/// What `fly machine list --json` says of one, as far as it matters here.
+#[derive(Deserialize)]
+struct Machine {
+    id: String,
+    #[serde(default)]
+    state: String,
+    #[serde(default)]
+    region: String,
+    config: Option<Config>,
+    /// Where the machine's host does not answer.
+    incomplete_config: Option<Config>,
+}
+
+#[derive(Default, Deserialize)]
+struct Config {
+    env: Option<Environment>,
+    metadata: Option<Metadata>,
+}
+
+#[derive(Default, Deserialize)]
+struct Environment {
+    #[serde(rename = "FLY_PROCESS_GROUP")]
+    group: Option<String>,
+    #[serde(rename = "RELEASE_COMMAND")]
+    release_command: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+struct Metadata {
+    fly_process_group: Option<String>,
+    /// Of machines that an old flyctl has made.
+    process_group: Option<String>,
+}
+
+impl Machine {
+    fn config(&self) -> Option<&Config> {
+        self.config.as_ref().or(self.incomplete_config.as_ref())
+    }
+
+    fn group(&self) -> Option<&str> {
+        let config = self.config()?;
+        let metadata = config.metadata.as_ref();
+        let group =
+            metadata.and_then(|m| m.fly_process_group.as_ref().or(m.process_group.as_ref()));
+        group.or_else(|| config.env.as_ref()?.group.as_ref()).map(String::as_str)
+    }
+
+    /// One that serves the app, as flyctl has it.
+    fn is_active(&self) -> bool {
+        let environment = self.config().and_then(|config| config.env.as_ref());
+        let releases = environment.is_some_and(|env| env.release_command.is_some());
+        let reserved = self
+            .group()
+            .is_some_and(|group| RESERVED.contains(&group) || group == "release_command");
+        !releases && !reserved && !["destroyed", "destroying"].contains(&self.state.as_str())
+    }
+
+    fn fits(&self, target: &Target) -> bool {
+        target.machine.as_ref().is_none_or(|id| *id == self.id)
+            && target.region.as_ref().is_none_or(|region| *region == self.region)
+            && target.process_group.as_deref().is_none_or(|wanted| Some(wanted) == self.group())
+    }
+
+    /// What it is doing, and what to do about it.
+    fn sentence(&self, app: &str) -> (String, String) {
+        let id = &self.id;
+        let wait = "run the same command again in a moment".to_owned();
+        let start = "cargo xtask pull-db --start".to_owned();
+        let (is, hint) = match self.state.as_str() {
+            "created" => ("was made and never started", start),
+            "starting" => ("is starting", wait),
+            "stopping" => ("is stopping", start),
+            "stopped" => ("is stopped", start),
+            "suspending" => ("is being suspended", start),
+            "suspended" => ("is suspended", start),
+            "replacing" => {
+                ("is being replaced by a deploy", format!("wait for it: fly status --app {app}"))
+            }
+            "failed" => ("has failed to start", format!("fly logs --app {app} --machine {id}")),
+            state => {
+                let is = format!("machine {id} is in the state {}", escape(state));
+                return (is, format!("fly machine status {id} --app {app}"));
+            }
+        };
+        (format!("machine {id} {is}"), hint)
+    }
+}
+
+/// A machine that was started for a pull.
+pub struct Started {
+    id: String,
+    suspended: bool,
+}
+
+impl Started {
+    /// As it was before, also after a Ctrl-C.
+    pub fn stop(self, ui: &Ui, sh: &Shell, target: &Target) {
+        let (app, id) = (&target.app, &self.id);
+        let verb = if self.suspended { "suspend" } else { "stop" };
+        let _working = ui.working("Stopping", format!("machine {id} of {app}"));
+        let stopped = program(sh).and_then(|fly| {
+            Ok(interrupt::finish(cmd!(sh, "{fly} machine {verb} {id} --app {app}"))?)
+        });
+        if !stopped.is_ok_and(|output| output.status.success()) {
+            ui.warn(format!(
+                "machine {id} of {app} could not be stopped again: it may still be started"
+            ));
+            ui.hint(format!("fly machine {verb} {id} --app {app}"));
+        }
+    }
+}
+
+/// The machines that could be meant, in the order in which `fly` takes them.
+fn fitting(sh: &Shell, target: &Target) -> Result<Vec<Machine>> {
+    let listed = run(sh, target, &["machine", "list", "--json"])?;
+    let machines: Vec<Machine> = serde_json::from_str(&listed)
+        .with_context(|| format!("`fly machine list` said {}", escape(&listed)))?;
+    let usable =
+        |one: &Machine| checked(&one.id, "-").is_ok() && one.is_active() && one.fits(target);
+    Ok(machines.into_iter().filter(usable).collect())
+}
+
+/// Starts a machine that fits `target`, unless one is started, and waits for it.
+///
+/// # Errors
+///
+/// `fly` failed, no machine fits, or it does not start.
+pub fn start(ui: &Ui, sh: &Shell, target: &Target) -> Result<Option<Started>> {
+    let mut started = None;
+    let outcome = start_one(ui, sh, target, &mut started);
+    let Err(error) = outcome else { return Ok(started) };
+    let Some(started) = started else { return Err(error) };
+    let (id, app) = (started.id.clone(), &target.app);
+    started.stop(ui, sh, target);
+    if interrupt::is_asked() {
+        return Err(error);
+    }
+    let failure = format!("machine {id} was to be started, and it is not known to be");
+    Err(Failure::new(failure).hint(format!("fly machine status {id} --app {app}")).over(error))
+}
+
+fn start_one(ui: &Ui, sh: &Shell, target: &Target, started: &mut Option<Started>) -> Result<()> {
+    let deadline = Instant::now() + START;
+    let mut _working = None;
+    loop {
+        let machines = fitting(sh, target)?;
+        let one_of =
+            |states: &[&str]| machines.iter().find(|one| states.contains(&one.state.as_str()));
+        if one_of(&["started"]).is_some() {
+            return Ok(());
+        }
+        let late = Instant::now() > deadline;
+        let begun = started.is_some() || one_of(&["starting"]).is_some();
+        let moves = one_of(&["stopping", "suspending", "replacing"]).is_some();
+        if let (false, Some(one)) = (begun, one_of(&["stopped", "suspended", "created"])) {
+            let id = one.id.clone();
+            _working = Some(ui.working("Starting", format!("machine {id} of {}", target.app)));
+            *started = Some(Started { id: id.clone(), suspended: one.state == "suspended" });
+            run(sh, target, &["machine", "start", &id])?;
+        } else if late || !begun && !moves {
+            return Err(not_started(target, machines.first()).into());
+        } else if _working.is_none() {
+            _working = Some(ui.working("Waiting", format!("for a machine of {}", target.app)));
+        }
+        interrupt::sleep(POLL)?;
+    }
+}
+
+fn not_started(target: &Target, machine: Option<&Machine>) -> Failure {
+    let app = &target.app;
+    match machine {
+        None => Failure::new(format!("the app {app} has no such machine"))
+            .hint(format!("fly machine list --app {app}")),
+        Some(machine) => {
+            let (is, hint) = machine.sentence(app);
+            Failure::new(format!("no machine of {app} has started: {is}")).hint(hint)
+        }
+    }
+}
+
+/// Why none is started, as far as the list of machines tells: a sentence and the next
+/// thing to do.
+pub fn why_none(sh: &Shell, target: &Target) -> Option<(String, String)> {
+    let machines = fitting(sh, target).ok()?;
+    let first = machines.iter().find(|one| one.state != "started")?;
+    Some(first.sentence(&target.app))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_of_a_release_is_known_by_any_of_its_marks() {
+        let is_active = |config: &str| {
+            let machine = format!(r#"{{"id":"1","state":"stopped","config":{config}}}"#);
+            serde_json::from_str::<Machine>(&machine).unwrap().is_active()
+        };
+        for config in [
+            r#"{"metadata":{"fly_process_group":"fly_app_release_command"}}"#,
+            r#"{"metadata":{"process_group":"release_command"}}"#,
+            r#"{"env":{"FLY_PROCESS_GROUP":"fly_app_console"}}"#,
+            r#"{"env":{"RELEASE_COMMAND":"1"}}"#,
+        ] {
+            assert!(!is_active(config), "{config}");
+        }
+        for config in ["null", "{}", r#"{"metadata":{"fly_process_group":"app"}}"#] {
+            assert!(is_active(config), "{config}");
+        }
+    }
+}
