@@ -314,7 +314,7 @@ mod tests {
     fn a_directory_in_the_work_tree_is_quoted() {
         let script = script("it's 1/", &tool()).unwrap();
         assert!(script.contains("\n  cd \"./it's 1/\" 2>/dev/null || exit 0\n"), "{script}");
-        assert!(script.lines().count() <= 25 + HEADER.lines().count());
+        assert!(script.lines().count() <= 26 + HEADER.lines().count());
     }
 
     #[test]
