@@ -144,7 +144,7 @@ impl Adopter {
         app.execute_batch("SELECT * FROM items").expect("read");
         // This takes what the alias builds into SQLite.
         self.cargo(&[alias, "restore-db", "--latest", "--yes"])
-            .stderr_has(": has it at its next query")
+            .stderr_has(": sees the new data at its next query")
             .stderr_has(&format!("hint: cargo {alias} restore-db --undo brings back"));
         drop(app);
         assert_same(&content(&self.root.join("data")), &pulled);

@@ -99,9 +99,7 @@ fn a_broken_migration_stops_the_commit_and_changes_nothing() {
     output
         .stderr_has("error: cannot refresh tests/fixtures/orders.db; nothing was changed")
         .stderr_has("migrations/2.sql:2: ")
-        .stderr_has(
-            "hint: mend that, `git add` it and commit again; or SKIP_FIXTURES=1 git commit",
-        );
+        .stderr_has("hint: fix that, `git add` it and commit again; or SKIP_FIXTURES=1 git commit");
     assert_eq!(env.git(&["rev-parse", "HEAD"]).stdout(), before);
     assert_eq!(status(&env), staged);
     assert_eq!(columns(&env), "id person total");

@@ -109,7 +109,7 @@ fn a_server_without_sqlite3_is_explained() {
     let _sshd = env.start_server(&env.server_environment().set("PATH", &bin));
     databases::create(&env.production().join("data.db"), 10, 1);
     pull_fails(&env, &[], 1)
-        .stderr_has("error: the server gave up: sqlite3 is not installed on this machine\n")
+        .stderr_has("error: the remote script failed: sqlite3 is not installed on this machine\n")
         .stderr_has("hint: add `apt-get install -y sqlite3` (or `apk add sqlite`) to the image");
 }
 
@@ -118,11 +118,11 @@ fn a_directory_without_databases_is_named() {
     let (env, _sshd) = pulled();
     let production = env.production().display().to_string();
     pull_fails(&env, &["--remote-dir", "/no/such/dir"], 1)
-        .stderr_has("error: the server gave up: there is no directory /no/such/dir here\n")
+        .stderr_has("error: the remote script failed: there is no directory /no/such/dir here\n")
         .stderr_has("hint: name another with --remote-dir or remote-dir in xtask/db.toml, or behind --via local:\n");
     let hint = "hint: look at include and exclude in xtask/db.toml, and at --only\n";
     let message = format!(
-        "error: the server gave up: no database in {production} matches: include = [\"*.db\"]"
+        "error: the remote script failed: no database in {production} matches: include = [\"*.db\"]"
     );
     pull_fails(&env, &["--only", "nope*"], 1).stderr_has(&message).stderr_has(hint);
     for name in NAMES {
@@ -138,7 +138,7 @@ fn a_file_that_is_no_database_is_named() {
     let path = env.production().join("notes.db");
     pull_fails(&env, &[], 1)
         .stderr_has(&format!(
-            "error: the server gave up: {} does not begin as a SQLite",
+            "error: the remote script failed: {} does not begin as a SQLite",
             path.display()
         ))
         .stderr_has("hint: add it to exclude in xtask/db.toml, or let include name the others\n");
@@ -176,7 +176,9 @@ fn a_full_disk_on_the_server_is_noticed_before_and_during_the_copy() {
     free(2000);
     let tmp = env.path("tmp").display().to_string();
     pull_fails(&env, &[], 1)
-        .stderr_has(&format!("error: the server gave up: {tmp} has 2000 KiB free, and copying"))
+        .stderr_has(&format!(
+            "error: the remote script failed: {tmp} has 2000 KiB free, and copying"
+        ))
         .stderr_has(hint);
 
     let small = env.path("small");
@@ -254,7 +256,7 @@ fn without_an_app_or_a_directory_the_ways_to_give_one_are_named() {
         .stderr_has("hint: give --remote-dir, or set `remote-dir` in xtask/db.toml");
     fs::remove_file(env.path("repo/fly.toml")).expect("it was there");
     pull_fails(&env, &["--remote-dir", "/data"], 2)
-        .stderr_has("error: which app?\n")
+        .stderr_has("error: no Fly.io app given\n")
         .stderr_has("hint: give --app, or set FLY_APP, `app` in xtask/db.toml");
     pull_fails(&env, &["--app", "upflow", "--remote-dir", "data"], 2)
         .stderr_has("\"data\" on the server is not an absolute path");

@@ -93,7 +93,7 @@ impl Server {
         shells::script(&self.bin, program, &body);
     }
 
-    fn mend(&self, program: &str) {
+    fn repair(&self, program: &str) {
         let path = self.bin.join(program);
         fs::remove_file(&path).expect("it is there");
         std::os::unix::fs::symlink(real(program), &path).expect("link");
@@ -120,7 +120,7 @@ impl Server {
             (program, fs::metadata(calls).map_or(0, |calls| calls.len() as usize))
         };
         let starts = PROGRAMS.into_iter().map(started).collect();
-        PROGRAMS.into_iter().for_each(|program| self.mend(program));
+        PROGRAMS.into_iter().for_each(|program| self.repair(program));
         let trace = fs::read_to_string(trace).expect("read");
         let taken = |step| {
             let call = format!("{step}(");
@@ -136,7 +136,7 @@ impl Server {
         self.replace(program, nth, what);
         let before = (store::fingerprint(&env.data()), store::kinds(&env.data()));
         let output = env.xtask(["pull-db"]);
-        self.mend(program);
+        self.repair(program);
         let failed = output.code != Some(0);
         let told = format!("{program} {nth}: {what}\n{output}");
         if failed {

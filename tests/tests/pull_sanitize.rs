@@ -231,9 +231,9 @@ fn a_rule_that_fails_stops_the_pull_and_nothing_is_sent() {
         let captured = tap(&env);
         // Which database is the first, among several at a time, is not said.
         pull_fails(&env, &[], 1)
-            .stderr_has("error: the server gave up: sanitizing ")
+            .stderr_has("error: the remote script failed: sanitizing ")
             .stderr_has(".db failed: [[sanitize]] number 2: ")
-            .stderr_has("hint: mend the [[sanitize]] rules in xtask/db.toml; nothing was sent\n");
+            .stderr_has("hint: fix the [[sanitize]] rules in xtask/db.toml; nothing was sent\n");
         assert!(!databases::bytes_contain(&captured, "XTASK-DB 1 "), "no stream begins");
         assert_eq!(snapshot(&env).kind(), "pull");
     }

@@ -56,7 +56,7 @@ fn an_app_under_load_goes_on_and_no_write_of_it_is_lost() {
         let output = env.xtask([LATEST, UNDO][round % 2]).ok();
         output
             .stderr_has("     Running app (process ")
-            .stderr_has("): has it at its next query\n")
+            .stderr_has("): sees the new data at its next query\n")
             .stderr_has("what it wrote before is in backup_")
             .stderr_lacks("warning");
         // Whoever asks now, sees it: no restart, no error.

@@ -26,7 +26,7 @@ fn no_value_is_in_what_is_said_of_a_rule_that_fails() {
         ("(SELECT 1 FROM pragma_table_info(v, v))", withheld),
         ("json(v)", "number 2: Runtime error: malformed JSON\n"),
         ("'x'", "UNIQUE constraint failed: t.v"),
-        ("nope", "number 2: Parse error: no such column: nope\nhint: mend"),
+        ("nope", "number 2: Parse error: no such column: nope\nhint: fix"),
         ("(SELECT i FROM s WHERE nope)", "no such column: nope"),
     ] {
         env.db_toml(&format!(

@@ -23,7 +23,7 @@ fn with_fixture(sql: &str) -> TestEnv {
     env
 }
 
-/// A fixture here is made by hand, which a commit is not to mend.
+/// A fixture here is made by hand, which a commit is not to fix.
 fn remove_hook(env: &TestEnv) {
     fs::remove_file(hook(env)).expect("it was installed");
 }

@@ -298,7 +298,7 @@ fn what_a_user_may_not_read_is_named() {
         set_mode(path, mode);
         pull()
             .fails(1)
-            .stderr_has(&format!("error: the server gave up: user 2312 may not {said}\n"))
+            .stderr_has(&format!("error: the remote script failed: user 2312 may not {said}\n"))
             .stderr_has(hint);
         fs::set_permissions(path, before).expect("set a mode");
     };

@@ -107,7 +107,7 @@ pub fn exit_code(outcome: Result<()>) -> ExitCode {
         Ok(()) if interrupt::is_asked() => Exit::Declined.into(),
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let error = interrupt::told(error);
+            let error = interrupt::into_user_error(error);
             Ui::error(&error);
             if interrupt::is_asked() { Exit::Declined } else { error::exit(&error) }.into()
         }

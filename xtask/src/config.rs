@@ -269,7 +269,7 @@ fn fixtures(tables: Vec<FixtureToml>) -> Result<Vec<Fixture>> {
 
 fn read(path: &Path) -> Result<Option<String>> {
     let read = || -> Result<_> { Ok(fs::read(path)?.map(String::from_utf8).transpose()?) };
-    read().with_context(|| Failure::usage(format!("{} is no file of settings", path.display())))
+    read().with_context(|| Failure::usage(format!("cannot read config file {}", path.display())))
 }
 
 fn app_of_environment() -> Result<Option<String>> {

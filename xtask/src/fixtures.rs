@@ -12,8 +12,8 @@ pub mod lock;
 mod random;
 pub mod refresh;
 mod schema;
+pub mod status;
 mod subset;
-pub mod survey;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -78,7 +78,7 @@ fn is_input(pattern: &Pattern, path: &str) -> bool {
 
 /// What a fixture is to be made of, as it is now.
 #[derive(Clone)]
-pub struct Facts {
+pub struct Fingerprint {
     /// See [`Fixture::rules_hash`].
     pub rules: String,
     /// git's id of each input.
@@ -115,7 +115,7 @@ impl fmt::Display for Stale {
 
 /// Compares what a fixture was made of with what it would be made of now;
 /// `sha256` is that of its file, if there is one.
-pub fn stale(recorded: Option<&Entry>, now: &Facts, sha256: Option<&str>) -> Vec<Stale> {
+pub fn stale(recorded: Option<&Entry>, now: &Fingerprint, sha256: Option<&str>) -> Vec<Stale> {
     let Some(sha256) = sha256 else { return vec![Stale::Missing] };
     let Some(recorded) = recorded else { return vec![Stale::NotRecorded] };
     let mut reasons = Vec::new();

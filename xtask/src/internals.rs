@@ -13,7 +13,7 @@ pub mod error {
     pub use crate::error::Failure;
 }
 pub mod interrupt {
-    pub use crate::interrupt::{blame, check, output, run, sleep, watch};
+    pub use crate::interrupt::{check, output, prefer_interrupt, run, sleep, watch};
 }
 pub mod live {
     pub use crate::live::State;
@@ -41,7 +41,8 @@ pub mod sqlite {
 }
 pub mod stream {
     pub use crate::server::protocol::{
-        Announced, Error, Index, Received, Sink, Talk, find_archive, read, read_archive, read_plan,
+        Error, Index, IndexEntry, Preamble, Received, Sink, find_archive, read, read_archive,
+        read_plan,
     };
 }
 pub mod ui {

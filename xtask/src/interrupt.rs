@@ -87,7 +87,7 @@ pub fn check() -> Result<(), Interrupted> {
 
 /// The reason for an error of what changes nothing here: on a terminal, Ctrl-C
 /// also ends the programs that we have started.
-pub fn blame(error: anyhow::Error) -> anyhow::Error {
+pub fn prefer_interrupt(error: anyhow::Error) -> anyhow::Error {
     if check_late().is_err() { Interrupted.into() } else { error }
 }
 
@@ -98,7 +98,7 @@ fn check_late() -> Result<(), Interrupted> {
 }
 
 /// An error as it is told.
-pub fn told(error: anyhow::Error) -> anyhow::Error {
+pub fn into_user_error(error: anyhow::Error) -> anyhow::Error {
     if error.root_cause().is::<Interrupted>() && error.downcast_ref::<Failure>().is_none() {
         return Failure::declined("interrupted; nothing was changed").into();
     }
@@ -163,7 +163,7 @@ pub fn ready(pipe: impl AsFd, flags: PollFlags, limit: Duration) -> Result<bool>
 /// # Errors
 ///
 /// Those of SQLite.
-pub fn heed(db: &mut Connection) -> rusqlite::Result<()> {
+pub fn run_interruptibly(db: &mut Connection) -> rusqlite::Result<()> {
     db.progress_handler(OPERATIONS, Some(is_asked))
 }
 
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn nothing_was_changed_unless_something_says_what() {
-        let told = |error: anyhow::Error| crate::error::chain(&told(error));
+        let told = |error: anyhow::Error| crate::error::chain(&into_user_error(error));
         let error = || Err::<(), _>(Interrupted).context("cannot save the live set");
         assert_eq!(told(error().unwrap_err()), ["interrupted; nothing was changed"]);
         let so = error().context(Failure::new("it was pulled")).unwrap_err();

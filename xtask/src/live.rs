@@ -24,7 +24,7 @@ use anyhow::{Context as _, Result};
 use glob::Pattern;
 use xshell::Shell;
 
-use self::hold::Held;
+use self::hold::LockedDb;
 use self::journal::Journal;
 pub use self::journal::{is_being_replaced, needed};
 pub use self::save::Saved;
@@ -64,7 +64,7 @@ pub fn databases(dir: &Path, names: &Names) -> Result<Vec<String>> {
 }
 
 /// The live set in the hands of the one command that may change it.
-pub struct Live<'a> {
+pub struct LockedLiveSet<'a> {
     ui: &'a Ui,
     sh: &'a Shell,
     settings: &'a Settings,
@@ -73,7 +73,7 @@ pub struct Live<'a> {
     wait: Duration,
 }
 
-impl<'a> Live<'a> {
+impl<'a> LockedLiveSet<'a> {
     /// Waits for other commands in the data directory, then finishes or undoes
     /// what a killed one left.
     ///
@@ -116,7 +116,7 @@ impl<'a> Live<'a> {
         // What the list shows comes after what is wrong with it, and after nothing else.
         let ui = &Ui::new(true, false, cx.ui.json, false);
         let recovered = store().lock_if("cargo xtask snapshots list", at_work).and_then(|store| {
-            Live { ui, sh: &cx.sh, settings, store, wait: Duration::ZERO }.recover()
+            LockedLiveSet { ui, sh: &cx.sh, settings, store, wait: Duration::ZERO }.recover()
         });
         if let Err(error) = recovered
             && is_being_replaced(&store())
@@ -184,19 +184,19 @@ impl<'a> Live<'a> {
     /// The snapshot is damaged, a program is in the way, or the disk fails: the
     /// live set is as it was, or a journal lets the next command finish.
     pub fn replace(&self, replacement: &Replacement<'_>) -> Result<Replaced> {
-        let decided = self.decide(replacement).map_err(interrupt::blame);
+        let decided = self.prepare(replacement).map_err(interrupt::prefer_interrupt);
         if decided.is_err() {
             // What is reported is the failure before; the next command tries again.
             let _ = journal::undo(&self.store);
         }
-        let Decided { journal, held, before, others, programs } = decided?;
-        journal.finish(&self.store, self.sh, held).map_err(|error| {
+        let Prepared { journal, held, before, others, programs } = decided?;
+        journal.commit(&self.store, self.sh, held).map_err(|error| {
             Failure::new("the live set could not be replaced as a whole")
-                .hint("mend the cause; the next command, whichever it is, goes on with it")
+                .hint("fix the cause; the next command, whichever it is, finishes it")
                 .over(error)
         })?;
         if let Some(saved) = &before {
-            self.complete(saved);
+            self.backfill_hashes(saved);
         }
         let Journal { install: installed, remove: removed, state, .. } = journal;
         let is_there = |name: &String| self.store.dir.join(name).exists();
@@ -205,7 +205,7 @@ impl<'a> Live<'a> {
     }
 
     /// Does all that changes nothing yet, and writes the journal.
-    fn decide(&self, replacement: &Replacement<'_>) -> Result<Decided> {
+    fn prepare(&self, replacement: &Replacement<'_>) -> Result<Prepared> {
         let install = replacement.installs(&self.settings.names);
         let live = self.databases()?;
         let old = State::read(&self.store)?;
@@ -229,7 +229,7 @@ impl<'a> Live<'a> {
             }
             None => None,
         };
-        hold::let_go(&held)?;
+        hold::end_read_transactions(&held)?;
         if let Some(copies) = &mut copies {
             self.find_same(copies, Some(&replacement.snapshot.name))?;
         }
@@ -253,14 +253,14 @@ impl<'a> Live<'a> {
         let decided =
             interrupt::check().map_err(Into::into).and_then(|()| journal.write(&self.store));
         if decided.is_err() {
-            self.forget(before.as_ref());
+            self.discard_save(before.as_ref());
         }
         decided?;
-        Ok(Decided { journal, held, before, others, programs })
+        Ok(Prepared { journal, held, before, others, programs })
     }
 
     /// What was saved for nothing takes room, and a place among those that are kept.
-    fn forget(&self, saved: Option<&Saved>) {
+    fn discard_save(&self, saved: Option<&Saved>) {
         if let Some(saved) = saved
             && saved.new
             && !is_being_replaced(&self.store)
@@ -270,7 +270,7 @@ impl<'a> Live<'a> {
     }
 
     /// What is missing only makes it less certain later that the snapshot is sound.
-    fn complete(&self, saved: &Saved) {
+    fn backfill_hashes(&self, saved: &Saved) {
         if saved.hashed {
             return;
         }
@@ -282,9 +282,9 @@ impl<'a> Live<'a> {
 }
 
 /// A replacement from which there is no way back.
-struct Decided {
+struct Prepared {
     journal: Journal,
-    held: Vec<Held>,
+    held: Vec<LockedDb>,
     before: Option<Saved>,
     others: Vec<String>,
     programs: Vec<String>,
@@ -369,7 +369,7 @@ fn stage_unrecorded(from: &Path, copy: &Path) -> Result<()> {
         let journal = sidecar(from, end);
         if journal.exists() {
             fs::copy(&journal, &sidecar(copy, end))?;
-            sqlite::absorb_journal(copy).with_context(|| damaged(from))?;
+            sqlite::recover_journal(copy).with_context(|| damaged(from))?;
         }
     }
     interrupt::check()?;

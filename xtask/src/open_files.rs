@@ -24,7 +24,7 @@ const PAUSE: Duration = Duration::from_millis(70);
 pub fn refuse(ui: &Ui, sh: &Shell, dir: &Path, names: &[String], force: bool) -> Result<()> {
     let paths: Vec<_> =
         names.iter().map(|name| dir.join(name)).filter(|path| path.is_file()).collect();
-    for (path, programs) in paths.iter().zip(lasting(sh, &paths)?) {
+    for (path, programs) in paths.iter().zip(persistent(sh, &paths)?) {
         if programs.is_empty() {
             continue;
         }
@@ -44,10 +44,10 @@ pub fn refuse(ui: &Ui, sh: &Shell, dir: &Path, names: &[String], force: bool) ->
 /// # Errors
 ///
 /// This process was asked to end.
-pub fn lasting(sh: &Shell, paths: &[PathBuf]) -> Result<Vec<Vec<String>>> {
+pub fn persistent(sh: &Shell, paths: &[PathBuf]) -> Result<Vec<Vec<String>>> {
     let look = || -> Vec<_> {
         let found = paths.iter().zip(programs(sh, paths));
-        let locked = |path: &Path| matches!(sqlite::lock_out(path), Ok(None));
+        let locked = |path: &Path| matches!(sqlite::lock_exclusive(path), Ok(None));
         found
             .map(|(path, programs)| match programs[..] {
                 [] if locked(path) => vec!["another program".to_owned()],

@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use jiff::{SignedDuration, Timestamp};
 
 pub use self::prune::prune_plan;
-pub use self::snapshot::{Database, Elsewhere, Kind, Meta, Origin, Snapshot, unsanitized};
+pub use self::snapshot::{Database, External, Kind, Meta, Origin, Snapshot, unsanitized};
 use self::snapshot::{META, PREFIX, name_of, time_of};
 use crate::error::Failure;
 use crate::fs;
@@ -206,7 +206,7 @@ impl LockedStore {
     /// # Errors
     ///
     /// It cannot be made.
-    pub fn begin(&self) -> Result<Incoming<'_>> {
+    pub fn begin(&self) -> Result<SnapshotBuilder<'_>> {
         let dir = tempfile::Builder::new()
             .prefix(INCOMING)
             .permissions(std::fs::Permissions::from_mode(0o700))
@@ -214,7 +214,7 @@ impl LockedStore {
             .with_context(|| {
                 format!("cannot create a directory in {}", self.state_dir().display())
             })?;
-        Ok(Incoming { store: self, dir })
+        Ok(SnapshotBuilder { store: self, dir })
     }
 
     /// Records the sha256 of those databases of a snapshot that have none.
@@ -242,11 +242,11 @@ impl LockedStore {
     /// It cannot be removed.
     pub fn remove(&self, snapshot: &Snapshot) -> Result<()> {
         match snapshot.elsewhere {
-            Some(Elsewhere::Link(_)) => {
+            Some(External::Link(_)) => {
                 fs::remove(&snapshot.path)?;
                 return fs::sync(&self.dir);
             }
-            Some(Elsewhere::Mount) => {
+            Some(External::Mount) => {
                 let path = snapshot.path.display();
                 return Err(Failure::new(format!("{path} is a file system of its own"))
                     .hint(format!("umount {path}; what is in it stays there"))
@@ -263,12 +263,12 @@ impl LockedStore {
 }
 
 /// The files of a snapshot to be.
-pub struct Incoming<'a> {
+pub struct SnapshotBuilder<'a> {
     store: &'a LockedStore,
     dir: tempfile::TempDir,
 }
 
-impl Incoming<'_> {
+impl SnapshotBuilder<'_> {
     pub fn path(&self) -> &Path {
         self.dir.path()
     }

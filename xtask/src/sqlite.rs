@@ -199,20 +199,20 @@ pub fn backup(source: &Connection, to: &Path) -> Result<()> {
 }
 
 /// Makes `target` what `source` is, in one transaction. Every now and then it
-/// asks whether to `go_on`.
+/// asks whether to `roll_forward`.
 ///
 /// # Errors
 ///
-/// Those of SQLite and of `go_on`.
+/// Those of SQLite and of `roll_forward`.
 pub fn copy_into(
     source: &Connection,
     target: &mut Connection,
-    go_on: impl Fn() -> Result<()>,
+    roll_forward: impl Fn() -> Result<()>,
 ) -> Result<()> {
     let deadline = Instant::now() + BUSY;
     let backup = Backup::new(source, target)?;
     loop {
-        go_on()?;
+        roll_forward()?;
         // Pinned, the source is not begun again between two steps.
         match backup.step(PAGES)? {
             StepResult::Done => return Ok(()),
@@ -252,7 +252,7 @@ pub fn tells_busy(error: &anyhow::Error) -> bool {
 /// # Errors
 ///
 /// It is no database, or cannot be locked.
-pub fn lock_out(path: &Path) -> rusqlite::Result<Option<Connection>> {
+pub fn lock_exclusive(path: &Path) -> rusqlite::Result<Option<Connection>> {
     let db = open_existing(path)?;
     db.busy_timeout(Duration::ZERO)?;
     distrust_schema(&db)?;
@@ -269,14 +269,14 @@ pub fn lock_out(path: &Path) -> rusqlite::Result<Option<Connection>> {
 }
 
 /// Brings all of a database into its one file, and leaves nothing beside it, while
-/// [`lock_out`] keeps others out. Who opened the file before it was replaced, and
+/// [`lock_exclusive`] keeps others out. Who opened the file before it was replaced, and
 /// gets in then, finds it moved: SQLite refuses to write to it, which it would not
 /// in WAL mode.
 ///
 /// # Errors
 ///
 /// Those of SQLite.
-pub fn unjournal(db: &Connection) -> Result<()> {
+pub fn leave_wal_mode(db: &Connection) -> Result<()> {
     db.execute_batch("COMMIT")?;
     let mode: String = db.query_row("PRAGMA journal_mode = MEMORY", [], |row| row.get(0))?;
     if mode == "memory" { Ok(()) } else { bail!("its journal mode stays {mode}") }
@@ -288,7 +288,7 @@ pub fn unjournal(db: &Connection) -> Result<()> {
 /// # Errors
 ///
 /// It cannot be opened or is locked.
-pub fn absorb_journal(path: &Path) -> Result<()> {
+pub fn recover_journal(path: &Path) -> Result<()> {
     let db = Connection::open(path)?;
     distrust(&db)?;
     // Reading rolls a hot journal back; a -wal is only taken in at a checkpoint.
@@ -345,7 +345,7 @@ mod tests {
     }
 
     fn in_use(path: &Path) -> bool {
-        matches!(lock_out(path), Ok(None))
+        matches!(lock_exclusive(path), Ok(None))
     }
 
     #[test]

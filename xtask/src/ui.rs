@@ -177,10 +177,10 @@ impl Ui {
     }
 
     /// A spinner while something without a measure goes on; a line without a terminal.
-    pub fn working(&self, verb: &'static str, message: impl Display) -> Working {
+    pub fn working(&self, verb: &'static str, message: impl Display) -> Spinner {
         if !self.interactive() || self.quiet {
             self.status(verb, message);
-            return Working(None);
+            return Spinner(None);
         }
         let bar = ProgressBar::new_spinner().with_message(escape(&message.to_string()));
         if let Ok(style) =
@@ -191,7 +191,7 @@ impl Ui {
         bar.set_prefix(verb);
         bar.enable_steady_tick(Duration::from_millis(120));
         *last_bar() = Some(bar.downgrade());
-        Working(Some(bar))
+        Spinner(Some(bar))
     }
 }
 
@@ -262,9 +262,9 @@ impl Drop for Progress<'_> {
 }
 
 /// Gone from the screen when dropped.
-pub struct Working(Option<ProgressBar>);
+pub struct Spinner(Option<ProgressBar>);
 
-impl Drop for Working {
+impl Drop for Spinner {
     fn drop(&mut self) {
         if let Some(bar) = &self.0 {
             bar.finish_and_clear();

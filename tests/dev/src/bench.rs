@@ -48,7 +48,7 @@ impl Args {
         } else {
             self.pulls.run(cx, &dir, self.runs.unwrap_or(3), fresh)
         };
-        match &missed.map_err(interrupt::blame)?[..] {
+        match &missed.map_err(interrupt::prefer_interrupt)?[..] {
             [] => Ok(()),
             missed => Err(Failure::new(format!(
                 "{} missed: {}",

@@ -22,7 +22,7 @@ pub struct Args {
 
 impl Args {
     pub fn run(self, cx: &Context) -> Result<()> {
-        self.show(cx).map_err(interrupt::blame)
+        self.show(cx).map_err(interrupt::prefer_interrupt)
     }
 
     fn show(self, cx: &Context) -> Result<()> {

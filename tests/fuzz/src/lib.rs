@@ -12,7 +12,7 @@ use xtask_db::internals::durable::hex;
 use xtask_db::internals::live::State;
 use xtask_db::internals::settings::pattern;
 use xtask_db::internals::snapshots::{self, Kind, Snapshot};
-use xtask_db::internals::stream::{self, Announced, Error, Index, Received, Sink, Talk};
+use xtask_db::internals::stream::{self, Error, Index, IndexEntry, Preamble, Received, Sink};
 
 const NONCE: &str = "0123456789abcdef";
 /// Stands for a disk: who announces more is refused. Two pieces fit onto it.
@@ -142,7 +142,7 @@ impl Write for Written {
     }
 }
 
-impl Talk for Recorder {
+impl Preamble for Recorder {
     fn talk(&mut self, line: &str) {
         self.said += line.len();
     }
@@ -160,7 +160,7 @@ impl Sink for Recorder {
     type File = Written;
 
     fn index(&mut self, index: &Index) -> Result<(), Error> {
-        let sum = |sum: u64, database: &Announced| sum.saturating_add(database.bytes);
+        let sum = |sum: u64, database: &IndexEntry| sum.saturating_add(database.bytes);
         self.announced = index.databases.iter().fold(0, sum);
         self.names = index.databases.iter().map(|database| database.name.clone()).collect();
         if self.announced > ROOM {
@@ -171,7 +171,7 @@ impl Sink for Recorder {
     fn advance(&mut self, bytes: u64) {
         self.advanced += bytes;
     }
-    fn create(&mut self, _: &Announced) -> io::Result<Written> {
+    fn create(&mut self, _: &IndexEntry) -> io::Result<Written> {
         Ok(Written::default())
     }
     fn patch(&mut self, file: &mut Written, offset: u64, bytes: &[u8]) -> io::Result<()> {
@@ -179,7 +179,7 @@ impl Sink for Recorder {
         file.bytes = offset + bytes.len() as u64;
         Ok(())
     }
-    fn finish(&mut self, database: &Announced, file: Written) -> io::Result<()> {
+    fn finish(&mut self, database: &IndexEntry, file: Written) -> io::Result<()> {
         let sum = if database.parts {
             assert!(file.bytes <= database.bytes, "no part lies behind the end");
             None

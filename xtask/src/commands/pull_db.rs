@@ -8,7 +8,7 @@ use crate::config::MaxAge;
 use crate::config::{Settings, pattern};
 use crate::context::Context;
 use crate::error::{self, Failure};
-use crate::live::{self, Live, Replaced, Replacement, State, prune};
+use crate::live::{self, LockedLiveSet, Replaced, Replacement, State, prune};
 use crate::pull::receive::{self, Planned, Pulled};
 use crate::pull::report;
 use crate::pull::spec::PullSpec;
@@ -116,7 +116,7 @@ impl Args {
             cx.ui.confirm("Bring production data here with its secrets?")?;
         }
 
-        let live = Live::lock(cx, settings, "cargo xtask pull-db")?;
+        let live = LockedLiveSet::lock(cx, settings, "cargo xtask pull-db")?;
         // The command that was waited for may have been a pull.
         if let Some(fresh) = spec.fresh(&live.store)? {
             return report::fresh(&cx.ui, spec, &fresh);
@@ -166,7 +166,7 @@ impl Args {
             done = agreed.and_then(|()| work(transport, request));
         }
         transport.stop_machine(&cx.ui);
-        done.map_err(interrupt::blame)
+        done.map_err(interrupt::prefer_interrupt)
     }
 
     /// What a pull would bring; nobody has to wait for that, or be waited for.
@@ -253,7 +253,7 @@ impl Args {
             (_, Some(app)) => app_name(app)
                 .map_err(|why| Failure::usage(format!("{app:?} is no name of an app: {why}")))?,
             (Via::Fly, None) => {
-                return Err(Failure::usage("which app?")
+                return Err(Failure::usage("no Fly.io app given")
                     .hint(
                         "give --app, or set FLY_APP, `app` in xtask/db.toml, or `app` in fly.toml",
                     )
@@ -311,7 +311,7 @@ impl Args {
         }
     }
 
-    fn replace(&self, live: &Live<'_>, snapshot: &Snapshot) -> Result<Replaced> {
+    fn replace(&self, live: &LockedLiveSet<'_>, snapshot: &Snapshot) -> Result<Replaced> {
         let save = (!self.no_backup).then_some(Kind::BeforePull);
         live.replace(&Replacement { snapshot, only: None, save }).map_err(|error| {
             Failure::new(format!("{} was pulled, but did not become the live set", snapshot.name))

@@ -5,7 +5,7 @@ use crate::config::{Location, Settings};
 use crate::context::Context;
 use crate::error::{Failure, hint};
 use crate::fixtures::refresh::Refresh;
-use crate::fixtures::survey::Survey;
+use crate::fixtures::status::Status;
 use crate::fixtures::{Fixture, Stale};
 use crate::git::Repository;
 use crate::git::index::{Tree, is_commit_of_paths};
@@ -44,7 +44,8 @@ impl Args {
     fn refresh(&self, cx: &Context) -> Result<()> {
         let settings = cx.settings()?;
         let repository = Repository::of(&cx.sh, &settings.root)?;
-        let survey = Survey::of(&repository, Tree::Work, &settings).map_err(interrupt::blame)?;
+        let survey =
+            Status::of(&repository, Tree::Work, &settings).map_err(interrupt::prefer_interrupt)?;
         if self.check {
             return check(&cx.ui, &survey);
         }
@@ -83,7 +84,7 @@ impl Args {
             return Ok(());
         }
         let mut survey =
-            Survey::of(&repository, Tree::Index, &settings).map_err(interrupt::blame)?;
+            Status::of(&repository, Tree::Index, &settings).map_err(interrupt::prefer_interrupt)?;
         // Neither one that was stale before is this commit's matter, nor one that git ignores.
         for found in &mut survey.found {
             let path = repository.root.join(&found.fixture.path);
@@ -116,7 +117,7 @@ fn staged_settings(
 
 /// A hook writes over nothing that a person has done, and does nothing that
 /// the commit would not take along.
-fn refuse_what_is_not_ours(repository: &Repository<'_>, survey: &Survey<'_>) -> Result<()> {
+fn refuse_what_is_not_ours(repository: &Repository<'_>, survey: &Status<'_>) -> Result<()> {
     for found in &survey.found {
         let path = &found.fixture.path;
         if found.stale.contains(&Stale::Edited) {
@@ -151,7 +152,7 @@ fn stopped(error: anyhow::Error) -> anyhow::Error {
 }
 
 /// Says which fixtures are stale, and why.
-fn check(ui: &Ui, survey: &Survey<'_>) -> Result<()> {
+fn check(ui: &Ui, survey: &Status<'_>) -> Result<()> {
     let mut problems = survey.problems();
     problems.extend(survey.idle_inputs());
     if ui.json {

@@ -7,7 +7,7 @@ use crate::context::Context;
 use crate::error::Failure;
 use crate::live::list::{lines, list};
 use crate::live::report;
-use crate::live::{self, Live, Replacement, State};
+use crate::live::{self, LockedLiveSet, Replacement, State};
 use crate::sanitize::Rule;
 use crate::snapshots::{Kind, Snapshot, Store};
 use crate::ui::{Ui, count, escape};
@@ -52,7 +52,7 @@ impl Args {
         let chosen = self.choose(cx, &settings, &store)?;
         self.confirm(&cx.ui, &settings, &self.replacement(&chosen, &settings.names)?)?;
 
-        let live = Live::lock(cx, &settings, "cargo xtask restore-db")?;
+        let live = LockedLiveSet::lock(cx, &settings, "cargo xtask restore-db")?;
         // The command that was waited for, or that was just finished, may have moved both.
         let confirmed = chosen.name.clone();
         let chosen =
@@ -84,7 +84,7 @@ impl Args {
         } else if self.undo {
             undo(store)
         } else if cx.ui.interactive() {
-            Live::recover_without_waiting(cx, settings)?;
+            LockedLiveSet::recover_without_waiting(cx, settings)?;
             pick(&cx.ui, store, &settings.rules)
         } else {
             Err(Failure::usage("which snapshot? There is no terminal to pick one on")

@@ -4,7 +4,7 @@ use xshell::cmd;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::interrupt;
-use crate::live::Live;
+use crate::live::LockedLiveSet;
 use crate::live::report::WAY_BACK;
 use crate::snapshots::Kind;
 
@@ -35,7 +35,7 @@ impl Args {
         let (program, args) = (&words[0], &words[1..]);
         let more = &self.args;
 
-        let live = Live::lock(cx, &settings, "cargo xtask setup-db")?;
+        let live = LockedLiveSet::lock(cx, &settings, "cargo xtask setup-db")?;
         live.refuse_if_open(self.force)?;
         let saved = live.save(Kind::BeforeRestore, self.force)?;
         interrupt::check()?;

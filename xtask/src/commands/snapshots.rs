@@ -4,8 +4,8 @@ use clap::Subcommand;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::live::list::list;
-use crate::live::{Live, prune};
-use crate::snapshots::{Elsewhere, Kind, Store};
+use crate::live::{LockedLiveSet, prune};
+use crate::snapshots::{External, Kind, Store};
 use crate::ui::bytes;
 
 /// List, make and remove snapshots
@@ -39,15 +39,15 @@ impl Args {
         let settings = cx.settings()?;
         let store = Store::new(&settings.data_dir);
         let command = "cargo xtask snapshots";
-        let lock_to_remove = || Live::lock_to_remove(cx, &settings, command);
+        let lock_to_remove = || LockedLiveSet::lock_to_remove(cx, &settings, command);
         match self.action.unwrap_or(Action::List) {
             Action::List => list(cx, &settings),
-            Action::Create => create(cx, &Live::lock(cx, &settings, command)?),
+            Action::Create => create(cx, &LockedLiveSet::lock(cx, &settings, command)?),
             Action::Rm { name } => {
                 // A question is asked before the lock is taken: nobody waits for a person.
                 let snapshot = store.find(&name)?;
                 let what = match &snapshot.elsewhere {
-                    Some(Elsewhere::Link(target)) => {
+                    Some(External::Link(target)) => {
                         format!("the link {}, not {}", snapshot.name, target.display())
                     }
                     _ => format!("{} ({})", snapshot.name, bytes(snapshot.bytes())),
@@ -67,7 +67,7 @@ impl Args {
     }
 }
 
-fn create(cx: &Context, live: &Live<'_>) -> Result<()> {
+fn create(cx: &Context, live: &LockedLiveSet<'_>) -> Result<()> {
     match live.save(Kind::Manual, true)? {
         Some(saved) => cx.ui.status("Saved", saved.name),
         None => {

@@ -7,11 +7,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use rusqlite::{Connection, ErrorCode};
-use rustix::fs::{Access, access};
 use xshell::Shell;
 
 use super::shared::{Shared, checkpoint};
-use super::{Live, STAGED, remove_sidecars};
+use super::{LockedLiveSet, STAGED, remove_sidecars};
 use crate::error::Failure;
 use crate::ui::escape;
 use crate::{fs, interrupt, open_files, sqlite};
@@ -21,49 +20,49 @@ use crate::{fs, interrupt, open_files, sqlite};
 const PAUSE: Duration = Duration::from_millis(120);
 
 /// A live database that is to be replaced or removed.
-pub(super) struct Held {
+pub(super) struct LockedDb {
     pub name: String,
     pub path: PathBuf,
     /// What it is replaced by; none if it is to be removed.
     staged: Option<PathBuf>,
-    pub by: By,
+    pub by: Access,
 }
 
-pub(super) enum By {
+pub(super) enum Access {
     /// It is not there.
-    Nobody,
+    Missing,
     /// SQLite can do nothing with it: it is replaced like any file.
-    Damaged,
+    Corrupt,
     /// Everyone else is kept out.
-    Us(Connection),
+    Exclusive(Connection),
     /// Programs have it open, and go on.
-    All(Box<Shared>),
+    Shared(Box<Shared>),
 }
 
-impl Live<'_> {
+impl LockedLiveSet<'_> {
     /// Takes hold of the databases that are to be removed and installed.
     ///
     /// # Errors
     ///
     /// A program has one open that cannot be changed under it: nothing was changed.
-    pub(super) fn hold(&self, remove: &[String], install: &[String]) -> Result<Vec<Held>> {
+    pub(super) fn hold(&self, remove: &[String], install: &[String]) -> Result<Vec<LockedDb>> {
         let mut held = all_or_none(self.wait, || self.hold_each(remove, install))?;
-        held.iter_mut().try_for_each(Held::compare)?;
+        held.iter_mut().try_for_each(LockedDb::compare)?;
         Ok(held)
     }
 
-    fn hold_each(&self, remove: &[String], install: &[String]) -> Result<Vec<Held>> {
+    fn hold_each(&self, remove: &[String], install: &[String]) -> Result<Vec<LockedDb>> {
         let staged = self.store.state_dir().join(STAGED);
         let mut held: Vec<_> = remove.iter().map(|name| (name, None)).collect();
         held.extend(install.iter().map(|name| (name, Some(staged.join(name)))));
         let paths: Vec<_> = held.iter().map(|(name, _)| self.store.dir.join(name)).collect();
         // Those that are to be removed must not be open at all.
-        let mut programs = open_files::lasting(self.sh, &paths[..remove.len()])?;
+        let mut programs = open_files::persistent(self.sh, &paths[..remove.len()])?;
         programs.extend(open_files::programs(self.sh, &paths[remove.len()..]));
         let held = held.into_iter().zip(paths).zip(programs);
         held.map(|(((name, staged), path), programs)| {
-            let by = By::of(&path, staged.as_deref(), programs, self.wait)?;
-            Ok(Held { name: name.clone(), path, staged, by })
+            let by = Access::of(&path, staged.as_deref(), programs, self.wait)?;
+            Ok(LockedDb { name: name.clone(), path, staged, by })
         })
         .collect()
     }
@@ -87,7 +86,7 @@ pub(super) fn all_or_none<T>(wait: Duration, read: impl Fn() -> Result<T>) -> Re
     }
 }
 
-impl By {
+impl Access {
     fn of(
         path: &Path,
         staged: Option<&Path>,
@@ -95,18 +94,18 @@ impl By {
         wait: Duration,
     ) -> Result<Self> {
         if !path.exists() {
-            return Ok(Self::Nobody);
+            return Ok(Self::Missing);
         }
         if !path.is_file() {
             let why = format!("{} is in the way, and no file; nothing was changed", path.display());
             return Err(Failure::new(why).hint("move it away").into());
         }
         if programs.is_empty() {
-            match sqlite::lock_out(path) {
-                Ok(Some(db)) => return Ok(Self::Us(db)),
+            match sqlite::lock_exclusive(path) {
+                Ok(Some(db)) => return Ok(Self::Exclusive(db)),
                 Ok(None) => programs.push("another program".to_owned()),
                 Err(error) if sqlite::is_damage(&error) || is_never_written(path, &error) => {
-                    return Ok(Self::Damaged);
+                    return Ok(Self::Corrupt);
                 }
                 Err(error) => {
                     return Err(error).with_context(|| format!("cannot lock {}", path.display()));
@@ -125,7 +124,7 @@ impl By {
             return Err(refused("the new set does not have it").into());
         };
         match Shared::new(path, staged, wait, &refused) {
-            Ok(shared) => Ok(Self::All(Box::new(shared.opened_by(programs)))),
+            Ok(shared) => Ok(Self::Shared(Box::new(shared.opened_by(programs)))),
             Err(error) if sqlite::tells_busy(&error) => {
                 Err(error.context(locked(path, &programs, wait)))
             }
@@ -134,18 +133,19 @@ impl By {
     }
 
     pub fn shared(&self) -> Option<&Shared> {
-        if let Self::All(shared) = self { Some(shared) } else { None }
+        if let Self::Shared(shared) = self { Some(shared) } else { None }
     }
 
     pub fn shared_mut(&mut self) -> Option<&mut Shared> {
-        if let Self::All(shared) = self { Some(shared) } else { None }
+        if let Self::Shared(shared) = self { Some(shared) } else { None }
     }
 }
 
 /// Whether it says that SQLite does not write to `path`, which we may: it has a
 /// format to come.
 fn is_never_written(path: &Path, error: &rusqlite::Error) -> bool {
-    error.sqlite_error_code() == Some(ErrorCode::ReadOnly) && access(path, Access::WRITE_OK).is_ok()
+    error.sqlite_error_code() == Some(ErrorCode::ReadOnly)
+        && rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok()
 }
 
 fn locked(path: &Path, programs: &[String], wait: Duration) -> Failure {
@@ -159,7 +159,7 @@ fn locked(path: &Path, programs: &[String], wait: Duration) -> Failure {
 }
 
 /// The programs that have some of it open, each once.
-pub(super) fn programs(held: &[Held]) -> Vec<String> {
+pub(super) fn programs(held: &[LockedDb]) -> Vec<String> {
     let mut programs: Vec<_> = held
         .iter()
         .filter_map(|one| one.by.shared())
@@ -171,8 +171,8 @@ pub(super) fn programs(held: &[Held]) -> Vec<String> {
 }
 
 /// Lets programs go on that wait for us to have read, as they do in a rollback mode.
-pub(super) fn let_go(held: &[Held]) -> rusqlite::Result<()> {
-    held.iter().filter_map(|one| one.by.shared()).try_for_each(Shared::let_go)
+pub(super) fn end_read_transactions(held: &[LockedDb]) -> rusqlite::Result<()> {
+    held.iter().filter_map(|one| one.by.shared()).try_for_each(Shared::end_read_transactions)
 }
 
 /// From now on no program can write to what is held. All locks are taken or
@@ -181,9 +181,9 @@ pub(super) fn let_go(held: &[Held]) -> rusqlite::Result<()> {
 /// # Errors
 ///
 /// A program has one locked for longer than `wait`.
-pub(super) fn lock(held: &mut [Held], wait: Duration) -> Result<()> {
+pub(super) fn lock(held: &mut [LockedDb], wait: Duration) -> Result<()> {
     let deadline = Instant::now() + wait;
-    let_go(held)?;
+    end_read_transactions(held)?;
     loop {
         interrupt::check()?;
         let late = Instant::now() >= deadline;
@@ -205,14 +205,14 @@ pub(super) fn lock(held: &mut [Held], wait: Duration) -> Result<()> {
 }
 
 /// The first that cannot be locked, and why.
-fn lock_each(held: &mut [Held], patient: bool) -> Option<(usize, rusqlite::Error)> {
+fn lock_each(held: &mut [LockedDb], patient: bool) -> Option<(usize, rusqlite::Error)> {
     held.iter_mut().enumerate().find_map(|(i, one)| {
         let locked = one.by.shared_mut()?.lock(patient);
         locked.err().map(|error| (i, error))
     })
 }
 
-impl Held {
+impl LockedDb {
     fn compare(&mut self) -> Result<()> {
         let Some(shared) = self.by.shared_mut() else { return Ok(()) };
         shared.compare().with_context(|| format!("cannot read {}", self.path.display()))
@@ -220,13 +220,13 @@ impl Held {
 
     /// Nothing is left beside it that a new database could be taken to go with;
     /// one that is to be removed is gone.
-    pub fn make_way(&self) -> Result<()> {
-        if let By::All(_) = self.by {
+    pub fn remove_sidecars(&self) -> Result<()> {
+        if let Access::Shared(_) = self.by {
             return Ok(());
         }
-        if let By::Us(db) = &self.by {
+        if let Access::Exclusive(db) = &self.by {
             let cannot = || format!("cannot close the journal of {}", self.path.display());
-            sqlite::unjournal(db).with_context(cannot)?;
+            sqlite::leave_wal_mode(db).with_context(cannot)?;
         }
         remove_sidecars(&self.path)?;
         if self.staged.is_none() { fs::remove(&self.path) } else { Ok(()) }
@@ -238,17 +238,17 @@ impl Held {
         let Some(staged) = &self.staged else { return Ok(None) };
         let cannot = || format!("cannot change {}", self.path.display());
         let writer = match self.by {
-            By::All(shared) => Some(shared.commit().with_context(cannot)?),
+            Access::Shared(shared) => Some(shared.commit().with_context(cannot)?),
             // A file that was renamed away it would read for as long as it runs.
-            By::Us(mut db) if opened => {
+            Access::Exclusive(mut db) if opened => {
                 replace(&mut db, staged).with_context(cannot)?;
                 None
             }
-            By::Nobody if self.path.exists() => {
+            Access::Missing if self.path.exists() => {
                 bail!("{} was made by another program meanwhile", self.path.display())
             }
             // The connection that keeps everyone out ends after the rename.
-            By::Us(_) | By::Damaged | By::Nobody => {
+            Access::Exclusive(_) | Access::Corrupt | Access::Missing => {
                 fs::rename(staged, &self.path)?;
                 return Ok(None);
             }
@@ -266,7 +266,7 @@ fn replace(db: &mut Connection, by: &Path) -> Result<()> {
 
 /// Puts all in place. Those that are renamed go first, right after a look at who
 /// has opened them, and each `-wal` is taken in when all programs see the new set.
-pub(super) fn install(sh: &Shell, mut held: Vec<Held>) -> Result<()> {
+pub(super) fn install(sh: &Shell, mut held: Vec<LockedDb>) -> Result<()> {
     held.sort_by_key(|one| one.by.shared().is_some());
     let paths: Vec<_> = held.iter().map(|one| one.path.clone()).collect();
     let programs = open_files::others(sh, &paths);

@@ -5,11 +5,11 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use xshell::Shell;
 
-use super::hold::{self, Held};
+use super::hold::{self, LockedDb};
 use super::save::{self, Copies};
 use super::shared::is_done;
 use super::state::read_json;
-use super::{Live, STAGED, State};
+use super::{LockedLiveSet, STAGED, State};
 use crate::error::Failure;
 use crate::snapshots::{Kind, Store};
 use crate::ui::escape;
@@ -54,9 +54,9 @@ impl Journal {
     /// Does what has not been done yet with what is held, all that is pending.
     /// What lies beside a database goes first, and for good: an old `-wal` must
     /// never meet a new database.
-    pub fn finish(&self, store: &Store, sh: &Shell, held: Vec<Held>) -> Result<()> {
+    pub fn commit(&self, store: &Store, sh: &Shell, held: Vec<LockedDb>) -> Result<()> {
         for one in &held {
-            one.make_way()?;
+            one.remove_sidecars()?;
         }
         fs::sync(&store.dir)?;
         hold::install(sh, held)?;
@@ -99,7 +99,7 @@ pub fn is_being_replaced(store: &Store) -> bool {
     store.state_dir().join(JOURNAL).exists()
 }
 
-impl Live<'_> {
+impl LockedLiveSet<'_> {
     /// Finishes or undoes what a killed run left, and says which.
     ///
     /// # Errors
@@ -117,7 +117,7 @@ impl Live<'_> {
         })?;
         if let Some(mut journal) = journal {
             let name = escape(journal.state.live.as_deref().unwrap_or_default());
-            self.go_on(&mut journal).with_context(|| {
+            self.roll_forward(&mut journal).with_context(|| {
                 format!("a run was killed while it put {name} in place, and must be finished first")
             })?;
             self.ui.warn(format!(
@@ -132,7 +132,7 @@ impl Live<'_> {
 
     /// What was put in place before the kill may have been written to since, and
     /// stays. So does what was written to since and is not in place yet: as a snapshot.
-    fn go_on(&self, journal: &mut Journal) -> Result<()> {
+    fn roll_forward(&self, journal: &mut Journal) -> Result<()> {
         let staged = self.store.state_dir().join(STAGED);
         for name in &journal.in_place {
             let (path, staged) = (self.store.dir.join(name), staged.join(name));
@@ -157,7 +157,7 @@ impl Live<'_> {
         hold::lock(&mut held, self.wait)?;
         journal.in_place.extend(save::write(&mut held, copies.as_mut())?);
         let saved = match copies {
-            Some(copies) if !self.have(&journal.state, &copies, &held)? => {
+            Some(copies) if !self.already_saved(&journal.state, &copies, &held)? => {
                 Some(self.keep(copies, Kind::BeforeRestore)?)
             }
             _ => None,
@@ -169,16 +169,16 @@ impl Live<'_> {
             journal.state.before = Some(saved.name.clone());
         }
         journal.write(&self.store)?;
-        journal.finish(&self.store, self.sh, held)?;
+        journal.commit(&self.store, self.sh, held)?;
         if let Some(saved) = saved {
             self.ui.warn(format!("what was written to it since is in {}", saved.name));
-            self.complete(&saved);
+            self.backfill_hashes(&saved);
         }
         Ok(())
     }
 
     /// Whether each copy of what is held is also in what was, or in what is to be.
-    fn have(&self, state: &State, copies: &Copies<'_>, held: &[Held]) -> Result<bool> {
+    fn already_saved(&self, state: &State, copies: &Copies<'_>, held: &[LockedDb]) -> Result<bool> {
         for one in held {
             let copy = copies.path(&one.name);
             let mut found = !copy.exists();

@@ -4,7 +4,7 @@ use anyhow::Result;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Live, State};
+use super::{LockedLiveSet, State};
 use crate::config::Settings;
 use crate::context::Context;
 use crate::sanitize::Rule;
@@ -65,7 +65,7 @@ struct Listed<'a> {
 pub fn list(cx: &Context, settings: &Settings) -> Result<()> {
     let (ui, store) = (&cx.ui, &Store::new(&settings.data_dir));
     let rules = &settings.rules;
-    Live::recover_without_waiting(cx, settings)?;
+    LockedLiveSet::recover_without_waiting(cx, settings)?;
     let snapshots = store.list()?;
     let state = State::read(store)?;
     if ui.json {

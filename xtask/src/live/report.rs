@@ -59,7 +59,10 @@ fn programs(ui: &Ui, replaced: &Replaced) {
     if replaced.programs.is_empty() {
         return;
     }
-    ui.status("Running", escape(&replaced.programs.join(", ")) + ": has it at its next query");
+    ui.status(
+        "Running",
+        escape(&replaced.programs.join(", ")) + ": sees the new data at its next query",
+    );
     let before = match &replaced.before {
         Some(saved) => format!("is in {}", saved.name),
         None => "is gone".to_owned(),

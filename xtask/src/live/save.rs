@@ -7,12 +7,12 @@ use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use rusqlite::Connection;
 
-use super::hold::{self, By, Held};
+use super::hold::{self, Access, LockedDb};
 use super::shared::Shared;
-use super::{Live, State, sidecar};
+use super::{LockedLiveSet, State, sidecar};
 use crate::error::Failure;
 use crate::pages::{self, PageFile};
-use crate::snapshots::{Database, Incoming, Kind, Meta, Snapshot};
+use crate::snapshots::{Database, Kind, Meta, Snapshot, SnapshotBuilder};
 use crate::sqlite::SIDECARS;
 use crate::ui::{count, escape};
 use crate::{fs, git, sanitize, sqlite};
@@ -30,7 +30,7 @@ pub struct Saved {
 
 /// Copies of the live set, on their way to be a snapshot.
 pub(super) struct Copies<'a> {
-    incoming: Incoming<'a>,
+    incoming: SnapshotBuilder<'a>,
     names: Vec<String>,
     /// What SQLite cannot read is copied byte by byte, with what lies beside it.
     damaged: Vec<String>,
@@ -47,7 +47,7 @@ pub(super) struct Copies<'a> {
     pub raw: BTreeSet<String>,
 }
 
-impl Live<'_> {
+impl LockedLiveSet<'_> {
     /// Makes a snapshot of the live set through SQLite's backup API, unless one
     /// holds the same already; none of an empty set.
     ///
@@ -78,7 +78,11 @@ impl Live<'_> {
     /// # Errors
     ///
     /// It cannot be read or written.
-    pub(super) fn copy(&self, names: Vec<String>, held: &mut [Held]) -> Result<Option<Copies<'_>>> {
+    pub(super) fn copy(
+        &self,
+        names: Vec<String>,
+        held: &mut [LockedDb],
+    ) -> Result<Option<Copies<'_>>> {
         let dir = &self.store.dir;
         if names.is_empty() {
             return Ok(None);
@@ -163,7 +167,7 @@ impl Copies<'_> {
         PageFile::open(&self.path(name), live.page_size()?, true)
     }
 
-    fn fill(&mut self, dir: &Path, held: &mut [Held]) -> Result<()> {
+    fn fill(&mut self, dir: &Path, held: &mut [LockedDb]) -> Result<()> {
         let not_copied = |name: &str| format!("{} cannot be copied", dir.join(name).display());
         let held: BTreeMap<_, _> =
             held.iter_mut().map(|one| (one.name.clone(), &mut one.by)).collect();
@@ -175,7 +179,7 @@ impl Copies<'_> {
         let mut sources =
             hold::all_or_none(sqlite::BUSY, || others.iter().map(pin).collect::<Result<Vec<_>>>())?;
         let held = held.into_iter().filter(|(name, _)| self.names.contains(name));
-        sources.extend(held.map(|(name, by)| (name, Source::Held(by))));
+        sources.extend(held.map(|(name, by)| (name, Source::LockedDb(by))));
         for (name, source) in &mut sources {
             source.copy(&self.path(name)).with_context(|| not_copied(name))?;
         }
@@ -187,8 +191,8 @@ impl Copies<'_> {
                         self.outdated.push(name);
                     }
                 }
-                Source::Damaged | Source::Held(By::Damaged) => self.damaged.push(name),
-                Source::Held(_) => {}
+                Source::Damaged | Source::LockedDb(Access::Corrupt) => self.damaged.push(name),
+                Source::LockedDb(_) => {}
             }
         }
         for name in &self.damaged {
@@ -233,7 +237,7 @@ impl Copies<'_> {
 
 /// Where a copy of a live database is read from: all see it at one moment.
 enum Source<'a> {
-    Held(&'a mut By),
+    LockedDb(&'a mut Access),
     /// Nobody is going to replace it; with its version at that moment.
     Pinned(Connection, i64),
     /// SQLite cannot read it.
@@ -257,15 +261,15 @@ impl Source<'_> {
     /// plain file it may only be read when none of ours has it open.
     fn copy(&mut self, to: &Path) -> Result<()> {
         let db = match self {
-            Self::Pinned(db, _) | Self::Held(By::Us(db)) => &*db,
-            Self::Held(By::All(shared)) => &shared.reader,
-            Self::Damaged | Self::Held(By::Damaged | By::Nobody) => return Ok(()),
+            Self::Pinned(db, _) | Self::LockedDb(Access::Exclusive(db)) => &*db,
+            Self::LockedDb(Access::Shared(shared)) => &shared.reader,
+            Self::Damaged | Self::LockedDb(Access::Corrupt | Access::Missing) => return Ok(()),
         };
         let Err(error) = sqlite::backup(db, to) else { return Ok(()) };
         match self {
             _ if !sqlite::tells_damage(&error) => return Err(error),
-            Self::Held(By::All(_)) => return Err(error),
-            Self::Held(by) => **by = By::Damaged,
+            Self::LockedDb(Access::Shared(_)) => return Err(error),
+            Self::LockedDb(by) => **by = Access::Corrupt,
             _ => *self = Self::Damaged,
         }
         fs::remove(to)
@@ -306,7 +310,7 @@ pub(super) fn describe(path: &Path, damaged: bool, sha256: Option<String>) -> Re
 /// # Errors
 ///
 /// Those of SQLite and the disk.
-pub(super) fn write(held: &mut [Held], copies: Option<&mut Copies<'_>>) -> Result<Vec<String>> {
+pub(super) fn write(held: &mut [LockedDb], copies: Option<&mut Copies<'_>>) -> Result<Vec<String>> {
     let mut copies = copies;
     let mut in_place = Vec::new();
     for one in held {

@@ -133,7 +133,7 @@ impl Shared {
     }
 
     /// In a rollback mode a reader keeps writers from committing.
-    pub fn let_go(&self) -> rusqlite::Result<()> {
+    pub fn end_read_transactions(&self) -> rusqlite::Result<()> {
         if self.wal || self.reader.is_autocommit() {
             return Ok(());
         }

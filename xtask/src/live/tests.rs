@@ -15,7 +15,7 @@ mod recovery;
 /// A data directory of `a.db` and `b.db`, with settings that exclude `x.db`.
 struct Env {
     _root: tempfile::TempDir,
-    live: Live<'static>,
+    live: LockedLiveSet<'static>,
 }
 
 type Files = BTreeMap<String, Vec<u8>>;
@@ -31,8 +31,10 @@ impl Env {
         // For as long as the tests run.
         let (ui, settings) = (Box::leak(Box::new(ui)), Box::leak(Box::new(settings)));
         let sh = Box::leak(Box::new(Shell::new().unwrap()));
-        let env =
-            Self { _root: root, live: Live { ui, sh, settings, store, wait: Duration::ZERO } };
+        let env = Self {
+            _root: root,
+            live: LockedLiveSet { ui, sh, settings, store, wait: Duration::ZERO },
+        };
         for name in ["a.db", "b.db", "x.db"] {
             write(&env.path(name), &format!("old {name}"));
         }

@@ -1,6 +1,6 @@
 //! Receives the databases of a server into a directory, and proves them.
 
-mod incoming;
+mod directory_sink;
 
 use std::cell::Cell;
 use std::fs::File;
@@ -11,8 +11,8 @@ use std::rc::Rc;
 use anyhow::{Context as _, Result};
 use glob::Pattern;
 
-pub use self::incoming::Arrived;
-use self::incoming::Incoming;
+use self::directory_sink::DirectorySink;
+pub use self::directory_sink::VerifiedDb;
 use crate::config::Settings;
 use crate::error::Failure;
 use crate::fs;
@@ -20,14 +20,14 @@ use crate::pull::delta;
 use crate::sanitize::audit::Findings;
 use crate::sanitize::unmatched;
 use crate::server::failures;
-use crate::server::protocol::{self, Delivered, Error, Received, Timings};
+use crate::server::protocol::{self, Error, Received, ReceivedDb, Timings};
 use crate::server::request::{Mode, Request};
 use crate::server::transport::{Connection, Ended, ServerOutput, Transport};
 use crate::ui::{Ui, escape};
 
 /// What arrived, and how.
 pub struct Pulled {
-    pub databases: Vec<Arrived>,
+    pub databases: Vec<VerifiedDb>,
     pub findings: Findings,
     pub timings: Timings,
     pub machine: Option<String>,
@@ -49,11 +49,11 @@ pub fn receive(
     dir: &Path,
     reserved: u64,
 ) -> Result<Pulled> {
-    let mut incoming = Incoming::new(ui, &settings.names, request, dir, reserved);
+    let mut incoming = DirectorySink::new(ui, &settings.names, request, dir, reserved);
     let mut session = Session::connect(ui, settings, transport, request, &mut incoming)?;
     let received = session.receive(&mut incoming)?;
     session.check_rules(&incoming, &received)?;
-    let mut databases = incoming.prove(&received)?;
+    let mut databases = incoming.verify(&received)?;
 
     let missing: Vec<_> = (0..databases.len()).filter(|&i| databases[i].is_none()).collect();
     if !missing.is_empty() {
@@ -62,7 +62,7 @@ pub fn receive(
         session.ask_for(&missing);
         incoming.expect_whole(names)?;
         let whole = session.receive(&mut incoming)?;
-        for (i, arrived) in missing.into_iter().zip(incoming.prove(&whole)?) {
+        for (i, arrived) in missing.into_iter().zip(incoming.verify(&whole)?) {
             databases[i] = arrived;
         }
     }
@@ -70,7 +70,7 @@ pub fn receive(
         Failure::new("the server did not send all that was asked for; nothing was changed")
             .hint("run the same command again, with -v to see what the server says")
     })?;
-    for Arrived { database, .. } in &mut databases {
+    for VerifiedDb { database, .. } in &mut databases {
         database.unsanitized = request.leaves_unsanitized(&database.name, settings);
         database.raw = request.leaves_raw(&database.name, settings);
     }
@@ -88,7 +88,7 @@ pub fn receive(
 
 /// What would come.
 pub struct Planned {
-    pub databases: Vec<Delivered>,
+    pub databases: Vec<ReceivedDb>,
     /// Whether each would come without the rules that are meant for it.
     pub unsanitized: Vec<bool>,
     pub findings: Findings,
@@ -110,13 +110,13 @@ pub fn plan(
     request: &Request<'_>,
     dir: &Path,
 ) -> Result<Planned> {
-    let mut incoming = Incoming::new(ui, &settings.names, request, dir, 0);
+    let mut incoming = DirectorySink::new(ui, &settings.names, request, dir, 0);
     let mut session = Session::connect(ui, settings, transport, request, &mut incoming)?;
     let outcome = protocol::read_plan(&mut session.output, &request.nonce, &mut incoming);
     let (wire_bytes, mut received) = session.understand(outcome, &mut incoming)?;
     session.check_rules(&incoming, &received)?;
-    incoming.doubt_bases(&mut received.databases)?;
-    let unsanitized = |database: &Delivered| request.leaves_unsanitized(&database.name, settings);
+    incoming.verify_bases(&mut received.databases)?;
+    let unsanitized = |database: &ReceivedDb| request.leaves_unsanitized(&database.name, settings);
     session.release();
     Ok(Planned {
         unsanitized: received.databases.iter().map(unsanitized).collect(),
@@ -146,7 +146,7 @@ impl<'a, 'b> Session<'a, 'b> {
         settings: &'a Settings,
         transport: &'a mut Transport<'b>,
         request: &'a Request<'a>,
-        incoming: &mut Incoming<'a>,
+        incoming: &mut DirectorySink<'a>,
     ) -> Result<Self> {
         let message = request.render(settings)?;
         let connecting = format!("to {}", transport.peer());
@@ -170,7 +170,7 @@ impl<'a, 'b> Session<'a, 'b> {
     }
 
     /// Reads the databases as they come.
-    fn receive(&mut self, incoming: &mut Incoming<'_>) -> Result<Received> {
+    fn receive(&mut self, incoming: &mut DirectorySink<'_>) -> Result<Received> {
         let nonce = &self.request.nonce;
         let outcome = if self.request.mode == Mode::Archive {
             match protocol::find_archive(&mut self.output, nonce, incoming) {
@@ -188,7 +188,7 @@ impl<'a, 'b> Session<'a, 'b> {
         &mut self,
         machine: Option<String>,
         path: &str,
-        incoming: &mut Incoming<'_>,
+        incoming: &mut DirectorySink<'_>,
     ) -> Result<Result<Received, Error>> {
         // No database is called so: names must not begin with a dot.
         let archive = self.dir.join(".archive");
@@ -220,7 +220,7 @@ impl<'a, 'b> Session<'a, 'b> {
     }
 
     /// That all rules were applied that were asked for.
-    fn check_rules(&self, incoming: &Incoming<'_>, received: &Received) -> Result<()> {
+    fn check_rules(&self, incoming: &DirectorySink<'_>, received: &Received) -> Result<()> {
         let wanted = self.request.sanitize && !self.settings.rules.is_empty();
         if wanted && !received.sanitized {
             return Err(Failure::new("the server applied no rules; nothing was changed")
@@ -236,7 +236,7 @@ impl<'a, 'b> Session<'a, 'b> {
     fn understand<T>(
         &mut self,
         outcome: Result<T, Error>,
-        incoming: &mut Incoming<'_>,
+        incoming: &mut DirectorySink<'_>,
     ) -> Result<T> {
         incoming.quiet_down();
         outcome.map_err(|error| match error {

@@ -10,7 +10,7 @@ pub const ADVICE_ON_LEAKS: &str = "add a [[sanitize]] rule for the column that s
 
 /// What the script says when it gives up, and the next thing to do about it.
 pub fn failure(code: &str, text: &str) -> Failure {
-    let failure = Failure::new(format!("the server gave up: {}", clipped(text)));
+    let failure = Failure::new(format!("the remote script failed: {}", clipped(text)));
     match code {
         "unmatched-rule" => {
             Unmatched::parse(text).map_or(failure, |rule| rule.failure("nothing was sent"))
@@ -40,7 +40,7 @@ pub fn failure(code: &str, text: &str) -> Failure {
         "no-space" => failure
             .hint("free some, or set staging-dir in xtask/db.toml to a directory on a larger disk"),
         "sanitize" => {
-            failure.hint("mend the [[sanitize]] rules in xtask/db.toml; nothing was sent")
+            failure.hint("fix the [[sanitize]] rules in xtask/db.toml; nothing was sent")
         }
         "remains" => failure.hint(format!("{ADVICE_ON_LEAKS}; nothing was sent")),
         "no-number" => failure.hint(

@@ -12,11 +12,11 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 
 use crate::sanitize::audit::Finding;
 
-pub use self::records::{Announced, Changed, Index};
+pub use self::records::{Changed, Index, IndexEntry};
 
 /// Before the marker there is only talk: a longer line, or more of it, is none.
 const MAX_LINE: u64 = 64 << 10;
-const MAX_TALK: u64 = 4 << 20;
+const MAX_PREAMBLE: u64 = 4 << 20;
 /// Who says more of what it is doing is not heard.
 const MAX_STATUS: usize = 100;
 /// So many columns are found by an audit; those beyond are counted.
@@ -25,7 +25,7 @@ const MAX_FINDINGS: usize = 1000;
 const MAX_SAID: usize = 500;
 
 /// Takes what is said before the stream.
-pub trait Talk {
+pub trait Preamble {
     /// A line that is not ours, most often `fly`'s.
     fn talk(&mut self, line: &str);
     /// What the server is doing.
@@ -37,7 +37,7 @@ pub trait Talk {
 }
 
 /// Takes what the stream brings, in its order.
-pub trait Sink: Talk {
+pub trait Sink: Preamble {
     type File: Write;
     /// All that is announced. An error refuses the stream.
     fn index(&mut self, index: &Index) -> Result<(), Error>;
@@ -45,16 +45,16 @@ pub trait Sink: Talk {
     fn advance(&mut self, bytes: u64);
     /// The place for a database that was announced: empty, or if parts of it come,
     /// its base, cut or extended to its size.
-    fn create(&mut self, database: &Announced) -> io::Result<Self::File>;
+    fn create(&mut self, database: &IndexEntry) -> io::Result<Self::File>;
     /// Writes a part of it in its place.
     fn patch(&mut self, file: &mut Self::File, offset: u64, bytes: &[u8]) -> io::Result<()>;
     /// All of it has been written.
-    fn finish(&mut self, database: &Announced, file: Self::File) -> io::Result<()>;
+    fn finish(&mut self, database: &IndexEntry, file: Self::File) -> io::Result<()>;
 }
 
 #[derive(Debug)]
 pub enum Error {
-    /// The server's script says why it gave up: a code and a text.
+    /// The server's script says why it failed: a code and a text.
     Server { code: String, text: String },
     /// The stream ended before the marker.
     NoStream,
@@ -69,7 +69,7 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Server { text, .. } => write!(f, "the server gave up: {}", clipped(text)),
+            Self::Server { text, .. } => write!(f, "the remote script failed: {}", clipped(text)),
             Self::NoStream => f.write_str("the server sent no databases"),
             Self::Cut => f.write_str("the connection was cut"),
             Self::Refused(why) => write!(f, "the stream was refused: {why}"),
@@ -99,14 +99,14 @@ pub fn clipped(text: &str) -> String {
 /// What the end record proves.
 #[derive(Debug)]
 pub struct Received {
-    pub databases: Vec<Delivered>,
+    pub databases: Vec<ReceivedDb>,
     /// Whether the server applied rules.
     pub sanitized: bool,
     pub timings: Timings,
 }
 
 #[derive(Clone, Debug)]
-pub struct Delivered {
+pub struct ReceivedDb {
     pub name: String,
     pub bytes: u64,
     /// Proven, unless it was put together from parts.
@@ -136,7 +136,7 @@ pub struct Timings {
 /// was given by then is worth nothing.
 pub fn read(input: impl Read, nonce: &str, sink: &mut impl Sink) -> Result<Received, Error> {
     let mut input = BufReader::with_capacity(1 << 16, input);
-    read_talk(&mut input, nonce, "XTASK-DB", sink)?;
+    read_preamble(&mut input, nonce, "XTASK-DB", sink)?;
     read_archive(input, sink)
 }
 
@@ -151,7 +151,7 @@ pub fn find_archive(
     nonce: &str,
     sink: &mut impl Sink,
 ) -> Result<(Option<String>, String), Error> {
-    let said = read_talk(&mut BufReader::new(input), nonce, "XTASK-DB-ARCHIVE", sink)?;
+    let said = read_preamble(&mut BufReader::new(input), nonce, "XTASK-DB-ARCHIVE", sink)?;
     let (machine, path) = said.split_once(' ').unwrap_or_default();
     let plain =
         |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "/._- +@=,:%".contains(c));
@@ -174,7 +174,7 @@ pub fn read_plan(
     sink: &mut impl Sink,
 ) -> Result<(u64, Received), Error> {
     let mut input = BufReader::new(input);
-    let said = read_talk(&mut input, nonce, "XTASK-DB-PLAN", sink)?;
+    let said = read_preamble(&mut input, nonce, "XTASK-DB-PLAN", sink)?;
     let packed = said.parse().map_err(|_| refused(format!("{said:?} is no number of bytes")))?;
     Ok((packed, decompress(input, Content::Plan, sink)?))
 }
@@ -184,8 +184,8 @@ pub fn read_plan(
 /// # Errors
 ///
 /// As [`read`].
-pub fn read_audit(input: impl Read, nonce: &str, heard: &mut impl Talk) -> Result<(), Error> {
-    read_talk(&mut BufReader::new(input), nonce, "XTASK-DB-PLAN", heard).map(drop)
+pub fn read_audit(input: impl Read, nonce: &str, heard: &mut impl Preamble) -> Result<(), Error> {
+    read_preamble(&mut BufReader::new(input), nonce, "XTASK-DB-PLAN", heard).map(drop)
 }
 
 /// Reads a stream that begins behind the marker.
@@ -224,11 +224,11 @@ fn decompress(
 
 /// Reads up to the line that begins with `marker`, our version and the nonce;
 /// returns what follows them.
-fn read_talk(
+fn read_preamble(
     input: &mut impl BufRead,
     nonce: &str,
     marker: &str,
-    heard: &mut impl Talk,
+    heard: &mut impl Preamble,
 ) -> Result<String, Error> {
     let mut talk = 0;
     let (mut statuses, mut findings) = (0, 0);
@@ -241,7 +241,7 @@ fn read_talk(
             .read_until(b'\n', &mut line)
             .map_err(|_| Error::NoStream)?;
         talk += read as u64;
-        if !line.ends_with(b"\n") || talk > MAX_TALK {
+        if !line.ends_with(b"\n") || talk > MAX_PREAMBLE {
             return Err(Error::NoStream);
         }
         let text = String::from_utf8_lossy(&line);

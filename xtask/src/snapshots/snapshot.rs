@@ -101,7 +101,7 @@ pub fn unsanitized(raw: &BTreeSet<String>, rules: &[Rule]) -> BTreeSet<String> {
 
 /// A place that a person has chosen for a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Elsewhere {
+pub enum External {
     /// It is a symbolic link to there.
     Link(PathBuf),
     /// It is the root of another file system.
@@ -118,7 +118,7 @@ pub struct Snapshot {
     /// What the clock said when it was made, which may have gone back since.
     pub time: Timestamp,
     /// Where its files are, if that is not here.
-    pub elsewhere: Option<Elsewhere>,
+    pub elsewhere: Option<External>,
     /// Missing where a person or an older tool made the directory.
     pub meta: Option<Meta>,
     /// Name and size of its `.db` files, sorted.
@@ -220,7 +220,7 @@ impl Snapshot {
     }
 
     fn look(&mut self) -> Result<()> {
-        if let Some(Elsewhere::Link(target)) = &self.elsewhere {
+        if let Some(External::Link(target)) = &self.elsewhere {
             let target = target.display();
             self.path.metadata().with_context(|| format!("it is a link to {target}"))?;
         }
@@ -254,15 +254,15 @@ impl Snapshot {
 
 /// Where the files of a directory are, or those that a link leads to; none of
 /// another file.
-fn place(path: &Path) -> Result<Option<Option<Elsewhere>>> {
+fn place(path: &Path) -> Result<Option<Option<External>>> {
     let file = path.symlink_metadata()?;
     if file.is_symlink() {
         let is_file = path.metadata().is_ok_and(|target| !target.is_dir());
-        return Ok((!is_file).then_some(Some(Elsewhere::Link(path.read_link()?))));
+        return Ok((!is_file).then_some(Some(External::Link(path.read_link()?))));
     }
     let parent = path.parent().unwrap_or(path).metadata()?;
     let is_mount = file.dev() != parent.dev();
-    Ok(file.is_dir().then_some(is_mount.then_some(Elsewhere::Mount)))
+    Ok(file.is_dir().then_some(is_mount.then_some(External::Mount)))
 }
 
 /// Of the files in a directory those that its `snapshot.json` lists, else those

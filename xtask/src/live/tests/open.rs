@@ -256,7 +256,7 @@ fn replace_around(env: &Env, snapshot: &Snapshot, between: impl FnOnce()) -> Pat
     let state = State { live, before, ..State::default() };
     let journal = Journal { install, remove: Vec::new(), in_place, save: true, state };
     journal.write(&env.live.store).unwrap();
-    journal.finish(&env.live.store, env.live.sh, held).unwrap();
+    journal.commit(&env.live.store, env.live.sh, held).unwrap();
     env.path(&saved).join("a.db")
 }
 

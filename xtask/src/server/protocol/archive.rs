@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use super::member::{broken, expect};
 use super::parts::{Parts, piece_of};
 use super::records::{self, EndRecord};
-use super::{Announced, Content, Delivered, Error, Index, Received, Sink, Timings, refused};
+use super::{Content, Error, Index, IndexEntry, Received, ReceivedDb, Sink, Timings, refused};
 use crate::fs::hex;
 
 /// For the index and the end record, uncompressed.
@@ -74,17 +74,17 @@ pub fn read(input: impl Read, content: Content, sink: &mut impl Sink) -> Result<
     if next()?.is_some() {
         return Err(refused("there is more behind the end record"));
     }
-    prove(index, &index_text, &hashes, end)
+    verify(index, &index_text, &hashes, end)
 }
 
 /// What a database may take in the stream. Each piece is an archive of its own,
 /// with a map and its padding.
-fn budget(database: &Announced) -> u64 {
+fn budget(database: &IndexEntry) -> u64 {
     let beside = if database.parts { database.bytes / 64 } else { 0 };
     database.bytes.saturating_add(beside + 64 * BLOCK)
 }
 
-fn create<S: Sink>(sink: &mut S, announced: &Announced) -> Result<S::File, Error> {
+fn create<S: Sink>(sink: &mut S, announced: &IndexEntry) -> Result<S::File, Error> {
     sink.create(announced).map_err(Error::Local)
 }
 
@@ -100,7 +100,7 @@ fn record(entry: &mut tar::Entry<'_, impl Read>, name: &str) -> Result<String, E
 /// Writes one database and returns its sha256.
 fn database(
     entry: &mut tar::Entry<'_, impl Read>,
-    announced: &Announced,
+    announced: &IndexEntry,
     sink: &mut impl Sink,
 ) -> Result<String, Error> {
     let size = entry.header().entry_size().map_err(|error| broken(&error))?;
@@ -132,7 +132,7 @@ fn database(
 }
 
 /// `hashes` are of what came whole.
-fn prove(
+fn verify(
     index: Index,
     index_text: &str,
     hashes: &[Option<String>],
@@ -160,7 +160,7 @@ fn prove(
     }
     let ends = end.sha256.into_iter().zip(sanitized).zip(end.changed);
     let databases = index.databases.into_iter().zip(ends);
-    let databases = databases.map(|(db, ((sha256, sanitized), changed))| Delivered {
+    let databases = databases.map(|(db, ((sha256, sanitized), changed))| ReceivedDb {
         name: db.name,
         bytes: db.bytes,
         sha256,

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::ops::Range;
 
 use super::member::{broken, expect};
-use super::{Announced, Error, Sink, refused};
+use super::{Error, IndexEntry, Sink, refused};
 use crate::pull::delta::{PART, PIECE};
 
 /// Which piece of database `i` a member is.
@@ -16,7 +16,7 @@ pub fn piece_of(entry: &tar::Entry<'_, impl Read>, i: usize) -> Option<u64> {
 
 /// A database that is put together.
 pub struct Parts<'a, F> {
-    announced: &'a Announced,
+    announced: &'a IndexEntry,
     /// The first piece that may come.
     next: u64,
     file: F,
@@ -24,7 +24,7 @@ pub struct Parts<'a, F> {
 
 impl<'a, F> Parts<'a, F> {
     /// `file` is its base.
-    pub fn new(announced: &'a Announced, file: F) -> Self {
+    pub fn new(announced: &'a IndexEntry, file: F) -> Self {
         Self { announced, next: 0, file }
     }
 

@@ -20,11 +20,11 @@ pub struct Index {
     pub region: Option<String>,
     /// The version of the server's SQLite.
     pub sqlite: String,
-    pub databases: Vec<Announced>,
+    pub databases: Vec<IndexEntry>,
 }
 
 #[derive(Clone, Debug)]
-pub struct Announced {
+pub struct IndexEntry {
     pub name: String,
     pub bytes: u64,
     /// Whether only what differs from the base comes.
@@ -116,7 +116,7 @@ pub fn index(text: &str) -> Result<Index, Error> {
         if !seen.insert(name.to_lowercase()) {
             return Err(refused(format!("it announces {name:?} twice")));
         }
-        databases.push(Announced { name, bytes: database.bytes, parts: database.parts });
+        databases.push(IndexEntry { name, bytes: database.bytes, parts: database.parts });
     }
     let some = |text: String| Some(text).filter(|text| !text.is_empty());
     Ok(Index {

@@ -146,7 +146,7 @@ impl Write for Written {
     }
 }
 
-impl Talk for Recorder {
+impl Preamble for Recorder {
     fn talk(&mut self, line: &str) {
         self.talk.push(line.to_owned());
     }
@@ -171,7 +171,7 @@ impl Sink for Recorder {
     fn advance(&mut self, bytes: u64) {
         self.advanced += bytes;
     }
-    fn create(&mut self, database: &Announced) -> io::Result<Written> {
+    fn create(&mut self, database: &IndexEntry) -> io::Result<Written> {
         if self.fail == "create" {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
@@ -188,7 +188,7 @@ impl Sink for Recorder {
         place.ok_or(io::ErrorKind::StorageFull)?.copy_from_slice(bytes);
         Ok(())
     }
-    fn finish(&mut self, database: &Announced, file: Written) -> io::Result<()> {
+    fn finish(&mut self, database: &IndexEntry, file: Written) -> io::Result<()> {
         self.files.push((database.name.clone(), file.0));
         if self.fail == "finish" { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }

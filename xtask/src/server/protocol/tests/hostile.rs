@@ -273,7 +273,7 @@ fn talk_without_end_is_given_up() {
         let mut input = Counted(Endless(talk), 0);
         let read = read(&mut input, NONCE, &mut Recorder::default());
         assert!(matches!(read, Err(Error::NoStream)), "{read:?}");
-        assert!(input.1 < 2 * MAX_TALK);
+        assert!(input.1 < 2 * MAX_PREAMBLE);
     }
 }
 

@@ -15,12 +15,14 @@ use crate::error::Failure;
 use crate::pull::delta::Base;
 use crate::sanitize::audit::{Finding, Findings};
 use crate::sanitize::unmatched::Unmatched;
-use crate::server::protocol::{Announced, Changed, Delivered, Error, Index, Received, Sink, Talk};
+use crate::server::protocol::{
+    Changed, Error, Index, IndexEntry, Preamble, Received, ReceivedDb, Sink,
+};
 use crate::server::request::Request;
 use crate::server::transport::checked;
 use crate::snapshots::Database;
 use crate::sqlite::{self, Description};
-use crate::ui::{Progress, Ui, Working, bytes, count, escape};
+use crate::ui::{Progress, Spinner, Ui, bytes, count, escape};
 use crate::{fs, interrupt};
 
 /// How many files are checked at a time, while the next one arrives.
@@ -34,7 +36,7 @@ const BESIDE: u64 = 48 << 10;
 const UNCHECKED: usize = 5;
 
 /// A database that arrived.
-pub struct Arrived {
+pub struct VerifiedDb {
     pub database: Database,
     /// How many rows the rules changed.
     pub sanitized: u64,
@@ -42,7 +44,7 @@ pub struct Arrived {
     pub changed: Option<Changed>,
 }
 
-pub struct Incoming<'a> {
+pub struct DirectorySink<'a> {
     ui: &'a Ui,
     names: &'a Names,
     only: Option<&'a Pattern>,
@@ -53,7 +55,7 @@ pub struct Incoming<'a> {
     pub region: Option<String>,
     pub findings: Findings,
     pub unmatched: Vec<Unmatched>,
-    pub working: Option<Working>,
+    pub working: Option<Spinner>,
     progress: Option<Progress<'a>>,
     /// The only ones that may come, and whole, after the first time.
     missing: Option<Vec<String>>,
@@ -70,7 +72,7 @@ struct Check {
     description: Result<Description>,
 }
 
-impl<'a> Incoming<'a> {
+impl<'a> DirectorySink<'a> {
     pub fn new(
         ui: &'a Ui,
         names: &'a Names,
@@ -136,7 +138,7 @@ impl<'a> Incoming<'a> {
     /// # Errors
     ///
     /// This process was asked to end.
-    pub fn doubt_bases(&self, databases: &mut [Delivered]) -> Result<()> {
+    pub fn verify_bases(&self, databases: &mut [ReceivedDb]) -> Result<()> {
         for database in databases {
             if database.changed == Some(Changed::default())
                 && let Some(base) = self.base(&database.name)
@@ -161,7 +163,7 @@ impl<'a> Incoming<'a> {
     }
 
     /// Where a database that is damaged here was damaged: its hash proves how it came.
-    fn blame(&self, database: &Delivered) -> Failure {
+    fn explain(&self, database: &ReceivedDb) -> Failure {
         let path = self.path(&database.name);
         if fs::sha256(&path).is_ok_and(|sha256| sha256 == database.sha256) {
             return Failure::new(
@@ -195,7 +197,7 @@ impl<'a> Incoming<'a> {
     /// # Errors
     ///
     /// One is damaged.
-    pub fn prove(&mut self, received: &Received) -> Result<Vec<Option<Arrived>>> {
+    pub fn verify(&mut self, received: &Received) -> Result<Vec<Option<VerifiedDb>>> {
         while !self.checks.is_empty() {
             self.collect_check()?;
         }
@@ -204,8 +206,8 @@ impl<'a> Incoming<'a> {
             if check.sha256.is_some_and(|sha256| sha256 != database.sha256) {
                 return Ok(None);
             }
-            let found = check.description.map_err(|error| error.context(self.blame(database)))?;
-            let Delivered { name, bytes, sha256, sanitized, changed } = database.clone();
+            let found = check.description.map_err(|error| error.context(self.explain(database)))?;
+            let ReceivedDb { name, bytes, sha256, sanitized, changed } = database.clone();
             let Description { page_size, user_version, schema, unchecked } = found;
             self.warn_of_unchecked(&database.name, &unchecked);
             let sha256 = Some(sha256);
@@ -221,13 +223,13 @@ impl<'a> Incoming<'a> {
                 unsanitized,
                 raw,
             };
-            Ok(Some(Arrived { database, sanitized, changed }))
+            Ok(Some(VerifiedDb { database, sanitized, changed }))
         });
         arrived.collect()
     }
 }
 
-impl Talk for Incoming<'_> {
+impl Preamble for DirectorySink<'_> {
     fn talk(&mut self, line: &str) {
         self.ui.verbose(escape(line));
         // `fly` chose among several machines, and says so among the data.
@@ -286,7 +288,7 @@ impl Talk for Incoming<'_> {
     }
 }
 
-impl Sink for Incoming<'_> {
+impl Sink for DirectorySink<'_> {
     type File = File;
 
     fn index(&mut self, index: &Index) -> Result<(), Error> {
@@ -318,7 +320,7 @@ impl Sink for Incoming<'_> {
         Ok(())
     }
 
-    fn create(&mut self, database: &Announced) -> io::Result<File> {
+    fn create(&mut self, database: &IndexEntry) -> io::Result<File> {
         if let Some(progress) = &self.progress {
             // Who reads its size must not take all of it for what comes.
             let action = if database.parts { "Updating" } else { "Receiving" };
@@ -346,7 +348,7 @@ impl Sink for Incoming<'_> {
         file.write_all_at(bytes, offset)
     }
 
-    fn finish(&mut self, database: &Announced, file: File) -> io::Result<()> {
+    fn finish(&mut self, database: &IndexEntry, file: File) -> io::Result<()> {
         if self.checks.len() >= CHECKS {
             self.collect_check().map_err(io::Error::other)?;
         }
