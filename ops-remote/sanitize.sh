@@ -4,7 +4,7 @@
 #
 # Of there: `sql`, `literal`, `header_byte`, `is_number`, `require_number`, `on_all_cores`,
 # `await_jobs`, `fail` and `fail_sql`; of scrub.sh: `prepare_to_fill` and `scrub`; of
-# look.sh: `quote_lines`, `collect_old`, `write_old` and `look`. The copies are 0.db,
+# leak-check.sh: `quote_lines`, `collect_old`, `write_old` and `look`. The copies are 0.db,
 # 1.db, … in the current directory.
 # shellcheck disable=SC2154,SC2034 # rules, only and jobs are of there
 

@@ -17,7 +17,7 @@ pub fn pull_script(directory: &Path) -> PathBuf {
         "compare.sh",
         "pack.sh",
         "scrub.sh",
-        "look.sh",
+        "leak-check.sh",
         "sanitize.sh",
         "find.sh",
         "copy.sh",

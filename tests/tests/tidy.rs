@@ -175,6 +175,24 @@ fn links_within_the_repository_lead_somewhere() {
     none(&problems);
 }
 
+/// In backquotes, from the root: what a document says that it is about.
+#[test]
+fn files_that_documents_name_are_there() {
+    let mut problems = Vec::new();
+    for (path, text) in documents() {
+        for name in text.split('`').skip(1).step_by(2) {
+            let is_ours = ["xtask/src/", "tests/", "ops-remote/", "docs/", "app/"]
+                .iter()
+                .any(|start| name.starts_with(start));
+            let is_path = !name.contains([' ', '{', '*', '<']);
+            if is_ours && is_path && path != "README.md" && !root().join(name).exists() {
+                problems.push(format!("{path}: there is no {name}"));
+            }
+        }
+    }
+    none(&problems);
+}
+
 #[test]
 fn rows_of_tables_are_not_torn_off() {
     let mut problems = Vec::new();

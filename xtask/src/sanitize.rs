@@ -112,6 +112,49 @@ impl Rule {
     }
 }
 
+/// The rules of the settings as one pull has them: they run, or it was told to leave secrets in.
+#[derive(Clone, Copy)]
+pub struct EffectiveRules<'a> {
+    configured: &'a [Rule],
+    run: bool,
+}
+
+impl<'a> EffectiveRules<'a> {
+    pub fn new(configured: &'a [Rule], run: bool) -> Self {
+        Self { configured, run }
+    }
+
+    /// Those that run.
+    pub fn applied(&self) -> &'a [Rule] {
+        if self.run { self.configured } else { &[] }
+    }
+
+    /// Whether there are rules, and they do not run.
+    pub fn leave_secrets(&self) -> bool {
+        !self.run && !self.configured.is_empty()
+    }
+
+    /// Whether the audit looks for what no rule covers.
+    pub fn are_audited(&self) -> bool {
+        self.run
+    }
+
+    /// Names those that run; none without rules.
+    pub fn hash(&self) -> Option<String> {
+        rules_hash(self.applied())
+    }
+
+    /// Whether a database of this name comes without the rules that are meant for it.
+    pub fn leave_unsanitized(&self, name: &str) -> bool {
+        !self.run && is_for(self.configured, name)
+    }
+
+    /// Whether no rule is applied to it, also where none is meant for it.
+    pub fn leave_raw(&self, name: &str) -> bool {
+        !is_for(self.applied(), name)
+    }
+}
+
 /// Whether one of them is meant for a database of this name.
 pub fn is_for(rules: &[Rule], database: &str) -> bool {
     rules.iter().any(|rule| rule.is_for(database))

@@ -12,11 +12,12 @@ use crate::live::{self, LockedLiveSet, Replaced, Replacement, State, prune};
 use crate::pull::receive::{self, Planned, Pulled};
 use crate::pull::report;
 use crate::pull::spec::PullSpec;
+use crate::sanitize::EffectiveRules;
 use crate::server::request;
 use crate::server::request::{Mode, Request};
 use crate::server::transport::{Target, Transport, Via, checked};
 use crate::snapshots::{Kind, Meta, Origin, Snapshot, Store};
-use crate::{git, interrupt, sanitize};
+use crate::{git, interrupt};
 
 /// Bring the databases of the app to this machine
 ///
@@ -112,7 +113,7 @@ impl Args {
             return self.plan(cx, settings, transport, directory, spec);
         }
         let start = Instant::now();
-        if self.no_sanitize && !settings.rules.is_empty() {
+        if spec.rules.leave_secrets() {
             cx.ui.confirm("Bring production data here with its secrets?")?;
         }
 
@@ -209,7 +210,7 @@ impl Args {
         settings: &Settings,
         mode: Mode,
         directory: &'a str,
-        spec: &PullSpec<'_>,
+        spec: &PullSpec<'a>,
     ) -> Result<Request<'a>> {
         let store = Store::new(&settings.data_dir);
         Ok(Request {
@@ -218,22 +219,21 @@ impl Args {
             mode,
             directory,
             only: self.only.as_ref(),
-            sanitize: !self.no_sanitize,
+            rules: spec.rules,
             bases: if self.full { Vec::new() } else { spec.bases(&store)? },
         })
     }
 
-    fn spec(
-        &self,
-        settings: &Settings,
+    fn spec<'a>(
+        &'a self,
+        settings: &'a Settings,
         transport: &Transport<'_>,
         directory: &str,
-    ) -> PullSpec<'_> {
-        let rules = if self.no_sanitize { &[][..] } else { &settings.rules };
+    ) -> PullSpec<'a> {
         PullSpec {
             source: transport.source(directory),
             flags: transport.target.choice(),
-            sanitize_rules: sanitize::rules_hash(rules),
+            rules: EffectiveRules::new(&settings.rules, !self.no_sanitize),
             only: self.only.as_ref(),
             if_older: self.if_older.as_ref(),
         }
@@ -335,7 +335,7 @@ fn meta(
         flags: spec.flags.clone(),
         machine: pulled.machine.clone(),
         region: pulled.region.clone(),
-        sanitize_rules: spec.sanitize_rules.clone(),
+        sanitize_rules: spec.rules.hash(),
         seconds,
         wire_bytes: pulled.wire_bytes,
     };

@@ -71,8 +71,8 @@ pub fn receive(
             .hint("run the same command again, with -v to see what the server says")
     })?;
     for VerifiedDb { database, .. } in &mut databases {
-        database.unsanitized = request.leaves_unsanitized(&database.name, settings);
-        database.raw = request.leaves_raw(&database.name, settings);
+        database.unsanitized = request.rules.leave_unsanitized(&database.name);
+        database.raw = request.rules.leave_raw(&database.name);
     }
     session.release();
     fs::sync(dir)?;
@@ -116,7 +116,7 @@ pub fn plan(
     let (wire_bytes, mut received) = session.understand(outcome, &mut incoming)?;
     session.check_rules(&incoming, &received)?;
     incoming.verify_bases(&mut received.databases)?;
-    let unsanitized = |database: &ReceivedDb| request.leaves_unsanitized(&database.name, settings);
+    let unsanitized = |database: &ReceivedDb| request.rules.leave_unsanitized(&database.name);
     session.release();
     Ok(Planned {
         unsanitized: received.databases.iter().map(unsanitized).collect(),
@@ -221,14 +221,14 @@ impl<'a, 'b> Session<'a, 'b> {
 
     /// That all rules were applied that were asked for.
     fn check_rules(&self, incoming: &DirectorySink<'_>, received: &Received) -> Result<()> {
-        let wanted = self.request.sanitize && !self.settings.rules.is_empty();
-        if wanted && !received.sanitized {
+        let rules = self.request.rules.applied();
+        if !rules.is_empty() && !received.sanitized {
             return Err(Failure::new("the server applied no rules; nothing was changed")
                 .hint("run the same command again")
                 .into());
         }
         let names: Vec<_> = received.databases.iter().map(|one| &*one.name).collect();
-        let (unmatched, rules) = (&incoming.unmatched, &self.settings.rules);
+        let unmatched = &incoming.unmatched;
         unmatched::check(self.ui, unmatched, rules, &names, "nothing was changed")
     }
 

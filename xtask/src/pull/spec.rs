@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use crate::config::MaxAge;
 use crate::pull::delta::Base;
+use crate::sanitize::EffectiveRules;
 use crate::snapshots::{Database, Origin, Snapshot, Store};
 
 /// What a pull is of. An earlier one stands for it only if it was of the same.
@@ -15,7 +16,7 @@ pub struct PullSpec<'a> {
     /// As [`Origin`] has it, like the next two.
     pub source: String,
     pub flags: Vec<String>,
-    pub sanitize_rules: Option<String>,
+    pub rules: EffectiveRules<'a>,
     pub only: Option<&'a Pattern>,
     /// None where only a new pull will do.
     pub if_older: Option<&'a MaxAge>,
@@ -93,13 +94,15 @@ impl PullSpec<'_> {
     }
 
     fn has_same_rules(&self, origin: &Origin) -> bool {
-        origin.sanitize_rules == self.sanitize_rules
+        origin.sanitize_rules == self.rules.hash()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::RuleToml;
+    use crate::sanitize::Rule;
 
     const SOURCE: &str = "fly:upflow:/data";
 
@@ -119,20 +122,32 @@ mod tests {
             "git_commit": null, "databases": [database("a.db"), database("b.db")],
             "origin": {
                 "app": "upflow", "source": SOURCE, "flags": ["--machine", "1"], "machine": null,
-                "region": null, "sanitize_rules": "rules", "seconds": 1.0, "wire_bytes": 1,
+                "region": null, "sanitize_rules": hash_of("rules"), "seconds": 1.0, "wire_bytes": 1,
             },
         });
         change(&mut meta);
         std::fs::write(dir.join("snapshot.json"), meta.to_string()).unwrap();
     }
 
+    fn rule(table: &str) -> Rule {
+        toml::from_str::<RuleToml>(&format!("sql = 'DELETE FROM {table}'"))
+            .unwrap()
+            .resolve()
+            .unwrap()
+    }
+
+    fn hash_of(table: &str) -> Option<String> {
+        EffectiveRules::new(&[rule(table)], true).hash()
+    }
+
     /// The sha256 of each base: the day of its snapshot, and its name.
     fn bases(store: &Store, only: Option<&str>, rules: Option<&str>) -> Vec<String> {
         let only = only.map(|only| Pattern::new(only).unwrap());
+        let rules: Vec<_> = rules.map(rule).into_iter().collect();
         let spec = PullSpec {
             source: SOURCE.to_owned(),
             flags: Vec::new(),
-            sanitize_rules: rules.map(str::to_owned),
+            rules: EffectiveRules::new(&rules, true),
             only: only.as_ref(),
             if_older: None,
         };
@@ -194,6 +209,6 @@ mod tests {
         snapshot(&store, 2, |meta| meta["origin"]["sanitize_rules"] = None::<u8>.into());
         assert_eq!(bases(&store, None, Some("rules")), ["1a.db", "1b.db"]);
         assert_eq!(bases(&store, None, None), ["2a.db", "2b.db"]);
-        assert_eq!(bases(&store, None, Some("new rules")), [""; 0]);
+        assert_eq!(bases(&store, None, Some("new_rules")), [""; 0]);
     }
 }

@@ -14,8 +14,8 @@ use jiff::SignedDuration;
 use crate::config::Settings;
 use crate::error::Failure;
 use crate::pull::delta::Base;
-use crate::sanitize;
 use crate::sanitize::audit::{self, Level};
+use crate::sanitize::{self, EffectiveRules};
 use crate::snapshots::Database;
 
 /// One script for the server: the last part runs what the others define.
@@ -26,7 +26,7 @@ const SCRIPT: [&str; 11] = [
     include_str!("../../ops-remote/compare.sh"),
     include_str!("../../ops-remote/pack.sh"),
     include_str!("../../ops-remote/scrub.sh"),
-    include_str!("../../ops-remote/look.sh"),
+    include_str!("../../ops-remote/leak-check.sh"),
     include_str!("../../ops-remote/sanitize.sh"),
     include_str!("../../ops-remote/find.sh"),
     include_str!("../../ops-remote/copy.sh"),
@@ -51,7 +51,7 @@ pub struct Request<'a> {
     pub mode: Mode,
     pub directory: &'a str,
     pub only: Option<&'a Pattern>,
-    pub sanitize: bool,
+    pub rules: EffectiveRules<'a>,
     /// How long writers of the app may have to wait for a copy; none for any time.
     pub max_lock: Option<SignedDuration>,
     /// What is here already, by which the server sends less.
@@ -59,16 +59,6 @@ pub struct Request<'a> {
 }
 
 impl Request<'_> {
-    /// Whether a database of this name comes without the rules that are meant for it.
-    pub fn leaves_unsanitized(&self, name: &str, settings: &Settings) -> bool {
-        !self.sanitize && sanitize::is_for(&settings.rules, name)
-    }
-
-    /// Whether no rule is applied to it, also where none is meant for it.
-    pub fn leaves_raw(&self, name: &str, settings: &Settings) -> bool {
-        !self.sanitize || !sanitize::is_for(&settings.rules, name)
-    }
-
     /// The script and the request, as `BOOTSTRAP` and `read_request` take them.
     /// Values are lines of their own, which the script reads as data.
     ///
@@ -106,13 +96,13 @@ impl Request<'_> {
             let sha256 = database.sha256.as_deref().unwrap_or_default();
             line("base", &format!("{sha256} {bytes} {page_size} {name}"))?;
         }
-        let rules = if self.sanitize { sanitize::script(&settings.rules) } else { String::new() };
+        let rules = sanitize::script(self.rules.applied());
         if !rules.is_empty() {
             writeln!(message, "rules {}", rules.len())?;
             message.extend(rules.as_bytes());
         }
-        let audit =
-            self.sanitize.then(|| audit::script(&settings.audit, &settings.rules)).flatten();
+        let audit = || audit::script(&settings.audit, self.rules.applied());
+        let audit = self.rules.are_audited().then(audit).flatten();
         if let Some(audit) = audit {
             let level = if settings.audit.level == Level::Fail { "fail" } else { "warn" };
             writeln!(message, "audit {level} {}", audit.len())?;
@@ -194,7 +184,7 @@ mod tests {
                 mode: Mode::Stream,
                 directory,
                 only: None,
-                sanitize: true,
+                rules: EffectiveRules::new(&[], true),
                 max_lock: None,
                 bases: Vec::new(),
             };
