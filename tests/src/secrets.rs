@@ -44,7 +44,7 @@ impl Secrets {
     }
 
     /// The windows that are in some bytes, each with its place: also of text in UTF-16,
-    /// where every second byte of these letters is none.
+    /// where every second byte of these letters is zero.
     pub fn found_in(&self, bytes: &[u8]) -> Vec<(usize, String)> {
         let mut found = Vec::new();
         let (mut narrow, mut wide) = (0_u64, [0_u64; 2]);
@@ -52,6 +52,9 @@ impl Secrets {
             let byte = u64::from(byte.to_ascii_lowercase());
             narrow = narrow << 8 | byte;
             let wide = &mut wide[at & 1];
+            if at > 0 && bytes[at - 1] != 0 {
+                *wide = 0;
+            }
             *wide = *wide << 8 | byte;
             for window in [narrow, *wide] {
                 if self.has(window) {
