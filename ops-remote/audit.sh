@@ -143,7 +143,7 @@ list_definitions() {
 	SQL
 }
 
-# What decides which value a rule can set, a letter each, which xtask/src/audit/mask.rs reads.
+# What decides which value a rule can set, a letter each, which xtask/src/sanitize/audit/mask.rs reads.
 # What holds for a generated column holds for what it is made of.
 list_facts() {
 	cat <<-SQL

@@ -2,7 +2,7 @@
 # shellcheck shell=dash
 # Comparing: prepare-pull.sh is sent behind this, and calls it where the client has
 # databases of an earlier pull. Of each it sends a short hash of every part, and the
-# parts that differ are sent back. xtask/src/delta.rs is the other side.
+# parts that differ are sent back. xtask/src/pull/delta.rs is the other side.
 #
 # Of prepare-pull.sh: `sql`, `measure`, `is_number`, `require_number`, `await_jobs`; of pack.sh: `sha256_of`, `tar_members`.
 # shellcheck disable=SC2154 # newline, jobs, largest and base_blocks are of there

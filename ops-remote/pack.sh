@@ -1,7 +1,7 @@
 #!/bin/sh
 # shellcheck shell=dash
 # Packing: prepare-pull.sh is sent behind this, and calls it for what is not by hand.
-# xtask/src/stream.rs reads what it writes.
+# xtask/src/server/protocol.rs reads what it writes.
 #
 # Of prepare-pull.sh: `sql`, `measure`, `read_clock`, `require_number`,
 # `announce_archive`, `await_jobs`, `fail` and `fail_sql`; of request.sh: `await_word`; of compare.sh: `send_parts`.

@@ -48,7 +48,7 @@ status() {
 	[ -z "$nonce" ] || printf '\nXTASK-DB-STATUS 1 %s %s\n' "$nonce" "$*"
 }
 
-# fail CODE MESSAGE…: CODE is one word, which xtask/src/server.rs turns into a hint.
+# fail CODE MESSAGE…: CODE is one word, which xtask/src/server/failures.rs turns into a hint.
 fail() {
 	local code=$1 text
 	shift

@@ -1,7 +1,7 @@
 #!/bin/sh
 # shellcheck shell=dash
 # The request, and what the client says later: prepare-pull.sh is sent behind this, and calls
-# it for what is not by hand. xtask/src/server.rs writes the request.
+# it for what is not by hand. xtask/src/server/request.rs writes the request.
 #
 # Of prepare-pull.sh: `newline`, `await_jobs`, `fail`; of compare.sh: `add_base`, `block`.
 # shellcheck disable=SC2154,SC2034 # what is asked for, and the jobs, are of there

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::process::command;
 
-/// What a pull sends, in a file of its own: as `SCRIPT` in `xtask/src/server.rs` has it.
+/// What a pull sends, in a file of its own: as `SCRIPT` in `xtask/src/server/request.rs` has it.
 pub fn pull_script(directory: &Path) -> PathBuf {
     let parts = [
         "request.sh",

@@ -283,3 +283,44 @@ fn a_server_that_does_not_take_the_hashes_is_not_waited_for() {
         }
     }
 }
+
+/// A server that says that it applied no rules where there are some, the first time or the second.
+#[test]
+fn what_no_rule_was_applied_to_is_refused_each_time() {
+    let scene = Scene::new();
+    let env = &scene.impostor.env;
+    env.db_toml("[[sanitize]]\ntable = 'items'\ndelete = true\nwhere = '0'\n");
+    let whole = stream(CODECS[0], &members(&[(NAME, scene.new.clone())]));
+    scene.impostor.sends(&whole);
+    let refused = |name: &str| {
+        let output = scene.impostor.is_refused(name, &[]);
+        output.stderr_has("error: the server applied no rules; nothing was changed\n");
+    };
+    refused("the first time");
+    // The base as if these rules had been applied to it.
+    let other = env.path("other").display().to_string();
+    let pulled = env.local_pull(&["--local-dir", &other]).ok();
+    let of_snapshot = |path: &std::path::Path| -> serde_json::Value {
+        serde_json::from_slice(&fs::read(path).expect("read")).expect("JSON")
+    };
+    let made = tests::store::snapshots(&env.path("other")).remove(0).path.join("snapshot.json");
+    let rules = of_snapshot(&made)["origin"]["sanitize_rules"].clone();
+    assert!(rules.is_string(), "{pulled}");
+    fs::remove_dir_all(env.path("other")).expect("remove");
+    let base = scene.impostor.base().with_file_name("snapshot.json");
+    let mut meta = of_snapshot(&base);
+    meta["origin"]["sanitize_rules"] = rules;
+    fs::write(&base, meta.to_string()).expect("write");
+    let applied = |end: Vec<u8>| {
+        let text = String::from_utf8(end).expect("tar of text");
+        file("end.json", text[512..].trim_end_matches('\0').replace(":null", ":[0]"))
+    };
+    let wrong = [file("index.json", scene.index()), Vec::new(), applied(scene.end("[[0,0]]"))];
+    scene.impostor.sends_in_turn(&stream(CODECS[0], &wrong), &whole);
+    refused("the second time");
+    let mut honest = members(&[(NAME, scene.new.clone())]);
+    let end = honest.pop().expect("an end record");
+    honest.push(applied(end));
+    scene.impostor.sends_in_turn(&stream(CODECS[0], &wrong), &stream(CODECS[0], &honest));
+    scene.impostor.pull(&[]).ok();
+}

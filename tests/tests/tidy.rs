@@ -156,6 +156,23 @@ fn the_other_packages_inherit_the_lints() {
     }
 }
 
+/// Also in comments: where the other side of something is.
+#[test]
+fn sources_that_others_name_are_there() {
+    let mut problems = Vec::new();
+    for (path, text) in text_files() {
+        for (at, _) in text.match_indices(concat!("xtask/", "src/")) {
+            let is_name = |c: char| c.is_alphanumeric() || "/_-.".contains(c);
+            let end = text[at..].find(|c| !is_name(c)).unwrap_or(text.len() - at);
+            let name = text[at..at + end].trim_end_matches(['.', '/']);
+            if name.ends_with(".rs") && name != "xtask/src/new.rs" && !root().join(name).exists() {
+                problems.push(format!("{path}: there is no {name}"));
+            }
+        }
+    }
+    none(&problems);
+}
+
 fn documents() -> impl Iterator<Item = (String, String)> {
     text_files().into_iter().filter(|(path, _)| path.ends_with(".md"))
 }

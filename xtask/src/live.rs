@@ -1,41 +1,45 @@
 //! The live set: saved as a snapshot, replaced by one. Nothing else changes it.
 //!
-//! A replacement is staged beside the set and synced. The databases are held, so
+//! A replacement is staged beside the set and synced. The databases are locked, so
 //! that nobody writes to them but us, and all is prepared. Then a journal is
 //! written, and from that moment it happens: a killed run is finished by the next
 //! command. Without a journal nothing has been changed yet, and what was staged is
 //! thrown away.
 
-mod custom;
-mod hold;
 mod journal;
 pub mod list;
+mod locked_db;
+mod ownership;
 pub mod prune;
+mod replacement;
 pub mod report;
 mod save;
-mod shared;
+mod shared_db;
+mod stage;
 mod state;
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use glob::Pattern;
 use xshell::Shell;
 
-use self::hold::LockedDb;
-use self::journal::Journal;
+use self::journal::{JOURNAL, Journal};
 pub use self::journal::{is_being_replaced, needed};
+use self::locked_db::LockedDb;
+pub use self::replacement::{Replaced, Replacement, missing};
 pub use self::save::Saved;
+use self::save::{Copies, Saver};
+use self::stage::stage;
 pub use self::state::State;
+use self::state::read_json;
 use crate::config::{Names, Settings};
 use crate::context::Context;
 use crate::error::Failure;
-use crate::snapshots::{Kind, LockedStore, Snapshot, Store};
+use crate::snapshots::{Kind, LockedStore, Store};
 use crate::sqlite::SIDECARS;
-use crate::ui::Ui;
-use crate::{fs, interrupt, open_files, snapshots, sqlite};
+use crate::ui::{Ui, escape};
+use crate::{fs, interrupt, open_files, pages, snapshots};
 
 const STAGED: &str = "staged";
 
@@ -184,13 +188,18 @@ impl<'a> LockedLiveSet<'a> {
     /// The snapshot is damaged, a program is in the way, or the disk fails: the
     /// live set is as it was, or a journal lets the next command finish.
     pub fn replace(&self, replacement: &Replacement<'_>) -> Result<Replaced> {
-        let decided = self.prepare(replacement).map_err(interrupt::prefer_interrupt);
-        if decided.is_err() {
+        let prepared = self.prepare(replacement).map_err(interrupt::prefer_interrupt);
+        if prepared.is_err() {
             // What is reported is the failure before; the next command tries again.
             let _ = journal::undo(&self.store);
         }
-        let Prepared { journal, held, before, others, programs } = decided?;
-        journal.commit(&self.store, self.sh, held).map_err(|error| {
+        self.commit(prepared?)
+    }
+
+    /// Does what is decided; where it fails, the next command finishes it.
+    fn commit(&self, prepared: Prepared) -> Result<Replaced> {
+        let Prepared { journal, locked, before, others, programs } = prepared;
+        journal.commit(&self.store, self.sh, locked).map_err(|error| {
             Failure::new("the live set could not be replaced as a whole")
                 .hint("fix the cause; the next command, whichever it is, finishes it")
                 .over(error)
@@ -217,29 +226,29 @@ impl<'a> LockedLiveSet<'a> {
         for name in &install {
             let at = |name: &String| self.store.dir.join(name);
             let siblings = live.iter().filter_map(|name| at(name).metadata().ok());
-            custom::follow(self.ui, &staged.join(name), &at(name), siblings)?;
+            ownership::follow(self.ui, &staged.join(name), &at(name), siblings)?;
         }
 
-        let mut held = self.hold(&remove, &install)?;
+        let mut locked = self.open_and_lock(&remove, &install)?;
         let mut copies = match replacement.save {
             // Those of others are not touched.
             Some(_) => {
                 let ours = |name: &&String| brought.contains(*name) || install.contains(name);
-                self.copy(live.iter().filter(ours).cloned().collect(), &mut held)?
+                self.saver().copy(live.iter().filter(ours).cloned().collect(), &mut locked)?
             }
             None => None,
         };
-        hold::end_read_transactions(&held)?;
+        locked_db::end_read_transactions(&locked)?;
         if let Some(copies) = &mut copies {
-            self.find_same(copies, Some(&replacement.snapshot.name))?;
+            self.saver().find_same(copies, Some(&replacement.snapshot.name))?;
         }
-        hold::lock(&mut held, self.wait)?;
-        let in_place = save::write(&mut held, copies.as_mut())?;
+        locked_db::lock(&mut locked, self.wait)?;
+        let in_place = save::write(&mut locked, copies.as_mut())?;
         let before = match (copies, replacement.save) {
-            (Some(copies), Some(kind)) => Some(self.keep(copies, kind)?),
+            (Some(copies), Some(kind)) => Some(self.saver().keep(copies, kind)?),
             _ => None,
         };
-        let programs = hold::programs(&held);
+        let programs = locked_db::programs(&locked);
 
         let named = old.others.clone();
         let raw = Some(old.raw(&self.store));
@@ -256,7 +265,142 @@ impl<'a> LockedLiveSet<'a> {
             self.discard_save(before.as_ref());
         }
         decided?;
-        Ok(Prepared { journal, held, before, others, programs })
+        Ok(Prepared { journal, locked, before, others, programs })
+    }
+
+    fn open_and_lock(&self, remove: &[String], install: &[String]) -> Result<Vec<LockedDb>> {
+        locked_db::open_and_lock(self.sh, &self.store, self.wait, remove, install)
+    }
+
+    fn saver(&self) -> Saver<'_> {
+        Saver { ui: self.ui, sh: self.sh, settings: self.settings, store: &self.store }
+    }
+
+    /// Makes a snapshot of the live set through SQLite's backup API, unless one
+    /// holds the same already; none of an empty set.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read or written; the live set is as it was. Unless
+    /// `whoever_writes`, another program wrote to it meanwhile.
+    pub fn save(&self, kind: Kind, whoever_writes: bool) -> Result<Option<Saved>> {
+        let Some(mut copies) = self.saver().copy(self.databases()?, &mut [])? else {
+            return Ok(None);
+        };
+        if let Some(name) = copies.outdated.first().filter(|_| !whoever_writes) {
+            return Err(Failure::new(format!(
+                "{} was written by another program while it was saved; nothing was changed",
+                self.store.dir.join(name).display()
+            ))
+            .hint("stop it, and run the same command again")
+            .into());
+        }
+        match kind {
+            Kind::Manual => copies.hash()?,
+            _ => self.saver().find_same(&mut copies, None)?,
+        }
+        self.saver().keep(copies, kind).map(Some)
+    }
+
+    /// Finishes or undoes what a killed run left, and says which.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be finished, or a program has the set open: the next command
+    /// will try again.
+    fn recover(&self) -> Result<()> {
+        let path = self.store.state_dir().join(JOURNAL);
+        let journal = read_json::<Journal>(&path).with_context(|| {
+            Failure::new("a run was killed while it replaced the live set, and cannot be finished")
+                .hint(format!(
+                    "look at {} and what is in staged/ beside it, then remove both",
+                    path.display()
+                ))
+        })?;
+        if let Some(mut journal) = journal {
+            let name = escape(journal.state.live.as_deref().unwrap_or_default());
+            self.roll_forward(&mut journal).with_context(|| {
+                format!("a run was killed while it put {name} in place, and must be finished first")
+            })?;
+            self.ui.warn(format!(
+                "a run was killed while it put {name} in place: that is now finished"
+            ));
+        } else if self.store.state_dir().join(STAGED).exists() {
+            journal::remove_staged(&self.store)?;
+            self.ui.warn("a run was killed before it changed the live set, which is as it was");
+        }
+        Ok(())
+    }
+
+    /// What was put in place before the kill may have been written to since, and
+    /// stays. So does what was written to since and is not in place yet: as a snapshot.
+    fn roll_forward(&self, journal: &mut Journal) -> Result<()> {
+        let staged = self.store.state_dir().join(STAGED);
+        for name in &journal.in_place {
+            let (path, staged) = (self.store.dir.join(name), staged.join(name));
+            if staged.exists() && shared_db::is_done(&path, &staged, self.wait)? {
+                fs::remove(&staged)?;
+            }
+        }
+        let remove: Vec<_> = journal.unremoved(&self.store).into_iter().cloned().collect();
+        let install: Vec<_> = journal.pending(&self.store).into_iter().cloned().collect();
+        let mut locked = self.open_and_lock(&remove, &install)?;
+        // Also where there was nothing to save: a program may have made one since.
+        let save = journal.save || journal.state.before.is_some();
+        let mut copies = if save && !locked.is_empty() {
+            self.saver().copy(self.databases()?, &mut locked)?
+        } else {
+            None
+        };
+        if let Some(copies) = &mut copies {
+            // What is in place already is no longer what the state says.
+            let pending = |name: &String| remove.contains(name) || install.contains(name);
+            let in_place = journal.state.raw(&self.store).into_iter().filter(|name| !pending(name));
+            copies.raw.retain(pending);
+            copies.raw.extend(in_place);
+        }
+        locked_db::lock(&mut locked, self.wait)?;
+        journal.in_place.extend(save::write(&mut locked, copies.as_mut())?);
+        let saved = match copies {
+            Some(copies) if !self.already_saved(&journal.state, &copies, &locked)? => {
+                Some(self.saver().keep(copies, Kind::BeforeRestore)?)
+            }
+            _ => None,
+        };
+        let is_there = |name: &String| self.store.dir.join(name).exists();
+        if let Some(saved) = &saved
+            && !journal.state.before.as_ref().is_some_and(is_there)
+        {
+            journal.state.before = Some(saved.name.clone());
+        }
+        journal.write(&self.store)?;
+        journal.commit(&self.store, self.sh, locked)?;
+        if let Some(saved) = saved {
+            self.ui.warn(format!("what was written to it since is in {}", saved.name));
+            self.backfill_hashes(&saved);
+        }
+        Ok(())
+    }
+
+    /// Whether each copy of what is locked is also in what was, or in what is to be.
+    fn already_saved(
+        &self,
+        state: &State,
+        copies: &Copies<'_>,
+        locked: &[LockedDb],
+    ) -> Result<bool> {
+        for one in locked {
+            let copy = copies.path(&one.name);
+            let mut found = !copy.exists();
+            for snapshot in state.before.iter().chain(&state.live) {
+                let kept = self.store.dir.join(snapshot).join(&one.name);
+                found = found || (kept.exists() && pages::same_content(&kept, &copy)?);
+            }
+            if !found {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// What was saved for nothing takes room, and a place among those that are kept.
@@ -284,112 +428,10 @@ impl<'a> LockedLiveSet<'a> {
 /// A replacement from which there is no way back.
 struct Prepared {
     journal: Journal,
-    held: Vec<LockedDb>,
+    locked: Vec<LockedDb>,
     before: Option<Saved>,
     others: Vec<String>,
     programs: Vec<String>,
-}
-
-/// What is to be put in place, and how.
-pub struct Replacement<'a> {
-    pub snapshot: &'a Snapshot,
-    /// Only what matches is replaced, and nothing removed.
-    pub only: Option<&'a Pattern>,
-    /// What kind of snapshot is made of the live set first; none is.
-    pub save: Option<Kind>,
-}
-
-pub struct Replaced {
-    pub before: Option<Saved>,
-    pub installed: Vec<String>,
-    pub removed: Vec<String>,
-    /// Live databases that stay, since no pull has brought them; those not named before.
-    pub others: Vec<String>,
-    /// Those that have a database open, and go on with the new one.
-    pub programs: Vec<String>,
-    /// The live databases, also others than these, that are unsanitized.
-    pub unsanitized: Vec<String>,
-}
-
-impl Replacement<'_> {
-    /// The databases that it puts in place. What a snapshot has beyond `names`
-    /// is left alone: nothing of that was saved.
-    pub fn installs(&self, names: &Names) -> Vec<String> {
-        let files = self.snapshot.files.iter().map(|(name, _)| name);
-        files.filter(|name| names.selects(name, self.only)).cloned().collect()
-    }
-
-    /// The live databases that it takes away: those of `brought` that a whole set does not
-    /// have. What is not saved first, or was not taken as a set, takes none away.
-    pub fn removes(
-        &self,
-        names: &Names,
-        live: &[String],
-        brought: &BTreeSet<String>,
-    ) -> Vec<String> {
-        let whole = self.snapshot.meta.as_ref().is_some_and(|meta| meta.only.is_none());
-        if !whole || self.only.is_some() || self.save.is_none() {
-            return Vec::new();
-        }
-        missing(live, brought, &self.installs(names))
-    }
-}
-
-/// The live databases of `brought` that a whole set of these does not have.
-pub fn missing(live: &[String], brought: &BTreeSet<String>, set: &[String]) -> Vec<String> {
-    let missing = live.iter().filter(|&name| brought.contains(name) && !set.contains(name));
-    missing.cloned().collect()
-}
-
-/// Copies what is to be installed, proving it on the way.
-fn stage(snapshot: &Snapshot, install: &[String], to: &Path) -> Result<()> {
-    fs::create_dir(to)?;
-    for name in install {
-        let (from, copy) = (snapshot.path.join(name), to.join(name));
-        let sha256 = fs::copy(&from, &copy)?;
-        let recorded = snapshot
-            .meta
-            .iter()
-            .flat_map(|meta| &meta.databases)
-            .find(|database| database.name == *name)
-            .map(|database| &database.sha256);
-        match recorded {
-            Some(Some(recorded)) if *recorded == sha256 => {}
-            Some(Some(_)) => return Err(damaged(&from).into()),
-            Some(None) | None => stage_unrecorded(&from, &copy)?,
-        }
-    }
-    fs::sync(to)
-}
-
-/// A file that a person or an older tool copied may have a journal beside it,
-/// without which it is half a transaction.
-fn stage_unrecorded(from: &Path, copy: &Path) -> Result<()> {
-    for end in ["-wal", "-journal"] {
-        let journal = sidecar(from, end);
-        if journal.exists() {
-            fs::copy(&journal, &sidecar(copy, end))?;
-            sqlite::recover_journal(copy).with_context(|| damaged(from))?;
-        }
-    }
-    interrupt::check()?;
-    sqlite::check(copy).with_context(|| damaged(from))?;
-    remove_sidecars(copy)
-}
-
-fn remove_sidecars(path: &Path) -> Result<()> {
-    SIDECARS.iter().try_for_each(|end| fs::remove(&sidecar(path, end)))
-}
-
-fn damaged(path: &Path) -> Failure {
-    Failure::new(format!("{} is damaged; the live set was not changed", path.display()))
-        .hint("restore another one: cargo xtask restore-db --list")
-}
-
-fn sidecar(path: &Path, end: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(end);
-    name.into()
 }
 
 #[cfg(test)]

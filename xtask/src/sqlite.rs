@@ -4,7 +4,7 @@
 pub mod dump;
 mod structure;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -70,6 +70,22 @@ pub fn closed_uri(path: &Path) -> Result<String> {
         }
     }
     Ok(uri + "?immutable=1&mode=ro")
+}
+
+/// The file that SQLite has beside a database, of one of [`SIDECARS`].
+pub fn sidecar(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    name.into()
+}
+
+/// Removes all of them.
+///
+/// # Errors
+///
+/// One cannot be removed.
+pub fn remove_sidecars(path: &Path) -> Result<()> {
+    SIDECARS.iter().try_for_each(|end| fs::remove(&sidecar(path, end)))
 }
 
 /// Opens a database that other programs may have open too; it is not created.

@@ -6,15 +6,16 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use rusqlite::Connection;
+use xshell::Shell;
 
-use super::hold::{self, Access, LockedDb};
-use super::shared::Shared;
-use super::{LockedLiveSet, State, sidecar};
-use crate::error::Failure;
+use super::State;
+use super::locked_db::{self, Access, LockedDb};
+use super::shared_db::SharedDb;
+use crate::config::Settings;
 use crate::pages::{self, PageFile};
-use crate::snapshots::{Database, Kind, Meta, Snapshot, SnapshotBuilder};
-use crate::sqlite::SIDECARS;
-use crate::ui::{count, escape};
+use crate::snapshots::{Database, Kind, LockedStore, Meta, Snapshot, SnapshotBuilder};
+use crate::sqlite::{SIDECARS, sidecar};
+use crate::ui::{Ui, count, escape};
 use crate::{fs, git, sanitize, sqlite};
 
 /// The snapshot that holds what was live.
@@ -47,33 +48,18 @@ pub(super) struct Copies<'a> {
     pub raw: BTreeSet<String>,
 }
 
-impl LockedLiveSet<'_> {
-    /// Makes a snapshot of the live set through SQLite's backup API, unless one
-    /// holds the same already; none of an empty set.
-    ///
-    /// # Errors
-    ///
-    /// It cannot be read or written; the live set is as it was. Unless
-    /// `whoever_writes`, another program wrote to it meanwhile.
-    pub fn save(&self, kind: Kind, whoever_writes: bool) -> Result<Option<Saved>> {
-        let Some(mut copies) = self.copy(self.databases()?, &mut [])? else { return Ok(None) };
-        if let Some(name) = copies.outdated.first().filter(|_| !whoever_writes) {
-            return Err(Failure::new(format!(
-                "{} was written by another program while it was saved; nothing was changed",
-                self.store.dir.join(name).display()
-            ))
-            .hint("stop it, and run the same command again")
-            .into());
-        }
-        match kind {
-            Kind::Manual => copies.hash()?,
-            _ => self.find_same(&mut copies, None)?,
-        }
-        self.keep(copies, kind).map(Some)
-    }
+/// What saving needs of a locked live set.
+#[derive(Clone, Copy)]
+pub(super) struct Saver<'a> {
+    pub ui: &'a Ui,
+    pub sh: &'a Shell,
+    pub settings: &'a Settings,
+    pub store: &'a LockedStore,
+}
 
+impl<'a> Saver<'a> {
     /// Copies the live set, all of one moment; nothing of an empty one. What is
-    /// held is read through the connections that hold it.
+    /// locked is read through the connections that hold it.
     ///
     /// # Errors
     ///
@@ -81,13 +67,13 @@ impl LockedLiveSet<'_> {
     pub(super) fn copy(
         &self,
         names: Vec<String>,
-        held: &mut [LockedDb],
-    ) -> Result<Option<Copies<'_>>> {
+        locked: &mut [LockedDb],
+    ) -> Result<Option<Copies<'a>>> {
         let dir = &self.store.dir;
         if names.is_empty() {
             return Ok(None);
         }
-        let mut raw = State::read(&self.store)?.raw(&self.store);
+        let mut raw = State::read(self.store)?.raw(self.store);
         raw.retain(|name| names.contains(name));
         let what = format!("{} in {}", count(names.len(), "database"), dir.display());
         let _working = self.ui.working("Saving", what);
@@ -103,7 +89,7 @@ impl LockedLiveSet<'_> {
             git_commit: git::head(self.sh, &self.settings.root),
             raw,
         };
-        copies.fill(dir, held).context("cannot save the live set")?;
+        copies.fill(dir, locked).context("cannot save the live set")?;
         for name in &copies.damaged {
             self.ui.warn(format!("{} is damaged: it is saved as it is", escape(name)));
         }
@@ -113,7 +99,7 @@ impl LockedLiveSet<'_> {
     /// Looks for a snapshot that holds the same as `copies`; of several it is
     /// `next`, which is about to be put in place, if it is one of them.
     pub(super) fn find_same(&self, copies: &mut Copies<'_>, next: Option<&str>) -> Result<()> {
-        let last = State::read(&self.store)?.live;
+        let last = State::read(self.store)?.live;
         let mut snapshots = self.store.list()?;
         // The likely ones first: comparing reads all of both.
         snapshots.sort_by_key(|snapshot| {
@@ -163,23 +149,24 @@ impl Copies<'_> {
     }
 
     /// The copy of a database that programs have open.
-    pub fn pages(&self, name: &str, live: &Shared) -> Result<PageFile> {
+    pub fn pages(&self, name: &str, live: &SharedDb) -> Result<PageFile> {
         PageFile::open(&self.path(name), live.page_size()?, true)
     }
 
-    fn fill(&mut self, dir: &Path, held: &mut [LockedDb]) -> Result<()> {
+    fn fill(&mut self, dir: &Path, locked: &mut [LockedDb]) -> Result<()> {
         let not_copied = |name: &str| format!("{} cannot be copied", dir.join(name).display());
-        let held: BTreeMap<_, _> =
-            held.iter_mut().map(|one| (one.name.clone(), &mut one.by)).collect();
-        let others: Vec<_> = self.names.iter().filter(|name| !held.contains_key(*name)).collect();
+        let locked: BTreeMap<_, _> =
+            locked.iter_mut().map(|one| (one.name.clone(), &mut one.access)).collect();
+        let others: Vec<_> = self.names.iter().filter(|name| !locked.contains_key(*name)).collect();
         let pin = |name: &&String| {
             let source = Source::pin(&dir.join(name)).with_context(|| not_copied(name))?;
             anyhow::Ok(((*name).clone(), source))
         };
-        let mut sources =
-            hold::all_or_none(sqlite::BUSY, || others.iter().map(pin).collect::<Result<Vec<_>>>())?;
-        let held = held.into_iter().filter(|(name, _)| self.names.contains(name));
-        sources.extend(held.map(|(name, by)| (name, Source::LockedDb(by))));
+        let mut sources = locked_db::all_or_none(sqlite::BUSY, || {
+            others.iter().map(pin).collect::<Result<Vec<_>>>()
+        })?;
+        let locked = locked.into_iter().filter(|(name, _)| self.names.contains(name));
+        sources.extend(locked.map(|(name, by)| (name, Source::LockedDb(by))));
         for (name, source) in &mut sources {
             source.copy(&self.path(name)).with_context(|| not_copied(name))?;
         }
@@ -208,7 +195,7 @@ impl Copies<'_> {
         Ok(())
     }
 
-    fn hash(&mut self) -> Result<()> {
+    pub fn hash(&mut self) -> Result<()> {
         for (name, hash) in self.names.iter().zip(&mut self.hashes) {
             *hash = Some(fs::sha256(&self.incoming.path().join(name))?);
         }
@@ -310,12 +297,15 @@ pub(super) fn describe(path: &Path, damaged: bool, sha256: Option<String>) -> Re
 /// # Errors
 ///
 /// Those of SQLite and the disk.
-pub(super) fn write(held: &mut [LockedDb], copies: Option<&mut Copies<'_>>) -> Result<Vec<String>> {
+pub(super) fn write(
+    locked: &mut [LockedDb],
+    copies: Option<&mut Copies<'_>>,
+) -> Result<Vec<String>> {
     let mut copies = copies;
     let mut in_place = Vec::new();
-    for one in held {
+    for one in locked {
         let (path, name) = (&one.path, &one.name);
-        let Some(shared) = one.by.shared_mut() else { continue };
+        let Some(shared) = one.access.shared_mut() else { continue };
         let mut write = || {
             let saved = copies.as_ref().map(|copies| copies.pages(name, shared)).transpose()?;
             if shared.catch_up(saved.as_ref())?

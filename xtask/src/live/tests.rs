@@ -1,11 +1,14 @@
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
+use glob::Pattern;
 use jiff::Timestamp;
 use rusqlite::Connection;
 
 use super::save::describe;
 use super::*;
-use crate::snapshots::Meta;
+use crate::snapshots::{Meta, Snapshot};
+use crate::sqlite;
 
 mod fit;
 mod locks;
@@ -113,7 +116,7 @@ impl Env {
     }
 
     fn is_clean(&self) -> bool {
-        !self.state(STAGED).exists() && !self.state(journal::JOURNAL).exists()
+        !self.state(STAGED).exists() && !self.state(JOURNAL).exists()
     }
 }
 

@@ -52,7 +52,7 @@ pub fn receive(
     let mut incoming = DirectorySink::new(ui, &settings.names, request, dir, reserved);
     let mut session = Session::connect(ui, settings, transport, request, &mut incoming)?;
     let received = session.receive(&mut incoming)?;
-    session.check_rules(&incoming, &received)?;
+    session.check_unmatched(&incoming, &received)?;
     let mut databases = incoming.verify(&received)?;
 
     let missing: Vec<_> = (0..databases.len()).filter(|&i| databases[i].is_none()).collect();
@@ -114,7 +114,8 @@ pub fn plan(
     let mut session = Session::connect(ui, settings, transport, request, &mut incoming)?;
     let outcome = protocol::read_plan(&mut session.output, &request.nonce, &mut incoming);
     let (wire_bytes, mut received) = session.understand(outcome, &mut incoming)?;
-    session.check_rules(&incoming, &received)?;
+    session.require_rules(&received)?;
+    session.check_unmatched(&incoming, &received)?;
     incoming.verify_bases(&mut received.databases)?;
     let unsanitized = |database: &ReceivedDb| request.rules.leave_unsanitized(&database.name);
     session.release();
@@ -180,7 +181,10 @@ impl<'a, 'b> Session<'a, 'b> {
         } else {
             protocol::read(&mut self.output, nonce, incoming)
         };
-        self.understand(outcome, incoming)
+        let received = self.understand(outcome, incoming)?;
+        // Of what comes once more, too.
+        self.require_rules(&received)?;
+        Ok(received)
     }
 
     /// Fetches an archive, and reads that.
@@ -219,17 +223,19 @@ impl<'a, 'b> Session<'a, 'b> {
         }
     }
 
-    /// That all rules were applied that were asked for.
-    fn check_rules(&self, incoming: &DirectorySink<'_>, received: &Received) -> Result<()> {
-        let rules = self.request.rules.applied();
-        if !rules.is_empty() && !received.sanitized {
+    fn require_rules(&self, received: &Received) -> Result<()> {
+        if !self.request.rules.applied().is_empty() && !received.sanitized {
             return Err(Failure::new("the server applied no rules; nothing was changed")
                 .hint("run the same command again")
                 .into());
         }
+        Ok(())
+    }
+
+    fn check_unmatched(&self, sink: &DirectorySink<'_>, received: &Received) -> Result<()> {
         let names: Vec<_> = received.databases.iter().map(|one| &*one.name).collect();
-        let unmatched = &incoming.unmatched;
-        unmatched::check(self.ui, unmatched, rules, &names, "nothing was changed")
+        let rules = self.request.rules.applied();
+        unmatched::check(self.ui, &sink.unmatched, rules, &names, "nothing was changed")
     }
 
     /// An error of the stream as what a person can act on.

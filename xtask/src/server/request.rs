@@ -1,5 +1,4 @@
-//! The server's side of a pull: the script and the request that are sent, and
-//! what its failures mean.
+//! The script and the request that are sent to the server.
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io::Write as _;

@@ -198,12 +198,12 @@ fn any_schema_cookie_tells_whether_a_killed_run_has_committed() {
         let install = vec!["a.db".to_owned()];
         stage(&snapshot, &install, &env.state(STAGED)).unwrap();
         let written = || {
-            let mut held = env.live.hold(&[], &install).unwrap();
-            hold::lock(&mut held, Duration::ZERO).unwrap();
-            save::write(&mut held, None).unwrap();
-            held
+            let mut locked = env.live.open_and_lock(&[], &install).unwrap();
+            locked_db::lock(&mut locked, Duration::ZERO).unwrap();
+            save::write(&mut locked, None).unwrap();
+            locked
         };
-        let is_done = || shared::is_done(&path, &staged, Duration::ZERO).unwrap();
+        let is_done = || shared_db::is_done(&path, &staged, Duration::ZERO).unwrap();
         drop(written());
         for i in 0..1100 {
             app.execute_batch(&format!("CREATE TABLE z{i} (a)")).unwrap();
@@ -212,9 +212,9 @@ fn any_schema_cookie_tells_whether_a_killed_run_has_committed() {
             }
         }
         assert!(!is_done(), "{old}, {new}");
-        let held = written();
+        let locked = written();
         let kept = std::fs::read(&staged).unwrap();
-        hold::install(env.live.sh, held).unwrap();
+        locked_db::install(env.live.sh, locked).unwrap();
         std::fs::write(&staged, kept).unwrap();
         assert!(is_done(), "{old}, {new}");
         app.execute_batch("SELECT * FROM y").unwrap();

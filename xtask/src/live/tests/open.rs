@@ -202,18 +202,19 @@ fn what_a_killed_run_has_changed_under_a_program_keeps_what_was_written_since() 
         // As far as a run gets that is killed between the commits of a.db and b.db.
         let install = ["a.db", "b.db"].map(String::from).to_vec();
         stage(&snapshot, &install, &env.state(STAGED)).unwrap();
-        let mut held = env.live.hold(&[], &install).unwrap();
-        let mut copies = env.live.copy(env.live.databases().unwrap(), &mut held).unwrap();
-        hold::lock(&mut held, Duration::ZERO).unwrap();
-        let in_place = save::write(&mut held, copies.as_mut()).unwrap();
-        let before = Some(env.live.keep(copies.unwrap(), Kind::BeforeRestore).unwrap().name);
+        let mut locked = env.live.open_and_lock(&[], &install).unwrap();
+        let mut copies = env.live.saver().copy(env.live.databases().unwrap(), &mut locked).unwrap();
+        locked_db::lock(&mut locked, Duration::ZERO).unwrap();
+        let in_place = save::write(&mut locked, copies.as_mut()).unwrap();
+        let before =
+            Some(env.live.saver().keep(copies.unwrap(), Kind::BeforeRestore).unwrap().name);
         let live = Some(snapshot.name.clone());
         let state = State { live, before, ..State::default() };
         let journal = Journal { install, remove: Vec::new(), in_place, save: true, state };
         journal.write(&env.live.store).unwrap();
         let kept = std::fs::read(env.state(STAGED).join("a.db")).unwrap();
-        let killed = held.pop().unwrap();
-        held.pop().unwrap().install(false).unwrap();
+        let killed = locked.pop().unwrap();
+        locked.pop().unwrap().install(false).unwrap();
         std::fs::write(env.state(STAGED).join("a.db"), kept).unwrap();
         drop(killed);
 
@@ -241,22 +242,22 @@ fn what_a_killed_run_has_changed_under_a_program_keeps_what_was_written_since() 
 fn replace_around(env: &Env, snapshot: &Snapshot, between: impl FnOnce()) -> PathBuf {
     let install = vec!["a.db".to_owned()];
     stage(snapshot, &install, &env.state(STAGED)).unwrap();
-    let mut held = env.live.hold(&[], &install).unwrap();
-    let mut copies = env.live.copy(env.live.databases().unwrap(), &mut held).unwrap();
-    let reader = &held[0].by.shared().unwrap().reader;
+    let mut locked = env.live.open_and_lock(&[], &install).unwrap();
+    let mut copies = env.live.saver().copy(env.live.databases().unwrap(), &mut locked).unwrap();
+    let reader = &locked[0].access.shared().unwrap().reader;
     // In a rollback mode nobody writes while there is a reader, and before the lock there is none.
     if text(reader, "PRAGMA journal_mode") != "wal" {
         reader.execute_batch("COMMIT; BEGIN").unwrap();
     }
     between();
-    hold::lock(&mut held, Duration::ZERO).unwrap();
-    let in_place = save::write(&mut held, copies.as_mut()).unwrap();
-    let saved = env.live.keep(copies.unwrap(), Kind::BeforeRestore).unwrap().name;
+    locked_db::lock(&mut locked, Duration::ZERO).unwrap();
+    let in_place = save::write(&mut locked, copies.as_mut()).unwrap();
+    let saved = env.live.saver().keep(copies.unwrap(), Kind::BeforeRestore).unwrap().name;
     let (live, before) = (Some(snapshot.name.clone()), Some(saved.clone()));
     let state = State { live, before, ..State::default() };
     let journal = Journal { install, remove: Vec::new(), in_place, save: true, state };
     journal.write(&env.live.store).unwrap();
-    journal.commit(&env.live.store, env.live.sh, held).unwrap();
+    journal.commit(&env.live.store, env.live.sh, locked).unwrap();
     env.path(&saved).join("a.db")
 }
 

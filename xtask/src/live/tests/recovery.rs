@@ -208,19 +208,19 @@ fn what_is_locked_is_not_taken_for_what_has_not_been_changed() {
     let app = program(&env, "a.db", "DELETE");
     let install = vec!["a.db".to_owned()];
     stage(&snapshot, &install, &env.state(STAGED)).unwrap();
-    let mut held = env.live.hold(&[], &install).unwrap();
-    hold::lock(&mut held, Duration::ZERO).unwrap();
-    let in_place = save::write(&mut held, None).unwrap();
+    let mut locked = env.live.open_and_lock(&[], &install).unwrap();
+    locked_db::lock(&mut locked, Duration::ZERO).unwrap();
+    let in_place = save::write(&mut locked, None).unwrap();
     let state = State { live: Some(snapshot.name), ..State::default() };
     let journal = Journal { install, remove: Vec::new(), in_place, save: true, state };
     journal.write(&env.live.store).unwrap();
     let kept = std::fs::read(env.state(STAGED).join("a.db")).unwrap();
-    hold::install(env.live.sh, held).unwrap();
+    locked_db::install(env.live.sh, locked).unwrap();
     std::fs::write(env.state(STAGED).join("a.db"), kept).unwrap();
 
     app.execute_batch("BEGIN EXCLUSIVE; INSERT INTO t VALUES ('since')").unwrap();
     let (path, staged) = (env.path("a.db"), env.state(STAGED).join("a.db"));
-    assert!(shared::is_done(&path, &staged, Duration::ZERO).is_err());
+    assert!(shared_db::is_done(&path, &staged, Duration::ZERO).is_err());
     env.live.recover().unwrap_err();
     app.execute_batch("COMMIT").unwrap();
     env.live.recover().unwrap();

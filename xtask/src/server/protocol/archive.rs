@@ -74,7 +74,7 @@ pub fn read(input: impl Read, content: Content, sink: &mut impl Sink) -> Result<
     if next()?.is_some() {
         return Err(refused("there is more behind the end record"));
     }
-    verify(index, &index_text, &hashes, end)
+    match_end_record(index, &index_text, &hashes, end)
 }
 
 /// What a database may take in the stream. Each piece is an archive of its own,
@@ -132,7 +132,7 @@ fn database(
 }
 
 /// `hashes` are of what came whole.
-fn verify(
+fn match_end_record(
     index: Index,
     index_text: &str,
     hashes: &[Option<String>],

@@ -7,9 +7,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use rusqlite::Connection;
 
-use super::sidecar;
 use crate::error::Failure;
 use crate::pages::{self, HEADER, Header, PageFile};
+use crate::sqlite::sidecar;
 use crate::{interrupt, sqlite};
 
 /// How far the schema cookie is set above that of the old one. Programs
@@ -49,7 +49,7 @@ impl Way {
     }
 }
 
-pub(super) struct Shared {
+pub(super) struct SharedDb {
     pub programs: Vec<String>,
     way: Way,
     wal: bool,
@@ -68,7 +68,7 @@ pub(super) struct Shared {
     version: i64,
 }
 
-impl Shared {
+impl SharedDb {
     /// Opens `path`, which is to become what is `staged`, while programs go on.
     ///
     /// # Errors

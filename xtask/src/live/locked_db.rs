@@ -9,9 +9,11 @@ use anyhow::{Context as _, Result, bail};
 use rusqlite::{Connection, ErrorCode};
 use xshell::Shell;
 
-use super::shared::{Shared, checkpoint};
-use super::{LockedLiveSet, STAGED, remove_sidecars};
+use super::STAGED;
+use super::shared_db::{SharedDb, checkpoint};
 use crate::error::Failure;
+use crate::snapshots::Store;
+use crate::sqlite::remove_sidecars;
 use crate::ui::escape;
 use crate::{fs, interrupt, open_files, sqlite};
 
@@ -25,7 +27,7 @@ pub(super) struct LockedDb {
     pub path: PathBuf,
     /// What it is replaced by; none if it is to be removed.
     staged: Option<PathBuf>,
-    pub by: Access,
+    pub access: Access,
 }
 
 pub(super) enum Access {
@@ -36,36 +38,48 @@ pub(super) enum Access {
     /// Everyone else is kept out.
     Exclusive(Connection),
     /// Programs have it open, and go on.
-    Shared(Box<Shared>),
+    Shared(Box<SharedDb>),
 }
 
-impl LockedLiveSet<'_> {
-    /// Takes hold of the databases that are to be removed and installed.
-    ///
-    /// # Errors
-    ///
-    /// A program has one open that cannot be changed under it: nothing was changed.
-    pub(super) fn hold(&self, remove: &[String], install: &[String]) -> Result<Vec<LockedDb>> {
-        let mut held = all_or_none(self.wait, || self.hold_each(remove, install))?;
-        held.iter_mut().try_for_each(LockedDb::compare)?;
-        Ok(held)
-    }
+/// Opens the databases that are to be removed and installed, and locks those that nobody
+/// else has open.
+///
+/// # Errors
+///
+/// A program has one open that cannot be changed under it: nothing was changed.
+pub(super) fn open_and_lock(
+    sh: &Shell,
+    store: &Store,
+    wait: Duration,
+    remove: &[String],
+    install: &[String],
+) -> Result<Vec<LockedDb>> {
+    let mut locked = all_or_none(wait, || open_each(sh, store, wait, remove, install))?;
+    locked.iter_mut().try_for_each(LockedDb::compare)?;
+    Ok(locked)
+}
 
-    fn hold_each(&self, remove: &[String], install: &[String]) -> Result<Vec<LockedDb>> {
-        let staged = self.store.state_dir().join(STAGED);
-        let mut held: Vec<_> = remove.iter().map(|name| (name, None)).collect();
-        held.extend(install.iter().map(|name| (name, Some(staged.join(name)))));
-        let paths: Vec<_> = held.iter().map(|(name, _)| self.store.dir.join(name)).collect();
-        // Those that are to be removed must not be open at all.
-        let mut programs = open_files::persistent(self.sh, &paths[..remove.len()])?;
-        programs.extend(open_files::programs(self.sh, &paths[remove.len()..]));
-        let held = held.into_iter().zip(paths).zip(programs);
-        held.map(|(((name, staged), path), programs)| {
-            let by = Access::of(&path, staged.as_deref(), programs, self.wait)?;
-            Ok(LockedDb { name: name.clone(), path, staged, by })
+fn open_each(
+    sh: &Shell,
+    store: &Store,
+    wait: Duration,
+    remove: &[String],
+    install: &[String],
+) -> Result<Vec<LockedDb>> {
+    let staged = store.state_dir().join(STAGED);
+    let mut locked: Vec<_> = remove.iter().map(|name| (name, None)).collect();
+    locked.extend(install.iter().map(|name| (name, Some(staged.join(name)))));
+    let paths: Vec<_> = locked.iter().map(|(name, _)| store.dir.join(name)).collect();
+    // Those that are to be removed must not be open at all.
+    let mut programs = open_files::persistent(sh, &paths[..remove.len()])?;
+    programs.extend(open_files::programs(sh, &paths[remove.len()..]));
+    let locked = locked.into_iter().zip(paths).zip(programs);
+    locked
+        .map(|(((name, staged), path), programs)| {
+            let access = Access::of(&path, staged.as_deref(), programs, wait)?;
+            Ok(LockedDb { name: name.clone(), path, staged, access })
         })
         .collect()
-    }
 }
 
 /// Begins to read several databases, again while one of them is locked: in a
@@ -123,20 +137,20 @@ impl Access {
         let Some(staged) = staged else {
             return Err(refused("the new set does not have it").into());
         };
-        match Shared::new(path, staged, wait, &refused) {
+        match SharedDb::new(path, staged, wait, &refused) {
             Ok(shared) => Ok(Self::Shared(Box::new(shared.opened_by(programs)))),
             Err(error) if sqlite::tells_busy(&error) => {
-                Err(error.context(locked(path, &programs, wait)))
+                Err(error.context(still_locked(path, &programs, wait)))
             }
             Err(error) => Err(error.context(format!("cannot read {}", path.display()))),
         }
     }
 
-    pub fn shared(&self) -> Option<&Shared> {
+    pub fn shared(&self) -> Option<&SharedDb> {
         if let Self::Shared(shared) = self { Some(shared) } else { None }
     }
 
-    pub fn shared_mut(&mut self) -> Option<&mut Shared> {
+    pub fn shared_mut(&mut self) -> Option<&mut SharedDb> {
         if let Self::Shared(shared) = self { Some(shared) } else { None }
     }
 }
@@ -148,7 +162,7 @@ fn is_never_written(path: &Path, error: &rusqlite::Error) -> bool {
         && rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok()
 }
 
-fn locked(path: &Path, programs: &[String], wait: Duration) -> Failure {
+fn still_locked(path: &Path, programs: &[String], wait: Duration) -> Failure {
     Failure::new(format!(
         "{} was locked by {} for longer than {} s; nothing was changed",
         path.display(),
@@ -159,10 +173,10 @@ fn locked(path: &Path, programs: &[String], wait: Duration) -> Failure {
 }
 
 /// The programs that have some of it open, each once.
-pub(super) fn programs(held: &[LockedDb]) -> Vec<String> {
-    let mut programs: Vec<_> = held
+pub(super) fn programs(locked: &[LockedDb]) -> Vec<String> {
+    let mut programs: Vec<_> = locked
         .iter()
-        .filter_map(|one| one.by.shared())
+        .filter_map(|one| one.access.shared())
         .flat_map(|one| one.programs.clone())
         .collect();
     programs.sort();
@@ -171,32 +185,36 @@ pub(super) fn programs(held: &[LockedDb]) -> Vec<String> {
 }
 
 /// Lets programs go on that wait for us to have read, as they do in a rollback mode.
-pub(super) fn end_read_transactions(held: &[LockedDb]) -> rusqlite::Result<()> {
-    held.iter().filter_map(|one| one.by.shared()).try_for_each(Shared::end_read_transactions)
+pub(super) fn end_read_transactions(locked: &[LockedDb]) -> rusqlite::Result<()> {
+    locked
+        .iter()
+        .filter_map(|one| one.access.shared())
+        .try_for_each(SharedDb::end_read_transactions)
 }
 
-/// From now on no program can write to what is held. All locks are taken or
+/// From now on no program can write to what is locked. All locks are taken or
 /// none: a program that has one and waits for another is not kept waiting.
 ///
 /// # Errors
 ///
 /// A program has one locked for longer than `wait`.
-pub(super) fn lock(held: &mut [LockedDb], wait: Duration) -> Result<()> {
+pub(super) fn lock(locked: &mut [LockedDb], wait: Duration) -> Result<()> {
     let deadline = Instant::now() + wait;
-    end_read_transactions(held)?;
+    end_read_transactions(locked)?;
     loop {
         interrupt::check()?;
         let late = Instant::now() >= deadline;
-        let Some((i, error)) = lock_each(held, !late) else { return Ok(()) };
+        let Some((i, error)) = lock_each(locked, !late) else { return Ok(()) };
         if !sqlite::is_busy(&error) {
-            return Err(error).with_context(|| format!("cannot lock {}", held[i].path.display()));
+            return Err(error).with_context(|| format!("cannot lock {}", locked[i].path.display()));
         }
-        for one in held.iter().filter_map(|one| one.by.shared()) {
+        for one in locked.iter().filter_map(|one| one.access.shared()) {
             one.unlock()?;
         }
         if late {
-            let programs = held[i].by.shared().map(|one| &one.programs[..]).unwrap_or_default();
-            return Err(locked(&held[i].path, programs, wait).into());
+            let programs =
+                locked[i].access.shared().map(|one| &one.programs[..]).unwrap_or_default();
+            return Err(still_locked(&locked[i].path, programs, wait).into());
         }
         if i > 0 {
             interrupt::sleep(PAUSE)?;
@@ -205,26 +223,26 @@ pub(super) fn lock(held: &mut [LockedDb], wait: Duration) -> Result<()> {
 }
 
 /// The first that cannot be locked, and why.
-fn lock_each(held: &mut [LockedDb], patient: bool) -> Option<(usize, rusqlite::Error)> {
-    held.iter_mut().enumerate().find_map(|(i, one)| {
-        let locked = one.by.shared_mut()?.lock(patient);
+fn lock_each(locked: &mut [LockedDb], patient: bool) -> Option<(usize, rusqlite::Error)> {
+    locked.iter_mut().enumerate().find_map(|(i, one)| {
+        let locked = one.access.shared_mut()?.lock(patient);
         locked.err().map(|error| (i, error))
     })
 }
 
 impl LockedDb {
     fn compare(&mut self) -> Result<()> {
-        let Some(shared) = self.by.shared_mut() else { return Ok(()) };
+        let Some(shared) = self.access.shared_mut() else { return Ok(()) };
         shared.compare().with_context(|| format!("cannot read {}", self.path.display()))
     }
 
     /// Nothing is left beside it that a new database could be taken to go with;
     /// one that is to be removed is gone.
     pub fn remove_sidecars(&self) -> Result<()> {
-        if let Access::Shared(_) = self.by {
+        if let Access::Shared(_) = self.access {
             return Ok(());
         }
-        if let Access::Exclusive(db) = &self.by {
+        if let Access::Exclusive(db) = &self.access {
             let cannot = || format!("cannot close the journal of {}", self.path.display());
             sqlite::leave_wal_mode(db).with_context(cannot)?;
         }
@@ -237,7 +255,7 @@ impl LockedDb {
     pub fn install(self, opened: bool) -> Result<Option<Connection>> {
         let Some(staged) = &self.staged else { return Ok(None) };
         let cannot = || format!("cannot change {}", self.path.display());
-        let writer = match self.by {
+        let writer = match self.access {
             Access::Shared(shared) => Some(shared.commit().with_context(cannot)?),
             // A file that was renamed away it would read for as long as it runs.
             Access::Exclusive(mut db) if opened => {
@@ -266,11 +284,11 @@ fn replace(db: &mut Connection, by: &Path) -> Result<()> {
 
 /// Puts all in place. Those that are renamed go first, right after a look at who
 /// has opened them, and each `-wal` is taken in when all programs see the new set.
-pub(super) fn install(sh: &Shell, mut held: Vec<LockedDb>) -> Result<()> {
-    held.sort_by_key(|one| one.by.shared().is_some());
-    let paths: Vec<_> = held.iter().map(|one| one.path.clone()).collect();
+pub(super) fn install(sh: &Shell, mut locked: Vec<LockedDb>) -> Result<()> {
+    locked.sort_by_key(|one| one.access.shared().is_some());
+    let paths: Vec<_> = locked.iter().map(|one| one.path.clone()).collect();
     let programs = open_files::others(sh, &paths);
-    let writers: Vec<_> = held
+    let writers: Vec<_> = locked
         .into_iter()
         .zip(programs)
         .map(|(one, programs)| one.install(!programs.is_empty()))

@@ -1,0 +1,51 @@
+//! Copies what is to be put in place, beside the live set.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+
+use crate::error::Failure;
+use crate::snapshots::Snapshot;
+use crate::sqlite::{remove_sidecars, sidecar};
+use crate::{fs, interrupt, sqlite};
+
+/// Copies what is to be installed, verified on the way.
+pub fn stage(snapshot: &Snapshot, install: &[String], to: &Path) -> Result<()> {
+    fs::create_dir(to)?;
+    for name in install {
+        let (from, copy) = (snapshot.path.join(name), to.join(name));
+        let sha256 = fs::copy(&from, &copy)?;
+        let recorded = snapshot
+            .meta
+            .iter()
+            .flat_map(|meta| &meta.databases)
+            .find(|database| database.name == *name)
+            .map(|database| &database.sha256);
+        match recorded {
+            Some(Some(recorded)) if *recorded == sha256 => {}
+            Some(Some(_)) => return Err(damaged(&from).into()),
+            Some(None) | None => stage_unrecorded(&from, &copy)?,
+        }
+    }
+    fs::sync(to)
+}
+
+/// A file that a person or an older tool copied may have a journal beside it,
+/// without which it is half a transaction.
+fn stage_unrecorded(from: &Path, copy: &Path) -> Result<()> {
+    for end in ["-wal", "-journal"] {
+        let journal = sidecar(from, end);
+        if journal.exists() {
+            fs::copy(&journal, &sidecar(copy, end))?;
+            sqlite::recover_journal(copy).with_context(|| damaged(from))?;
+        }
+    }
+    interrupt::check()?;
+    sqlite::check(copy).with_context(|| damaged(from))?;
+    remove_sidecars(copy)
+}
+
+fn damaged(path: &Path) -> Failure {
+    Failure::new(format!("{} is damaged; the live set was not changed", path.display()))
+        .hint("restore another one: cargo xtask restore-db --list")
+}
