@@ -1,5 +1,11 @@
 //! How a command runs on the server. The only place that starts `fly`, `ssh`
 //! or `docker`.
+//!
+//! A new one has a variant of [`Via`], a name for what it pulls in `source` (earlier pulls of the same
+//! source are the bases of the next), a command in `start`, and in `offline.rs` what its program
+//! says where there is no way to the server. What it owes the server's script: bytes as they
+//! are in both directions, and the end of the input when the client ends, by which the script
+//! knows that it has to remove its copies.
 
 mod connection;
 mod fly;
