@@ -53,7 +53,7 @@ fn a_value_of_any_form_that_another_column_has_stops_the_pull() {
     for (schema, value, rule) in [
         ("t (a)", text.as_str(), "table = 't'\nset = { a = '1' }"),
         ("T (A)", &text, "table = 't'\nset = { a = '1' }"),
-        ("t (a)", &text, "table = 't'\ndelete = true\nlook = true"),
+        ("t (a)", &text, "table = 't'\ndelete = true\nleak-check = true"),
         ("t (a)", &text, "table = 't'\nset = { a = '1' }\nwhere = '1 -- all'"),
         ("t (a)", &long, "table = 't'\nset = { a = '1' }"),
         ("t (a)", &blob, "table = 't'\nset = { a = '1' }"),
@@ -94,7 +94,7 @@ fn a_value_of_any_form_that_another_column_has_stops_the_pull() {
             );
             let place = format!(" is still in {place}");
             let output = run(&env, None).fails(1).stderr_has("in data.db, what a rule removes of ");
-            output.stderr_has(&place).stderr_has("look = false").stderr_lacks(SECRET);
+            output.stderr_has(&place).stderr_has("leak-check = false").stderr_lacks(SECRET);
             assert!(!live(&env).exists(), "{schema}: {copy}: {rule}");
         }
     }

@@ -36,7 +36,7 @@ pub fn script<'a>(rules: impl IntoIterator<Item = &'a Rule>) -> String {
             or_null(sql),
             or_null(condition.map(String::as_str)),
             u8::from(matches!(rule.change, Change::Delete { .. })),
-            u8::from(rule.look),
+            u8::from(rule.leak_check),
             u8::from(rule.scrub),
         );
         for (column, value) in columns {
@@ -78,7 +78,7 @@ impl Rule {
 
     /// The table and the rows from which what it removes must be nowhere else.
     pub fn is_looked_for(&self) -> Option<(&str, &str)> {
-        let table = self.table.as_deref().filter(|_| self.look)?;
+        let table = self.table.as_deref().filter(|_| self.leak_check)?;
         match &self.change {
             Change::Set { condition, .. } | Change::Delete { condition } => {
                 Some((table, condition))

@@ -22,7 +22,8 @@ pub struct RuleToml {
     #[serde(default)]
     delete: bool,
     sql: Option<String>,
-    look: Option<bool>,
+    #[serde(alias = "look")]
+    leak_check: Option<bool>,
     scrub: Option<Scrub>,
 }
 
@@ -44,7 +45,7 @@ pub struct Rule {
     pub table: Option<String>,
     pub change: Change,
     /// Whether what it removes must be nowhere else in the database.
-    pub look: bool,
+    pub leak_check: bool,
     pub scrub: bool,
 }
 
@@ -93,15 +94,16 @@ impl RuleToml {
                 .into());
             }
         };
-        let look = match change {
-            Change::Set { .. } => self.look.unwrap_or(true),
-            Change::Delete { .. } => self.look.unwrap_or(false),
-            _ if self.look.is_some() => {
-                return Err(Failure::usage("`look` goes with `set` and `delete`").into());
+        let leak_check = match change {
+            Change::Set { .. } => self.leak_check.unwrap_or(true),
+            Change::Delete { .. } => self.leak_check.unwrap_or(false),
+            _ if self.leak_check.is_some() => {
+                return Err(Failure::usage("`leak-check` goes with `set` and `delete`").into());
             }
             _ => false,
         };
-        let rule = Rule { database, table: self.table, change, look, scrub: self.scrub.is_some() };
+        let rule =
+            Rule { database, table: self.table, change, leak_check, scrub: self.scrub.is_some() };
         let sql = rule.statement(|_| true).unwrap_or_default();
         for text in [&sql].into_iter().chain(&rule.table) {
             plain("a rule", text)?;

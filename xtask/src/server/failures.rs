@@ -5,7 +5,7 @@ use crate::sanitize::unmatched::Unmatched;
 use crate::server::protocol::clipped;
 use crate::server::transport::quoted;
 
-pub const ADVICE_ON_LEAKS: &str = "add a [[sanitize]] rule for the column that still has it, or `look = false` to the rule if it \
+pub const ADVICE_ON_LEAKS: &str = "add a [[sanitize]] rule for the column that still has it, or `leak-check = false` to the rule if it \
      may stay there";
 
 /// What the script says when it gives up, and the next thing to do about it.
