@@ -196,6 +196,10 @@ fn without_sanitizing_needs_a_yes_and_is_recorded() {
         .stderr_has("error: this needs a confirmation, and there is no terminal\n")
         .stderr_has("hint: add --yes\n");
     assert_eq!(env.fly_invocations().len(), 1, "fly is not run a second time");
+    for (args, unsanitized) in [(&[][..], false), (&["--no-sanitize"], true)] {
+        let plan = pull(&env, &[&["--dry-run", "--json"], args].concat()).json();
+        assert_eq!(plan["databases"][0]["unsanitized"], unsanitized, "{plan}");
+    }
     pull(&env, &["--no-sanitize", "--yes"]).stderr_lacks("Sanitizing");
     let pulled = store::snapshots(&env.data()).into_iter().filter(|s| s.kind() == "pull");
     let recorded: Vec<Value> =

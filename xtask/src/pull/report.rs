@@ -64,6 +64,7 @@ struct Plan<'a> {
 struct Planning<'a> {
     name: &'a str,
     bytes: u64,
+    unsanitized: bool,
     #[serde(flatten)]
     differs: Differs,
 }
@@ -192,7 +193,12 @@ pub fn planned(
             dry_run: true,
             databases: rows
                 .iter()
-                .map(|&Row { name, bytes, differs, .. }| Planning { name, bytes, differs })
+                .map(|&Row { name, bytes, differs, unsanitized, .. }| Planning {
+                    name,
+                    bytes,
+                    unsanitized,
+                    differs,
+                })
                 .collect(),
             removes,
             audit: &planned.findings.columns,
