@@ -312,18 +312,21 @@ find_unmatched_rules() {
 # names_instead NUMBER COLUMN NAME…: the tables of the databases that a rule is for, or where a
 # COLUMN is missing those of its table, each behind a space; and a plus if there is such a database.
 names_instead() {
-	local number=$1 column=$2 i=0 name
+	local number=$1 column=$2 i=0 name quoted
 	shift 2
-	for name do
-		{
-			printf '%s\n' "$rules"
-			printf '%s\n' "SELECT '+' FROM temp.xtask_rule WHERE rule = $number - 1 AND $(literal "$name") GLOB pattern
+	{
+		printf '%s\n.bail off\n' "$rules"
+		for name do
+			case $name in *\'*) quoted=$(literal "$name") ;; *) quoted="'$name'" ;; esac
+			printf '%s\n' "ATTACH '$i.db' AS d;
+				SELECT '+' FROM temp.xtask_rule WHERE rule = $number - 1 AND $quoted GLOB pattern
 				UNION ALL
 				SELECT ' ' || hex(CASE '$column' WHEN '-' THEN t.name ELSE c.name END)
-				  FROM temp.xtask_rule AS r, sqlite_master AS t, pragma_table_xinfo(t.name) AS c
-				 WHERE r.rule = $number - 1 AND $(literal "$name") GLOB pattern AND t.type = 'table'
-				   AND ('$column' = '-' OR t.name = r.tbl COLLATE NOCASE) GROUP BY 1;"
-		} | sql -readonly "$i.db"
-		i=$((i + 1))
-	done | sort -u | tr -d '\n' | head -c 50000
+				  FROM temp.xtask_rule AS r, d.sqlite_master AS t, pragma_table_xinfo(t.name, 'd') AS c
+				 WHERE r.rule = $number - 1 AND $quoted GLOB pattern AND t.type = 'table'
+				   AND ('$column' = '-' OR t.name = r.tbl COLLATE NOCASE) GROUP BY 1;
+				DETACH d;"
+			i=$((i + 1))
+		done
+	} | sql -readonly :memory: | sort -u | tr -d '\n' | head -c 50000
 }

@@ -216,7 +216,7 @@ fn within_target(program: &Path) -> String {
 /// The script for a repository whose root is the directory `prefix` of the work tree.
 fn script(prefix: &str, tool: &Tool) -> Result<String> {
     let [crate_dir, settings, program] =
-        [&tool.crate_dir, &tool.settings, &tool.program].map(|word| shlex::try_quote(word));
+        [&tool.crate_dir, &tool.settings, &tool.program].map(|word| quoted(word.as_ref()));
     let places = format!("  crate={} settings={} program={}\n", crate_dir?, settings?, program?);
     let command = COMMAND.replace("cargo xtask", tool.command);
     let script = SCRIPT.replace(PLACES, &places).replace(COMMAND, &command);

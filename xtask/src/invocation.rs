@@ -15,10 +15,22 @@ pub fn crate_dir() -> Option<PathBuf> {
 
 /// `cargo xtask`, or with another alias that runs this crate.
 pub fn command() -> &'static str {
-    static COMMAND: OnceLock<String> = OnceLock::new();
-    COMMAND.get_or_init(|| {
-        let alias = crate_dir().and_then(|dir| find_alias(&dir, &package()));
-        alias.map_or_else(|| USUAL.to_owned(), |(_, alias)| format!("cargo {alias}"))
+    alias().as_ref().map_or(USUAL, |alias| &alias.command)
+}
+
+/// One of Cargo's aliases.
+struct Alias {
+    command: String,
+    /// The directory that it is configured for.
+    root: PathBuf,
+}
+
+/// The alias that runs this crate, which is looked for once.
+fn alias() -> &'static Option<Alias> {
+    static ALIAS: OnceLock<Option<Alias>> = OnceLock::new();
+    ALIAS.get_or_init(|| {
+        let package = std::env::var("CARGO_PKG_NAME").unwrap_or_default();
+        find_alias(&crate_dir()?, &package)
     })
 }
 
@@ -49,15 +61,15 @@ pub fn adapt_hint(hint: &str) -> String {
     hint.replace(&format!("{USUAL} "), &format!("{}{flags} ", command()))
 }
 
-/// The alias that runs the package in `dir`, and the directory above that it is configured for.
-fn find_alias(dir: &Path, package: &str) -> Option<(PathBuf, String)> {
+/// The alias of a configuration above `dir` that runs the package in there.
+fn find_alias(dir: &Path, package: &str) -> Option<Alias> {
     dir.ancestors().find_map(|above| {
         let text = std::fs::read_to_string(above.join(".cargo/config.toml")).ok()?;
         let config: toml::Table = text.parse().ok()?;
         let aliases = config.get("alias")?.as_table()?;
         let runs = |value: &toml::Value| runs(&words(value), above, dir, package);
         let (alias, _) = aliases.iter().find(|(_, value)| runs(value))?;
-        Some((above.to_owned(), alias.clone()))
+        Some(Alias { command: format!("cargo {alias}"), root: above.to_owned() })
     })
 }
 
@@ -88,12 +100,8 @@ fn runs(words: &[&str], root: &Path, dir: &Path, package: &str) -> bool {
 /// The directory that paths in settings beside this crate are relative to: where the alias is,
 /// else the one above.
 pub fn root_of(crate_dir: &Path) -> PathBuf {
-    let above = || crate_dir.parent().unwrap_or(crate_dir).to_owned();
-    find_alias(crate_dir, &package()).map_or_else(above, |(root, _)| root)
-}
-
-fn package() -> String {
-    std::env::var("CARGO_PKG_NAME").unwrap_or_default()
+    let above = || crate_dir.parent().unwrap_or(crate_dir);
+    alias().as_ref().map_or_else(above, |alias| &alias.root).to_owned()
 }
 
 #[cfg(test)]
@@ -117,8 +125,8 @@ mod tests {
         ] {
             let config = format!("[alias]\n{alias}\n");
             std::fs::write(root.path().join(".cargo/config.toml"), config).unwrap();
-            let it = find_alias(&dir, "dev").map(|(_, alias)| alias);
-            assert_eq!(it.as_deref(), found, "{alias}");
+            let it = find_alias(&dir, "dev").map(|alias| alias.command);
+            assert_eq!(it, found.map(|name| format!("cargo {name}")), "{alias}");
         }
     }
 }

@@ -201,7 +201,7 @@ impl<'a> LockedLiveSet<'a> {
         let Prepared { journal, locked, before, others, programs } = prepared;
         journal.commit(&self.store, self.sh, locked).map_err(|error| {
             Failure::new("the live set could not be replaced as a whole")
-                .hint("fix the cause; the next command, whichever it is, finishes it")
+                .hint("fix the cause; the next command finishes the replacement")
                 .over(error)
         })?;
         if let Some(saved) = &before {

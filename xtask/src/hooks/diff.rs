@@ -26,7 +26,7 @@ pub fn install(tree: &Repository<'_>, tool: &Tool, patterns: &[String]) -> Resul
     let dir = quoted(format!("./{}", tree.prefix).as_ref())?;
     let textconv = TEXTCONV
         .replace("cd ./", &format!("cd {dir}"))
-        .replace("SETTINGS", &shlex::try_quote(&tool.settings)?)
+        .replace("SETTINGS", &quoted(tool.settings.as_ref())?)
         .replace("COMMAND", tool.command);
     let mut configured = [Done::Kept; 2];
     for (done, (key, value)) in

@@ -54,32 +54,26 @@ pub(super) fn open_and_lock(
     remove: &[String],
     install: &[String],
 ) -> Result<Vec<LockedDb>> {
-    let mut locked = all_or_none(wait, || open_each(sh, store, wait, remove, install))?;
-    locked.iter_mut().try_for_each(LockedDb::compare)?;
-    Ok(locked)
-}
-
-fn open_each(
-    sh: &Shell,
-    store: &Store,
-    wait: Duration,
-    remove: &[String],
-    install: &[String],
-) -> Result<Vec<LockedDb>> {
     let staged = store.state_dir().join(STAGED);
-    let mut locked: Vec<_> = remove.iter().map(|name| (name, None)).collect();
-    locked.extend(install.iter().map(|name| (name, Some(staged.join(name)))));
-    let paths: Vec<_> = locked.iter().map(|(name, _)| store.dir.join(name)).collect();
-    // Those that are to be removed must not be open at all.
-    let mut programs = open_files::persistent(sh, &paths[..remove.len()])?;
-    programs.extend(open_files::programs(sh, &paths[remove.len()..]));
-    let locked = locked.into_iter().zip(paths).zip(programs);
-    locked
-        .map(|(((name, staged), path), programs)| {
-            let access = Access::of(&path, staged.as_deref(), programs, wait)?;
-            Ok(LockedDb { name: name.clone(), path, staged, access })
+    let removed = remove.iter().map(|name| (name, None));
+    let installed = install.iter().map(|name| (name, Some(staged.join(name))));
+    let wanted: Vec<_> = removed.chain(installed).collect();
+    let paths: Vec<_> = wanted.iter().map(|(name, _)| store.dir.join(name)).collect();
+    let open_each = || -> Result<Vec<LockedDb>> {
+        // Those that are to be removed must not be open at all.
+        let mut programs = open_files::persistent(sh, &paths[..remove.len()])?;
+        programs.extend(open_files::programs(sh, &paths[remove.len()..]));
+        let each = wanted.iter().zip(&paths).zip(programs);
+        each.map(|(((name, staged), path), programs)| {
+            let access = Access::of(path, staged.as_deref(), programs, wait)?;
+            let (name, path) = ((*name).clone(), path.clone());
+            Ok(LockedDb { name, path, staged: staged.clone(), access })
         })
         .collect()
+    };
+    let mut locked = all_or_none(wait, open_each)?;
+    locked.iter_mut().try_for_each(LockedDb::compare)?;
+    Ok(locked)
 }
 
 /// Begins to read several databases, again while one of them is locked: in a

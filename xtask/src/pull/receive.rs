@@ -182,7 +182,7 @@ impl<'a, 'b> Session<'a, 'b> {
             protocol::read(&mut self.output, nonce, incoming)
         };
         let received = self.understand(outcome, incoming)?;
-        // Of what comes once more, too.
+        // Also of databases that are sent again.
         self.require_rules(&received)?;
         Ok(received)
     }

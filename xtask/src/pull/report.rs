@@ -5,8 +5,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::config::MaxAge;
-use crate::live;
-use crate::live::Replaced;
+use crate::live::{self, Replaced};
 use crate::pull::delta::PART;
 use crate::pull::receive::{Planned, Pulled};
 use crate::pull::spec::PullSpec;

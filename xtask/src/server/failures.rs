@@ -52,7 +52,7 @@ pub fn failure(code: &str, text: &str) -> Failure {
         "unfinished" => failure.hint("start the app, which rolls it back, and run the same command again"),
         "busy-alone" => failure.hint("pull while less is written"),
         "moving" => failure.hint("connect as that user, or pull while less is written"),
-        "unreadable" => failure.hint("if it is no database, add it to exclude in xtask/db.toml"),
+        "unreadable" => failure.hint("if it is not a database, add it to exclude in xtask/db.toml"),
         _ => failure,
     }
 }
