@@ -1,40 +1,39 @@
 #!/bin/sh
 # shellcheck shell=dash
 # Comparing: prepare-pull.sh is sent behind this, and calls it where the client has
-# databases of an earlier pull. Of each it sends a short hash of every part, and the
-# parts that differ are sent back. xtask/src/pull/delta.rs is the other side.
+# databases of an earlier pull. Of each it sends a short hash of every block, and the
+# blocks that differ are sent back. xtask/src/pull/delta.rs is the other side.
 #
-# Of prepare-pull.sh: `sql`, `measure`, `is_number`, `require_number`, `await_jobs`; of pack.sh: `sha256_of`, `tar_members`.
-# shellcheck disable=SC2154 # newline, jobs, largest and base_blocks are of there
+# Of prepare-pull.sh: `sql`, `report_failure`, `measure`, `is_number`, `require_number`, `await_jobs`; of pack.sh: `sha256_of`, `tar_members`.
+# shellcheck disable=SC2154 # newline, jobs, largest and base_groups are of there
 
-# In bytes. A part has a hash of its own, of 4 bytes. The hashes of a database are
-# padded to whole blocks; one holds those of so many bytes. (prepare-pull.sh counts with
-# `block` and `ahead`.)
-PART=1024
-block=64
-BLOCK_OF=16384
+# In bytes. A block has a hash of its own, of 4 bytes. The hashes of a database come in
+# groups; a group holds the hashes of GROUP_OF bytes, and the last one is padded.
+BLOCK=1024
+GROUP=64
+GROUP_OF=16384
 # What is compared at a time: a multiple of every page size.
-PIECE=2097152
+CHUNK=2097152
 # What may be compared before it is sent, also of small sets.
-ahead=8388608
+AHEAD=8388608
 # Eight samples tell what to expect of a database that is at least so large.
 SAMPLE=131072
 SAMPLED=16777216
 
 # Between calls: what the client has; how many copies have been compared, or needed not be;
-# pieces that have been, and not been sent.
+# chunks that have been, and not been sent.
 bases=''
 compared=0
 ready=' '
 
 # add_base "SHA256 BYTES PAGE-SIZE NAME"
 add_base() {
-	local blocks
+	local groups
 	set -- "${1%% *}" "${1#* }"
 	set -- "$1" "${2%% *}" "${2#* }"
-	blocks=$((($2 + BLOCK_OF - 1) / BLOCK_OF))
-	bases="$bases$newline${3#* }/$1 ${3%% *} $base_blocks $blocks"
-	base_blocks=$((base_blocks + blocks))
+	groups=$((($2 + GROUP_OF - 1) / GROUP_OF))
+	bases="$bases$newline${3#* }/$1 ${3%% *} $base_groups $groups"
+	base_groups=$((base_groups + groups))
 }
 
 # Every sqlite3 since 3.39 can, unless somebody built it without; in older ones, what
@@ -61,7 +60,7 @@ page_size() {
 }
 
 # compare_to_bases NAME…: I.base says what the client has of copy I, if that is worth
-# comparing: its sha256 and page size, where its hashes begin, how many blocks. Where
+# comparing: its sha256 and page size, where its groups of hashes begin, how many. Where
 # the sha256 is the same there is nothing to send, which I.changed says.
 compare_to_bases() {
 	local i name entry old page sum base
@@ -107,12 +106,12 @@ is_mostly_new() {
 		s=0
 		while [ "$s" -lt 8 ]; do
 			k=$((s * (size / SAMPLE) / 8))
-			load_sql sample "$1" "$SAMPLE" "$k" $((first + k * (SAMPLE / BLOCK_OF))) $((SAMPLE / BLOCK_OF))
-			differ_sql $((SAMPLE / PART))
+			load_sql sample "$1" "$SAMPLE" "$k" $((first + k * (SAMPLE / GROUP_OF))) $((SAMPLE / GROUP_OF))
+			differ_sql $((SAMPLE / BLOCK))
 			printf 'INSERT INTO seen SELECT count(*) FROM differs; DELETE FROM differs;\n'
 			s=$((s + 1))
 		done
-		echo "SELECT sum(parts) * 10 > 8 * $((SAMPLE / PART)) * 6 FROM seen;"
+		echo "SELECT sum(blocks) * 10 > 8 * $((SAMPLE / BLOCK)) * 6 FROM seen;"
 	} | sql :memory:)
 	[ "$answer" = 1 ]
 }
@@ -139,25 +138,25 @@ hash_copies() {
 	cat hashed.* >hashed 2>/dev/null
 }
 
-# send_parts I COUNT: of copy I what differs from its base, piece by piece.
-send_parts() {
-	local size k parts pages differs
+# send_delta I COUNT: of copy I what differs from its base, chunk by chunk.
+send_delta() {
+	local size k blocks pages differs
 	[ "$1" -lt "$compared" ] || start_comparing "$1" "$2" || return 1
 	measure "$1.db"
-	k=0 parts=0 pages=0
-	while [ $((k * PIECE)) -lt "$size" ]; do
-		await_piece "$1.$k" || return 1
+	k=0 blocks=0 pages=0
+	while [ $((k * CHUNK)) -lt "$size" ]; do
+		await_chunk "$1.$k" || return 1
 		if [ "${differs%:*}" -gt 0 ]; then
 			tar_members "$1.$k" && rm "$1.$k" || return 1
-			parts=$((parts + ${differs%:*})) pages=$((pages + ${differs#*:}))
+			blocks=$((blocks + ${differs%:*})) pages=$((pages + ${differs#*:}))
 		fi
 		k=$((k + 1))
 	done
-	echo "[$parts,$pages]" >"$1.changed"
+	echo "[$blocks,$pages]" >"$1.changed"
 }
 
 # start_comparing I COUNT: on all cores, but behind the app, from copy I on as many as
-# are together not larger than the largest one: the pieces of no more than these wait
+# are together not larger than the largest one: the chunks of no more than these wait
 # on the disk until they are sent. Only what compares can write to `compared`: when all
 # of that is gone, nobody waits for it.
 start_comparing() {
@@ -165,23 +164,23 @@ start_comparing() {
 	[ -p compared ] || mkfifo compared || return 1
 	exec 5<>compared
 	ready=' ' total=0 limit=$largest compared=$1
-	[ "$limit" -ge "$ahead" ] || limit=$ahead
-	: >pieces
+	[ "$limit" -ge "$AHEAD" ] || limit=$AHEAD
+	: >chunks
 	while [ "$compared" -lt "$2" ]; do
 		if [ -e "$compared.base" ] && [ ! -e "$compared.changed" ]; then
 			measure "$compared.db"
 			total=$((total + size))
-			[ "$total" -le "$limit" ] || [ ! -s pieces ] || break
-			list_pieces "$compared" >>pieces || return 1
+			[ "$total" -le "$limit" ] || [ ! -s chunks ] || break
+			list_chunks "$compared" >>chunks || return 1
 		fi
 		compared=$((compared + 1))
 	done
 	w=0 nice=$(command -v nice) # Not every busybox has it.
 	while [ "$w" -lt "$cores" ]; do
 		{
-			# With glibc: pieces come and go, and their memory is not given back each time.
+			# With glibc: chunks come and go, and their memory is not given back each time.
 			export MALLOC_MMAP_THRESHOLD_=67108864 MALLOC_TRIM_THRESHOLD_=67108864
-			compare_sql "$w" <pieces | $nice sqlite3 -batch -bail -init /dev/null :memory: >/dev/null 2>"compare.$w.err" ||
+			compare_sql "$w" <chunks | $nice sqlite3 -batch -bail -init /dev/null :memory: >/dev/null 2>"compare.$w.err" ||
 				echo "failed $w" >&5
 		} &
 		w=$((w + 1))
@@ -189,24 +188,24 @@ start_comparing() {
 	exec 5<compared
 }
 
-# list_pieces I: for each its number, its bytes, and where its hashes are.
-list_pieces() {
-	local page first blocks k bytes skip count
-	read -r _ page first blocks <"$1.base"
+# list_chunks I: for each its number, its bytes, and where its hashes are.
+list_chunks() {
+	local page first groups k bytes skip count
+	read -r _ page first groups <"$1.base"
 	k=0
-	while [ $((k * PIECE)) -lt "$size" ]; do
-		bytes=$((size - k * PIECE)) skip=$((k * (PIECE / BLOCK_OF)))
-		[ "$bytes" -le "$PIECE" ] || bytes=$PIECE
-		count=$((blocks - skip))
-		[ "$count" -le $((PIECE / BLOCK_OF)) ] || count=$((PIECE / BLOCK_OF))
+	while [ $((k * CHUNK)) -lt "$size" ]; do
+		bytes=$((size - k * CHUNK)) skip=$((k * (CHUNK / GROUP_OF)))
+		[ "$bytes" -le "$CHUNK" ] || bytes=$CHUNK
+		count=$((groups - skip))
+		[ "$count" -le $((CHUNK / GROUP_OF)) ] || count=$((CHUNK / GROUP_OF))
 		[ "$count" -ge 0 ] || count=0
 		echo "$1 $k $bytes $page $((first + skip)) $count"
 		k=$((k + 1))
 	done
 }
 
-# await_piece I.K: `differs` becomes how many parts and pages of it do.
-await_piece() {
+# await_chunk I.K: `differs` becomes how many blocks and pages of it do.
+await_chunk() {
 	local line
 	while :; do
 		case $ready in
@@ -221,7 +220,8 @@ await_piece() {
 		read -r line <&5 || line='failed 0'
 		case $line in
 		'failed '*)
-			printf 'prepare-pull: comparing failed: %s\n' "$(head -n 3 "compare.${line#* }.err")" >&2
+			# The client's standard output is the stream.
+			report_failure compare "comparing failed: $(head -n 3 "compare.${line#* }.err")" >&2
 			return 1
 			;;
 		esac
@@ -229,28 +229,28 @@ await_piece() {
 	done
 }
 
-# compare_sql W: the script of one of the sqlite3 that compare. Of a piece with
-# differences it writes I.K: a 0 or 1 for each part, and the parts with a 1. What it
+# compare_sql W: the script of one of the sqlite3 that compare. Of a chunk with
+# differences it writes I.K: a 0 or 1 for each block, and the blocks with a 1. What it
 # could not write, or `dd` read, must not pass for a file of that size.
 compare_sql() {
-	local n i k bytes page skip count parts
+	local n i k bytes page skip count blocks
 	compare_tables
 	n=0
 	while read -r i k bytes page skip count; do
 		if [ $((n % cores)) -eq "$1" ]; then
-			parts=$(((bytes + PART - 1) / PART))
-			load_sql "$1" "$i" "$PIECE" "$k" "$skip" "$count"
-			printf '%s\n' "INSERT INTO sure VALUES (length(@new) = $bytes AND length(@old) = $((count * block)));"
-			differ_sql "$parts"
+			blocks=$(((bytes + BLOCK - 1) / BLOCK))
+			load_sql "$1" "$i" "$CHUNK" "$k" "$skip" "$count"
+			printf '%s\n' "INSERT INTO sure VALUES (length(@new) = $bytes AND length(@old) = $((count * GROUP)));"
+			differ_sql "$blocks"
 			printf '%s\n' \
 				"SELECT writefile('$i.$k', CAST(
-				 (SELECT group_concat(i IN differs, '') FROM (SELECT i FROM part WHERE i < $parts ORDER BY i)) ||
-				 (SELECT group_concat(substr(@new, i * $PART + 1, $PART), '') FROM (SELECT i FROM differs ORDER BY i))
+				 (SELECT group_concat(i IN differs, '') FROM (SELECT i FROM block WHERE i < $blocks ORDER BY i)) ||
+				 (SELECT group_concat(substr(@new, i * $BLOCK + 1, $BLOCK), '') FROM (SELECT i FROM differs ORDER BY i))
 				 AS BLOB)) WHERE EXISTS (SELECT 1 FROM differs);" \
-				"INSERT INTO sure SELECT length(readfile('$i.$k')) IS $parts + sum(min($PART, $bytes - i * $PART))
+				"INSERT INTO sure SELECT length(readfile('$i.$k')) IS $blocks + sum(min($BLOCK, $bytes - i * $BLOCK))
 				 FROM differs GROUP BY NULL;" \
 				"SELECT writefile('compared', '$i.$k:' || count(*) || ':' ||
-				 count(DISTINCT ($k * $PIECE + i * $PART) / $page) || char(10)) FROM differs;" \
+				 count(DISTINCT ($k * $CHUNK + i * $BLOCK) / $page) || char(10)) FROM differs;" \
 				'DELETE FROM differs;'
 		fi
 		n=$((n + 1))
@@ -260,25 +260,25 @@ compare_sql() {
 compare_tables() {
 	cat <<-SQL
 		PRAGMA temp_store = MEMORY;
-		CREATE TEMP TABLE part (i INTEGER PRIMARY KEY);
-		WITH r(i) AS (VALUES (0) UNION ALL SELECT i + 1 FROM r WHERE i + 1 < $((PIECE / PART))) INSERT INTO part SELECT i FROM r;
+		CREATE TEMP TABLE block (i INTEGER PRIMARY KEY);
+		WITH r(i) AS (VALUES (0) UNION ALL SELECT i + 1 FROM r WHERE i + 1 < $((CHUNK / BLOCK))) INSERT INTO block SELECT i FROM r;
 		CREATE TEMP TABLE differs (i INTEGER PRIMARY KEY);
-		CREATE TEMP TABLE seen (parts INTEGER);
+		CREATE TEMP TABLE seen (blocks INTEGER);
 		CREATE TEMP TABLE sure (written CONSTRAINT "disk is full" CHECK (written));
 	SQL
 }
 
 # load_sql W I BYTES K SKIP COUNT: @new becomes the Kth BYTES of copy I, @old so many
-# blocks of hashes. A parameter is not copied for each of its parts.
+# groups of hashes. A parameter is not copied for each of its blocks.
 load_sql() {
 	printf '%s\n' \
-		".system dd if=$2.db of=new.$1 bs=$3 skip=$4 count=1 2>/dev/null; dd if=base of=old.$1 bs=$block skip=$5 count=$6 2>/dev/null" \
+		".system dd if=$2.db of=new.$1 bs=$3 skip=$4 count=1 2>/dev/null; dd if=base of=old.$1 bs=$GROUP skip=$5 count=$6 2>/dev/null" \
 		".parameter set @new \"readfile('new.$1')\"" \
 		".parameter set @old \"readfile('old.$1')\""
 }
 
 # differ_sql PARTS: fills `differs`.
 differ_sql() {
-	printf '%s\n' "INSERT INTO differs SELECT i FROM part WHERE i < $1
-		AND substr(sha3(substr(@new, i * $PART + 1, $PART)), 1, 4) IS NOT substr(@old, i * 4 + 1, 4);"
+	printf '%s\n' "INSERT INTO differs SELECT i FROM block WHERE i < $1
+		AND substr(sha3(substr(@new, i * $BLOCK + 1, $BLOCK)), 1, 4) IS NOT substr(@old, i * 4 + 1, 4);"
 }

@@ -4,7 +4,7 @@
 # xtask/src/server/protocol.rs reads what it writes.
 #
 # Of prepare-pull.sh: `sql`, `measure`, `read_clock`, `require_number`,
-# `announce_archive`, `await_jobs`, `fail` and `fail_sql`; of request.sh: `await_word`; of compare.sh: `send_parts`.
+# `announce_archive`, `await_jobs`, `fail` and `fail_sql`; of request.sh: `await_word`; of compare.sh: `send_delta`.
 # shellcheck disable=SC2154,SC2034 # mode, rules, staging_dir, jobs and the times are of there
 
 # numbers COUNT: what the copies are called.
@@ -25,17 +25,17 @@ hex() { local pair && for pair in $(printf '%s' "$1" | od -An -v -tx1); do print
 word() { case $1 in *[!A-Za-z0-9._-]*) ;; *) printf '%s' "$1" ;; esac; }
 
 write_index() {
-	local i name parts size
+	local i name delta size
 	printf '{"version":1,"machine":"%s","region":"%s","sqlite":"%s","databases":[' \
 		"$(word "${FLY_MACHINE_ID:-}")" "$(word "${FLY_REGION:-}")" \
 		"$(word "$(sql :memory: 'SELECT sqlite_version();' </dev/null)")"
 	i=0
 	for name do
 		[ "$i" -eq 0 ] || printf ','
-		parts=false
-		[ ! -e "$i.base" ] || parts=true
+		delta=false
+		[ ! -e "$i.base" ] || delta=true
 		measure "$i.db"
-		printf '{"name":"%s","bytes":%d,"parts":%s}' "$(hex "$name")" "$size" "$parts"
+		printf '{"name":"%s","bytes":%d,"delta":%s}' "$(hex "$name")" "$size" "$delta"
 		i=$((i + 1))
 	done
 	printf ']}\n'
@@ -126,7 +126,7 @@ send_databases() {
 		if [ ! -e "$i.base" ]; then
 			set -- "$@" "$i.db"
 		elif [ ! -e "$i.changed" ]; then
-			send_whole "$@" && send_parts "$i" "$1" || return 1
+			send_whole "$@" && send_delta "$i" "$1" || return 1
 			set -- "$1"
 		fi
 		i=$((i + 1))
@@ -155,7 +155,7 @@ send() {
 	stream)
 		# The client would wait for the rest of half a stream, and we for its word.
 		{ printf '\nXTASK-DB 1 %s\n' "$nonce" && pack "$@"; } || exit 1
-		[ "$base_blocks" -eq 0 ] || send_again "$@"
+		[ "$base_groups" -eq 0 ] || send_again "$@"
 		;;
 	archive)
 		pack "$@" >pull.archive || explain_failed_pack
@@ -195,7 +195,7 @@ send_again() {
 		esac
 		i=$((i + 1))
 	done
-	base_blocks=0
+	base_groups=0
 	: >sums
 	rm -f packed pull.archive
 	send "$@"

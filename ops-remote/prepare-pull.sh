@@ -8,9 +8,9 @@
 #
 # Needs sh, sqlite3 and what coreutils or busybox bring. Production is only read.
 # Every value that comes from outside stays data: it is never part of a command. By hand,
-# find.sh and copy.sh have to be beside this; else all parts come in one text.
+# find.sh and copy.sh have to be beside this; else all files come in one text.
 # shellcheck shell=dash
-# shellcheck disable=SC2154,SC2034 # block and ahead are of compare.sh, the times are for pack.sh
+# shellcheck disable=SC2154,SC2034 # GROUP and AHEAD are of compare.sh, the times are for pack.sh
 set -u
 umask 077
 export LC_ALL=C
@@ -28,17 +28,17 @@ excludes=''
 only=''
 rules=''
 audit=''
-base_blocks=0 # of hashes that the client sends after the request
+base_groups=0 # of hashes that the client sends after the request
 newline='
 '
 CLOCK="SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER);" # in milliseconds
 
 if [ -z "${XTASK_REQUEST:-}" ]; then
-	case $0 in */*) parts=${0%/*} ;; *) parts=. ;; esac
+	case $0 in */*) here=${0%/*} ;; *) here=. ;; esac
 	# shellcheck source=ops-remote/find.sh
-	. "$parts/find.sh"
+	. "$here/find.sh"
 	# shellcheck source=ops-remote/copy.sh
-	. "$parts/copy.sh"
+	. "$here/copy.sh"
 fi
 
 # ---- reporting -----------------------------------------------------------
@@ -48,14 +48,20 @@ status() {
 	[ -z "$nonce" ] || printf '\nXTASK-DB-STATUS 1 %s %s\n' "$nonce" "$*"
 }
 
-# fail CODE MESSAGE…: CODE is one word, which xtask/src/server/failures.rs turns into a hint.
+# fail CODE MESSAGE…: CODE is one word, which xtask/src/pull/error.rs turns into a hint.
 fail() {
-	local code=$1 text
+	local code=$1
 	shift
-	text=$(printf '%s' "$*" | tr '\n\r' '  ')
-	printf 'prepare-pull: %s\n' "$text" >&2
-	[ -z "$nonce" ] || printf '\nXTASK-DB-FAILED 1 %s %s %s\n' "$nonce" "$code" "$text"
+	printf 'prepare-pull: %s\n' "$*" >&2
+	[ -z "$nonce" ] || report_failure "$code" "$*"
 	exit 1
+}
+
+# report_failure CODE MESSAGE…: the line of a failure, for the client.
+report_failure() {
+	local code=$1
+	shift
+	printf '\nXTASK-DB-FAILED 1 %s %s %s\n' "$nonce" "$code" "$(printf '%s' "$*" | tr '\n\r' '  ')"
 }
 
 # A signal may come at any moment of it, also of its beginning at a normal exit:
@@ -175,7 +181,7 @@ check_space() {
 	done
 	# Beside the copies, VACUUM needs the largest once more; an archive may be as large as all.
 	needed=$(((total + largest) / 1024 + 1024))
-	[ "$base_blocks" -eq 0 ] || needed=$((needed + (ahead + base_blocks * block) / 1024))
+	[ "$base_groups" -eq 0 ] || needed=$((needed + (AHEAD + base_groups * GROUP) / 1024))
 	[ "$mode" = stream ] || needed=$((needed + total / 1024))
 	free=$(df -Pk "$stage" 2>/dev/null | { read -r _ && read -r _ _ _ free _ && echo "$free"; })
 	# Not every df knows every disk. Where the room is unknown, copying finds out.
@@ -252,7 +258,7 @@ prepare() {
 	read_clock && t_sanitized=$now
 
 	: >sums
-	if [ "$base_blocks" -gt 0 ]; then
+	if [ "$base_groups" -gt 0 ]; then
 		await_word
 		[ -z "$word" ] || fail no-space "cannot write in $staging_dir"
 		status comparing

@@ -3,7 +3,7 @@
 # The request, and what the client says later: prepare-pull.sh is sent behind this, and calls
 # it for what is not by hand. xtask/src/server/request.rs writes the request.
 #
-# Of prepare-pull.sh: `newline`, `await_jobs`, `fail`; of compare.sh: `add_base`, `block`.
+# Of prepare-pull.sh: `newline`, `await_jobs`, `fail`; of compare.sh: `add_base`, `GROUP`.
 # shellcheck disable=SC2154,SC2034 # what is asked for, and the jobs, are of there
 
 HEARTBEAT=2 # seconds
@@ -63,8 +63,8 @@ watch_client() {
 	mkfifo words || fail no-space "cannot make a pipe in $stage"
 	exec 3<&0 4<>words
 	{
-		if [ "$base_blocks" -eq 0 ] || head -c $((base_blocks * block)) >base; then
-			[ "$base_blocks" -eq 0 ] || echo >&4
+		if [ "$base_groups" -eq 0 ] || head -c $((base_groups * GROUP)) >base; then
+			[ "$base_groups" -eq 0 ] || echo >&4
 			while read -r line; do
 				echo "$line" >&4
 				[ "$line" != 'done' ] || exit

@@ -6,8 +6,8 @@
 # the delta of the next pull stays small; only without `dbstat` it is a VACUUM.
 #
 # Of prepare-pull.sh: `sql`, `measure`, `is_number`, `header_byte`, `await_jobs`; of compare.sh:
-# `page_size`, `PIECE`; of sanitize.sh: `sanitizer`, `prelude`.
-# shellcheck disable=SC2154,SC2034 # jobs, PIECE and cores are of there
+# `page_size`, `CHUNK`; of sanitize.sh: `sanitizer`, `prelude`.
+# shellcheck disable=SC2154,SC2034 # jobs, CHUNK and cores are of there
 
 # Between calls: what `prepare_to_fill` has made, once.
 fill_sql='' all_bytes=''
@@ -90,12 +90,12 @@ words_of() {
 	[ $# -ne 8 ] || echo $(((($1 * 256 + $2) * 256 + $3) * 256 + $4)) $(((($5 * 256 + $6) * 256 + $7) * 256 + $8))
 }
 
-# fill_holes NUMBER: on all cores, piece by piece.
+# fill_holes NUMBER: on all cores, chunk by chunk.
 fill_holes() {
-	local size pieces fillers w
+	local size chunks fillers w
 	measure "$1.db"
-	pieces=$(((size + PIECE - 1) / PIECE)) fillers=$cores
-	[ "$fillers" -le "$pieces" ] || fillers=$pieces
+	chunks=$(((size + CHUNK - 1) / CHUNK)) fillers=$cores
+	[ "$fillers" -le "$chunks" ] || fillers=$chunks
 	w=0
 	while [ "$w" -lt "$fillers" ]; do
 		fill_script "$1" "$w" >"$1.fill.$w" || : >"$1.unfilled"
@@ -106,7 +106,7 @@ fill_holes() {
 	await_jobs && [ ! -e "$1.unfilled" ]
 }
 
-# prepare_to_fill: the SQL for a piece, which makes the text @filled of it if there is
+# prepare_to_fill: the SQL for a chunk, which makes the text @filled of it if there is
 # anything to fill. Of a page it needs: where it begins, where its header does (page 1
 # has another before it), its first free block. Those form a list, in order. Each is
 # what is not used but for its own four bytes, and so is what is between the pointers
@@ -117,13 +117,13 @@ prepare_to_fill() {
 	for high in 0 1 2 3 4 5 6 7 8 9 a b c d e f; do
 		for low in 0 1 2 3 4 5 6 7 8 9 a b c d e f; do all_bytes=$all_bytes$high$low; done
 	done
-	# One byte of the piece is a number, and so are two.
+	# One byte of the chunk is a number, and so are two.
 	fill_sql=$(printf '%s\n' "
 	DELETE FROM hole;
 	INSERT INTO hole SELECT at, size FROM (
 		WITH RECURSIVE
 		here(no, tail, unused, base) AS (SELECT no, tail, unused, (no - @first) * @page + 1 FROM page
-			WHERE no >= @first AND no < @first + $PIECE / @page),
+			WHERE no >= @first AND no < @first + $CHUNK / @page),
 		tree(base, head) AS (SELECT base, base + CASE no WHEN 1 THEN 100 ELSE 0 END FROM here WHERE NOT tail),
 		block(base, at, next, size) AS (
 			SELECT base, at, two(base + at), two(base + at + 2) FROM (SELECT base, two(head + 1) AS at FROM tree) WHERE at
@@ -136,17 +136,17 @@ prepare_to_fill() {
 			       head + CASE WHEN byte(head) < 8 THEN 12 ELSE 8 END + 2 * two(head + 3) AS at FROM tree)
 		UNION ALL
 		SELECT base + @page - @reserved - unused, unused FROM here WHERE tail
-		) WHERE size > 0 AND substr(@piece, at, size) <> zeroblob(size);
-	SELECT writefile(@new, CAST(group_concat(substr(@piece, past, at - past) || zeroblob(size), '') AS BLOB))
+		) WHERE size > 0 AND substr(@chunk, at, size) <> zeroblob(size);
+	SELECT writefile(@new, CAST(group_concat(substr(@chunk, past, at - past) || zeroblob(size), '') AS BLOB))
 	  FROM (SELECT at, size, lag(at + size, 1, 1) OVER (ORDER BY at) AS past
-	          FROM (SELECT at, size FROM hole UNION ALL SELECT length(@piece) + 1, 0) ORDER BY at)
+	          FROM (SELECT at, size FROM hole UNION ALL SELECT length(@chunk) + 1, 0) ORDER BY at)
 	 WHERE EXISTS (SELECT 1 FROM hole);
-	INSERT INTO sure SELECT length(readfile(@new)) IS length(@piece) FROM hole LIMIT 1;" | sed 's/two(\([^)]*\))/(byte(\1) * 256 + byte(\1 + 1))/g
-		s/byte(\([^)]*\))/(instr(@bytes, substr(@piece, \1, 1)) - 1)/g')
+	INSERT INTO sure SELECT length(readfile(@new)) IS length(@chunk) FROM hole LIMIT 1;" | sed 's/two(\([^)]*\))/(byte(\1) * 256 + byte(\1 + 1))/g
+		s/byte(\([^)]*\))/(instr(@bytes, substr(@chunk, \1, 1)) - 1)/g')
 }
 
 # fill_script NUMBER W: the script of one of the sqlite3 that do it. What it could not
-# read or write must not pass for the piece.
+# read or write must not pass for the chunk.
 fill_script() {
 	local k
 	printf '%s\n' \
@@ -157,14 +157,14 @@ fill_script() {
 		".parameter set @bytes \"x'$all_bytes'\"" ".parameter set @page $page" ".parameter set @reserved $reserved" \
 		".parameter set @new \"'$1.new.$2'\"" || return 1
 	k=0
-	while [ "$k" -lt "$pieces" ]; do
+	while [ "$k" -lt "$chunks" ]; do
 		[ $((k % fillers)) -ne "$2" ] || printf '%s\n' \
-			".system dd if=$1.db of=$1.old.$2 bs=$PIECE skip=$k count=1 2>/dev/null" \
-			".parameter set @piece \"readfile('$1.old.$2')\"" \
-			".parameter set @first $((k * (PIECE / page) + 1))" \
-			"INSERT INTO sure SELECT length(@piece) = min($PIECE, $((size - k * PIECE)));" \
+			".system dd if=$1.db of=$1.old.$2 bs=$CHUNK skip=$k count=1 2>/dev/null" \
+			".parameter set @chunk \"readfile('$1.old.$2')\"" \
+			".parameter set @first $((k * (CHUNK / page) + 1))" \
+			"INSERT INTO sure SELECT length(@chunk) = min($CHUNK, $((size - k * CHUNK)));" \
 			"$fill_sql" \
-			".system [ ! -e $1.new.$2 ] || { dd if=$1.new.$2 of=$1.db bs=$PIECE seek=$k conv=notrunc && rm $1.new.$2; } 2>/dev/null || : >$1.unfilled" || return 1
+			".system [ ! -e $1.new.$2 ] || { dd if=$1.new.$2 of=$1.db bs=$CHUNK seek=$k conv=notrunc && rm $1.new.$2; } 2>/dev/null || : >$1.unfilled" || return 1
 		k=$((k + 1))
 	done
 }

@@ -8,7 +8,7 @@ use flate2::write::GzEncoder;
 use sha2::{Digest as _, Sha256};
 
 /// A tar pads everything to so many bytes.
-pub const BLOCK: usize = 512;
+pub const TAR_BLOCK: usize = 512;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Codec {
@@ -27,8 +27,8 @@ pub fn sha256(bytes: impl AsRef<[u8]>) -> String {
 }
 
 /// The header of a member: a ustar one, whatever its kind and size.
-pub fn header(name: &[u8], kind: u8, size: u64) -> [u8; BLOCK] {
-    let mut header = [0; BLOCK];
+pub fn header(name: &[u8], kind: u8, size: u64) -> [u8; TAR_BLOCK] {
+    let mut header = [0; TAR_BLOCK];
     header[..name.len()].copy_from_slice(name);
     header[100..107].copy_from_slice(b"0000600");
     header[108..115].copy_from_slice(b"0000000");
@@ -42,7 +42,7 @@ pub fn header(name: &[u8], kind: u8, size: u64) -> [u8; BLOCK] {
 }
 
 /// In octal, and where that is too short in binary, as GNU does it.
-fn set_size(header: &mut [u8; BLOCK], size: u64) {
+fn set_size(header: &mut [u8; TAR_BLOCK], size: u64) {
     let octal = format!("{size:011o}");
     if octal.len() == 11 {
         header[124..135].copy_from_slice(octal.as_bytes());
@@ -53,7 +53,7 @@ fn set_size(header: &mut [u8; BLOCK], size: u64) {
 }
 
 /// After each change of a header.
-pub fn set_checksum(header: &mut [u8; BLOCK]) {
+pub fn set_checksum(header: &mut [u8; TAR_BLOCK]) {
     header[148..156].fill(b' ');
     let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
     header[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
@@ -62,7 +62,7 @@ pub fn set_checksum(header: &mut [u8; BLOCK]) {
 /// A header, and data padded to whole blocks.
 pub fn member(name: &[u8], kind: u8, size: u64, data: &[u8]) -> Vec<u8> {
     let mut bytes = [&header(name, kind, size)[..], data].concat();
-    bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
+    bytes.resize(bytes.len().next_multiple_of(TAR_BLOCK), 0);
     bytes
 }
 
@@ -109,37 +109,37 @@ pub fn members(databases: &[(&str, Vec<u8>)]) -> Vec<Vec<u8>> {
     std::iter::once(first).chain(files).chain([last]).collect()
 }
 
-/// So many bytes of a database have a mark in the map of a piece, and make a piece.
-const PART: usize = 1 << 10;
-const PIECE: usize = 2 << 20;
+/// In bytes.
+const BLOCK: usize = 1 << 10;
+const CHUNK: usize = 2 << 20;
 
-/// What differs of database `i` from its base, as pieces: a map of a `0` or `1` for
-/// each part, and the parts with a `1`.
-pub fn pieces(i: usize, base: &[u8], new: &[u8]) -> Vec<Vec<u8>> {
+/// What differs of database `i` from its base, as chunks: a map of a `0` or `1` for
+/// each block, and the blocks with a `1`.
+pub fn chunks(i: usize, base: &[u8], new: &[u8]) -> Vec<Vec<u8>> {
     let mut members = Vec::new();
-    for (k, piece) in new.chunks(PIECE).enumerate() {
-        let (mut map, mut parts) = (Vec::new(), Vec::new());
-        for (p, part) in piece.chunks(PART).enumerate() {
-            let old = base.get(k * PIECE + p * PART..).unwrap_or_default();
-            let same = old.starts_with(part) && (part.len() == PART || old.len() == part.len());
+    for (k, chunk) in new.chunks(CHUNK).enumerate() {
+        let (mut map, mut blocks) = (Vec::new(), Vec::new());
+        for (b, block) in chunk.chunks(BLOCK).enumerate() {
+            let old = base.get(k * CHUNK + b * BLOCK..).unwrap_or_default();
+            let same = old.starts_with(block) && (block.len() == BLOCK || old.len() == block.len());
             map.push(if same { b'0' } else { b'1' });
-            parts.extend_from_slice(if same { b"" } else { part });
+            blocks.extend_from_slice(if same { b"" } else { block });
         }
-        if !parts.is_empty() {
-            members.push(file(&format!("{i}.{k}"), [map, parts].concat()));
+        if !blocks.is_empty() {
+            members.push(file(&format!("{i}.{k}"), [map, blocks].concat()));
         }
     }
     members
 }
 
-/// `index.json` for one database of which the parts come that differ.
-pub fn index_of_parts(name: &str, bytes: &str) -> String {
+/// `index.json` for one database that comes as a delta.
+pub fn index_of_delta(name: &str, bytes: &str) -> String {
     let name = hex(name);
-    index_with(&format!(r#"[{{"name":"{name}","bytes":{bytes},"parts":true}}]"#))
+    index_with(&format!(r#"[{{"name":"{name}","bytes":{bytes},"delta":true}}]"#))
 }
 
 /// `end.json` with what has changed, as JSON.
-pub fn end_of_parts<T: AsRef<[u8]>>(index: &str, databases: &[T], changed: &str) -> String {
+pub fn end_of_delta<T: AsRef<[u8]>>(index: &str, databases: &[T], changed: &str) -> String {
     let end = end(index, databases);
     end.replacen("\"sha256\"", &format!("\"changed\":{changed},\"sha256\""), 1)
 }
@@ -147,7 +147,7 @@ pub fn end_of_parts<T: AsRef<[u8]>>(index: &str, databases: &[T], changed: &str)
 /// Two archives one after the other: the last member is one of its own.
 pub fn archives(members: &[Vec<u8>]) -> Vec<u8> {
     let (last, first) = members.split_last().expect("an archive has a member");
-    let end = vec![0; 2 * BLOCK];
+    let end = vec![0; 2 * TAR_BLOCK];
     [first.concat(), end.clone(), last.clone(), end].concat()
 }
 

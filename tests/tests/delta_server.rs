@@ -18,7 +18,7 @@ use tests::shells;
 const SHELLS: [&[&str]; 3] = [&["dash"], &["bash", "--posix"], &["busybox", "sh"]];
 const MARKER: &[u8] = b"\nXTASK-DB 1 00\n";
 
-/// Databases of several pieces, of which the client has other ones.
+/// Databases of several chunks, of which the client has other ones.
 struct Production {
     env: TestEnv,
     request: String,
@@ -37,14 +37,14 @@ struct Server<'a> {
 impl Production {
     fn new() -> Production {
         let env = TestEnv::new();
-        for (name, pieces) in [("data.db", 3), ("tenant.db", 1)] {
+        for (name, chunks) in [("data.db", 3), ("tenant.db", 1)] {
             let path = env.production().join(name);
             databases::create(&path, 30, 1);
             databases::execute(
                 &path,
                 &format!(
                     "CREATE TABLE noise AS WITH n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n
-                     WHERE i < {pieces} * 18) SELECT randomblob(100000) AS data FROM n"
+                     WHERE i < {chunks} * 18) SELECT randomblob(100000) AS data FROM n"
                 ),
             );
         }

@@ -9,7 +9,7 @@ use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use tests::databases;
 use tests::developer::Found;
 use tests::env::TestEnv;
-use tests::forge::{BLOCK, CODECS, Codec, compress, decompress};
+use tests::forge::{CODECS, Codec, TAR_BLOCK, compress, decompress};
 use tests::impostor::{Impostor, stamps};
 use tests::long::{depth, spread};
 use tests::pull::pull;
@@ -122,7 +122,7 @@ fn a_page_delta_that_is_cut_at_any_byte_changes_nothing() {
 }
 
 #[test]
-fn a_page_delta_of_several_pieces_that_is_cut_changes_nothing() {
+fn a_page_delta_of_several_chunks_that_is_cut_changes_nothing() {
     let (impostor, recording) = recorded_delta(Codec::Zstd, 4000, 1500, CHANGE);
     let size = fs::metadata(impostor.base()).expect("a base").len();
     assert!(size > 3 * (2 << 20), "{size} bytes");
@@ -141,13 +141,13 @@ fn a_bit_that_is_flipped_in_a_part_is_found() {
     let (impostor, recording) = recorded_delta(Codec::Gzip, 2000, 20, CHANGE);
     let archive = decompress(Codec::Gzip, &recording.bytes[recording.behind + 1..]);
     let archive = archive.expect("it is whole");
-    // Behind the index with its header, the header of the piece, and its map.
+    // Behind the index with its header, the header of the chunk, and its map.
     let base = fs::metadata(impostor.base()).expect("a base").len();
-    let begin = archive.windows(4).position(|window| window == b"0.0\0").expect("a piece");
-    let parts = begin + BLOCK + base.div_ceil(1024) as usize;
+    let begin = archive.windows(4).position(|window| window == b"0.0\0").expect("a chunk");
+    let parts = begin + TAR_BLOCK + base.div_ceil(1024) as usize;
     let size = std::str::from_utf8(&archive[begin + 124..begin + 135]).expect("octal");
     let size = usize::from_str_radix(size, 8).expect("octal");
-    for at in [parts, parts + 1023, begin + BLOCK + size - 1] {
+    for at in [parts, parts + 1023, begin + TAR_BLOCK + size - 1] {
         let mut archive = archive.clone();
         archive[at] ^= 0x10;
         let mut bytes = recording.bytes[..=recording.behind].to_vec();

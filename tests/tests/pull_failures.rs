@@ -200,7 +200,7 @@ fn a_full_disk_here_is_noticed_before_anything_arrives() {
     disk.fill();
     pull_fails(&env, &[], 1)
         .stderr_has("the disk of ")
-        .stderr_has("is full; nothing was changed\n")
+        .stderr_has(" are needed; nothing was changed\n")
         .stderr_has("hint: free some: cargo xtask snapshots prune --keep 3\n")
         .stderr_lacks("Receiving");
 }

@@ -2,8 +2,8 @@
 //! memory and disk, and in words that are harmless for a terminal.
 
 use tests::forge::{
-    self, BLOCK, CODECS, Codec, archives, compress, end, file, header, index, index_with, member,
-    members, set_checksum, sha256, stream,
+    self, CODECS, Codec, TAR_BLOCK, archives, compress, end, file, header, index, index_with,
+    member, members, set_checksum, sha256, stream,
 };
 use tests::impostor::{Impostor, assert_harmless};
 
@@ -66,12 +66,12 @@ fn rows_that_overflow() -> Vec<u8> {
 }
 
 /// A header that was changed, in the place of the database's.
-fn tampered(change: impl FnOnce(&mut [u8; BLOCK])) -> Vec<u8> {
+fn tampered(change: impl FnOnce(&mut [u8; TAR_BLOCK])) -> Vec<u8> {
     let mut header = header(b"0.db", b'0', DATA.len() as u64);
     change(&mut header);
     set_checksum(&mut header);
     let mut data = [&header[..], DATA].concat();
-    data.resize(3 * BLOCK, 0);
+    data.resize(3 * TAR_BLOCK, 0);
     instead(data)
 }
 
@@ -141,17 +141,21 @@ fn archives_of_others() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("a header alone", header(b"0.db", b'0', 700).to_vec(), "came where the file \"index.json"),
         ("a size of all there is", tampered(|h| h[124..136].fill(0xff)), "refused"),
         ("a size that is no number", tampered(|h| h[124..136].fill(b'z')), "refused"),
-        ("an archive of nothing", vec![0; 4 * BLOCK], "the connection was cut"),
-        ("no archive", vec![b'x'; 40 * BLOCK], "refused"),
+        ("an archive of nothing", vec![0; 4 * TAR_BLOCK], "the connection was cut"),
+        ("no archive", vec![b'x'; 40 * TAR_BLOCK], "refused"),
         // The index.
         ("a size that overflows", sized("18446744073709551616"), "the index is malformed"),
-        ("a size of all there is", sized("18446744073709551615"), "is full"),
+        (
+            "a size of all there is",
+            sized("18446744073709551615"),
+            "are needed; nothing was changed",
+        ),
         ("a size below nothing", sized("-1"), "the index is malformed"),
-        ("a size beyond the disk", sized("1000000000000000"), "is full"),
+        ("a size beyond the disk", sized("1000000000000000"), "are needed; nothing was changed"),
         (
             "sizes whose sum overflows",
             announced(&index(&[(b"a.db", u64::MAX.to_string()), (b"b.db", u64::MAX.to_string())])),
-            "is full",
+            "are needed; nothing was changed",
         ),
         ("no databases", announced(&index(&[])), "it announces no database"),
         ("10,001 databases", announced(&many(10_001)), "more than 10000 databases"),
@@ -275,7 +279,7 @@ fn a_compression_that_is_not_ours_changes_nothing() {
     let half = zstd.len() / 2;
     let skippable = [&[0x50, 0x2a, 0x4d, 0x18, 4, 0, 0, 0, 1, 2, 3, 4][..], &zstd].concat();
     let archives = honest().archives();
-    let (first, second) = archives.split_at(2 * BLOCK);
+    let (first, second) = archives.split_at(2 * TAR_BLOCK);
     let split = |codec| [compress(codec, first), compress(codec, second)].concat();
     let mut named = gzip.clone();
     named[3] = 8;

@@ -5,8 +5,8 @@ use std::fs;
 
 use tests::databases;
 use tests::forge::{
-    CODECS, archives, bomb, compress, end, end_of_parts, file, header, index, index_of_parts,
-    index_with, member, members, pieces, stream,
+    CODECS, archives, bomb, chunks, compress, end, end_of_delta, file, header, index,
+    index_of_delta, index_with, member, members, stream,
 };
 use tests::impostor::{Impostor, assert_harmless};
 
@@ -31,11 +31,11 @@ impl Scene {
     }
 
     fn index(&self) -> String {
-        index_of_parts(NAME, &self.new.len().to_string())
+        index_of_delta(NAME, &self.new.len().to_string())
     }
 
     fn end(&self, changed: &str) -> Vec<u8> {
-        file("end.json", end_of_parts(&self.index(), &[&self.new], changed))
+        file("end.json", end_of_delta(&self.index(), &[&self.new], changed))
     }
 
     /// With these between the index and the end record.
@@ -45,7 +45,7 @@ impl Scene {
     }
 
     fn honest(&self) -> Vec<u8> {
-        self.archives(&pieces(0, &self.base, &self.new))
+        self.archives(&chunks(0, &self.base, &self.new))
     }
 
     /// Well-formed, and not what the sha256 is of.
@@ -74,31 +74,31 @@ fn parts_that_are_right_are_taken() {
 fn parts_that_are_not_ours_change_nothing() {
     let scene = Scene::new();
     let bytes = scene.new.len();
-    let honest = pieces(0, &scene.base, &scene.new);
+    let honest = chunks(0, &scene.base, &scene.new);
     let map = vec![b'1'; bytes.div_ceil(1024)];
     let whole = [&map[..], &scene.new].concat();
-    let piece = |name: &str| file(name, &whole);
+    let chunk = |name: &str| file(name, &whole);
     let other = |index: &str, changed: &str| {
-        let end = end_of_parts(index, &[&scene.new], changed);
+        let end = end_of_delta(index, &[&scene.new], changed);
         archives(&[file("index.json", index), honest.concat(), file("end.json", end)])
     };
-    let sized = |bytes: &str| other(&index_of_parts(NAME, bytes), "[[1,1]]");
+    let sized = |bytes: &str| other(&index_of_delta(NAME, bytes), "[[1,1]]");
     let ended = |changed: &str| other(&scene.index(), changed);
     let claim = |size| [&header(b"0.0", b'0', size)[..], &whole].concat();
     let more = "bytes\":1,\"name";
     let no_base = scene
         .index()
-        .replace("[{", &format!("[{{\"{more}\":\"746573742e6462\",\"parts\":true}},{{"));
+        .replace("[{", &format!("[{{\"{more}\":\"746573742e6462\",\"delta\":true}},{{"));
     let misplaced = "came where";
     for (i, (name, archives, why)) in [
-        ("a piece twice", scene.archives(&[piece("0.0"), piece("0.0")]), misplaced),
-        ("a piece beyond the end", scene.archives(&[piece("0.1")]), misplaced),
-        ("a piece at 2^64", scene.archives(&[piece("0.18446744073709551616")]), misplaced),
-        ("a piece below nothing", scene.archives(&[piece("0.-1")]), misplaced),
-        ("a piece of another", scene.archives(&[piece("1.0")]), misplaced),
-        ("zeros before a number", scene.archives(&[piece("0.00")]), misplaced),
-        ("zeros before another", scene.archives(&[piece("00.0")]), misplaced),
-        ("a path", scene.archives(&[piece("../0.0")]), misplaced),
+        ("a chunk twice", scene.archives(&[chunk("0.0"), chunk("0.0")]), misplaced),
+        ("a chunk beyond the end", scene.archives(&[chunk("0.1")]), misplaced),
+        ("a chunk at 2^64", scene.archives(&[chunk("0.18446744073709551616")]), misplaced),
+        ("a chunk below nothing", scene.archives(&[chunk("0.-1")]), misplaced),
+        ("a chunk of another", scene.archives(&[chunk("1.0")]), misplaced),
+        ("zeros before a number", scene.archives(&[chunk("0.00")]), misplaced),
+        ("zeros before another", scene.archives(&[chunk("00.0")]), misplaced),
+        ("a path", scene.archives(&[chunk("../0.0")]), misplaced),
         ("a whole one", scene.archives(&[file("0.db", &scene.new)]), misplaced),
         ("a link", scene.archives(&[member(b"0.0", b'2', 0, b"")]), misplaced),
         ("a short map", scene.archives(&[file("0.0", &whole[1..])]), "is malformed"),
@@ -109,7 +109,11 @@ fn parts_that_are_not_ours_change_nothing() {
         ("a size of all", scene.archives(&[claim(u64::MAX)]), "refused"),
         ("a size of 2^63", scene.archives(&[claim(1 << 63)]), "refused"),
         ("a size of gigabytes", scene.archives(&[claim(10 << 30)]), "refused"),
-        ("a database of 2^63 bytes", sized("9223372036854775808"), "is full"),
+        (
+            "a database of 2^63 bytes",
+            sized("9223372036854775808"),
+            "are needed; nothing was changed",
+        ),
         ("a database of 2^64 bytes", sized("18446744073709551616"), "the index is malformed"),
         ("a database of nothing", sized("0"), misplaced),
         ("no base of it", other(&no_base, "[[1,1],[1,1]]"), "\"test.db\" was not asked for"),
@@ -137,7 +141,7 @@ fn a_bomb_of_parts_does_not_go_off() {
     let index = file("index.json", scene.index());
     let claim = [&index[..], &header(b"0.0", b'0', 10 << 30)].concat();
     for codec in CODECS {
-        for (name, begin) in [("zeros instead of pieces", &index), ("zeros in a piece", &claim)] {
+        for (name, begin) in [("zeros instead of chunks", &index), ("zeros in a chunk", &claim)] {
             scene.impostor.sends(&bomb(codec, begin, 10));
             scene.impostor.is_refused(name, &[]);
         }
@@ -204,11 +208,11 @@ fn each_that_was_asked_for_comes_a_second_time() {
     fs::copy(scene.impostor.base(), snapshot.with_file_name("e.db")).expect("copy");
     let bytes = scene.new.len();
     let list = [NAME, "e.db"].map(|name| {
-        format!(r#"{{"name":"{}","bytes":{bytes},"parts":true}}"#, tests::forge::hex(name))
+        format!(r#"{{"name":"{}","bytes":{bytes},"delta":true}}"#, tests::forge::hex(name))
     });
     let index = index_with(&format!("[{}]", list.join(",")));
     let sums = [&scene.new, &scene.new];
-    let end = file("end.json", end_of_parts(&index, &sums, "[[0,0],[0,0]]"));
+    let end = file("end.json", end_of_delta(&index, &sums, "[[0,0],[0,0]]"));
     let wrong = stream(CODECS[0], &[file("index.json", &index), Vec::new(), end]);
     let whole = |names: &[&str]| {
         let databases: Vec<_> = names.iter().map(|name| (*name, scene.new.clone())).collect();

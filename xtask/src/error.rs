@@ -135,7 +135,7 @@ pub fn is_forbidden(error: &anyhow::Error) -> bool {
 
 /// Any step may find the disk full. SQLite has words of its own for it, and where
 /// it cannot make a `-shm` it only says that something could not be written.
-fn is_disk_full(error: &anyhow::Error) -> bool {
+pub fn is_disk_full(error: &anyhow::Error) -> bool {
     use rusqlite::ErrorCode::{DiskFull, SystemIoFailure};
     use std::io::ErrorKind::{QuotaExceeded, StorageFull};
 

@@ -41,8 +41,8 @@ pub mod sqlite {
 }
 pub mod stream {
     pub use crate::server::protocol::{
-        Error, Index, IndexEntry, Preamble, Received, Sink, find_archive, read, read_archive,
-        read_plan,
+        Archive, Content, Error, Event, Index, IndexEntry, Marker, Preamble, PreambleEvent,
+        Received, archive_place, planned_bytes,
     };
 }
 pub mod ui {

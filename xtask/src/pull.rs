@@ -1,6 +1,11 @@
-//! One pull, from what is asked for to what is said of it.
+//! One pull: spec → connect → receive → verify, and the report of what it brought.
 
 pub mod delta;
+pub mod error;
+mod incoming;
 pub mod receive;
+mod remote_status;
 pub mod report;
+mod session;
 pub mod spec;
+mod verify;

@@ -2,20 +2,22 @@
 //! where something is believed that should not be.
 
 use std::collections::{BTreeSet, HashSet};
-use std::io::{self, Write};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
 
-use xtask_db::internals::audit::Finding;
 use xtask_db::internals::durable::hex;
 use xtask_db::internals::live::State;
 use xtask_db::internals::settings::pattern;
 use xtask_db::internals::snapshots::{self, Kind, Snapshot};
-use xtask_db::internals::stream::{self, Error, Index, IndexEntry, Preamble, Received, Sink};
+use xtask_db::internals::stream::{
+    Archive, Content, Error, Event, Index, IndexEntry, Marker, Preamble, PreambleEvent, Received,
+    archive_place, planned_bytes,
+};
 
 const NONCE: &str = "0123456789abcdef";
-/// Stands for a disk: who announces more is refused. Two pieces fit onto it.
+/// Stands for a disk: a stream that announces more is given up. Two chunks fit onto it.
 const ROOM: u64 = 4 << 20;
 
 /// The first byte says how far the rest has come on its way through a stream: as
@@ -25,22 +27,21 @@ pub fn stream(data: &[u8]) {
     let Some((way, rest)) = data.split_first() else { return };
     let mut sink = Recorder::default();
     let received = match way {
-        b'r' => stream::read(rest, NONCE, &mut sink),
-        b'a' => stream::read_archive(rest, &mut sink),
-        b't' => stream::read_archive(&stored(rest)[..], &mut sink),
-        b'p' => stream::read_archive(&stored(&parts(rest, false))[..], &mut sink),
-        b'd' => stream::read_archive(&stored(&parts(rest, true))[..], &mut sink),
+        b'r' => read(rest, &mut sink),
+        b'a' => read_archive(rest, &mut sink),
+        b't' => read_archive(&stored(rest)[..], &mut sink),
+        b'p' => read_archive(&stored(&parts(rest, false))[..], &mut sink),
+        b'd' => read_archive(&stored(&parts(rest, true))[..], &mut sink),
         b'n' => {
             sink.is_of_plan = true;
             let end = rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len());
             let (said, rest) = rest.split_at(end);
             let marker = format!("XTASK-DB-PLAN 1 {NONCE} ").into_bytes();
             let archive = stored(&parts(rest.get(1..).unwrap_or_default(), true));
-            let input = [&marker, said, b"\n", &archive].concat();
-            stream::read_plan(&input[..], NONCE, &mut sink).map(|(_, received)| received)
+            read_plan(&[&marker, said, b"\n", &archive].concat(), &mut sink)
         }
         b'f' => {
-            if let Ok((machine, path)) = stream::find_archive(rest, NONCE, &mut sink) {
+            if let Ok((machine, path)) = find_archive(rest, &mut sink) {
                 let harmless = |c: char| c.is_ascii() && !c.is_control() && !"'\"`$;\\".contains(c);
                 assert!(path.starts_with('/') && path.chars().all(harmless), "{path:?}");
                 assert!(!machine.is_some_and(|machine| machine.starts_with('-')));
@@ -53,6 +54,51 @@ pub fn stream(data: &[u8]) {
     match received {
         Ok(received) => sink.assert_proven(&received),
         Err(error) => assert!(error.to_string().len() < 10_000),
+    }
+}
+
+fn read(input: &[u8], sink: &mut Recorder) -> Result<Received, Error> {
+    let (_, input) = read_preamble(input, Marker::Databases, sink)?;
+    read_archive(input, sink)
+}
+
+fn read_plan(input: &[u8], sink: &mut Recorder) -> Result<Received, Error> {
+    let (said, input) = read_preamble(input, Marker::Plan, sink)?;
+    planned_bytes(&said)?;
+    read_archive(input, sink)
+}
+
+fn find_archive(input: &[u8], sink: &mut Recorder) -> Result<(Option<String>, String), Error> {
+    let (said, _) = read_preamble(input, Marker::Archive, sink)?;
+    archive_place(&said)
+}
+
+fn read_preamble<'i>(
+    input: &'i [u8],
+    marker: Marker,
+    sink: &mut Recorder,
+) -> Result<(String, BufReader<&'i [u8]>), Error> {
+    let mut preamble = Preamble::new(BufReader::new(input), NONCE, marker);
+    loop {
+        match preamble.read_event()? {
+            PreambleEvent::End(said) => return Ok((said, preamble.into_input())),
+            event => sink.record(&event),
+        }
+    }
+}
+
+fn read_archive(input: impl BufRead, sink: &mut Recorder) -> Result<Received, Error> {
+    let mut archive = Archive::new(input)?;
+    let content = if sink.is_of_plan { Content::Plan } else { Content::Databases };
+    let mut events = archive.events(content)?;
+    loop {
+        match events.read_event()? {
+            Event::Index(index) => sink.begin(index)?,
+            Event::Database(_) => sink.open = Written::default(),
+            Event::Data { offset, bytes } => sink.write(offset, bytes),
+            Event::Complete(database) => sink.complete(database),
+            Event::End(received) => return Ok(received),
+        }
     }
 }
 
@@ -117,6 +163,7 @@ struct Recorder {
     announced: u64,
     names: Vec<String>,
     advanced: u64,
+    open: Written,
     /// With the sum of what came whole.
     files: Vec<(String, u64, Option<String>)>,
     is_of_plan: bool,
@@ -127,72 +174,49 @@ struct Recorder {
 #[derive(Default)]
 struct Written {
     bytes: u64,
+    gap: bool,
     hash: Sha256,
 }
 
-impl Write for Written {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.bytes += bytes.len() as u64;
-        self.hash.update(bytes);
-        Ok(bytes.len())
+impl Recorder {
+    fn record(&mut self, event: &PreambleEvent) {
+        match event {
+            PreambleEvent::Text(text) | PreambleEvent::Status(text) => self.said += text.len(),
+            PreambleEvent::Finding(finding) => {
+                self.findings += 1;
+                self.said += finding.table.len() + finding.column.len() + finding.database.len();
+            }
+            PreambleEvent::MoreFindings(_) | PreambleEvent::End(_) => {}
+        }
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Preamble for Recorder {
-    fn talk(&mut self, line: &str) {
-        self.said += line.len();
-    }
-    fn status(&mut self, text: &str) {
-        self.said += text.len();
-    }
-    fn finding(&mut self, finding: Finding) {
-        self.findings += 1;
-        self.said += finding.table.len() + finding.column.len() + finding.database.len();
-    }
-    fn more_findings(&mut self, _: u64) {}
-}
-
-impl Sink for Recorder {
-    type File = Written;
-
-    fn index(&mut self, index: &Index) -> Result<(), Error> {
+    fn begin(&mut self, index: &Index) -> Result<(), Error> {
         let sum = |sum: u64, database: &IndexEntry| sum.saturating_add(database.bytes);
         self.announced = index.databases.iter().fold(0, sum);
         self.names = index.databases.iter().map(|database| database.name.clone()).collect();
-        if self.announced > ROOM {
-            return Err(Error::Local(io::ErrorKind::StorageFull.into()));
-        }
-        Ok(())
+        if self.announced > ROOM { Err(Error::Cut) } else { Ok(()) }
     }
-    fn advance(&mut self, bytes: u64) {
-        self.advanced += bytes;
+
+    fn write(&mut self, offset: u64, bytes: &[u8]) {
+        assert!(offset >= self.open.bytes, "bytes come in their order");
+        self.open.gap |= offset > self.open.bytes;
+        self.open.bytes = offset + bytes.len() as u64;
+        self.open.hash.update(bytes);
+        self.advanced += bytes.len() as u64;
     }
-    fn create(&mut self, _: &IndexEntry) -> io::Result<Written> {
-        Ok(Written::default())
-    }
-    fn patch(&mut self, file: &mut Written, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        assert!(offset >= file.bytes, "parts come in their order");
-        file.bytes = offset + bytes.len() as u64;
-        Ok(())
-    }
-    fn finish(&mut self, database: &IndexEntry, file: Written) -> io::Result<()> {
-        let sum = if database.parts {
-            assert!(file.bytes <= database.bytes, "no part lies behind the end");
+
+    fn complete(&mut self, database: &IndexEntry) {
+        let Written { bytes, gap, hash } = std::mem::take(&mut self.open);
+        let sum = if database.is_delta {
+            assert!(bytes <= database.bytes, "no block lies behind the end");
             None
         } else {
-            assert_eq!(file.bytes, database.bytes);
-            Some(hex(&file.hash.finalize()))
+            assert!(bytes == database.bytes && !gap);
+            Some(hex(&hash.finalize()))
         };
         self.files.push((database.name.clone(), database.bytes, sum));
-        Ok(())
     }
-}
 
-impl Recorder {
     fn assert_bounded(&self) {
         assert!(self.advanced <= self.announced, "more than was announced");
         // Each byte of what is no UTF-8 becomes three.
@@ -333,16 +357,16 @@ mod tests {
         let end = r##"{"version":1,"sanitized":[1],"copy_ms":1,"sanitize_ms":2,"pack_ms":3,"index":"#i","sha256":["#0"]}"##;
         let input = [index.as_bytes(), b"\xffx\xff", end.as_bytes()].concat();
         let mut sink = Recorder::default();
-        stream::read_archive(&stored(&parts(&input, false))[..], &mut sink).unwrap();
+        read_archive(&stored(&parts(&input, false))[..], &mut sink).unwrap();
     }
 
     #[test]
-    fn the_corpus_has_whole_streams_of_pieces_and_a_plan() {
+    fn the_corpus_has_whole_streams_of_chunks_and_a_plan() {
         let corpus = Path::new(CORPUS).join("stream");
-        for (name, files, advanced) in [("pieces", 2, 3), ("far-piece", 1, (2 << 20) + 3)] {
+        for (name, files, advanced) in [("chunks", 2, 3), ("far-chunk", 1, 3)] {
             let input = std::fs::read(corpus.join(name)).unwrap();
             let mut sink = Recorder::default();
-            stream::read_archive(&stored(&parts(&input[1..], true))[..], &mut sink).unwrap();
+            read_archive(&stored(&parts(&input[1..], true))[..], &mut sink).unwrap();
             assert_eq!((sink.files.len(), sink.advanced >= advanced), (files, true), "{name}");
         }
     }

@@ -127,7 +127,7 @@ impl Args {
         let incoming = live.store.begin()?;
         let kept = if self.no_backup { 0 } else { live.bytes()? };
         let pulled = self.connected(cx, &mut transport, &mut request, |transport, request| {
-            receive::receive(&cx.ui, settings, transport, request, incoming.path(), kept)
+            receive::receive(&cx.ui, transport, request, incoming.path(), kept)
         })?;
         let seconds = start.elapsed().as_secs_f64();
         let meta = meta(cx, settings, &transport.target.app, spec, &pulled, seconds);
@@ -180,7 +180,7 @@ impl Args {
         let store = Store::new(&settings.data_dir);
         let mut request = self.request(cx, settings, Mode::DryRun, directory, spec)?;
         let planned = self.connected(cx, &mut transport, &mut request, |transport, request| {
-            receive::plan(&cx.ui, settings, transport, request, &settings.data_dir)
+            receive::plan(&cx.ui, transport, request, &settings.data_dir)
         })?;
         let removes = self.would_remove(settings, &store, &planned)?;
         report::planned(&cx.ui, &transport, &planned, &removes)
@@ -205,7 +205,7 @@ impl Args {
     fn request<'a>(
         &'a self,
         cx: &Context,
-        settings: &Settings,
+        settings: &'a Settings,
         mode: Mode,
         directory: &'a str,
         spec: &PullSpec<'a>,
@@ -215,6 +215,7 @@ impl Args {
             max_lock: (!cx.ui.yes).then_some(settings.max_lock),
             nonce: request::nonce(),
             mode,
+            settings,
             directory,
             only: self.only.as_ref(),
             rules: spec.rules,

@@ -1,5 +1,5 @@
 //! What the client of a page delta does: it says what it has of each database,
-//! part by part. The other side is `ops-remote/compare.sh`.
+//! block by block. The other side is `ops-remote/compare.sh`.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -12,16 +12,16 @@ use sha3::{Digest as _, Sha3_256};
 use crate::snapshots::Database;
 
 /// So many bytes of a file have a hash of their own.
-pub const PART: u64 = 1 << 10;
+pub const BLOCK: u64 = 1 << 10;
 /// So many are compared at a time.
-pub const PIECE: u64 = 2 << 20;
-/// How many bytes of the sha3-256 of a part are sent. The sha256 of the whole file
-/// is the proof: two parts with the same ones only cost that database once more.
+pub const CHUNK: u64 = 2 << 20;
+/// How many bytes of the sha3-256 of a block are sent. The sha256 of the whole file
+/// is the proof: two blocks with the same ones only cost that database once more.
 const HASH: usize = 4;
 /// Each database's hashes are padded to a multiple of so many bytes.
-const BLOCK: usize = 64;
+const GROUP: usize = 64;
 
-/// How many threads make hashes, and how many pieces each is ahead.
+/// How many threads make hashes, and how many chunks each is ahead.
 const THREADS: usize = 4;
 const AHEAD: usize = 512;
 
@@ -41,35 +41,35 @@ impl Base {
         usable.then(|| Self { path, database: database.clone() })
     }
 
-    /// Its pieces: where each begins, and its length.
-    fn pieces(&self) -> impl Iterator<Item = (u64, u64)> + use<> {
+    /// Its chunks: where each begins, and its length.
+    fn chunks(&self) -> impl Iterator<Item = (u64, u64)> + use<> {
         let bytes = self.database.bytes;
-        (0..bytes.div_ceil(PIECE)).map(move |i| (i * PIECE, PIECE.min(bytes - i * PIECE)))
+        (0..bytes.div_ceil(CHUNK)).map(move |i| (i * CHUNK, CHUNK.min(bytes - i * CHUNK)))
     }
 }
 
-/// The hashes of all parts of `bases`, in their order, piece by piece: so many as the
+/// The hashes of all blocks of `bases`, in their order, chunk by chunk: so many as the
 /// recorded sizes say. They are made by threads of their own, as they are asked for; of
 /// what cannot be read any more they fit nothing.
 pub fn hashes(bases: &[Base]) -> impl Iterator<Item = Vec<u8>> + Send + use<> {
-    let pieces: Vec<_> = bases
+    let chunks: Vec<_> = bases
         .iter()
-        .flat_map(|base| base.pieces().map(|(offset, bytes)| (base.path.clone(), offset, bytes)))
+        .flat_map(|base| base.chunks().map(|(offset, bytes)| (base.path.clone(), offset, bytes)))
         .collect();
-    let count = pieces.len();
-    let pieces = Arc::new(pieces);
+    let count = chunks.len();
+    let chunks = Arc::new(chunks);
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS);
     let made: Vec<Receiver<Vec<u8>>> = (0..threads)
         .map(|thread| {
             let (tell, told) = sync_channel(AHEAD);
-            let pieces = pieces.clone();
+            let chunks = chunks.clone();
             std::thread::spawn(move || {
-                let mut buffer = vec![0; PIECE as usize];
-                for (path, offset, bytes) in pieces.iter().skip(thread).step_by(threads) {
-                    let piece = &mut buffer[..*bytes as usize];
-                    let read = File::open(path).and_then(|file| file.read_exact_at(piece, *offset));
+                let mut buffer = vec![0; CHUNK as usize];
+                for (path, offset, bytes) in chunks.iter().skip(thread).step_by(threads) {
+                    let chunk = &mut buffer[..*bytes as usize];
+                    let read = File::open(path).and_then(|file| file.read_exact_at(chunk, *offset));
                     // Nobody listens any more when the pull has failed.
-                    if tell.send(hashes_of(piece, read.is_ok())).is_err() {
+                    if tell.send(hashes_of(chunk, read.is_ok())).is_err() {
                         return;
                     }
                 }
@@ -80,15 +80,15 @@ pub fn hashes(bases: &[Base]) -> impl Iterator<Item = Vec<u8>> + Send + use<> {
     (0..count).map_while(move |i| made[i % threads].recv().ok())
 }
 
-fn hashes_of(piece: &[u8], was_read: bool) -> Vec<u8> {
-    let mut hashes = Vec::with_capacity(piece.len() / PART as usize * HASH + BLOCK);
+fn hashes_of(chunk: &[u8], was_read: bool) -> Vec<u8> {
+    let mut hashes = Vec::with_capacity(chunk.len() / BLOCK as usize * HASH + GROUP);
     if was_read {
-        for part in piece.chunks(PART as usize) {
-            hashes.extend_from_slice(&Sha3_256::digest(part)[..HASH]);
+        for block in chunk.chunks(BLOCK as usize) {
+            hashes.extend_from_slice(&Sha3_256::digest(block)[..HASH]);
         }
     }
-    let size = piece.len().div_ceil(PART as usize) * HASH;
-    hashes.resize(size.next_multiple_of(BLOCK), 0);
+    let size = chunk.len().div_ceil(BLOCK as usize) * HASH;
+    hashes.resize(size.next_multiple_of(GROUP), 0);
     hashes
 }
 
@@ -119,11 +119,11 @@ mod tests {
     #[test]
     fn hashes_are_those_of_sqlite_in_order_and_padded() {
         let dir = tempfile::tempdir().unwrap();
-        // The last part of the first is short; the second has three pieces and a part.
+        // The last block of the first is short; the second has three chunks and a block.
         let first = [&[0; 1024][..], &[b'x'; 1024], b"abc"].concat();
-        let mut second = vec![0; 3 * PIECE as usize + 3];
-        second[PIECE as usize..][..1024].fill(b'x');
-        second[3 * PIECE as usize..].copy_from_slice(b"abc");
+        let mut second = vec![0; 3 * CHUNK as usize + 3];
+        second[CHUNK as usize..][..1024].fill(b'x');
+        second[3 * CHUNK as usize..].copy_from_slice(b"abc");
         let bases = [&first, &second, &first].into_iter().enumerate().map(|(i, content)| {
             let path = dir.path().join(i.to_string());
             std::fs::write(&path, content).unwrap();
@@ -131,13 +131,13 @@ mod tests {
         });
         let bases: Vec<_> = bases.collect();
         let padded = |mut hashes: Vec<u8>| {
-            hashes.resize(hashes.len().next_multiple_of(BLOCK), 0);
+            hashes.resize(hashes.len().next_multiple_of(GROUP), 0);
             hashes
         };
         let short = padded([ZEROS, X, ABC].concat());
-        let in_a_piece = (PIECE / PART) as usize;
-        let mut long = ZEROS.repeat(3 * in_a_piece);
-        long[in_a_piece * HASH..][..HASH].copy_from_slice(&X);
+        let in_a_chunk = (CHUNK / BLOCK) as usize;
+        let mut long = ZEROS.repeat(3 * in_a_chunk);
+        long[in_a_chunk * HASH..][..HASH].copy_from_slice(&X);
         long.extend(ABC);
         let made: Vec<_> = hashes(&bases).collect();
         assert!(made.concat() == [short.clone(), padded(long), short].concat());
@@ -150,16 +150,16 @@ mod tests {
     fn what_cannot_be_read_fits_nothing_and_takes_its_place() {
         let dir = tempfile::tempdir().unwrap();
         let (gone, short) = (dir.path().join("gone"), dir.path().join("short"));
-        std::fs::write(&short, vec![0; PIECE as usize + 1024]).unwrap();
+        std::fs::write(&short, vec![0; CHUNK as usize + 1024]).unwrap();
         let bases = [
-            base(&gone, PIECE + 1),
-            base(&short, 2 * PIECE),
+            base(&gone, CHUNK + 1),
+            base(&short, 2 * CHUNK),
             base(dir.path(), 1),
-            base(&short, PIECE),
+            base(&short, CHUNK),
         ];
         let made: Vec<_> = hashes(&bases).collect();
         let nothing = |bytes| vec![0; bytes];
-        let read = ZEROS.repeat((PIECE / PART) as usize);
+        let read = ZEROS.repeat((CHUNK / BLOCK) as usize);
         assert!(made[..2] == [nothing(8192), nothing(64)]);
         assert!(made[2..4] == [read.clone(), nothing(8192)]);
         assert!(made[4..] == [nothing(64), read]);

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::config::MaxAge;
 use crate::live::{self, Replaced};
-use crate::pull::delta::PART;
+use crate::pull::delta::BLOCK;
 use crate::pull::receive::{Planned, Pulled};
 use crate::pull::spec::PullSpec;
 use crate::sanitize::audit::Finding;
@@ -79,7 +79,7 @@ impl Differs {
     fn new(changed: Option<Changed>, bytes: u64) -> Self {
         Self {
             changed_pages: changed.map(|changed| changed.pages),
-            changed_bytes: changed.map(|changed| bytes.min(changed.parts * PART)),
+            changed_bytes: changed.map(|changed| bytes.min(changed.blocks * BLOCK)),
         }
     }
 

@@ -48,6 +48,7 @@ pub struct Request<'a> {
     /// Names this pull in all that the script says to us.
     pub nonce: String,
     pub mode: Mode,
+    pub settings: &'a Settings,
     pub directory: &'a str,
     pub only: Option<&'a Pattern>,
     pub rules: EffectiveRules<'a>,
@@ -64,7 +65,8 @@ impl Request<'_> {
     /// # Errors
     ///
     /// A value cannot be a line.
-    pub fn render(&self, settings: &Settings) -> Result<Vec<u8>> {
+    pub fn render(&self) -> Result<Vec<u8>> {
+        let settings = self.settings;
         let mut message = script()?;
         let mut line = |key: &str, value: &str| line(&mut message, key, value);
         line("nonce", &self.nonce)?;
@@ -181,13 +183,14 @@ mod tests {
             let request = Request {
                 nonce: nonce(),
                 mode: Mode::Stream,
+                settings: &settings,
                 directory,
                 only: None,
                 rules: EffectiveRules::new(&[], true),
                 max_lock: None,
                 bases: Vec::new(),
             };
-            assert!(request.render(&settings).is_err(), "{directory:?}");
+            assert!(request.render().is_err(), "{directory:?}");
         }
     }
 }

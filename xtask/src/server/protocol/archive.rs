@@ -1,20 +1,31 @@
 //! The tar behind the marker: an index, the databases, an end record.
 
 use std::cell::Cell;
-use std::io::{self, Read, Write as _};
+use std::collections::VecDeque;
+use std::io::{self, BufRead, Read};
+use std::ops::Range;
 use std::rc::Rc;
 
 use sha2::{Digest as _, Sha256};
 
 use super::member::{broken, expect};
-use super::parts::{Parts, piece_of};
 use super::records::{self, EndRecord};
-use super::{Content, Error, Index, IndexEntry, Received, ReceivedDb, Sink, Timings, refused};
+use super::{Error, Index, IndexEntry, Received, ReceivedDb, Timings, chunk, refused};
 use crate::fs::hex;
 
-/// For the index and the end record, uncompressed.
+/// For the index and the end record, uncompressed; in bytes.
 pub const MAX_RECORD: u64 = 4 << 20;
-const BLOCK: u64 = 512;
+/// Of a tar, in bytes.
+const TAR_BLOCK: u64 = 512;
+/// How much of a database one event has at most, where all of it comes; in bytes.
+const READ: usize = 1 << 17;
+
+/// Whether the databases are there, or only what would come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    Databases,
+    Plan,
+}
 
 /// Lets no more through than was announced, whatever it decompresses to.
 struct Budget<R> {
@@ -33,105 +44,251 @@ impl<R: Read> Read for Budget<R> {
     }
 }
 
-pub fn read(input: impl Read, content: Content, sink: &mut impl Sink) -> Result<Received, Error> {
-    let left = Rc::new(Cell::new(MAX_RECORD + 64 * BLOCK));
-    let mut archive = tar::Archive::new(Budget { inner: input, left: left.clone() });
-    // Several archives come one after the other, each closed by blocks of zeros.
-    archive.set_ignore_zeros(true);
-    let mut members = archive.entries().map_err(|_| Error::Cut)?.raw(true);
-    let mut next = || -> Result<Option<tar::Entry<'_, _>>, Error> {
-        members.next().transpose().map_err(|error| broken(&error))
-    };
+/// A compressed archive. [`Archive::events`] borrows it, because a member of a tar does.
+pub struct Archive<'r> {
+    tar: tar::Archive<Budget<Box<dyn Read + 'r>>>,
+    left: Rc<Cell<u64>>,
+}
 
-    let index_text = record(&mut next()?.ok_or(Error::Cut)?, "index.json")?;
-    let index = records::index(&index_text)?;
-    sink.index(&index)?;
-    left.set(index.databases.iter().map(budget).fold(MAX_RECORD, u64::saturating_add));
+impl<'r> Archive<'r> {
+    /// # Errors
+    ///
+    /// `input` is not compressed as the script does it.
+    pub fn new(mut input: impl BufRead + 'r) -> Result<Self, Error> {
+        let magic = input.fill_buf().map_err(|_| Error::Cut)?.first().copied();
+        Ok(Self::of_tar(match magic {
+            Some(0x28) => {
+                let decoder = zstd::Decoder::with_buffer(input);
+                Box::new(decoder.map_err(|error| refused(error.to_string()))?.single_frame())
+            }
+            Some(0x1f) => Box::new(flate2::bufread::GzDecoder::new(input)),
+            Some(_) => return Err(refused("it is neither zstd nor gzip")),
+            None => return Err(Error::Cut),
+        }))
+    }
 
-    let mut hashes = Vec::new();
-    let mut member = next()?.ok_or(Error::Cut)?;
-    if content == Content::Databases {
-        for (i, announced) in index.databases.iter().enumerate() {
-            if announced.parts {
-                let mut parts = Parts::new(announced, create(sink, announced)?);
-                while let Some(piece) = piece_of(&member, i) {
-                    parts.take(&mut member, piece, sink)?;
-                    member = next()?.ok_or(Error::Cut)?;
+    pub(super) fn of_tar(input: Box<dyn Read + 'r>) -> Self {
+        let left = Rc::new(Cell::new(MAX_RECORD + 64 * TAR_BLOCK));
+        let mut tar = tar::Archive::new(Budget { inner: input, left: left.clone() });
+        // Several archives come one after the other, each closed by blocks of zeros.
+        tar.set_ignore_zeros(true);
+        Self { tar, left }
+    }
+
+    /// # Errors
+    ///
+    /// There are none.
+    pub fn events(&mut self, content: Content) -> Result<Events<'_, 'r>, Error> {
+        let members = self.tar.entries().map_err(|_| Error::Cut)?.raw(true);
+        Ok(Events {
+            members,
+            member: None,
+            left: self.left.clone(),
+            content,
+            index: Index::default(),
+            index_text: String::new(),
+            step: Step::Index,
+            hashes: Vec::new(),
+            buffer: Vec::new(),
+        })
+    }
+}
+
+/// What the archive brings, in its order.
+#[derive(Debug)]
+pub enum Event<'e> {
+    /// All that will come.
+    Index(&'e Index),
+    /// A database begins: with nothing, or, if it comes as a delta, as its base, cut or
+    /// extended to its size.
+    Database(&'e IndexEntry),
+    /// Bytes of that database, at increasing offsets.
+    Data { offset: u64, bytes: &'e [u8] },
+    /// That database is complete.
+    Complete(&'e IndexEntry),
+    /// The end record fits everything before it. The last event.
+    End(Received),
+}
+
+type Input<'r> = Budget<Box<dyn Read + 'r>>;
+
+pub struct Events<'a, 'r> {
+    members: tar::Entries<'a, Input<'r>>,
+    /// The one that is being read.
+    member: Option<tar::Entry<'a, Input<'r>>>,
+    left: Rc<Cell<u64>>,
+    content: Content,
+    index: Index,
+    index_text: String,
+    step: Step,
+    /// The sha256 of each complete database; none of one that came as a delta.
+    hashes: Vec<Option<String>>,
+    buffer: Vec<u8>,
+}
+
+/// What comes next.
+enum Step {
+    Index,
+    /// The database after the complete ones, or the end record.
+    Database,
+    Data {
+        offset: u64,
+        hash: Sha256,
+    },
+    /// The rest of a chunk; `next` is the first chunk that may follow it.
+    Delta {
+        runs: VecDeque<Range<u64>>,
+        next: u64,
+    },
+}
+
+impl<'a, 'r> Events<'a, 'r> {
+    /// The next event; [`Event::End`] is the last.
+    ///
+    /// # Errors
+    ///
+    /// It is anything but a whole and well-formed archive. What it brought until then is
+    /// worth nothing.
+    pub fn read_event(&mut self) -> Result<Event<'_>, Error> {
+        match &self.step {
+            Step::Index => self.read_index(),
+            Step::Database => match self.content {
+                Content::Databases if self.hashes.len() < self.index.databases.len() => {
+                    self.begin_database()
                 }
-                parts.finish(sink)?;
-                hashes.push(None);
-            } else {
-                expect(&member, &format!("{i}.db"))?;
-                hashes.push(Some(database(&mut member, announced, sink)?));
-                member = next()?.ok_or(Error::Cut)?;
+                _ => self.read_end(),
+            },
+            Step::Data { .. } => self.read_data(),
+            Step::Delta { .. } => self.read_delta(),
+        }
+    }
+
+    fn read_index(&mut self) -> Result<Event<'_>, Error> {
+        self.next_member()?;
+        self.index_text = record(self.member()?, "index.json")?;
+        self.index = records::index(&self.index_text)?;
+        let budget = self.index.databases.iter().map(budget);
+        self.left.set(budget.fold(MAX_RECORD, u64::saturating_add));
+        self.next_member()?;
+        self.step = Step::Database;
+        Ok(Event::Index(&self.index))
+    }
+
+    fn begin_database(&mut self) -> Result<Event<'_>, Error> {
+        let i = self.hashes.len();
+        let IndexEntry { name, bytes, is_delta } = self.index.databases[i].clone();
+        if is_delta {
+            self.step = Step::Delta { runs: VecDeque::new(), next: 0 };
+        } else {
+            let size = expect(self.member()?, &format!("{i}.db"))?;
+            if size != bytes {
+                return Err(refused(format!(
+                    "{name:?} has {size} bytes, not the {bytes} announced"
+                )));
+            }
+            self.step = Step::Data { offset: 0, hash: Sha256::new() };
+        }
+        Ok(Event::Database(&self.index.databases[i]))
+    }
+
+    fn read_data(&mut self) -> Result<Event<'_>, Error> {
+        let (Step::Data { offset, hash }, Some(member)) = (&mut self.step, &mut self.member) else {
+            return Err(Error::Cut);
+        };
+        self.buffer.resize(READ, 0);
+        let n = member.read(&mut self.buffer).map_err(|error| broken(&error))?;
+        if n > 0 {
+            hash.update(&self.buffer[..n]);
+            let at = *offset;
+            *offset += n as u64;
+            return Ok(Event::Data { offset: at, bytes: &self.buffer[..n] });
+        }
+        if *offset != self.index.databases[self.hashes.len()].bytes {
+            return Err(Error::Cut);
+        }
+        let hash = hex(&std::mem::take(hash).finalize());
+        self.next_member()?;
+        Ok(self.complete(Some(hash)))
+    }
+
+    fn read_delta(&mut self) -> Result<Event<'_>, Error> {
+        let i = self.hashes.len();
+        loop {
+            let (Step::Delta { runs, next }, Some(member)) = (&mut self.step, &mut self.member)
+            else {
+                return Err(Error::Cut);
+            };
+            if let Some(Range { start, end }) = runs.pop_front() {
+                self.buffer.resize((end - start) as usize, 0);
+                member.read_exact(&mut self.buffer).map_err(|error| broken(&error))?;
+                if runs.is_empty() {
+                    self.next_member()?;
+                }
+                return Ok(Event::Data { offset: start, bytes: &self.buffer });
+            }
+            let Some(chunk) = chunk::number(member, i) else { break };
+            let database = &self.index.databases[i];
+            if chunk < *next {
+                let name = &database.name;
+                let why = "came where it does not belong";
+                return Err(refused(format!("chunk {chunk} of {name:?} {why}")));
+            }
+            *runs = chunk::read_map(member, chunk, database)?;
+            *next = chunk + 1;
+            if runs.is_empty() {
+                self.next_member()?;
             }
         }
-    } else {
-        hashes.resize(index.databases.len(), None);
+        Ok(self.complete(None))
     }
 
-    let end = records::end(&record(&mut member, "end.json")?)?;
-    if next()?.is_some() {
-        return Err(refused("there is more behind the end record"));
+    fn complete(&mut self, hash: Option<String>) -> Event<'_> {
+        self.hashes.push(hash);
+        self.step = Step::Database;
+        Event::Complete(&self.index.databases[self.hashes.len() - 1])
     }
-    match_end_record(index, &index_text, &hashes, end)
+
+    fn read_end(&mut self) -> Result<Event<'_>, Error> {
+        let end = records::end(&record(self.member()?, "end.json")?)?;
+        if self.members.next().transpose().map_err(|error| broken(&error))?.is_some() {
+            return Err(refused("there is more behind the end record"));
+        }
+        // Nothing came of a plan.
+        self.hashes.resize(self.index.databases.len(), None);
+        let index = std::mem::take(&mut self.index);
+        match_end_record(index, &self.index_text, &self.hashes, end).map(Event::End)
+    }
+
+    fn next_member(&mut self) -> Result<(), Error> {
+        // What is left of one must not be skipped while it is borrowed.
+        self.member = None;
+        let next = self.members.next().ok_or(Error::Cut)?;
+        self.member = Some(next.map_err(|error| broken(&error))?);
+        Ok(())
+    }
+
+    fn member(&mut self) -> Result<&mut tar::Entry<'a, Input<'r>>, Error> {
+        self.member.as_mut().ok_or(Error::Cut)
+    }
 }
 
-/// What a database may take in the stream. Each piece is an archive of its own,
-/// with a map and its padding.
+/// How much of the stream a database may take, in bytes. Each chunk is an archive of its
+/// own, with a map and its padding.
 fn budget(database: &IndexEntry) -> u64 {
-    let beside = if database.parts { database.bytes / 64 } else { 0 };
-    database.bytes.saturating_add(beside + 64 * BLOCK)
+    let beside = if database.is_delta { database.bytes / 64 } else { 0 };
+    database.bytes.saturating_add(beside + 64 * TAR_BLOCK)
 }
 
-fn create<S: Sink>(sink: &mut S, announced: &IndexEntry) -> Result<S::File, Error> {
-    sink.create(announced).map_err(Error::Local)
-}
-
-fn record(entry: &mut tar::Entry<'_, impl Read>, name: &str) -> Result<String, Error> {
-    if expect(entry, name)? > MAX_RECORD {
+fn record(member: &mut tar::Entry<'_, impl Read>, name: &str) -> Result<String, Error> {
+    if expect(member, name)? > MAX_RECORD {
         return Err(refused(format!("{name} is too long")));
     }
     let mut text = String::new();
-    entry.read_to_string(&mut text).map_err(|error| broken(&error))?;
+    member.read_to_string(&mut text).map_err(|error| broken(&error))?;
     Ok(text)
 }
 
-/// Writes one database and returns its sha256.
-fn database(
-    entry: &mut tar::Entry<'_, impl Read>,
-    announced: &IndexEntry,
-    sink: &mut impl Sink,
-) -> Result<String, Error> {
-    let size = entry.header().entry_size().map_err(|error| broken(&error))?;
-    if size != announced.bytes {
-        return Err(refused(format!(
-            "{:?} has {size} bytes, not the {} announced",
-            announced.name, announced.bytes
-        )));
-    }
-    let mut file = create(sink, announced)?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 17];
-    let mut total = 0;
-    loop {
-        let n = entry.read(&mut buffer).map_err(|error| broken(&error))?;
-        if n == 0 {
-            break;
-        }
-        total += n as u64;
-        hash.update(&buffer[..n]);
-        file.write_all(&buffer[..n]).map_err(Error::Local)?;
-        sink.advance(n as u64);
-    }
-    if total != size {
-        return Err(Error::Cut);
-    }
-    sink.finish(announced, file).map_err(Error::Local)?;
-    Ok(hex(&hash.finalize()))
-}
-
-/// `hashes` are of what came whole.
+/// `hashes` are those of the databases that came whole.
 fn match_end_record(
     index: Index,
     index_text: &str,
@@ -148,8 +305,11 @@ fn match_end_record(
     let sanitized = end.sanitized.unwrap_or_else(|| vec![0; hashes.len()]);
     let rows = sanitized.iter().try_fold(0_u64, |sum, rows| sum.checked_add(*rows));
     let lengths = [end.sha256.len(), sanitized.len(), end.changed.len()];
-    let fits =
-        index.databases.iter().zip(&end.changed).all(|(db, changed)| db.parts == changed.is_some());
+    let fits = index
+        .databases
+        .iter()
+        .zip(&end.changed)
+        .all(|(db, changed)| db.is_delta == changed.is_some());
     if lengths.iter().any(|n| *n != hashes.len()) || rows.is_none() || !fits {
         return Err(refused("the end record does not fit the index"));
     }

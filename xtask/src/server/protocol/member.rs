@@ -12,10 +12,11 @@ pub fn broken(error: &io::Error) -> Error {
     }
 }
 
-pub fn expect(entry: &tar::Entry<'_, impl Read>, name: &str) -> Result<u64, Error> {
-    let header = entry.header();
-    if !header.entry_type().is_file() || *entry.path_bytes() != *name.as_bytes() {
-        let found = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+/// The size of `member`, if it is the file `name`.
+pub fn expect(member: &tar::Entry<'_, impl Read>, name: &str) -> Result<u64, Error> {
+    let header = member.header();
+    if !header.entry_type().is_file() || *member.path_bytes() != *name.as_bytes() {
+        let found = String::from_utf8_lossy(&member.path_bytes()).into_owned();
         return Err(refused(format!("{found:?} came where the file {name:?} belongs")));
     }
     header.entry_size().map_err(|error| broken(&error))

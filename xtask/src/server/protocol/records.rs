@@ -13,8 +13,8 @@ const MAX_DATABASES: usize = 10_000;
 /// Of the name of a machine, a region or a version, in bytes.
 const MAX_WORD: usize = 255;
 
-/// What is announced.
-#[derive(Debug)]
+/// What the stream will bring.
+#[derive(Debug, Default)]
 pub struct Index {
     pub machine: Option<String>,
     pub region: Option<String>,
@@ -28,7 +28,7 @@ pub struct IndexEntry {
     pub name: String,
     pub bytes: u64,
     /// Whether only what differs from the base comes.
-    pub parts: bool,
+    pub is_delta: bool,
 }
 
 #[derive(Deserialize)]
@@ -48,21 +48,21 @@ struct DatabaseRecord {
     name: String,
     bytes: u64,
     #[serde(default)]
-    parts: bool,
+    delta: bool,
 }
 
 /// How much of a database differs from its base.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(from = "(u32, u32)")]
 pub struct Changed {
-    pub parts: u64,
-    /// That have one of them.
+    pub blocks: u64,
+    /// Those that have such a block.
     pub pages: u64,
 }
 
 impl From<(u32, u32)> for Changed {
-    fn from((parts, pages): (u32, u32)) -> Self {
-        Self { parts: parts.into(), pages: pages.into() }
+    fn from((blocks, pages): (u32, u32)) -> Self {
+        Self { blocks: blocks.into(), pages: pages.into() }
     }
 }
 
@@ -116,7 +116,7 @@ pub fn index(text: &str) -> Result<Index, Error> {
         if !seen.insert(name.to_lowercase()) {
             return Err(refused(format!("it announces {name:?} twice")));
         }
-        databases.push(IndexEntry { name, bytes: database.bytes, parts: database.parts });
+        databases.push(IndexEntry { name, bytes: database.bytes, is_delta: database.delta });
     }
     let some = |text: String| Some(text).filter(|text| !text.is_empty());
     Ok(Index {

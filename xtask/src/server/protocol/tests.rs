@@ -1,5 +1,5 @@
+mod delta;
 mod hostile;
-mod parts;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -9,10 +9,13 @@ use tar::EntryType;
 
 use sha2::{Digest as _, Sha256};
 
+use std::io::{self, BufRead, BufReader, Read};
+
 use super::archive::MAX_RECORD;
+use super::preamble::MAX_PREAMBLE;
 use super::*;
 use crate::fs::hex;
-use crate::sanitize::audit::Kind;
+use crate::sanitize::audit::{Finding, Kind};
 
 const NONCE: &str = "0123456789abcdef";
 const CODECS: [Codec; 2] = [Codec::Zstd, Codec::Gzip];
@@ -123,80 +126,115 @@ struct Recorder {
     more: u64,
     announced: usize,
     advanced: u64,
+    open: Vec<u8>,
     files: Databases,
-    /// What is here of those that come in parts.
+    /// What is here of those that come as deltas.
     bases: Databases,
-    /// A disk that is full after so many bytes.
-    room: Option<usize>,
-    fail: &'static str,
 }
 
-struct Written(Vec<u8>, Option<usize>);
+/// No test has a larger file, in bytes.
+const MAX_FILE: usize = 16 << 20;
 
-impl Write for Written {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.1.is_some_and(|room| self.0.len() + bytes.len() > room) {
-            return Err(io::ErrorKind::StorageFull.into());
+impl Recorder {
+    fn heard(&mut self, event: PreambleEvent) {
+        match event {
+            PreambleEvent::Text(line) => self.talk.push(line),
+            PreambleEvent::Status(text) => self.status.push(text),
+            PreambleEvent::Finding(finding) => self.findings.push(finding),
+            PreambleEvent::MoreFindings(more) => self.more += more,
+            PreambleEvent::End(_) => {}
         }
-        self.0.write(bytes)
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Preamble for Recorder {
-    fn talk(&mut self, line: &str) {
-        self.talk.push(line.to_owned());
-    }
-    fn status(&mut self, text: &str) {
-        self.status.push(text.to_owned());
-    }
-    fn finding(&mut self, finding: Finding) {
-        self.findings.push(finding);
-    }
-    fn more_findings(&mut self, more: u64) {
-        self.more += more;
-    }
-}
-
-impl Sink for Recorder {
-    type File = Written;
-
-    fn index(&mut self, index: &Index) -> Result<(), Error> {
-        self.announced = index.databases.len();
-        if self.fail == "index" { Err(refused("not asked for")) } else { Ok(()) }
-    }
-    fn advance(&mut self, bytes: u64) {
-        self.advanced += bytes;
-    }
-    fn create(&mut self, database: &IndexEntry) -> io::Result<Written> {
-        if self.fail == "create" {
-            return Err(io::ErrorKind::PermissionDenied.into());
-        }
+    fn begin(&mut self, database: &IndexEntry) {
         let base = self.bases.iter().find(|(name, _)| *name == database.name);
-        let mut file = base.filter(|_| database.parts).map(|(_, base)| base.clone());
+        let mut file = base.filter(|_| database.is_delta).map(|(_, base)| base.clone());
         if let Some(file) = &mut file {
-            file.resize(usize::try_from(database.bytes).unwrap().min(16 << 20), 0);
+            file.resize(usize::try_from(database.bytes).unwrap().min(MAX_FILE), 0);
         }
-        Ok(Written(file.unwrap_or_default(), self.room))
+        self.open = file.unwrap_or_default();
     }
-    fn patch(&mut self, file: &mut Written, offset: u64, bytes: &[u8]) -> io::Result<()> {
+
+    fn write(&mut self, offset: u64, bytes: &[u8]) {
+        self.advanced += bytes.len() as u64;
         let offset = usize::try_from(offset).unwrap();
-        let place = file.0.get_mut(offset..).and_then(|file| file.get_mut(..bytes.len()));
-        place.ok_or(io::ErrorKind::StorageFull)?.copy_from_slice(bytes);
-        Ok(())
+        let end = offset + bytes.len();
+        if end > MAX_FILE {
+            return; // A disk would be full.
+        }
+        if self.open.len() < end {
+            assert_eq!(self.open.len(), offset);
+            self.open.resize(end, 0);
+        }
+        self.open[offset..end].copy_from_slice(bytes);
     }
-    fn finish(&mut self, database: &IndexEntry, file: Written) -> io::Result<()> {
-        self.files.push((database.name.clone(), file.0));
-        if self.fail == "finish" { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+}
+
+fn read_preamble<'r, R: Read + 'r>(
+    input: R,
+    marker: Marker,
+    sink: &mut Recorder,
+) -> Result<(String, BufReader<R>), Error> {
+    let mut preamble = Preamble::new(BufReader::new(input), NONCE, marker);
+    loop {
+        match preamble.read_event()? {
+            PreambleEvent::End(said) => return Ok((said, preamble.into_input())),
+            event => sink.heard(event),
+        }
     }
+}
+
+fn read_events(
+    mut archive: Archive<'_>,
+    content: Content,
+    sink: &mut Recorder,
+) -> Result<Received, Error> {
+    let mut events = archive.events(content)?;
+    loop {
+        match events.read_event()? {
+            Event::Index(index) => sink.announced = index.databases.len(),
+            Event::Database(database) => sink.begin(database),
+            Event::Data { offset, bytes } => sink.write(offset, bytes),
+            Event::Complete(database) => {
+                sink.files.push((database.name.clone(), std::mem::take(&mut sink.open)));
+            }
+            Event::End(received) => return Ok(received),
+        }
+    }
+}
+
+fn read_archive(
+    input: impl BufRead,
+    content: Content,
+    sink: &mut Recorder,
+) -> Result<Received, Error> {
+    read_events(Archive::new(input)?, content, sink)
+}
+
+/// Without compression.
+fn read_tar(input: impl Read, sink: &mut Recorder) -> Result<Received, Error> {
+    read_events(Archive::of_tar(Box::new(input)), Content::Databases, sink)
+}
+
+fn read(input: impl Read, sink: &mut Recorder) -> Result<Received, Error> {
+    let (_, input) = read_preamble(input, Marker::Databases, sink)?;
+    read_archive(input, Content::Databases, sink)
+}
+
+fn find_archive(input: impl Read) -> Result<(Option<String>, String), Error> {
+    let (said, _) = read_preamble(input, Marker::Archive, &mut Recorder::default())?;
+    archive_place(&said)
+}
+
+fn read_plan(input: impl Read) -> Result<(u64, Received), Error> {
+    let mut sink = Recorder::default();
+    let (said, input) = read_preamble(input, Marker::Plan, &mut sink)?;
+    Ok((planned_bytes(&said)?, read_archive(input, Content::Plan, &mut sink)?))
 }
 
 fn receive(input: impl Read) -> (Result<Received, Error>, Recorder) {
     let mut sink = Recorder::default();
-    (read(input, NONCE, &mut sink), sink)
+    (read(input, &mut sink), sink)
 }
 
 fn why(input: impl Read) -> String {
@@ -351,10 +389,10 @@ fn a_changed_byte_never_changes_what_is_delivered() {
     }
 }
 
-/// Gives what it holds in pieces of these sizes, in turn.
-struct Pieces<'a>(&'a [u8], std::iter::Cycle<std::slice::Iter<'a, usize>>);
+/// Gives its bytes in reads of these sizes, in turn.
+struct Reads<'a>(&'a [u8], std::iter::Cycle<std::slice::Iter<'a, usize>>);
 
-impl Read for Pieces<'_> {
+impl Read for Reads<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let n = (*self.1.next().unwrap()).min(self.0.len()).min(buffer.len());
         let (now, later) = self.0.split_at(n);
@@ -372,15 +410,15 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
 
     #[test]
-    fn what_is_sent_arrives_however_it_is_cut_into_pieces(
+    fn what_is_sent_arrives_however_it_is_read(
         contents in vec(vec(any::<u8>(), 0..2000), 1..5),
-        pieces in vec(1_usize..900, 1..20),
+        reads in vec(1_usize..900, 1..20),
         codec in a_codec(),
     ) {
         let databases: Databases =
             contents.into_iter().enumerate().map(|(i, data)| (format!("t {i}.db"), data)).collect();
         let stream = stream(codec, &members(&databases));
-        let (received, sink) = receive(Pieces(&stream, pieces.iter().cycle()));
+        let (received, sink) = receive(Reads(&stream, reads.iter().cycle()));
         assert_delivered(&received.unwrap(), &sink, &databases);
     }
 

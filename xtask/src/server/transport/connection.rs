@@ -47,7 +47,7 @@ pub struct Connection {
 }
 
 /// How a program that was connected has ended.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Ended {
     /// The last that it said.
     pub said: String,

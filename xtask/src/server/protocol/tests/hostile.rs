@@ -252,7 +252,7 @@ fn zeros_without_end_are_refused_wherever_they_come() {
         until(4),
     ] {
         let mut input = Counted(before.chain(io::repeat(0)), 0);
-        let read = archive::read(&mut input, Content::Databases, &mut Recorder::default());
+        let read = read_tar(&mut input, &mut Recorder::default());
         assert!(matches!(read, Err(Error::Refused(_))), "{read:?}");
         assert!(input.1 < 2 * MAX_RECORD, "{} bytes were read", input.1);
     }
@@ -271,7 +271,7 @@ fn a_bomb_is_refused() {
 fn talk_without_end_is_given_up() {
     for talk in [&b"\n"[..], b"\r\n", b"hello\n", b"x", b"\xff", b"\0", b"XTASK-DB 1 \n"] {
         let mut input = Counted(Endless(talk), 0);
-        let read = read(&mut input, NONCE, &mut Recorder::default());
+        let read = read(&mut input, &mut Recorder::default());
         assert!(matches!(read, Err(Error::NoStream)), "{read:?}");
         assert!(input.1 < 2 * MAX_PREAMBLE);
     }
@@ -299,26 +299,10 @@ fn why_the_server_gave_up_is_told() {
 }
 
 #[test]
-fn what_cannot_be_written_here_is_our_own_failure() {
-    let run = |fail: &'static str, room| {
-        let mut sink = Recorder { fail, room, ..Recorder::default() };
-        read(&stream(Codec::Zstd, &members(&two()))[..], NONCE, &mut sink).unwrap_err()
-    };
-    for (error, kind) in [
-        (run("create", None), io::ErrorKind::PermissionDenied),
-        (run("finish", None), io::ErrorKind::StorageFull),
-        (run("", Some(100)), io::ErrorKind::StorageFull),
-    ] {
-        assert!(matches!(&error, Error::Local(error) if error.kind() == kind), "{error:?}");
-    }
-    assert!(matches!(run("index", None), Error::Refused(why) if why == "not asked for"));
-}
-
-#[test]
 fn only_a_plain_absolute_path_is_an_archive() {
     let find = |said: &str| {
         let text = format!("talk\n\nXTASK-DB-ARCHIVE 1 {NONCE}{said}\n");
-        find_archive(text.as_bytes(), NONCE, &mut Recorder::default())
+        find_archive(text.as_bytes())
     };
     let path = "/tmp/xtask-pull.aB3/pull.archive";
     let found = find(&format!(" 7811aa {path}\r")).unwrap();
@@ -347,8 +331,8 @@ fn only_a_plain_absolute_path_is_an_archive() {
         let found = find(said);
         assert!(matches!(found, Err(Error::Refused(_))), "{said:?}: {found:?}");
     }
-    let cut = find_archive(&b"talk"[..], NONCE, &mut Recorder::default());
+    let cut = find_archive(&b"talk"[..]);
     assert!(matches!(cut, Err(Error::NoStream)));
     let stream = stream(Codec::Zstd, &members(&two()));
-    assert!(find_archive(&stream[..], NONCE, &mut Recorder::default()).is_err());
+    assert!(find_archive(&stream[..]).is_err());
 }

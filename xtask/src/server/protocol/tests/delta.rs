@@ -1,26 +1,26 @@
-//! Databases of which only the parts come that differ from what is here.
+//! Databases of which only the blocks come that differ from the base's.
 
 use super::*;
-use crate::pull::delta::{PART, PIECE};
+use crate::pull::delta::{BLOCK, CHUNK};
 
 /// What the server finds, beside what the client has of it.
 type Copies = Vec<(Option<Vec<u8>>, Vec<u8>)>;
 
-/// What the server's script sends of copy `i`: of each piece with differences a map
-/// and the parts, in an archive of its own; and how many parts.
-fn pieces(i: usize, base: &[u8], new: &[u8]) -> (Vec<Vec<u8>>, u64) {
+/// What the server's script sends of copy `i`: of each chunk with differences a map
+/// and the blocks, in an archive of its own; and how many blocks.
+fn chunks(i: usize, base: &[u8], new: &[u8]) -> (Vec<Vec<u8>>, u64) {
     let (mut members, mut changed) = (Vec::new(), 0);
-    for (k, piece) in new.chunks(PIECE as usize).enumerate() {
-        let (mut map, mut parts) = (Vec::new(), Vec::new());
-        for (p, part) in piece.chunks(PART as usize).enumerate() {
-            let old = base.get(k * PIECE as usize + p * PART as usize..).unwrap_or_default();
-            let same = old[..old.len().min(PART as usize)] == *part;
+    for (k, chunk) in new.chunks(CHUNK as usize).enumerate() {
+        let (mut map, mut blocks) = (Vec::new(), Vec::new());
+        for (b, block) in chunk.chunks(BLOCK as usize).enumerate() {
+            let old = base.get(k * CHUNK as usize + b * BLOCK as usize..).unwrap_or_default();
+            let same = old[..old.len().min(BLOCK as usize)] == *block;
             map.push(if same { b'0' } else { b'1' });
-            parts.extend_from_slice(if same { b"" } else { part });
+            blocks.extend_from_slice(if same { b"" } else { block });
             changed += u64::from(!same);
         }
-        if !parts.is_empty() {
-            let archive = [file(&format!("{i}.{k}"), &[map, parts].concat()), vec![0; 1024]];
+        if !blocks.is_empty() {
+            let archive = [file(&format!("{i}.{k}"), &[map, blocks].concat()), vec![0; 1024]];
             members.push(archive.concat());
         }
     }
@@ -33,8 +33,8 @@ fn name(i: usize) -> String {
 
 fn index_of(copies: &Copies) -> String {
     let list = copies.iter().enumerate().map(|(i, (base, new))| {
-        let (name, parts) = (hex(name(i).as_bytes()), base.is_some());
-        format!(r#"{{"name":"{name}","bytes":{},"parts":{parts}}}"#, new.len())
+        let (name, delta) = (hex(name(i).as_bytes()), base.is_some());
+        format!(r#"{{"name":"{name}","bytes":{},"delta":{delta}}}"#, new.len())
     });
     let list = list.collect::<Vec<_>>().join(",");
     super::index_of(&[]).replace("[]", &format!("[{list}]"))
@@ -52,9 +52,9 @@ fn members_of(copies: &Copies) -> Vec<Vec<u8>> {
     let mut changed = Vec::new();
     for (i, (base, new)) in copies.iter().enumerate() {
         if let Some(base) = base {
-            let (pieces, parts) = pieces(i, base, new);
-            members.extend(pieces);
-            changed.push(format!("[{parts},{parts}]"));
+            let (chunks, blocks) = chunks(i, base, new);
+            members.extend(chunks);
+            changed.push(format!("[{blocks},{blocks}]"));
         } else {
             members.push(file(&format!("{i}.db"), new));
             changed.push("null".to_owned());
@@ -68,16 +68,15 @@ fn receive(copies: &Copies, input: impl Read) -> (Result<Received, Error>, Recor
     let bases = copies.iter().enumerate();
     let bases = bases.filter_map(|(i, (base, _))| Some((name(i), base.clone()?))).collect();
     let mut sink = Recorder { bases, ..Recorder::default() };
-    (read(input, NONCE, &mut sink), sink)
+    (read(input, &mut sink), sink)
 }
 
 fn assert_put_together(received: &Received, sink: &Recorder, copies: &Copies) {
     let sent = copies.iter().enumerate().map(|(i, (_, new))| (name(i), new));
     assert!(sink.files.iter().map(|(name, data)| (name.clone(), data)).eq(sent));
-    let changed = received.databases.iter().map(|database| database.changed.map(|c| c.parts));
+    let changed = received.databases.iter().map(|database| database.changed.map(|c| c.blocks));
     let sent = copies.iter().enumerate();
-    assert!(changed.eq(sent.map(|(i, (base, new))| Some(pieces(i, base.as_ref()?, new).1))));
-    assert_eq!(sink.advanced, copies.iter().map(|(_, new)| new.len() as u64).sum::<u64>());
+    assert!(changed.eq(sent.map(|(i, (base, new))| Some(chunks(i, base.as_ref()?, new).1))));
 }
 
 /// The same for the same seed.
@@ -89,10 +88,10 @@ fn noise(mut seed: u64, bytes: usize) -> Vec<u8> {
     std::iter::repeat_with(next).take(bytes).collect()
 }
 
-/// Sizes at which a part, a block of a tar and a piece end, and any others.
+/// Sizes at which a block, a block of a tar and a chunk end, and any others.
 fn a_size() -> impl Strategy<Value = usize> {
     let around = |at: u64| at as usize - 2..at as usize + 3;
-    prop_oneof![0..5_usize, around(PART), around(PIECE), around(2 * PIECE), 0..5_usize << 20]
+    prop_oneof![0..5_usize, around(BLOCK), around(CHUNK), around(2 * CHUNK), 0..5_usize << 20]
 }
 
 fn a_copy() -> impl Strategy<Value = (Option<Vec<u8>>, Vec<u8>)> {
@@ -121,12 +120,12 @@ proptest! {
         codec in a_codec(),
     ) {
         let stream = stream(codec, &members_of(&copies));
-        let (received, sink) = receive(&copies, Pieces(&stream, reads.iter().cycle()));
+        let (received, sink) = receive(&copies, Reads(&stream, reads.iter().cycle()));
         assert_put_together(&received.unwrap(), &sink, &copies);
     }
 
     #[test]
-    fn a_mutation_of_an_archive_of_parts_is_refused_or_no_longer_than_announced(
+    fn a_mutation_of_an_archive_of_blocks_is_refused_or_no_longer_than_announced(
         at in any::<prop::sample::Index>(), gone in 0_usize..40, put in vec(any::<u8>(), 0..40),
     ) {
         let copies = changed();
@@ -139,7 +138,7 @@ proptest! {
     }
 }
 
-/// One with a base, two parts of which differ and the last is short, and one without.
+/// One with a base, two blocks of which differ and the last is short, and one without.
 fn changed() -> Copies {
     let base = noise(1, 5000);
     let mut new = base.clone();
@@ -158,7 +157,7 @@ fn where_nothing_differs_nothing_comes() {
 }
 
 #[test]
-fn parts_that_are_cut_anywhere_are_known_as_cut() {
+fn blocks_that_are_cut_anywhere_are_known_as_cut() {
     let copies = changed();
     for codec in CODECS {
         let stream = stream(codec, &members_of(&copies));
@@ -170,55 +169,55 @@ fn parts_that_are_cut_anywhere_are_known_as_cut() {
 }
 
 #[test]
-fn parts_that_are_malformed_or_misplaced_are_refused() {
+fn chunks_that_are_malformed_or_misplaced_are_refused() {
     let copies = changed();
     let good = members_of(&copies);
     let new = &copies[0].1;
     let sent = [&new[1024..2048], &new[4096..]].concat();
-    let piece = |name: &str, map: &[u8], parts: &[u8]| file(name, &[map, parts].concat());
-    assert!(piece("0.0", b"01001", &sent)[..] == good[1][..good[1].len() - 1024]);
+    let chunk = |name: &str, map: &[u8], blocks: &[u8]| file(name, &[map, blocks].concat());
+    assert!(chunk("0.0", b"01001", &sent)[..] == good[1][..good[1].len() - 1024]);
     let honest = good[1].clone();
     let claims = |size| member(b"0.0", EntryType::Regular, size, &[b"01001", &sent[..]].concat());
     let kind = |kind| member(b"0.0", kind, 0, b"");
     let instead = [
         // Names.
-        piece("0.00", b"01001", &sent),
-        piece("00.0", b"01001", &sent),
-        piece("0.-1", b"01001", &sent),
-        piece("0.+0", b"01001", &sent),
-        piece("0.0x", b"01001", &sent),
-        piece("0. 0", b"01001", &sent),
-        piece("0.", b"01001", &sent),
-        piece(".0", b"01001", &sent),
-        piece("./0.0", b"01001", &sent),
-        piece("0.0/", b"01001", &sent),
-        piece("0.18446744073709551616", b"01001", &sent),
+        chunk("0.00", b"01001", &sent),
+        chunk("00.0", b"01001", &sent),
+        chunk("0.-1", b"01001", &sent),
+        chunk("0.+0", b"01001", &sent),
+        chunk("0.0x", b"01001", &sent),
+        chunk("0. 0", b"01001", &sent),
+        chunk("0.", b"01001", &sent),
+        chunk(".0", b"01001", &sent),
+        chunk("./0.0", b"01001", &sent),
+        chunk("0.0/", b"01001", &sent),
+        chunk("0.18446744073709551616", b"01001", &sent),
         // Places.
-        piece("1.0", b"01001", &sent),
-        piece("2.0", b"01001", &sent),
-        piece("0.1", b"01001", &sent),
-        piece("0.8796093022207", b"01001", &sent),
-        piece("0.18446744073709551615", b"01001", &sent),
+        chunk("1.0", b"01001", &sent),
+        chunk("2.0", b"01001", &sent),
+        chunk("0.1", b"01001", &sent),
+        chunk("0.8796093022207", b"01001", &sent),
+        chunk("0.18446744073709551615", b"01001", &sent),
         [honest.clone(), honest.clone()].concat(),
-        [piece("0.1", b"1", b"x"), honest.clone()].concat(),
-        [honest.clone(), piece("0.1", b"1", b"x")].concat(),
-        [honest.clone(), piece("1.0", b"1", &[1; 700])].concat(),
+        [chunk("0.1", b"1", b"x"), honest.clone()].concat(),
+        [honest.clone(), chunk("0.1", b"1", b"x")].concat(),
+        [honest.clone(), chunk("1.0", b"1", &[1; 700])].concat(),
         file("0.db", new),
         [honest.clone(), file("0.db", new)].concat(),
         // Maps.
-        piece("0.0", b"0100", &sent),
-        piece("0.0", b"010010", &sent),
-        piece("0.0", b"01011", &sent),
-        piece("0.0", b"00001", &sent),
-        piece("0.0", b"00000", &sent),
-        piece("0.0", b"01002", &sent),
-        piece("0.0", b"0\x0100\x01", &sent),
-        piece("0.0", b"", &sent),
-        piece("0.0", b"11111", b""),
-        piece("0.0", b"01001", &[&sent[..], b"x"].concat()),
-        piece("0.0", b"01001", &sent[1..]),
-        piece("0.0", b"0", b""),
-        piece("0.0", b"", b""),
+        chunk("0.0", b"0100", &sent),
+        chunk("0.0", b"010010", &sent),
+        chunk("0.0", b"01011", &sent),
+        chunk("0.0", b"00001", &sent),
+        chunk("0.0", b"00000", &sent),
+        chunk("0.0", b"01002", &sent),
+        chunk("0.0", b"0\x0100\x01", &sent),
+        chunk("0.0", b"", &sent),
+        chunk("0.0", b"11111", b""),
+        chunk("0.0", b"01001", &[&sent[..], b"x"].concat()),
+        chunk("0.0", b"01001", &sent[1..]),
+        chunk("0.0", b"0", b""),
+        chunk("0.0", b"", b""),
         // Sizes, and kinds.
         claims(0),
         claims(4),
@@ -241,7 +240,7 @@ fn parts_that_are_malformed_or_misplaced_are_refused() {
 }
 
 #[test]
-fn what_changed_must_fit_what_comes_in_parts() {
+fn what_changed_must_fit_what_comes_as_a_delta() {
     let copies = changed();
     let good = members_of(&copies);
     let read = |changed: &str| {
@@ -272,11 +271,11 @@ fn what_changed_must_fit_what_comes_in_parts() {
 }
 
 #[test]
-fn the_last_part_of_all_that_can_be_announced_is_none() {
+fn the_last_block_of_all_that_can_be_announced_is_none() {
     let copies: Copies = vec![(Some(Vec::new()), Vec::new())];
     let index = index_of(&copies).replace(r#""bytes":0"#, &format!(r#""bytes":{}"#, u64::MAX));
-    let piece = file("0.8796093022207", &[&b"0".repeat(2047)[..], b"1", &[1; 1023]].concat());
-    let members = [json("index.json", &index), piece, good_end()];
+    let chunk = file("0.8796093022207", &[&b"0".repeat(2047)[..], b"1", &[1; 1023]].concat());
+    let members = [json("index.json", &index), chunk, good_end()];
     let (read, _) = receive(&copies, &stream(Codec::Zstd, &members)[..]);
     assert!(read.is_err(), "{read:?}");
 }
@@ -286,11 +285,11 @@ fn good_end() -> Vec<u8> {
 }
 
 #[test]
-fn zeros_without_end_are_refused_behind_pieces_too() {
+fn zeros_without_end_are_refused_behind_chunks_too() {
     let copies = changed();
-    let pieces = members_of(&copies)[..2].concat();
+    let chunks = members_of(&copies)[..2].concat();
     let mut sink = Recorder { bases: vec![(name(0), Vec::new())], ..Recorder::default() };
-    let read = archive::read(pieces.chain(io::repeat(0)), Content::Databases, &mut sink);
+    let read = read_tar(chunks.chain(io::repeat(0)), &mut sink);
     assert!(matches!(read, Err(Error::Refused(_))), "{read:?}");
 }
 
@@ -298,7 +297,7 @@ fn plan(said: &str, members: &[Vec<u8>]) -> Result<(u64, Received), Error> {
     let marker = format!("talk\n\nXTASK-DB-PLAN 1 {NONCE}{said}\n");
     let archives = compressed(Codec::Gzip, &tars(members)[..]);
     let input = [marker.as_bytes(), &archives].concat();
-    read_plan(&input[..], NONCE, &mut Recorder::default())
+    read_plan(&input[..])
 }
 
 #[test]
@@ -309,7 +308,7 @@ fn a_plan_is_an_index_and_an_end_record() {
     let (bytes, received) = plan(" 1234\r", &records).unwrap();
     assert_eq!(bytes, 1234);
     let changed: Vec<_> = received.databases.iter().map(|database| database.changed).collect();
-    assert_eq!(changed, [Some(Changed { parts: 2, pages: 2 }), None]);
+    assert_eq!(changed, [Some(Changed { blocks: 2, pages: 2 }), None]);
     for said in ["", " ", " -1", " x", " 1 2", " 1.5", " 18446744073709551616", " 0x10"] {
         let read = plan(said, &records);
         assert!(matches!(read, Err(Error::Refused(_))), "{said:?}: {read:?}");
@@ -339,6 +338,6 @@ fn a_plan_is_no_pull_and_a_pull_no_plan() {
     ]
     .concat();
     assert!(matches!(receive(&changed(), &planned[..]).0, Err(Error::NoStream)));
-    let sent = read_plan(&stream(Codec::Zstd, &good)[..], NONCE, &mut Recorder::default());
+    let sent = read_plan(&stream(Codec::Zstd, &good)[..]);
     assert!(matches!(sent, Err(Error::NoStream)), "{sent:?}");
 }

@@ -1,0 +1,206 @@
+//! Why a pull failed: the message and the next command of each cause.
+
+use std::path::{Path, PathBuf};
+
+use glob::Pattern;
+
+use crate::error::{self, Failure};
+use crate::sanitize::audit::Findings;
+use crate::sanitize::unmatched::Unmatched;
+use crate::server::protocol::{self, clipped};
+use crate::server::request::Request;
+use crate::server::transport::{Ended, Transport};
+use crate::ui::bytes;
+
+pub const ADVICE_ON_LEAKS: &str = "add a [[sanitize]] rule for the column that still has it, or `leak-check = false` to the rule if it \
+     may stay there";
+
+const FREE_SOME: &str = "free some: cargo xtask snapshots prune --keep 3";
+const LOOK_AT_ALL: &str = "run the same command again, with -v to see what the server says";
+
+#[derive(Debug)]
+pub enum PullError {
+    /// The stream is not whole; the session finds out why.
+    Stream(protocol::Error),
+    /// The remote script has failed: a code and a text.
+    Script { code: String, text: String },
+    /// The audit has found columns that no rule covers.
+    Audit(Findings),
+    /// The connected program ended before the stream began.
+    NoStream(Ended),
+    /// It ended before the end record.
+    Cut(Ended),
+    /// Neither the stream nor the connected program gave a sign any more.
+    Stalled,
+    /// What arrived is not what a server of ours sends.
+    Refused(String),
+    /// The server was asked to apply rules, and did not.
+    NotSanitized,
+    /// Databases that were asked for once more are still not what the server has.
+    Incomplete,
+    /// In bytes.
+    DiskTooSmall { needed: u64, free: u64 },
+    /// A database is what the server has, and damaged.
+    DamagedThere(anyhow::Error),
+    /// A database cannot be read any more.
+    DamagedHere(PathBuf, anyhow::Error),
+    /// Any other, which says for itself what failed.
+    Other(anyhow::Error),
+}
+
+impl From<protocol::Error> for PullError {
+    fn from(error: protocol::Error) -> Self {
+        Self::Stream(error)
+    }
+}
+
+impl From<anyhow::Error> for PullError {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl PullError {
+    /// The error of the pull that `request` asked for, into `dir`, after `wire` bytes.
+    pub fn explain(
+        self,
+        transport: &Transport<'_>,
+        request: &Request<'_>,
+        dir: &Path,
+        wire: u64,
+    ) -> anyhow::Error {
+        let failure = match self {
+            Self::Script { code, text } if code == "no-databases" => {
+                script(&code, &format!("{text}: {}", selection(request)))
+            }
+            Self::Script { code, text } => script(&code, &text),
+            Self::Audit(findings) => findings.refusal("nothing was sent: "),
+            Self::NoStream(ended) => transport.diagnose(&ended, wire),
+            Self::Cut(ended) => transport.cut(&ended, wire),
+            Self::Stalled => transport.stalled(wire),
+            Self::Refused(why) => Failure::new(format!(
+                "the stream was refused: {}; nothing was changed",
+                clipped(&why)
+            ))
+            .hint(LOOK_AT_ALL),
+            Self::Stream(error) => Failure::new(format!("{error}; nothing was changed")),
+            Self::NotSanitized => Failure::new("the server applied no rules; nothing was changed")
+                .hint("run the same command again"),
+            Self::Incomplete => {
+                Failure::new("the server did not send all that was asked for; nothing was changed")
+                    .hint(LOOK_AT_ALL)
+            }
+            Self::DiskTooSmall { needed, free } => {
+                let (needed, free, dir) = (bytes(needed), bytes(free), dir.display());
+                Failure::new(format!(
+                    "the disk of {dir} has {free} free, and {needed} are needed; nothing was changed"
+                ))
+                .hint(FREE_SOME)
+            }
+            Self::DamagedThere(error) => {
+                return error.context(
+                    Failure::new("what the server sent is whole, but damaged on the server already; nothing was changed")
+                        .hint("on the server: sqlite3 FILE 'PRAGMA integrity_check'"),
+                );
+            }
+            Self::DamagedHere(path, error) => {
+                let what =
+                    format!("{} cannot be read as it arrived; nothing was changed", path.display());
+                return error.context(Failure::new(what).hint("look whether this disk is broken"));
+            }
+            Self::Other(error) if error::is_disk_full(&error) => {
+                let what = format!("the disk of {} is full; nothing was changed", dir.display());
+                return error.context(Failure::new(what).hint(FREE_SOME));
+            }
+            Self::Other(error) => return error,
+        };
+        failure.into()
+    }
+}
+
+/// The patterns by which databases were selected.
+fn selection(request: &Request<'_>) -> String {
+    let list = |patterns: &[Pattern]| {
+        let texts: Vec<_> = patterns.iter().map(|one| format!("{:?}", one.as_str())).collect();
+        format!("[{}]", texts.join(", "))
+    };
+    let names = &request.settings.names;
+    let mut selection = format!("include = {}", list(&names.include));
+    if !names.exclude.is_empty() {
+        selection += &format!(", exclude = {}", list(&names.exclude));
+    }
+    if let Some(only) = request.only {
+        selection += &format!(", --only {only}");
+    }
+    selection
+}
+
+/// The failure of the remote script that gave this code.
+fn script(code: &str, text: &str) -> Failure {
+    let failure = Failure::new(format!("the remote script failed: {}", clipped(text)));
+    match code {
+        "unmatched-rule" => {
+            Unmatched::parse(text).map_or(failure, |rule| rule.failure("nothing was sent"))
+        }
+        "damaged" => Failure::new(format!("{} is damaged on the server already", clipped(text)))
+            .hint(format!("on the server: sqlite3 {} 'PRAGMA integrity_check'", as_word(text))),
+        "locked" => {
+            Failure::new(format!("{} stayed locked for 10 s; nothing was sent", clipped(text)))
+                .hint("run the same command again when the app's transaction has ended")
+        }
+        "no-sqlite3" => failure.hint(
+            "add `apt-get install -y sqlite3` (or `apk add sqlite`) to the image, and deploy it",
+        ),
+        "lock" => lock(text).unwrap_or(failure),
+        "rights" => failure.hint(
+            "connect as the app's user or as root, such as with --via ssh:root@HOST, or let that user read it",
+        ),
+        "no-database" => {
+            failure.hint("add it to exclude in xtask/db.toml, or let include name the others")
+        }
+        "no-directory" => failure.hint(
+            "name another with --remote-dir or remote-dir in xtask/db.toml, or behind --via local:",
+        ),
+        "no-databases" => {
+            failure.hint("look at include and exclude in xtask/db.toml, and at --only")
+        }
+        "no-space" => failure
+            .hint("free some, or set staging-dir in xtask/db.toml to a directory on a larger disk"),
+        "sanitize" => {
+            failure.hint("fix the [[sanitize]] rules in xtask/db.toml; nothing was sent")
+        }
+        "remains" => failure.hint(format!("{ADVICE_ON_LEAKS}; nothing was sent")),
+        "no-number" => failure.hint(
+            "run that program on the server; `cargo xtask pull-db -v` shows all that the server says",
+        ),
+        "outreach" => failure.hint(
+            "look at who wrote that; to pull without it, add the database to exclude in xtask/db.toml",
+        ),
+        "compare" => Failure::new(format!("{failure}; nothing was changed"))
+            .hint("fetch all of each database: cargo xtask pull-db --full"),
+        "unfinished" => failure.hint("start the app, which rolls it back, and run the same command again"),
+        "busy-alone" => failure.hint("pull while less is written"),
+        "moving" => failure.hint("connect as that user, or pull while less is written"),
+        "unreadable" => failure.hint("if it is not a database, add it to exclude in xtask/db.toml"),
+        _ => failure,
+    }
+}
+
+/// A path as a word of a command that is shown.
+fn as_word(path: &str) -> String {
+    shlex::try_quote(path).map_or_else(|_| "FILE".to_owned(), |word| clipped(&word))
+}
+
+/// For how many seconds writers would wait for a copy, and of which file.
+fn lock(text: &str) -> Option<Failure> {
+    let (seconds, path) = text.split_once(' ')?;
+    let seconds: u64 = seconds.parse().ok()?;
+    let failure = Failure::unconfirmed(format!(
+        "the app could not write to {} for about {seconds} s while it is copied: it is not in WAL mode",
+        clipped(path)
+    ));
+    Some(failure.hint(format!(
+        "add --yes to pull it nevertheless, or set max-lock = \"{}s\" in xtask/db.toml",
+        seconds + 1
+    )))
+}

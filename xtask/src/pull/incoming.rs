@@ -1,0 +1,190 @@
+//! Writes the databases that arrive into a directory.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+use crate::pull::delta::Base;
+use crate::pull::error::PullError;
+use crate::pull::verify::{Checks, VerifiedDb};
+use crate::server::protocol::{Changed, Index, IndexEntry, ReceivedDb};
+use crate::server::request::Request;
+use crate::ui::{Progress, Ui};
+use crate::{fs, interrupt};
+
+/// What a database takes beside its file when it is saved, and the set when it is
+/// recorded, in bytes: most of it is the `-shm` of the one that is live.
+const BESIDE: u64 = 48 << 10;
+
+pub struct Incoming<'a> {
+    ui: &'a Ui,
+    request: &'a Request<'a>,
+    dir: &'a Path,
+    /// So many bytes more are needed on its disk afterwards.
+    reserved: u64,
+    progress: Option<Progress<'a>>,
+    /// The database that arrives now, and how many of its bytes are in place.
+    open: Option<(File, u64)>,
+    /// The only databases that may come, and whole, after the first time.
+    missing: Option<Vec<String>>,
+    checks: Checks,
+}
+
+impl<'a> Incoming<'a> {
+    pub fn new(ui: &'a Ui, request: &'a Request<'a>, dir: &'a Path, reserved: u64) -> Self {
+        let (progress, open, missing, checks) = (None, None, None, Checks::default());
+        Self { ui, request, dir, reserved, progress, open, missing, checks }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    fn base(&self, name: &str) -> Option<&'a Base> {
+        self.request.bases.iter().find(|base| base.database.name == name)
+    }
+
+    /// Hides the progress bar.
+    pub fn pause(&mut self) {
+        self.progress = None;
+    }
+
+    /// # Errors
+    ///
+    /// The server would send what it was not asked for, or the disk is too small.
+    pub fn begin(&mut self, index: &Index) -> Result<(), PullError> {
+        for IndexEntry { name, is_delta, .. } in &index.databases {
+            let wanted = match &self.missing {
+                Some(missing) => missing.contains(name) && !is_delta,
+                None => self.request.settings.names.selects(name, self.request.only),
+            };
+            if !wanted || (*is_delta && self.base(name).is_none()) {
+                return Err(PullError::Refused(format!("{name:?} was not asked for")));
+            }
+        }
+        let total =
+            index.databases.iter().fold(0_u64, |sum, database| sum.saturating_add(database.bytes));
+        // The snapshot, and the copy of it that becomes the live set.
+        let beside = BESIDE * (index.databases.len() as u64 + 1);
+        let needed = total.saturating_mul(2).saturating_add(self.reserved + beside);
+        let free = rustix::fs::statvfs(self.dir)
+            .map_or(u64::MAX, |fs| fs.f_bavail.saturating_mul(fs.f_frsize));
+        if needed > free {
+            return Err(PullError::DiskTooSmall { needed, free });
+        }
+        self.progress = Some(self.ui.progress(total));
+        Ok(())
+    }
+
+    /// # Errors
+    ///
+    /// The file cannot be made.
+    pub fn create(&mut self, database: &IndexEntry) -> Result<(), PullError> {
+        let IndexEntry { name, bytes, is_delta } = database;
+        if let Some(progress) = &self.progress {
+            let action = if *is_delta { "Updating" } else { "Receiving" };
+            progress.file(action, name, *bytes);
+        }
+        let path = self.path(name);
+        let base = self.base(name).filter(|_| *is_delta);
+        let file = match base {
+            // A base that is gone or too short fits nothing, as its hash will show.
+            Some(base) if base.path.exists() => {
+                let file = fs::duplicate(&base.path, &path)?;
+                let cut = file.set_len(*bytes);
+                cut.with_context(|| format!("cannot write {}", path.display()))?;
+                file
+            }
+            _ => fs::create(&path)?,
+        };
+        self.open = Some((file, 0));
+        Ok(())
+    }
+
+    /// # Errors
+    ///
+    /// They cannot be written.
+    pub fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), PullError> {
+        if let Some((file, _)) = &self.open {
+            file.write_all_at(bytes, offset).context("cannot write what arrives")?;
+        }
+        self.advance_to(offset + bytes.len() as u64);
+        Ok(())
+    }
+
+    /// # Errors
+    ///
+    /// An earlier database cannot be checked.
+    pub fn complete(&mut self, database: &IndexEntry) -> Result<(), PullError> {
+        self.advance_to(database.bytes);
+        let base = self.base(&database.name).filter(|_| database.is_delta).cloned();
+        if let Some((file, _)) = self.open.take() {
+            self.checks.start(&self.path(&database.name), file, base)?;
+        }
+        Ok(())
+    }
+
+    fn advance_to(&mut self, offset: u64) {
+        if let (Some(progress), Some((_, done))) = (&self.progress, &mut self.open) {
+            progress.advance(offset - *done);
+            *done = offset;
+        }
+    }
+
+    /// The databases that came, in their order; none for one that was put together and is
+    /// not what the server has.
+    ///
+    /// # Errors
+    ///
+    /// One is damaged.
+    pub fn verify(
+        &mut self,
+        received: &[ReceivedDb],
+    ) -> Result<Vec<Option<VerifiedDb>>, PullError> {
+        self.checks.finish(self.ui, self.dir, received)
+    }
+
+    /// Removes the files of `names`, which come once more, and nothing else does.
+    ///
+    /// # Errors
+    ///
+    /// One cannot be removed.
+    pub fn expect_whole(&mut self, names: Vec<String>) -> Result<()> {
+        for name in &names {
+            fs::remove(&self.path(name))?;
+        }
+        self.missing = Some(names);
+        Ok(())
+    }
+
+    /// Warns of bases that are not what was pulled.
+    pub fn warn_of_bases(&self, names: &[String], what_happens: &str) {
+        for base in names.iter().filter_map(|name| self.base(name)) {
+            let path = base.path.display();
+            self.ui.warn(format!("{path} is not what was pulled, so all of it {what_happens}"));
+        }
+    }
+
+    /// Of what would come: a database is unchanged only if what is here of it is, too.
+    ///
+    /// # Errors
+    ///
+    /// This process was asked to end.
+    pub fn verify_bases(&self, databases: &mut [ReceivedDb]) -> Result<()> {
+        for database in databases {
+            if database.changed == Some(Changed::default())
+                && let Some(base) = self.base(&database.name)
+            {
+                let found = fs::sha256(&base.path);
+                interrupt::check()?;
+                if found.ok() != base.database.sha256 {
+                    self.warn_of_bases(std::slice::from_ref(&database.name), "will be fetched");
+                    database.changed = None;
+                }
+            }
+        }
+        Ok(())
+    }
+}

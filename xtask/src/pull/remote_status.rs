@@ -1,0 +1,96 @@
+//! What the server says of itself and of its work before the stream begins.
+
+use crate::sanitize::audit::Findings;
+use crate::sanitize::unmatched::Unmatched;
+use crate::server::protocol::{Index, PreambleEvent};
+use crate::server::transport::checked;
+use crate::ui::{Spinner, Ui, bytes, count, escape};
+
+pub struct RemoteStatus<'a> {
+    pub ui: &'a Ui,
+    pub machine: Option<String>,
+    pub region: Option<String>,
+    pub findings: Findings,
+    pub unmatched: Vec<Unmatched>,
+    /// Shows the step that runs now.
+    pub spinner: Option<Spinner>,
+}
+
+impl<'a> RemoteStatus<'a> {
+    pub fn new(ui: &'a Ui) -> Self {
+        Self {
+            ui,
+            machine: None,
+            region: None,
+            findings: Findings::default(),
+            unmatched: Vec::new(),
+            spinner: None,
+        }
+    }
+
+    pub fn record(&mut self, event: PreambleEvent) {
+        match event {
+            PreambleEvent::Text(line) => self.text(&line),
+            PreambleEvent::Status(text) => self.status(&text),
+            PreambleEvent::Finding(finding) => self.findings.columns.push(finding),
+            PreambleEvent::MoreFindings(more) => self.findings.more = more,
+            PreambleEvent::End(_) => {}
+        }
+    }
+
+    pub fn record_index(&mut self, index: &Index) {
+        self.machine = index.machine.clone().or_else(|| self.machine.take());
+        self.region = index.region.clone().or_else(|| self.region.take());
+        self.ui.verbose(format!("the server has SQLite {}", escape(&index.sqlite)));
+        self.spinner = None;
+    }
+
+    fn text(&mut self, line: &str) {
+        self.ui.verbose(escape(line));
+        // `fly` chose among several machines, and says so among the data.
+        let words: Vec<_> = line.split(' ').collect();
+        if let ["No", "machine", "specified,", "using", machine, "in", "region", region] = words[..]
+            && [machine, region].iter().all(|word| checked(word, "-").is_ok())
+        {
+            self.machine = Some(machine.to_owned());
+            self.region = Some(region.to_owned());
+        }
+    }
+
+    fn status(&mut self, text: &str) {
+        if let Some(rule) = text.strip_prefix("unmatched-rule ") {
+            self.unmatched.extend(Unmatched::parse(rule));
+            return;
+        }
+        let words: Vec<_> = text.split(' ').collect();
+        self.spinner = None;
+        self.spinner = match words[..] {
+            ["copying", n, size] => {
+                let (n, size) = (n.parse().unwrap_or(0), size.parse().unwrap_or(0));
+                Some(self.ui.working(
+                    "Copying",
+                    format!("{} on the server ({})", count(n, "database"), bytes(size)),
+                ))
+            }
+            ["sanitizing"] => Some(self.ui.working("Sanitizing", "the copies on the server")),
+            ["whole"] => {
+                self.ui.hint("the server's sqlite3 cannot compare, and all of each database comes: 3.39 or newer can");
+                None
+            }
+            ["unlooked", why] => {
+                let why = match why {
+                    "grep" => "the server has no GNU grep (apk add grep)",
+                    "many" => "they are very many (and of more than 200,000 only so many)",
+                    _ => "their database is in UTF-16",
+                };
+                self.ui
+                    .hint(format!("what rules removed was looked for as whole values only: {why}"));
+                None
+            }
+            ["auditing"] => Some(self.ui.working("Auditing", "the copies on the server")),
+            ["comparing"] => Some(self.ui.working("Comparing", "the copies with an earlier pull")),
+            ["packing"] => Some(self.ui.working("Packing", "on the server")),
+            _ => None,
+        };
+    }
+}

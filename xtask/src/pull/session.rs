@@ -1,0 +1,249 @@
+//! The connection of one pull: what is sent over it, and the events that come back.
+
+use std::cell::Cell;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use anyhow::{Context as _, Result};
+
+use crate::fs;
+use crate::pull::delta;
+use crate::pull::error::PullError;
+use crate::pull::incoming::Incoming;
+use crate::pull::remote_status::RemoteStatus;
+use crate::sanitize::unmatched;
+use crate::server::protocol::{
+    self, Archive, Content, Error, Event, Marker, Preamble, PreambleEvent, Received,
+};
+use crate::server::request::{Mode, Request};
+use crate::server::transport::{Connection, Ended, ServerOutput, Transport};
+use crate::ui::{Ui, escape};
+
+/// How much of the output is read at a time, in bytes.
+const BUFFER: usize = 1 << 16;
+
+pub struct Session<'a, 'b> {
+    transport: &'a mut Transport<'b>,
+    pub request: &'a Request<'a>,
+    connection: Option<Connection>,
+    output: Counted<ServerOutput>,
+    /// How many bytes have come.
+    pub wire: Rc<Cell<u64>>,
+    pub status: RemoteStatus<'a>,
+}
+
+impl<'a, 'b> Session<'a, 'b> {
+    /// Connects, and sends the script and the request.
+    ///
+    /// # Errors
+    ///
+    /// The program that connects is missing, or shows no sign of the server.
+    pub fn connect(
+        ui: &'a Ui,
+        transport: &'a mut Transport<'b>,
+        request: &'a Request<'a>,
+    ) -> Result<Self> {
+        let message = request.render()?;
+        let mut status = RemoteStatus::new(ui);
+        let connecting = format!("to {}", transport.peer());
+        if transport.may_ask() {
+            // A spinner would draw over its question.
+            ui.status("Connecting", connecting);
+        } else {
+            status.spinner = Some(ui.working("Connecting", connecting));
+        }
+        let mut connection = transport.start(ui)?;
+        // While it connects, what is here is hashed.
+        let hashes = delta::hashes(&request.bases);
+        connection.send(&message);
+        transport.wait_for_a_sign(&connection)?;
+        connection.send_beside(hashes);
+        let wire = Rc::new(Cell::new(0));
+        let output = connection.take_output(transport.is_fly());
+        let output = Counted { inner: output, count: wire.clone() };
+        Ok(Self { transport, request, connection: Some(connection), output, wire, status })
+    }
+
+    /// Receives the databases into `incoming`, which writes into `dir`.
+    ///
+    /// # Errors
+    ///
+    /// Not all came, or not as they were asked for.
+    pub fn receive(
+        &mut self,
+        incoming: &mut Incoming<'_>,
+        dir: &Path,
+    ) -> Result<Received, PullError> {
+        let received = if self.request.mode == Mode::Archive {
+            let archive = self.fetch_archive(dir)?;
+            let file = File::open(&archive)
+                .with_context(|| format!("cannot open {}", archive.display()))?;
+            let file = BufReader::new(Counted { inner: file, count: self.wire.clone() });
+            let received = read_archive(file, Content::Databases, &mut self.status, incoming)?;
+            fs::remove(&archive)?;
+            received
+        } else {
+            let Self { output, request, status, .. } = self;
+            let (_, input) = read_preamble(output, request, Marker::Databases, status)?;
+            read_archive(input, Content::Databases, status, incoming)?
+        };
+        self.check_sanitized(&received)?;
+        Ok(received)
+    }
+
+    /// Receives what would come, and how many bytes on the wire that would be.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::receive`].
+    pub fn receive_plan(
+        &mut self,
+        incoming: &mut Incoming<'_>,
+    ) -> Result<(u64, Received), PullError> {
+        let Self { output, request, status, .. } = self;
+        let (said, input) = read_preamble(output, request, Marker::Plan, status)?;
+        let bytes = protocol::planned_bytes(&said)?;
+        let received = read_archive(input, Content::Plan, status, incoming)?;
+        self.check_sanitized(&received)?;
+        Ok((bytes, received))
+    }
+
+    /// Fetches the archive that the server made; returns its path in `dir`.
+    fn fetch_archive(&mut self, dir: &Path) -> Result<PathBuf, PullError> {
+        let Self { output, request, status, .. } = self;
+        let (said, _) = read_preamble(output, request, Marker::Archive, status)?;
+        let (machine, path) = protocol::archive_place(&said)?;
+        // No database is called so: names must not begin with a dot.
+        let archive = dir.join(".archive");
+        self.transport.target.machine = machine.or_else(|| self.status.machine.clone());
+        self.status.spinner = Some(self.status.ui.working("Fetching", escape(&path)));
+        let silence = self.connection.as_ref().map(Connection::silence);
+        self.transport.sftp_get(self.status.ui, &path, &archive, silence)?;
+        Ok(archive)
+    }
+
+    /// Asks for databases, by their numbers, to come whole.
+    pub fn ask_for(&mut self, databases: &[usize]) {
+        let numbers: Vec<_> = databases.iter().map(ToString::to_string).collect();
+        if let Some(connection) = &mut self.connection {
+            connection.send(format!("{}\n", numbers.join(" ")).as_bytes());
+        }
+    }
+
+    /// Nothing more is wanted of the server.
+    pub fn release(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            self.transport.release(connection);
+        }
+    }
+
+    fn check_sanitized(&self, received: &Received) -> Result<(), PullError> {
+        let asked = !self.request.rules.applied().is_empty();
+        if asked && !received.sanitized { Err(PullError::NotSanitized) } else { Ok(()) }
+    }
+
+    /// # Errors
+    ///
+    /// A rule matches nothing in the databases, and was meant to.
+    pub fn check_rules_matched(&self, received: &Received) -> Result<()> {
+        let names: Vec<_> = received.databases.iter().map(|one| &*one.name).collect();
+        let rules = self.request.rules.applied();
+        let RemoteStatus { ui, unmatched, .. } = &self.status;
+        unmatched::check(ui, unmatched, rules, &names, "nothing was changed")
+    }
+
+    /// The error of a pull into `dir`, as a person can act on it.
+    pub fn explain(&mut self, error: PullError, dir: &Path) -> anyhow::Error {
+        self.status.spinner = None;
+        let error = self.find_cause(error);
+        error.explain(self.transport, self.request, dir, self.wire.get())
+    }
+
+    /// The connected program may know why the stream has ended.
+    fn find_cause(&mut self, error: PullError) -> PullError {
+        let PullError::Stream(error) = error else { return error };
+        match error {
+            Error::Server { code, .. } if code == "audit" && !self.status.findings.is_empty() => {
+                PullError::Audit(std::mem::take(&mut self.status.findings))
+            }
+            Error::Server { code, text } => PullError::Script { code, text },
+            _ if self.output.inner.stalled => {
+                if let Some(connection) = self.connection.take() {
+                    connection.abandon();
+                }
+                PullError::Stalled
+            }
+            Error::Refused(why) => PullError::Refused(why),
+            Error::NoStream => PullError::NoStream(self.end()),
+            Error::Cut => {
+                let ended = self.end();
+                match protocol::failure_in(&ended.said, &self.request.nonce) {
+                    Some((code, text)) => PullError::Script { code, text },
+                    None => PullError::Cut(ended),
+                }
+            }
+        }
+    }
+
+    fn end(&mut self) -> Ended {
+        self.connection.take().map(Connection::last_words).unwrap_or_default()
+    }
+}
+
+/// What the marker says, and the input after it.
+fn read_preamble<R: Read>(
+    output: R,
+    request: &Request<'_>,
+    marker: Marker,
+    status: &mut RemoteStatus<'_>,
+) -> Result<(String, BufReader<R>), PullError> {
+    let output = BufReader::with_capacity(BUFFER, output);
+    let mut preamble = Preamble::new(output, &request.nonce, marker);
+    loop {
+        match preamble.read_event()? {
+            PreambleEvent::End(said) => return Ok((said, preamble.into_input())),
+            event => status.record(event),
+        }
+    }
+}
+
+/// Hands each event of an archive to who acts on it.
+fn read_archive(
+    input: impl BufRead,
+    content: Content,
+    status: &mut RemoteStatus<'_>,
+    incoming: &mut Incoming<'_>,
+) -> Result<Received, PullError> {
+    let mut archive = Archive::new(input)?;
+    let mut events = archive.events(content)?;
+    loop {
+        match events.read_event()? {
+            Event::Index(index) => {
+                status.record_index(index);
+                incoming.begin(index)?;
+            }
+            Event::Database(database) => incoming.create(database)?,
+            Event::Data { offset, bytes } => incoming.write(offset, bytes)?,
+            Event::Complete(database) => incoming.complete(database)?,
+            Event::End(received) => {
+                incoming.pause();
+                return Ok(received);
+            }
+        }
+    }
+}
+
+struct Counted<R> {
+    inner: R,
+    count: Rc<Cell<u64>>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buffer)?;
+        self.count.set(self.count.get() + n as u64);
+        Ok(n)
+    }
+}

@@ -1,0 +1,153 @@
+//! Verifies databases that arrived: by the hash where they were put together, and by
+//! SQLite's own check.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::path::Path;
+use std::thread::JoinHandle;
+
+use anyhow::{Context as _, Result};
+
+use crate::pull::delta::Base;
+use crate::pull::error::PullError;
+use crate::server::protocol::{Changed, ReceivedDb};
+use crate::snapshots::Database;
+use crate::sqlite::{self, Description};
+use crate::ui::{Ui, escape};
+use crate::{fs, interrupt};
+
+/// How many files are checked at a time, while the next one arrives.
+const CHECKS: usize = 2;
+
+/// How many tables of a database a warning names.
+const UNCHECKED: usize = 5;
+
+/// A database that arrived and is sound.
+pub struct VerifiedDb {
+    pub database: Database,
+    /// How many rows the rules changed.
+    pub sanitized: u64,
+    /// What differs from its base; none where it came whole.
+    pub changed: Option<Changed>,
+}
+
+/// Checks of files, in threads of their own, in the order in which the files arrived.
+#[derive(Default)]
+pub struct Checks {
+    running: VecDeque<JoinHandle<Result<Check>>>,
+    done: Vec<Check>,
+}
+
+/// What the check of a file has found.
+struct Check {
+    /// Only of what was put together, as the stream does not know it.
+    sha256: Option<String>,
+    /// An error counts only once the hash is proven: it knows what was damaged on the way.
+    description: Result<Description>,
+}
+
+impl Checks {
+    /// Begins with `file`, which was put together from `base`, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// An earlier check could not run.
+    pub fn start(&mut self, path: &Path, file: File, base: Option<Base>) -> Result<()> {
+        if self.running.len() >= CHECKS {
+            self.collect()?;
+        }
+        let path = path.to_owned();
+        self.running.push_back(std::thread::spawn(move || check(&path, &file, base)));
+        Ok(())
+    }
+
+    fn collect(&mut self) -> Result<()> {
+        if let Some(check) = self.running.pop_front() {
+            let panicked = |_| Err(anyhow::anyhow!("a check panicked"));
+            self.done.push(interrupt::beside(|| check.join())?.unwrap_or_else(panicked)?);
+        }
+        Ok(())
+    }
+
+    /// The databases in `dir`, in the order of `received`; none for one that was put
+    /// together and is not what the server has.
+    ///
+    /// # Errors
+    ///
+    /// One is damaged.
+    pub fn finish(
+        &mut self,
+        ui: &Ui,
+        dir: &Path,
+        received: &[ReceivedDb],
+    ) -> Result<Vec<Option<VerifiedDb>>, PullError> {
+        while !self.running.is_empty() {
+            self.collect()?;
+        }
+        let checks = std::mem::take(&mut self.done);
+        checks.into_iter().zip(received).map(|(check, db)| verified(ui, dir, check, db)).collect()
+    }
+}
+
+fn check(path: &Path, file: &File, base: Option<Base>) -> Result<Check> {
+    file.sync_all().with_context(|| format!("cannot sync {}", path.display()))?;
+    let Some(Base { database: base, .. }) = base else {
+        return Ok(Check { sha256: None, description: sqlite::check(path) });
+    };
+    let sha256 = Some(fs::sha256(path)?);
+    // What was sound is so still.
+    let description = if sha256 == base.sha256 {
+        let Database { page_size, user_version, schema, .. } = base;
+        Ok(Description { page_size, user_version, schema, unchecked: Vec::new() })
+    } else {
+        sqlite::check(path)
+    };
+    Ok(Check { sha256, description })
+}
+
+fn verified(
+    ui: &Ui,
+    dir: &Path,
+    check: Check,
+    received: &ReceivedDb,
+) -> Result<Option<VerifiedDb>, PullError> {
+    if check.sha256.is_some_and(|sha256| sha256 != received.sha256) {
+        return Ok(None);
+    }
+    let ReceivedDb { name, bytes, sha256, sanitized, changed } = received.clone();
+    let found = check.description.map_err(|error| {
+        let path = dir.join(&name);
+        // The hash tells whether it was damaged before it came, or here.
+        let came_so = fs::sha256(&path).is_ok_and(|found| found == sha256);
+        if came_so { PullError::DamagedThere(error) } else { PullError::DamagedHere(path, error) }
+    })?;
+    let Description { page_size, user_version, schema, unchecked } = found;
+    warn_of_unchecked(ui, &name, &unchecked);
+    let (damaged, unsanitized, raw) = (false, false, false);
+    let sha256 = Some(sha256);
+    let database = Database {
+        name,
+        bytes,
+        sha256,
+        page_size,
+        user_version,
+        schema,
+        damaged,
+        unsanitized,
+        raw,
+    };
+    Ok(Some(VerifiedDb { database, sanitized, changed }))
+}
+
+fn warn_of_unchecked(ui: &Ui, name: &str, unchecked: &[String]) {
+    if unchecked.is_empty() {
+        return;
+    }
+    let shown = &unchecked[..unchecked.len().min(UNCHECKED)];
+    let (tables, rest) = (escape(&shown.join(", ")), unchecked.len() - shown.len());
+    let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+    ui.warn(format!(
+        "{}: {tables}{more} could not be checked: a function, collation, module or tokenizer of the app is missing here",
+        escape(name)
+    ));
+}

@@ -1,0 +1,167 @@
+//! The lines before the stream: other programs' text, and the script's own lines, which
+//! carry the nonce.
+
+use std::io::{BufRead, Read as _};
+
+use super::{Error, clipped, refused};
+use crate::sanitize::audit::Finding;
+
+/// A longer line, or more text, is no preamble.
+const MAX_LINE: u64 = 64 << 10;
+pub const MAX_PREAMBLE: u64 = 4 << 20;
+/// Later status lines are ignored.
+const MAX_STATUS: usize = 100;
+/// An audit names at most so many columns, and counts the others.
+const MAX_FINDINGS: usize = 1000;
+
+/// The line that ends the preamble.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Marker {
+    /// The stream begins after it.
+    Databases,
+    /// It names an archive on the server.
+    Archive,
+    /// It says how many bytes the stream would have.
+    Plan,
+}
+
+impl Marker {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Databases => "XTASK-DB",
+            Self::Archive => "XTASK-DB-ARCHIVE",
+            Self::Plan => "XTASK-DB-PLAN",
+        }
+    }
+}
+
+#[derive(Debug)]
+pub enum PreambleEvent {
+    /// A line of another program, most often `fly`.
+    Text(String),
+    /// What the script is doing.
+    Status(String),
+    /// A column that the server's audit has found.
+    Finding(Finding),
+    /// How many more columns the audit has found.
+    MoreFindings(u64),
+    /// The preamble ends; what stands in the marker's line.
+    End(String),
+}
+
+/// Reads up to a line that begins with a marker, our version and the nonce.
+pub struct Preamble<'n, R> {
+    input: R,
+    nonce: &'n str,
+    marker: Marker,
+    bytes: u64,
+    statuses: usize,
+    findings: usize,
+}
+
+impl<'n, R: BufRead> Preamble<'n, R> {
+    pub fn new(input: R, nonce: &'n str, marker: Marker) -> Self {
+        Self { input, nonce, marker, bytes: 0, statuses: 0, findings: 0 }
+    }
+
+    /// The input after the marker.
+    pub fn into_input(self) -> R {
+        self.input
+    }
+
+    /// The next event; [`PreambleEvent::End`] is the last.
+    ///
+    /// # Errors
+    ///
+    /// The input ends before the marker, a line is malformed, or the script has failed.
+    pub fn read_event(&mut self) -> Result<PreambleEvent, Error> {
+        loop {
+            let line = self.read_line()?;
+            let line = line.trim_end();
+            if let Some(rest) = self.own(line, self.marker.word()) {
+                return Ok(PreambleEvent::End(rest.to_owned()));
+            }
+            if let Some(text) = self.own(line, "XTASK-DB-STATUS") {
+                self.statuses += 1;
+                if self.statuses <= MAX_STATUS {
+                    return Ok(PreambleEvent::Status(text.to_owned()));
+                }
+            } else if let Some(text) = self.own(line, "XTASK-DB-AUDIT") {
+                let finding = Finding::parse(text)
+                    .ok_or_else(|| refused(format!("{text:?} is no finding")))?;
+                self.findings += 1;
+                if self.findings > MAX_FINDINGS {
+                    let why = format!("its audit tells more than {MAX_FINDINGS} columns");
+                    return Err(refused(why));
+                }
+                return Ok(PreambleEvent::Finding(finding));
+            } else if let Some(more) = self.own(line, "XTASK-DB-AUDIT-MORE") {
+                let more = more.parse().map_err(|_| refused(format!("{more:?} is no number")))?;
+                return Ok(PreambleEvent::MoreFindings(more));
+            } else if let Some(why) = self.own(line, "XTASK-DB-FAILED") {
+                let (code, text) = failure(why);
+                return Err(Error::Server { code, text });
+            } else if !line.is_empty() {
+                return Ok(PreambleEvent::Text(line.to_owned()));
+            }
+        }
+    }
+
+    fn read_line(&mut self) -> Result<String, Error> {
+        let mut line = Vec::new();
+        let read = self.input.by_ref().take(MAX_LINE).read_until(b'\n', &mut line);
+        self.bytes += read.map_err(|_| Error::NoStream)? as u64;
+        if !line.ends_with(b"\n") || self.bytes > MAX_PREAMBLE {
+            return Err(Error::NoStream);
+        }
+        Ok(String::from_utf8_lossy(&line).into_owned())
+    }
+
+    fn own<'l>(&self, line: &'l str, word: &str) -> Option<&'l str> {
+        own(line, word, self.nonce)
+    }
+}
+
+/// The rest of a line that the script wrote for the pull `nonce`, and that begins with
+/// `word`.
+fn own<'l>(line: &'l str, word: &str, nonce: &str) -> Option<&'l str> {
+    let rest = line.strip_prefix(word)?.strip_prefix(" 1 ")?.strip_prefix(nonce)?;
+    if rest.is_empty() { Some("") } else { rest.strip_prefix(' ') }
+}
+
+fn failure(why: &str) -> (String, String) {
+    let (code, text) = why.split_once(' ').unwrap_or((why, ""));
+    (clipped(code), text.to_owned())
+}
+
+/// The code and the text of a failure that the script wrote to standard error, because
+/// the stream had begun.
+pub fn failure_in(stderr: &str, nonce: &str) -> Option<(String, String)> {
+    stderr.lines().find_map(|line| own(line.trim_end(), "XTASK-DB-FAILED", nonce)).map(failure)
+}
+
+/// Where an archive is, from the line of [`Marker::Archive`]: the machine, where that is
+/// known, and the path there.
+///
+/// # Errors
+///
+/// It is no plain absolute path.
+pub fn archive_place(text: &str) -> Result<(Option<String>, String), Error> {
+    let (machine, path) = text.split_once(' ').unwrap_or_default();
+    let plain =
+        |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "/._- +@=,:%".contains(c));
+    let named = machine == "-" || !(machine.is_empty() || machine.starts_with('-'));
+    if !path.starts_with('/') || path.contains("..") || !plain(path) || !named || !plain(machine) {
+        return Err(refused(format!("{text:?} is no path of an archive")));
+    }
+    Ok((Some(machine.to_owned()).filter(|machine| machine != "-"), path.to_owned()))
+}
+
+/// How many bytes the stream would have, from the line of [`Marker::Plan`].
+///
+/// # Errors
+///
+/// It is no number.
+pub fn planned_bytes(text: &str) -> Result<u64, Error> {
+    text.parse().map_err(|_| refused(format!("{text:?} is no number of bytes")))
+}
