@@ -13,6 +13,7 @@ use tests::forge::{CODECS, Codec, TAR_BLOCK, compress, decompress};
 use tests::impostor::{Impostor, stamps};
 use tests::long::{depth, spread};
 use tests::pull::pull;
+use tests::secrets::Random;
 use tests::sets::{assert_same, change, content};
 use tests::shells;
 
@@ -165,10 +166,9 @@ fn a_big_stream_that_is_cut_at_a_random_byte_changes_nothing() {
     let (impostor, recording) = recorded(Codec::Zstd, 4000, 800);
     let length = recording.bytes.len();
     assert!(length > 3_000_000, "{length} bytes");
-    let mut random = seed;
+    let mut random = Random::new(seed);
     for _ in 0..depth(PLACES, PLACES_OF_BIG) {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        let at = (random >> 33) as usize % length;
+        let at = random.below(length);
         let cut = || assert_cut_changes_nothing(&impostor, &recording, at);
         let cut = std::panic::catch_unwind(std::panic::AssertUnwindSafe(cut));
         assert!(cut.is_ok(), "again with XTASK_TEST_SEED={seed}");

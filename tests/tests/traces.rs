@@ -313,7 +313,7 @@ fn what_a_user_may_not_read_is_named() {
     chown(&state, Some(0), Some(0)).expect("take it");
     pull()
         .fails(1)
-        .stderr_has(&format!("cannot read {}\n", state.display()))
+        .stderr_has(&format!("failed to open file `{}`: ", state.display()))
         .stderr_has("hint: this user may not: run it as the owner of that file (ls -l), or change")
         .stderr_lacks("remove ");
 }

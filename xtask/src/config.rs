@@ -1,5 +1,5 @@
-//! Settings: flags over environment over `db.toml` over `fly.toml`, resolved
-//! once into a plain struct.
+//! Settings of `db.toml`, of `fly.toml` and of the environment, read into one struct; flags
+//! of a command come before them.
 
 mod audit;
 mod fixture;
@@ -19,7 +19,7 @@ pub use self::fixture::{Fixture, FixtureToml, LOCK, Rows};
 pub use self::rule::{Change, Rule, RuleToml, Scrub};
 use self::values::data_directory;
 pub use self::values::{MaxAge, directory, duration, pattern, words};
-pub use self::via::{Via, checked};
+pub use self::via::{Via, plain_word};
 use crate::error::Failure;
 use crate::{fs, invocation};
 

@@ -9,7 +9,7 @@ mod hash;
 mod kept;
 mod leaks;
 pub mod lock;
-mod random;
+pub mod random;
 pub mod refresh;
 mod schema;
 pub mod status;

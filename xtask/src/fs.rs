@@ -1,12 +1,14 @@
 //! Files that survive a power loss, and that nobody else may read: written,
 //! synced, renamed, and the directory synced.
 
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::{File, Permissions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use fs_err::OpenOptions;
+use fs_err::os::unix::fs::OpenOptionsExt as _;
 use sha2::{Digest as _, Sha256};
 
 use crate::interrupt;
@@ -22,10 +24,9 @@ const UNFINISHED_HERE: &str = "xtask-unfinished-";
 ///
 /// It is there and cannot be read; the path is named.
 pub fn read(path: &Path) -> Result<Option<Vec<u8>>> {
-    match std::fs::read(path) {
-        Ok(content) => Ok(Some(content)),
+    match fs_err::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+        content => Ok(Some(content?)),
     }
 }
 
@@ -35,12 +36,8 @@ pub fn read(path: &Path) -> Result<Option<Vec<u8>>> {
 ///
 /// Those of opening, with the path.
 pub fn create(path: &Path) -> Result<File> {
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .with_context(|| format!("cannot create {}", path.display()))
+    let mut options = OpenOptions::new();
+    Ok(options.write(true).create_new(true).mode(0o600).open(path)?.into_file())
 }
 
 /// Creates a directory that only its owner reads, unless it is there.
@@ -63,9 +60,7 @@ pub fn create_dir(path: &Path) -> Result<()> {
 ///
 /// Those of syncing, with the path.
 pub fn sync(path: &Path) -> Result<()> {
-    File::open(path)
-        .and_then(|file| file.sync_all())
-        .with_context(|| format!("cannot sync {}", path.display()))
+    Ok(fs_err::File::open(path)?.sync_all()?)
 }
 
 /// Replaces or creates `path` so that it has its old or its new content, whole.
@@ -86,7 +81,7 @@ pub fn write(path: &Path, content: &[u8]) -> Result<()> {
 /// Those of writing, with the path.
 pub fn write_shared(path: &Path, content: &[u8], executable: bool) -> Result<()> {
     if let Some(dir) = path.parent() {
-        std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+        fs_err::create_dir_all(dir)?;
         remove_unfinished(dir);
     }
     let wanted = Permissions::from_mode(if executable { 0o777 } else { 0o666 });
@@ -151,8 +146,7 @@ fn replace(
 ///
 /// Those of renaming, with the path.
 pub fn rename(from: &Path, to: &Path) -> Result<()> {
-    std::fs::rename(from, to)
-        .with_context(|| format!("cannot rename {} to {}", from.display(), to.display()))
+    Ok(fs_err::rename(from, to)?)
 }
 
 /// Removes a file that may be missing.
@@ -161,11 +155,9 @@ pub fn rename(from: &Path, to: &Path) -> Result<()> {
 ///
 /// Those of removing, with the path.
 pub fn remove(path: &Path) -> Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", path.display()))
-        }
-        _ => Ok(()),
+    match fs_err::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => Ok(removed?),
     }
 }
 
@@ -191,12 +183,9 @@ pub fn copy(from: &Path, to: &Path) -> Result<String> {
 ///
 /// Those of reading and writing, with the path.
 pub fn duplicate(from: &Path, to: &Path) -> Result<File> {
-    let duplicate = || {
-        std::fs::copy(from, to)?;
-        std::fs::set_permissions(to, Permissions::from_mode(0o600))?;
-        File::options().read(true).write(true).open(to)
-    };
-    duplicate().with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))
+    fs_err::copy(from, to)?;
+    fs_err::set_permissions(to, Permissions::from_mode(0o600))?;
+    Ok(OpenOptions::new().read(true).write(true).open(to)?.into_file())
 }
 
 /// The sha256 of a file that no connection of this process has open, in hex.
@@ -209,13 +198,12 @@ pub fn sha256(path: &Path) -> Result<String> {
 }
 
 fn read_hashed(path: &Path, mut on_bytes: impl FnMut(&[u8]) -> Result<()>) -> Result<String> {
-    let mut input = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let mut input = fs_err::File::open(path)?;
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 18];
     loop {
         interrupt::check()?;
-        let n =
-            input.read(&mut buffer).with_context(|| format!("cannot read {}", path.display()))?;
+        let n = input.read(&mut buffer)?;
         if n == 0 {
             return Ok(hex(&hash.finalize()));
         }

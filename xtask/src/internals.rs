@@ -24,6 +24,9 @@ pub mod pages {
 pub mod programs {
     pub use crate::server::programs::find;
 }
+pub mod random {
+    pub use crate::fixtures::random::Sequence;
+}
 pub mod resources {
     pub use crate::resources::{ResourceUsage, peak};
 }

@@ -49,10 +49,9 @@ const STAGED: &str = "staged";
 ///
 /// The directory cannot be read.
 pub fn databases(dir: &Path, names: &Names) -> Result<Vec<String>> {
-    let unreadable = || format!("cannot read {}", dir.display());
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(dir).with_context(unreadable)? {
-        let entry = entry.with_context(unreadable)?;
+    for entry in fs_err::read_dir(dir)? {
+        let entry = entry?;
         if let Ok(name) = entry.file_name().into_string()
             && !name.starts_with('.')
             // Whatever the patterns say, no database.

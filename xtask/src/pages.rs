@@ -86,11 +86,8 @@ impl PageFile {
     ///
     /// It cannot be opened, or read and written if it is to be `writable`.
     pub fn open(path: &Path, page_size: u32, writable: bool) -> Result<Self> {
-        let file = File::options().read(true).write(writable).open(path);
-        Ok(Self {
-            file: file.with_context(|| format!("cannot open {}", path.display()))?,
-            page_size,
-        })
+        let file = fs_err::OpenOptions::new().read(true).write(writable).open(path)?;
+        Ok(Self { file: file.into_file(), page_size })
     }
 
     /// # Errors
@@ -260,9 +257,7 @@ fn filled(read: io::Result<()>) -> io::Result<bool> {
 ///
 /// One of them cannot be read.
 pub fn same_content(a: &Path, b: &Path) -> Result<bool> {
-    let unreadable = |path: &Path| format!("cannot read {}", path.display());
-    let open = |path: &Path| File::open(path).with_context(|| unreadable(path));
-    let (mut left, mut right) = (open(a)?, open(b)?);
+    let (mut left, mut right) = (fs_err::File::open(a)?, fs_err::File::open(b)?);
     if left.metadata()?.len() != right.metadata()?.len() {
         return Ok(false);
     }
@@ -270,8 +265,8 @@ pub fn same_content(a: &Path, b: &Path) -> Result<bool> {
     let mut first = true;
     loop {
         interrupt::check()?;
-        let n = read_full(&mut left, &mut x).with_context(|| unreadable(a))?;
-        if read_full(&mut right, &mut y).with_context(|| unreadable(b))? != n {
+        let n = read_full(&mut left, &mut x)?;
+        if read_full(&mut right, &mut y)? != n {
             return Ok(false);
         }
         if std::mem::take(&mut first) && n >= HEADER {
@@ -288,7 +283,7 @@ pub fn same_content(a: &Path, b: &Path) -> Result<bool> {
     }
 }
 
-fn read_full(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
+fn read_full(file: &mut fs_err::File, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
         match file.read(&mut buffer[filled..])? {

@@ -6,10 +6,11 @@ mod prune;
 mod snapshot;
 
 use std::fs::File;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
+use fs_err::os::unix::fs::OpenOptionsExt as _;
 use jiff::{SignedDuration, Timestamp};
 
 pub use self::prune::prune_plan;
@@ -55,17 +56,13 @@ impl Store {
     /// The directory cannot be read.
     pub fn list(&self) -> Result<Vec<Snapshot>> {
         self.refuse_dangling()?;
-        let entries = match std::fs::read_dir(&self.dir) {
-            Ok(entries) => entries,
+        let entries = match fs_err::read_dir(&self.dir) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => {
-                return Err(error).with_context(|| format!("cannot read {}", self.dir.display()));
-            }
+            entries => entries?,
         };
-        let unreadable = || format!("cannot read {}", self.dir.display());
         let mut snapshots = Vec::new();
         for entry in entries {
-            let path = entry.with_context(unreadable)?.path();
+            let path = entry?.path();
             let snapshot = Snapshot::read(path.clone())
                 .with_context(|| format!("cannot read {}", path.display()))?;
             snapshots.extend(snapshot);
@@ -143,9 +140,9 @@ impl Store {
         if dir.metadata()?.dev() != state.metadata()?.dev() {
             bail!("{} is on another file system", state.display());
         }
-        let mut options = File::options();
+        let mut options = fs_err::OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        options.open(path).with_context(|| format!("cannot open {}", path.display()))
+        Ok(options.open(path)?.into_file())
     }
 
     /// An external disk that is not there must not look like an empty directory.
@@ -187,13 +184,11 @@ impl LockedStore {
     /// What a killed run was about to make a snapshot of, or was writing.
     fn remove_abandoned(&self) -> Result<()> {
         let dir = self.state_dir();
-        let unreadable = || format!("cannot read {}", dir.display());
-        for entry in std::fs::read_dir(&dir).with_context(unreadable)? {
-            let entry = entry.with_context(unreadable)?;
+        for entry in fs_err::read_dir(&dir)? {
+            let entry = entry?;
             let name = entry.file_name();
             if name.to_string_lossy().starts_with(INCOMING) {
-                std::fs::remove_dir_all(entry.path())
-                    .with_context(|| format!("cannot remove {}", entry.path().display()))?;
+                fs_err::remove_dir_all(entry.path())?;
             } else if name.to_string_lossy().contains(fs::UNFINISHED) {
                 fs::remove(&entry.path())?;
             }
@@ -257,8 +252,7 @@ impl LockedStore {
         let grave = self.state_dir().join(format!("{INCOMING}{}", snapshot.name));
         fs::rename(&snapshot.path, &grave)?;
         fs::sync(&self.dir)?;
-        std::fs::remove_dir_all(&grave)
-            .with_context(|| format!("cannot remove {}", grave.display()))
+        Ok(fs_err::remove_dir_all(&grave)?)
     }
 }
 

@@ -13,7 +13,7 @@ use crate::pull::report;
 use crate::pull::spec::PullSpec;
 use crate::sanitize::EffectiveRules;
 use crate::server::request::{self, Mode, Request};
-use crate::server::transport::{Target, Transport, Via, checked};
+use crate::server::transport::{Target, Transport, Via, plain_word};
 use crate::snapshots::{Kind, Meta, Origin, Snapshot, Store};
 use crate::{git, interrupt};
 
@@ -353,11 +353,11 @@ fn app_name(text: &str) -> Result<String, String> {
     if text.chars().any(|c| c.is_ascii_uppercase()) || text.len() > 63 {
         return Err("at most 63 lower-case letters, digits and dashes".to_owned());
     }
-    checked(text, "-")
+    plain_word(text, "-")
 }
 
 fn word(text: &str) -> Result<String, String> {
-    checked(text, "._-")
+    plain_word(text, "._-")
 }
 
 /// Warns when git would take the databases along. Before the first pull it goes

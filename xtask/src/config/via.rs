@@ -26,9 +26,9 @@ impl FromStr for Via {
                     }
                     None => (rest, None),
                 };
-                checked(host, "._-@").map(|host| Self::Ssh { host, port })
+                plain_word(host, "._-@").map(|host| Self::Ssh { host, port })
             }
-            "docker" => checked(rest, "._-").map(Self::Docker),
+            "docker" => plain_word(rest, "._-").map(Self::Docker),
             "local" if !rest.is_empty() => Ok(Self::Local(rest.into())),
             _ => Err("it is fly, ssh:USER@HOST[:PORT], docker:CONTAINER or local:DIR".to_owned()),
         }
@@ -41,7 +41,7 @@ impl FromStr for Via {
 /// # Errors
 ///
 /// It is none.
-pub fn checked(name: &str, extra: &str) -> Result<String, String> {
+pub fn plain_word(name: &str, extra: &str) -> Result<String, String> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || extra.contains(c);
     if name.starts_with(|c: char| c.is_ascii_alphanumeric())
         && name.chars().all(allowed)

@@ -46,8 +46,7 @@ impl Repository<'_> {
         let git_dir = cmd!(sh, "git -C {root} rev-parse --absolute-git-dir").quiet().read()?;
         let git_dir = PathBuf::from(git_dir);
         let (tree, index) = (git_dir.join(PLACE).join("tree"), git_dir.join(PLACE).join("index"));
-        std::fs::create_dir_all(&tree)
-            .with_context(|| format!("cannot create {}", tree.display()))?;
+        fs_err::create_dir_all(&tree)?;
         let staged = cmd!(sh, "git -C {root} write-tree").quiet().read()?;
         cmd!(sh, "git --git-dir {git_dir} --work-tree {tree} read-tree --reset -u {staged}")
             .env("GIT_INDEX_FILE", index)
@@ -87,9 +86,8 @@ impl Links<'_> {
             if to.is_symlink() {
                 fs::remove(to)?;
             }
-            let unreadable = || format!("cannot read {}", from.display());
-            for entry in std::fs::read_dir(from).with_context(unreadable)? {
-                let entry = entry.with_context(unreadable)?;
+            for entry in fs_err::read_dir(from)? {
+                let entry = entry?;
                 self.make(&entry.path(), &to.join(entry.file_name()))?;
             }
             return Ok(());
@@ -103,8 +101,7 @@ impl Links<'_> {
 
 fn link(from: &Path, to: &Path) -> Result<()> {
     if let Some(parent) = to.parent() {
-        std::fs::create_dir_all(parent)?;
+        fs_err::create_dir_all(parent)?;
     }
-    std::os::unix::fs::symlink(from, to)
-        .with_context(|| format!("cannot link {} to {}", to.display(), from.display()))
+    Ok(fs_err::os::unix::fs::symlink(from, to)?)
 }

@@ -1,7 +1,7 @@
 //! The journal of a replacement: what has been decided, and is done by this
 //! run or the next.
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use xshell::Shell;
 
@@ -67,8 +67,7 @@ impl Journal {
 pub(super) fn remove_staged(store: &Store) -> Result<()> {
     let staged = store.state_dir().join(STAGED);
     if staged.exists() {
-        std::fs::remove_dir_all(&staged)
-            .with_context(|| format!("cannot remove {}", staged.display()))?;
+        fs_err::remove_dir_all(&staged)?;
     }
     Ok(())
 }

@@ -1,11 +1,11 @@
 //! Whose the live databases are, and who may use them: a new one is as the one that it
 //! replaces, or where there was none, for the same group as the others.
 
-use std::fs::{Metadata, Permissions, set_permissions};
+use std::fs::{Metadata, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use crate::ui::Ui;
 
@@ -23,7 +23,7 @@ pub(super) fn follow(
     let old = live.metadata().ok();
     let owner = old.as_ref().map(Metadata::uid);
     let Some(model) = old.or_else(|| siblings.next()) else { return Ok(()) };
-    let mine = copy.metadata().with_context(|| format!("cannot read {}", copy.display()))?;
+    let mine = fs_err::metadata(copy)?;
     let (uid, gid) = (owner.unwrap_or(mine.uid()), model.gid());
     let given = [(None, Some(gid), gid != mine.gid()), (Some(uid), None, uid != mine.uid())]
         .into_iter()
@@ -33,6 +33,5 @@ pub(super) fn follow(
         ui.warn(format!("{} will not be of user {uid} and group {gid}: {error}", live.display()));
         ui.hint(format!("where its app is that user: sudo chown {uid}:{gid} {}", live.display()));
     }
-    set_permissions(copy, Permissions::from_mode(model.mode() & 0o777))
-        .with_context(|| format!("cannot set who may use {}", copy.display()))
+    Ok(fs_err::set_permissions(copy, Permissions::from_mode(model.mode() & 0o777))?)
 }

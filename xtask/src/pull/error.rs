@@ -60,6 +60,12 @@ impl From<anyhow::Error> for PullError {
     }
 }
 
+impl From<std::io::Error> for PullError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Other(error.into())
+    }
+}
+
 impl PullError {
     /// The error of the pull that `request` asked for, into `dir`, after `wire` bytes.
     pub fn explain(

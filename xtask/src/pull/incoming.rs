@@ -93,8 +93,7 @@ impl<'a> Incoming<'a> {
             // A base that is gone or too short fits nothing, as its hash will show.
             Some(base) if base.path.exists() => {
                 let file = fs::duplicate(&base.path, &path)?;
-                let cut = file.set_len(*bytes);
-                cut.with_context(|| format!("cannot write {}", path.display()))?;
+                file.set_len(*bytes).context("cannot write what arrives")?;
                 file
             }
             _ => fs::create(&path)?,

@@ -3,7 +3,7 @@
 use crate::sanitize::audit::Findings;
 use crate::sanitize::unmatched::Unmatched;
 use crate::server::protocol::{Index, PreambleEvent};
-use crate::server::transport::checked;
+use crate::server::transport::plain_word;
 use crate::ui::{Spinner, Ui, bytes, count, escape};
 
 pub struct RemoteStatus<'a> {
@@ -50,7 +50,7 @@ impl<'a> RemoteStatus<'a> {
         // `fly` chose among several machines, and says so among the data.
         let words: Vec<_> = line.split(' ').collect();
         if let ["No", "machine", "specified,", "using", machine, "in", "region", region] = words[..]
-            && [machine, region].iter().all(|word| checked(word, "-").is_ok())
+            && [machine, region].iter().all(|word| plain_word(word, "-").is_ok())
         {
             self.machine = Some(machine.to_owned());
             self.region = Some(region.to_owned());

@@ -1,12 +1,11 @@
 //! The connection of one pull: what is sent over it, and the events that come back.
 
 use std::cell::Cell;
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use crate::fs;
 use crate::pull::delta;
@@ -78,8 +77,7 @@ impl<'a, 'b> Session<'a, 'b> {
     ) -> Result<Received, PullError> {
         let received = if self.request.mode == Mode::Archive {
             let archive = self.fetch_archive(dir)?;
-            let file = File::open(&archive)
-                .with_context(|| format!("cannot open {}", archive.display()))?;
+            let file = fs_err::File::open(&archive)?;
             let file = BufReader::new(Counted { inner: file, count: self.wire.clone() });
             let received = read_archive(file, Content::Databases, &mut self.status, incoming)?;
             fs::remove(&archive)?;

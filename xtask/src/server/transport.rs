@@ -21,7 +21,7 @@ pub use self::connection::{Connection, Ended, ServerOutput};
 use self::connection::{STALL, Silence};
 use self::fly::Started;
 pub use self::fly::Target;
-pub use crate::config::{Via, checked};
+pub use crate::config::{Via, plain_word};
 use crate::error::Failure;
 use crate::interrupt;
 use crate::ui::{Ui, escape};

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, Result, bail};
 use rusqlite::{CachedStatement, Connection};
 use serde::Serialize;
+use xtask_db::internals::random::Sequence;
 use xtask_db::internals::ui::{Ui, bytes};
 use xtask_db::internals::{durable, interrupt, pages, sqlite};
 
@@ -221,13 +222,13 @@ fn time(row: u64) -> i64 {
 
 /// Writes the same at every run, out of words of which few are frequent, as in a language.
 struct Author {
-    state: u64,
+    random: Sequence,
     words: Vec<String>,
 }
 
 impl Author {
     fn new(seed: u64) -> Self {
-        let mut author = Self { state: seed, words: Vec::new() };
+        let mut author = Self { random: Sequence::new(seed), words: Vec::new() };
         const SYLLABLES: [&str; 16] = [
             "ba", "con", "de", "er", "fi", "gra", "in", "lo", "men", "no", "per", "re", "sti",
             "ta", "u", "ver",
@@ -238,17 +239,8 @@ impl Author {
         author
     }
 
-    /// SplitMix64.
-    fn next(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.state;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    }
-
     fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
+        self.random.number() % n
     }
 
     /// So many words, from `least` on.
@@ -267,7 +259,7 @@ impl Author {
     }
 
     fn insert(&mut self, insert: &mut CachedStatement<'_>, row: u64) -> Result<()> {
-        let key = format!("{:016x}{:08x}", self.next(), self.next() as u32);
+        let key = format!("{:016x}{:08x}", self.random.number(), self.random.number() as u32);
         let author = format!("user{}@example.com", self.below(500));
         let (title, body) = (self.text(3, 10), self.text(30, 160));
         insert.execute((key, author, title, body, time(row)))?;

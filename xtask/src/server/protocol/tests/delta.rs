@@ -1,6 +1,7 @@
 //! Databases of which only the blocks come that differ from the base's.
 
 use super::*;
+use crate::fixtures::random::Sequence;
 use crate::pull::delta::{BLOCK, CHUNK};
 
 /// What the server finds, beside what the client has of it.
@@ -80,12 +81,9 @@ fn assert_put_together(received: &Received, sink: &Recorder, copies: &Copies) {
 }
 
 /// The same for the same seed.
-fn noise(mut seed: u64, bytes: usize) -> Vec<u8> {
-    let next = || {
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        (seed >> 56) as u8
-    };
-    std::iter::repeat_with(next).take(bytes).collect()
+fn noise(seed: u64, bytes: usize) -> Vec<u8> {
+    let random = Sequence::new(seed);
+    std::iter::repeat_with(|| random.number() as u8).take(bytes).collect()
 }
 
 /// Sizes at which a block, a block of a tar and a chunk end, and any others.

@@ -9,7 +9,7 @@ use xshell::{Shell, cmd};
 use super::{Target, program, run};
 use crate::error::Failure;
 use crate::interrupt;
-use crate::server::transport::checked;
+use crate::server::transport::plain_word;
 use crate::ui::{Ui, escape};
 
 /// How long a machine may take to start.
@@ -138,7 +138,7 @@ fn fitting(sh: &Shell, target: &Target) -> Result<Vec<Machine>> {
     let machines: Vec<Machine> = serde_json::from_str(&listed)
         .with_context(|| format!("`fly machine list` said {}", escape(&listed)))?;
     let usable =
-        |one: &Machine| checked(&one.id, "-").is_ok() && one.is_active() && one.fits(target);
+        |one: &Machine| plain_word(&one.id, "-").is_ok() && one.is_active() && one.fits(target);
     Ok(machines.into_iter().filter(usable).collect())
 }
 
