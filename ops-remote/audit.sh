@@ -1,25 +1,25 @@
 #!/bin/sh
 # shellcheck shell=dash
-# The audit: prepare-pull.sh is sent behind this, and calls it where one is asked for.
-# It lists the columns that no rule covers, and whose names or values suggest that
-# one should: no value leaves this file.
+# The audit: prepare-pull.sh is sent after this file and calls it when an audit is requested.
+# It lists the columns that no rule covers and whose names or values look like secrets.
+# Values never leave this file.
 #
-# Of there: `literal`, `sql`, `measure`, `require_number`, `is_utf16`, `await_jobs` and `fail`; of
-# pack.sh: `hex`. The copies are 0.db, 1.db, … in the current directory.
-# shellcheck disable=SC2154,SC2034 # audit, nonce, stage and jobs are of there
+# Uses `literal`, `sql`, `measure`, `require_number`, `is_utf16`, `await_jobs` and `fail` of
+# prepare-pull.sh and `hex` of pack.sh. The copies are 0.db, 1.db, … in the current directory.
+# shellcheck disable=SC2154,SC2034 # audit, nonce, stage and jobs are set in prepare-pull.sh
 
 MOST_FINDINGS=1000
-# So many columns are looked at by one statement.
+# Maximum number of columns that one statement reads.
 MOST_COLUMNS=40
-# Smaller copies are looked through as fast as they are looked at.
+# Bytes. For a smaller copy, a scan by grep saves no time.
 SMALL=1000000
-# What a longer text of a table says of its columns is left out: it would take long.
+# Bytes. A longer schema text is not parsed: that would take too long.
 LONGEST_DEFINITION=100000
-# No key is as long: blobs that are longer are not read.
+# Bytes. Longer blobs are not read: no key is that long.
 LONGEST_KEY=1048576
 
-# GLOB ends at a zero byte, of which JSONB and other formats have some. The kind of the value
-# that is behind one: from each place on that begins like it.
+# GLOB ends at a zero byte, which JSONB and other formats contain. This finds the kind of a value
+# after a zero byte: it tests each position that starts like a pattern.
 BEHIND_ZERO="CASE WHEN typeof(@COL) IN (''text'', ''blob'') AND length(@COL) < $LONGEST_KEY AND instr(CAST(@COL AS BLOB), x''00'') THEN
 	(SELECT max(kind) FROM (SELECT kind, pattern, CAST(begins AS BLOB) AS begins FROM temp.xtask_value) AS v WHERE EXISTS (
 	  WITH RECURSIVE at(rest) AS (
@@ -27,7 +27,7 @@ BEHIND_ZERO="CASE WHEN typeof(@COL) IN (''text'', ''blob'') AND length(@COL) < $
 	       UNION ALL SELECT substr(rest, 1 + instr(substr(rest, 2), begins)) FROM at WHERE instr(substr(rest, 2), begins))
 	  SELECT 1 FROM at WHERE CAST(rest AS TEXT) GLOB pattern || ''*'')) END"
 
-# in_hex EXPRESSION: its first 100 characters in UTF-8, whatever the database has.
+# in_hex EXPRESSION: its first 100 characters, in UTF-8 whatever the database's encoding is.
 in_hex() {
 	cat <<-SQL
 		(WITH RECURSIVE h(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM h WHERE i < min(length($1), 100)),
@@ -41,9 +41,9 @@ in_hex() {
 	SQL
 }
 
-# audit_script NUMBER: the client's SQL has filled xtask_word, xtask_none,
-# xtask_value and xtask_fine. Where nothing reaches out, the schema is trusted: without, SQLite
-# 3.40 reads none that has json_valid() in a CHECK.
+# audit_script NUMBER: the client's SQL has filled xtask_word, xtask_none, xtask_value and
+# xtask_fine. The schema is trusted if it has no side effects outside the database: SQLite 3.40
+# cannot read an untrusted schema with json_valid() in a CHECK.
 audit_script() {
 	cat <<-SQL
 		.bail on
@@ -60,8 +60,8 @@ audit_script() {
 	list_columns && list_definitions && list_facts && list_virtual_columns && choose_columns && read_columns "$1" && list_unread "$1"
 }
 
-# Full-text tables that hold their own text are looked at by their names, and all that
-# keeps it, or repeats what another table has, is not.
+# A full-text table that stores its own text is listed under its own name. Shadow tables and
+# full-text tables over the content of another table are skipped.
 list_columns() {
 	cat <<-SQL
 		CREATE TEMP TABLE xtask_index AS
@@ -86,9 +86,9 @@ list_columns() {
 	SQL
 }
 
-# What the text of the schema says of which column: xtask_said has the definitions of a
-# table's columns by their numbers, behind these its constraints, as -1 the keys of a unique
-# index, as -2 those of one with JSON, as -3 the condition of a unique one.
+# Splits the schema text by column. xtask_said has the column definitions of a table by column
+# number, then its constraints; at -1 the columns of a unique index, at -2 those of a unique
+# index on JSON, at -3 the condition of a partial unique index.
 list_definitions() {
 	cat <<-SQL
 		CREATE TEMP TABLE xtask_said (tbl TEXT, at INTEGER, text TEXT);
@@ -143,8 +143,8 @@ list_definitions() {
 	SQL
 }
 
-# What decides which value a rule can set, a letter each, which xtask/src/sanitize/audit/mask.rs reads.
-# What holds for a generated column holds for what it is made of.
+# Facts that limit the values a rule can set, one letter each; read by
+# xtask/src/sanitize/audit/mask.rs. A fact about a generated column holds for its sources too.
 list_facts() {
 	cat <<-SQL
 		CREATE TEMP TABLE xtask_unique AS
@@ -176,8 +176,8 @@ list_facts() {
 	SQL
 }
 
-# A virtual table cannot be read where its module is missing, or something that this needs.
-# From here on, errors leave gaps, which `list_unread` finds.
+# A virtual table cannot be read if its module is missing. From here on errors do not stop the
+# script; `list_unread` reports the columns that were not read.
 list_virtual_columns() {
 	cat <<-SQL
 		.bail off
@@ -242,8 +242,8 @@ choose_columns() {
 	SQL
 }
 
-# read_columns NUMBER: a line for each finding: NUMBER, table, column, rows, kind, facts, sources.
-# A virtual generated column may need a function of the app's, and so is read by itself.
+# read_columns NUMBER: prints a line per finding: NUMBER, table, column, rows, kind, facts,
+# sources. A virtual generated column may need a function of the app, so it has its own statement.
 read_columns() {
 	cat <<-SQL
 		CREATE TEMP TABLE xtask_part AS
@@ -277,7 +277,7 @@ read_columns() {
 	SQL
 }
 
-# list_unread NUMBER: what could not be looked at, and why, which the client has words for.
+# list_unread NUMBER: the columns that could not be read, with a code for the reason.
 list_unread() {
 	cat <<-SQL
 		CREATE TEMP TABLE xtask_unread AS
@@ -298,9 +298,9 @@ list_unread() {
 	SQL
 }
 
-# add_up_findings NAME…: what was found in each database: how many have it, the first of
-# them, table, column, rows, kind, facts, sources. Of several kinds, a column has the one that its
-# values show. A database whose audit came to no end is one more, unless that is allowed.
+# add_up_findings NAME…: merges the findings of all databases: number of databases, first
+# database, table, column, rows, kind, facts, sources. Of several kinds, the kind of the values
+# wins. A database whose audit did not end is a finding too, unless that is allowed.
 add_up_findings() {
 	local n database quoted
 	{
@@ -331,9 +331,9 @@ add_up_findings() {
 	} | sql :memory: 2>audit.err
 }
 
-# choose_forms NUMBER: `forms` becomes the kinds of values that are worth a look, each
-# with a blank behind it. Whether the bytes of a large copy have any is found by GNU grep
-# in a tenth of the time; it may overlook one that ends in the next page of a long value.
+# choose_forms NUMBER: sets `forms` to the kinds of values to search for, each followed by a
+# blank. On a large copy GNU grep excludes kinds in a tenth of SQLite's time; it can miss a value
+# that crosses a page boundary.
 choose_forms() {
 	local size byte kind form
 	forms=$every_form
@@ -373,7 +373,7 @@ audit_all() {
 	every_form=$(while read -r kind _; do printf '%s ' "$kind"; done <audit.forms)
 	any_form=$(while read -r _ form; do printf '%s|' "$form"; done <audit.forms)
 	any_form=${any_form%|}
-	large=$((total + 1)) # One takes a core, however large it is.
+	large=$((total + 1)) # A larger limit than any size: each copy uses one core.
 	on_all_cores audit "$@"
 	cat audit.found.* >audit.found || fail no-space "the audit failed (is $stage full?)"
 	add_up_findings "$@" >audit.lines || fail no-space "the audit failed (is $stage full?)"

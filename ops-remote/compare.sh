@@ -1,27 +1,28 @@
 #!/bin/sh
 # shellcheck shell=dash
-# Comparing: prepare-pull.sh is sent behind this, and calls it where the client has
-# databases of an earlier pull. Of each it sends a short hash of every block, and the
-# blocks that differ are sent back. xtask/src/pull/delta.rs is the other side.
+# The comparison: prepare-pull.sh is sent after this file and calls it when the client has
+# databases of an earlier pull. The client sends a short hash of every block; this sends the
+# blocks that differ. The other side is xtask/src/pull/delta.rs.
 #
-# Of prepare-pull.sh: `sql`, `report_failure`, `measure`, `is_number`, `require_number`, `await_jobs`; of pack.sh: `sha256_of`, `tar_members`.
-# shellcheck disable=SC2154 # newline, jobs, largest and base_groups are of there
+# Uses `sql`, `report_failure`, `measure`, `is_number`, `require_number` and `await_jobs` of
+# prepare-pull.sh, `sha256_of` and `tar_members` of pack.sh.
+# shellcheck disable=SC2154 # newline, jobs, largest and base_groups are set in prepare-pull.sh
 
-# In bytes. A block has a hash of its own, of 4 bytes. The hashes of a database come in
-# groups; a group holds the hashes of GROUP_OF bytes, and the last one is padded.
+# Bytes. A block has a hash of 4 bytes. The hashes of a database are sent in groups; a group of
+# GROUP bytes covers GROUP_OF bytes of the database, and the last group is padded.
 BLOCK=1024
 GROUP=64
 GROUP_OF=16384
-# What is compared at a time: a multiple of every page size.
+# Bytes that are compared at a time: a multiple of every page size.
 CHUNK=2097152
-# What may be compared before it is sent, also of small sets.
+# Bytes that may be compared before they are sent, even if the set is small.
 AHEAD=8388608
-# Eight samples tell what to expect of a database that is at least so large.
+# Eight samples of SAMPLE bytes decide whether to compare a database of SAMPLED bytes or more.
 SAMPLE=131072
 SAMPLED=16777216
 
-# Between calls: what the client has; how many copies have been compared, or needed not be;
-# chunks that have been, and not been sent.
+# State between calls: the client's bases; the number of copies that are compared or need no
+# comparison; the chunks that are compared but not yet sent.
 bases=''
 compared=0
 ready=' '
@@ -36,8 +37,8 @@ add_base() {
 	base_groups=$((base_groups + groups))
 }
 
-# Every sqlite3 since 3.39 can, unless somebody built it without; in older ones, what
-# group_concat makes of bytes ends with the first zero.
+# Every sqlite3 since 3.39 can compare, unless it was built without sha3(). In older versions,
+# group_concat() of blobs ends at the first zero byte.
 can_compare() {
 	local answer
 	answer=$(printf '%s\n' '.parameter set @a "'"'x'"'"' \
@@ -47,7 +48,7 @@ can_compare() {
 	[ "$answer" = 32blobinteger2 ]
 }
 
-# page_size FILE: `page` becomes its page size, 0 where it is empty.
+# page_size FILE: sets `page` to its page size, or to 0 if the file is empty.
 page_size() {
 	page=0
 	[ -s "$1" ] || return 0
@@ -59,9 +60,9 @@ page_size() {
 	[ "$page" -ne 1 ] || page=65536
 }
 
-# compare_to_bases NAME…: I.base says what the client has of copy I, if that is worth
-# comparing: its sha256 and page size, where its groups of hashes begin, how many. Where
-# the sha256 is the same there is nothing to send, which I.changed says.
+# compare_to_bases NAME…: writes the base of copy I to I.base, if a comparison is worthwhile:
+# sha256, page size, first group of hashes, number of groups. If the sha256 is the same, nothing
+# has to be sent, and I.changed says so.
 compare_to_bases() {
 	local i name entry old page sum base
 	count_cores
@@ -70,7 +71,7 @@ compare_to_bases() {
 	for name do
 		case $bases$newline in
 		*"$newline$name/"*)
-			# Both sides have them in one order, and to look past hundreds takes long.
+			# Both sides use the same order, so entries before this one are not searched again.
 			bases=${bases#*"$newline$name/"}
 			entry=${bases%%"$newline"*}
 			old=${entry#* }
@@ -94,8 +95,8 @@ compare_to_bases() {
 	done <hashed
 }
 
-# is_mostly_new I: whether more than 60% of a sample differs, as it does after a VACUUM.
-# Comparing all of it would take long, and save little.
+# is_mostly_new I: whether more than 60% of a sample differs, as after a VACUUM. Comparing the
+# whole copy would then take long and save little.
 is_mostly_new() {
 	local size first answer s k
 	measure "$1.db"
@@ -116,7 +117,7 @@ is_mostly_new() {
 	[ "$answer" = 1 ]
 }
 
-# hash_copies COUNT: the sha256 of those with a base, on all cores.
+# hash_copies COUNT: computes the sha256 of the copies that have a base, on all cores.
 hash_copies() {
 	local w count i
 	w=0
@@ -138,7 +139,7 @@ hash_copies() {
 	cat hashed.* >hashed 2>/dev/null
 }
 
-# send_delta I COUNT: of copy I what differs from its base, chunk by chunk.
+# send_delta I COUNT: sends the blocks of copy I that differ from its base, chunk by chunk.
 send_delta() {
 	local size k blocks pages differs
 	[ "$1" -lt "$compared" ] || start_comparing "$1" "$2" || return 1
@@ -155,10 +156,9 @@ send_delta() {
 	echo "[$blocks,$pages]" >"$1.changed"
 }
 
-# start_comparing I COUNT: on all cores, but behind the app, from copy I on as many as
-# are together not larger than the largest one: the chunks of no more than these wait
-# on the disk until they are sent. Only what compares can write to `compared`: when all
-# of that is gone, nobody waits for it.
+# start_comparing I COUNT: compares on all cores, at low priority. It starts with copy I and takes
+# as many copies as are together not larger than the largest, which bounds the disk space of
+# chunks not yet sent. Only these jobs write to `compared`: its reader ends when they end.
 start_comparing() {
 	local total limit size w nice
 	[ -p compared ] || mkfifo compared || return 1
@@ -175,10 +175,10 @@ start_comparing() {
 		fi
 		compared=$((compared + 1))
 	done
-	w=0 nice=$(command -v nice) # Not every busybox has it.
+	w=0 nice=$(command -v nice) # Some builds of busybox lack nice.
 	while [ "$w" -lt "$cores" ]; do
 		{
-			# With glibc: chunks come and go, and their memory is not given back each time.
+			# Keeps glibc from returning the memory of each chunk to the kernel.
 			export MALLOC_MMAP_THRESHOLD_=67108864 MALLOC_TRIM_THRESHOLD_=67108864
 			compare_sql "$w" <chunks | $nice sqlite3 -batch -bail -init /dev/null :memory: >/dev/null 2>"compare.$w.err" ||
 				echo "failed $w" >&5
@@ -188,7 +188,7 @@ start_comparing() {
 	exec 5<compared
 }
 
-# list_chunks I: for each its number, its bytes, and where its hashes are.
+# list_chunks I: prints number, size in bytes and position of the hashes of each chunk.
 list_chunks() {
 	local page first groups k bytes skip count
 	read -r _ page first groups <"$1.base"
@@ -204,7 +204,7 @@ list_chunks() {
 	done
 }
 
-# await_chunk I.K: `differs` becomes how many blocks and pages of it do.
+# await_chunk I.K: sets `differs` to the number of its blocks and pages that differ.
 await_chunk() {
 	local line
 	while :; do
@@ -220,7 +220,7 @@ await_chunk() {
 		read -r line <&5 || line='failed 0'
 		case $line in
 		'failed '*)
-			# The client's standard output is the stream.
+			# The report goes to standard error: the client's standard output is the stream.
 			report_failure compare "comparing failed: $(head -n 3 "compare.${line#* }.err")" >&2
 			return 1
 			;;
@@ -229,9 +229,9 @@ await_chunk() {
 	done
 }
 
-# compare_sql W: the script of one of the sqlite3 that compare. Of a chunk with
-# differences it writes I.K: a 0 or 1 for each block, and the blocks with a 1. What it
-# could not write, or `dd` read, must not pass for a file of that size.
+# compare_sql W: prints the script of sqlite3 process W. For a chunk with differences it writes
+# I.K: a 0 or 1 for each block, then the blocks with a 1. The size is checked, so that a failed
+# write or `dd` is not taken for a short chunk.
 compare_sql() {
 	local n i k bytes page skip count blocks
 	compare_tables
@@ -268,8 +268,8 @@ compare_tables() {
 	SQL
 }
 
-# load_sql W I BYTES K SKIP COUNT: @new becomes the Kth BYTES of copy I, @old so many
-# groups of hashes. A parameter is not copied for each of its blocks.
+# load_sql W I BYTES K SKIP COUNT: loads the Kth BYTES of copy I into @new, COUNT groups of hashes
+# into @old. A parameter, unlike a column, is not copied for each block.
 load_sql() {
 	printf '%s\n' \
 		".system dd if=$2.db of=new.$1 bs=$3 skip=$4 count=1 2>/dev/null; dd if=base of=old.$1 bs=$GROUP skip=$5 count=$6 2>/dev/null" \
@@ -277,7 +277,7 @@ load_sql() {
 		".parameter set @old \"readfile('old.$1')\""
 }
 
-# differ_sql PARTS: fills `differs`.
+# differ_sql BLOCKS: fills `differs` with the numbers of the blocks that differ.
 differ_sql() {
 	printf '%s\n' "INSERT INTO differs SELECT i FROM block WHERE i < $1
 		AND substr(sha3(substr(@new, i * $BLOCK + 1, $BLOCK)), 1, 4) IS NOT substr(@old, i * 4 + 1, 4);"

@@ -1,31 +1,31 @@
 #!/bin/sh
-# The copies, each whole and all of one moment: prepare-pull.sh is sent behind this, or reads
-# it by hand.
+# The copies, consistent and all of one moment: prepare-pull.sh is sent after this file, or
+# sources it when run by hand.
 #
-# Of there: `CLOCK`, `sql`, `literal`, `measure`, `is_number`, `read_clock`, `fail` and `fail_sql`; of
-# find.sh: `locate`, `locate_copy`, `me`, and the numbers in `files`, `pins` and `wide`. Those in
-# `alone` have a size of ALONE or more.
+# Uses `CLOCK`, `sql`, `literal`, `measure`, `is_number`, `read_clock`, `fail` and `fail_sql` of
+# prepare-pull.sh; `locate`, `locate_copy`, `me`, and the lists of numbers `files`, `pins` and
+# `wide` of find.sh. `alone` lists the databases of ALONE bytes or more.
 # shellcheck shell=dash
-# shellcheck disable=SC2154,SC2034 # newline, jobs, staging_dir and gnu_stat are of there
+# shellcheck disable=SC2154,SC2034 # newline, jobs, staging_dir and gnu_stat are set in prepare-pull.sh
 
-ALONE=4194304  # bytes from which on a database in a rollback mode has a sqlite3 of its own
-TOGETHER=10    # smaller databases that share a sqlite3: it cannot attach more
-TRIES=3        # copies of a file that changes meanwhile, before a reader guards it
-GIVE_UP=10     # copies of such a file that this user cannot guard
-PROBE=16777216 # bytes that are read of a database to estimate how long its copy takes
+ALONE=4194304  # bytes; a larger database in a rollback mode has a sqlite3 of its own
+TOGETHER=10    # smaller databases that share a sqlite3, which can attach no more
+TRIES=3        # copies of a file that changes meanwhile, before a read transaction guards it
+GIVE_UP=10     # copies of such a file if this user cannot guard it
+PROBE=16777216 # bytes of a database that are read to estimate how long its copy takes
 
-max_lock=0   # milliseconds that writers may have to wait for a copy; 0 for any
-skew=0       # milliseconds between the first and the last database
+max_lock=0   # milliseconds that writers may have to wait for a copy; 0 for no limit
+skew=0       # milliseconds between the moments of the first and the last database
 pinners=''   # sqlite3 processes that pin databases, each as SCRIPT:PID
-directors='' # process ids of the shells that write to them
-started=0    # how many directors there are
-released=0   # how many of them were told to pin
-dismissed=0  # how many of them were told to end
-guarded=''   # numbers of the databases in WAL mode whose -wal a reader keeps from a restart
+directors='' # process ids of the shells that write to the pinners
+started=0    # number of directors
+released=0   # number of directors that were told to pin
+dismissed=0  # number of directors that were told to end
+guarded=''   # numbers of the databases in WAL mode whose -wal a reader keeps from being reset
 marked_at='' # when the -shm files were read, in milliseconds
 
-# Databases in WAL mode are copied as files: production sees no lock and no trace of it. Of
-# the others SQLite keeps writers out, until each is copied.
+# Databases in WAL mode are copied as files: production sees no lock and no trace of it. Databases
+# in a rollback mode are locked for reading by SQLite, until each is copied.
 copy_all() {
 	local i tries=0
 	stale=$files
@@ -35,8 +35,8 @@ copy_all() {
 	measure_skew
 }
 
-# copy_once TRIES NAME…: whether all copies are whole. If not, those that are under a lock are
-# of another moment than what is copied next, and are copied again as well.
+# copy_once TRIES NAME…: whether all copies are consistent. If not, the databases under a lock are
+# copied again as well: their copies are older than the next copies of the others.
 copy_once() {
 	local tries=$1
 	shift
@@ -51,7 +51,7 @@ copy_once() {
 	[ -z "$stale" ]
 }
 
-# copy_file FROM TO: by a job in the background, because a signal interrupts only what is waited for.
+# copy_file FROM TO: copies in a background job, because a signal interrupts only `wait`.
 copy_file() {
 	local others=$jobs
 	dd if="$1" of="$2" bs=1048576 2>"$2.err" &
@@ -61,21 +61,21 @@ copy_file() {
 	explain_copy "$1" "$2"
 }
 
-# explain_copy FROM TO: why dd has failed.
+# explain_copy FROM TO: fails with the reason why dd failed.
 explain_copy() {
 	local why
 	[ -r "$1" ] || fail rights "user $(me) may not read $1"
 	why=$(head -n 1 "$2.err")
-	# There is no room for a word either.
+	# A full disk may have no space for the message either.
 	case $why in '' | *'No space left'*) fail no-space "copying failed (is $staging_dir full?)" ;; esac
 	fail unreadable "$1 cannot be read: ${why##*: }"
 }
 
 # ---- as files --------------------------------------------------------------
 
-# Each copy is whole if nothing was lost from the -wal meanwhile: what a checkpoint writes
-# into the main file is in it, too, until a writer begins it anew, with another header. What
-# has an empty one has not changed if its times have not.
+# A copy is consistent if the -wal was not reset meanwhile: what a checkpoint writes into the main
+# file is in the -wal too, until a writer resets it, with a new header. A database with an empty
+# -wal is unchanged if its times are.
 copy_mains() {
 	local i
 	for i in $stale; do
@@ -86,14 +86,14 @@ copy_mains() {
 	done
 }
 
-# stat_of FILE…: eight words for each: when it was changed (3), what and how large it is, when
-# that was changed (3).
+# stat_of FILE…: eight words per file: time of modification (3), inode, size, time of the status
+# change (3).
 stat_of() {
 	if [ "$gnu_stat" -eq 1 ]; then stat -c '%y %i %s %z' "$@"; else stat -f '%Fm x x %i %z %Fc x x' "$@"; fi 2>/dev/null
 }
 
-# await_tick: until a write that comes from now on gives the file another time than the one
-# that is `seen`. Where the clock of a file system has seconds only, that is one of them.
+# await_tick: waits until a write would give the file another time than the one in `seen`. On a
+# file system whose times have whole seconds, this takes up to a second.
 await_tick() {
 	local tick last
 	while [ ! -s "$path-wal" ]; do
@@ -111,7 +111,7 @@ await_tick() {
 	return 1
 }
 
-# observe: `seen` becomes what is another after a write that the copy would have half of.
+# observe: sets `seen` to a value that every write changes, if the copy could contain half of it.
 observe() {
 	if [ -s "$path-wal" ]; then seen="log $(od -An -v -tx1 -N32 "$path-wal" 2>/dev/null)"; else seen=$(stat_of "$path"); fi
 	# shellcheck disable=SC2086 # words
@@ -119,7 +119,7 @@ observe() {
 	seen=$*
 }
 
-# unchanged NUMBER: whether the copy is whole. Some file systems have no times.
+# unchanged NUMBER: whether the copy is consistent. Without file times, contents are compared.
 unchanged() {
 	local before
 	observe
@@ -128,9 +128,9 @@ unchanged() {
 	case $seen in '' | 1970-* | 0.*) cmp -s "$path" "$1.db" ;; esac
 }
 
-# What was committed at one moment to each -wal; `stale` becomes those whose copy is not whole
-# then. Its -shm says how much that is. Where that does not change until all are copied, nothing
-# more was committed, and it may be an old one.
+# Copies the committed part of each -wal, as of one moment given by its -shm, and sets `stale` to
+# the databases whose copy is not consistent then. If no -shm changes until all are copied,
+# nothing more was committed, and the moment may be an earlier one.
 copy_logs() {
 	local i
 	mark_commits mark "$@"
@@ -149,7 +149,7 @@ copy_logs() {
 	done
 }
 
-# mark_commits KIND NAME…: what each -shm says goes to NUMBER.KIND, unless it is being written.
+# mark_commits KIND NAME…: saves the header of each -shm to NUMBER.KIND, unless it is being written.
 mark_commits() {
 	local kind=$1 n=0 marked='' name i
 	shift
@@ -164,8 +164,8 @@ mark_commits() {
 	for _ in 1 2 3 4 5; do write_marks "$kind" "$marked" "$@" && break; done
 }
 
-# write_marks KIND NUMBERS SHM…: whether none was just being written: a -shm begins with 12 words
-# and the same 12 again. One process reads all of them, so that it is one moment.
+# write_marks KIND NUMBERS SHM…: whether no -shm was being written: it begins with 12 words and a
+# copy of them. One process reads all files, so that they are of one moment.
 write_marks() {
 	local kind=$1 numbers=$2 i first second torn=0
 	shift 2
@@ -182,8 +182,8 @@ write_marks() {
 	return "$torn"
 }
 
-# cut_log NUMBER: whether more was committed than at that moment; `kept` becomes the bytes of
-# what was. A frame has a page, whose size is in the header, and 24 bytes.
+# cut_log NUMBER: whether more was committed than at the marked moment; sets `kept` to the bytes
+# committed by then. A frame is a page, whose size is in the header, and 24 bytes.
 cut_log() {
 	local frames first second later log
 	[ -e "$1.mark" ] && [ -e "$1.later" ] || return 1
@@ -191,12 +191,12 @@ cut_log() {
 	read -r _ later _ <"$1.later"
 	[ "$first" = "$second" ] && [ "$first" != "$later" ] && [ "$frames" -gt 0 ] || return 1
 	read -r log <"$1.seen"
-	# shellcheck disable=SC2086 # words, the second of which is the first byte
+	# shellcheck disable=SC2086 # words: the second one is the first byte
 	set -- $log
 	kept=$((32 + frames * (24 + 0x${10}${11}${12}${13})))
 }
 
-# take_log_in NUMBER NAME…: as SQLite does it after a crash.
+# take_log_in NUMBER NAME…: recovers the copied -wal, as SQLite does after a crash.
 take_log_in() {
 	local error
 	locate_copy "$@"
@@ -207,8 +207,8 @@ take_log_in() {
 	[ ! -s "$1.db-wal" ] || fail no-space "cannot write in $staging_dir"
 }
 
-# guard_the_rest TRIES NAME…: a reader of what is written too fast keeps its -wal from a
-# restart until it is copied. Only a reader of its owner leaves no files that the app cannot use.
+# guard_the_rest TRIES NAME…: opens a read transaction on files that change too fast, so that their
+# -wal is not reset until it is copied. Only the owner's reader leaves files that the app can use.
 guard_the_rest() {
 	local tries=$1 uid i owner
 	uid=$(id -u)
@@ -232,7 +232,7 @@ guard_the_rest() {
 
 # ---- under a lock ----------------------------------------------------------
 
-# check_locks NAME…: refuses what would keep the app's writers waiting for longer than may be.
+# check_locks NAME…: fails if a copy would block the app's writers for longer than `max_lock`.
 check_locks() {
 	local i before lasts
 	[ "$max_lock" -gt 0 ] || return 0
@@ -248,14 +248,14 @@ check_locks() {
 	done
 }
 
-# pin_all NAME…: each `sqlite3` opens what it is to pin; all pin it at one signal, which
-# is one moment. A large database has its own: writers of others need not wait for its copy.
+# pin_all NAME…: each `sqlite3` opens its databases, and all pin them at one signal, which is one
+# moment. A large database has its own sqlite3: writers of others need not wait for its copy.
 pin_all() {
 	local i members=0 attach='' of_group=''
 	for i in $pins; do
 		locate_copy "$i" "$@"
 		case " $alone$wide " in *" $i "*) hold "$path" '' "$i" "$@" && continue ;; esac
-		# A small cache: a machine of 256 MB runs the app as well.
+		# A small cache: a machine of 256 MB also has to run the app.
 		attach="${attach}ATTACH $(literal "$path") AS s$i; PRAGMA s$i.cache_size = -64;$newline"
 		of_group="$of_group $i"
 		members=$((members + 1))
@@ -265,31 +265,31 @@ pin_all() {
 }
 
 # hold DATABASE ATTACH NUMBERS NAME…: starts a sqlite3 that pins these databases, and its
-# director, which copies them meanwhile. Each of the two ends with the other, and with this script.
+# director, which copies them. Each ends when the other or this script ends.
 hold() {
 	local database=$1 attach=$2 numbers=$3 script
 	shift 3
 	[ -e ready ] || { mkfifo ready go leave && exec 5<>go 6<>ready 8<>leave; } || fail no-space "cannot make a pipe in $staging_dir"
 	started=$((started + 1)) script=hold-$started
 	mkfifo "$script.in" "$script.out" || fail no-space "cannot make a pipe in $staging_dir"
-	# By hand on purpose, not through `sql`: the process id must be sqlite3's own.
+	# Not through `sql`: the process id must be sqlite3's own.
 	sqlite3 -batch -bail -readonly -init /dev/null "$database" <"$script.in" >"$script.out" 2>"$script.err" 5>&- 6>&- 8>&- &
 	pinners="$pinners $script:$!" jobs="$jobs $!"
 	direct "$script" "$attach" "$numbers" "$@" 7>&1 >"$script.in" <"$script.out" &
 	directors="$directors $!" jobs="$jobs $!"
 }
 
-# direct SCRIPT ATTACH NUMBERS NAME…: writes to the sqlite3, which acknowledges each step
-# with a line; without a line the sqlite3 has failed, and says why itself. Without NUMBERS
-# there is nothing to copy: it is a guard.
+# direct SCRIPT ATTACH NUMBERS NAME…: writes to the sqlite3, which acknowledges each step with a
+# line; if a line is missing, the sqlite3 has failed and says why itself. If NUMBERS is empty,
+# this is a guard: nothing is copied.
 direct() {
 	local script=$1 attach=$2 numbers=$3 i moment=$1.moment pin='SELECT count(*) FROM sqlite_master'
 	local ack=".output $1.out$newline.print$newline.output /dev/null"
 	shift 3
 	[ -n "$numbers" ] || moment=/dev/null
-	# That the sqlite3 has ended, reading from it tells.
+	# Reading from the sqlite3 tells that it has ended.
 	trap '' PIPE
-	# Opened for reading only, these pipes end when the script does.
+	# Opened only for reading: these pipes close when the script ends.
 	exec 5<go 8<leave
 	printf '.output /dev/null\n.timeout 10000\n%s%s\n' "$attach" "$ack"
 	read -r _ || { printf '\n\n' >&6 && exit; }
@@ -303,12 +303,12 @@ direct() {
 	trap 'kill $jobs 2>/dev/null; exit 143' TERM
 	for i in $numbers; do locate_copy "$i" "$@" && copy_file "$path" "$i.db" >&7; done
 	trap - TERM
-	# Beside databases in WAL mode, not before their -shm files were read.
+	# If there are databases in WAL mode, wait until their -shm files were read.
 	[ -z "$files" ] || read -r _ <&8
 }
 
 # release_holders: waits until all directors are ready, tells them to pin, and waits until
-# all have pinned or failed. From then on, a writer that goes round waits for the first.
+# all have pinned or failed. From then on, a writer of all databases waits for the first one.
 release_holders() {
 	local ready=$((started - released))
 	[ "$ready" -gt 0 ] || return 0
@@ -318,22 +318,22 @@ release_holders() {
 	released=$started
 }
 
-# dismiss_holders: tells the directors to end that wait for it.
+# dismiss_holders: tells the directors that wait for it to end.
 dismiss_holders() {
 	[ "$started" -gt "$dismissed" ] || return 0
 	lines $((started - dismissed)) >&8
 	dismissed=$started
 }
 
-# lines COUNT: so many empty lines in one write, of which each director reads one.
+# lines COUNT: writes COUNT empty lines in one write; each director reads one.
 lines() {
 	local text=''
 	while [ "${#text}" -lt "$1" ]; do text=$text$newline; done
 	printf %s "$text"
 }
 
-# await_directors COUNT: reads a line of each. In the background, because a signal interrupts
-# only what is waited for.
+# await_directors COUNT: reads a line of each director. In the background, because a signal
+# interrupts only `wait`.
 await_directors() {
 	local left=$1
 	while [ "$left" -gt 0 ] && read -r _; do left=$((left - 1)); done <&6 &
@@ -348,13 +348,13 @@ await_holders() {
 	jobs='' pinners='' directors=''
 	[ -z "$failed" ] || explain_failed_pin "$failed" "$@"
 	[ -z "$told" ] || exit 1
-	# An empty file is an empty database, which is one page.
+	# The copy of an empty file becomes an empty database, which has one page.
 	for job in $pins; do
 		[ -s "$job.db" ] || sql "$job.db" 'PRAGMA user_version = 0;' || fail no-space "cannot write in $staging_dir"
 	done
 }
 
-# explain_failed_pin SCRIPT NAME…: sqlite3 says what went wrong, but not with which file.
+# explain_failed_pin SCRIPT NAME…: finds the file of the error: sqlite3's message does not name it.
 explain_failed_pin() {
 	local error why i
 	error=$(head -n 3 "$1.err")
@@ -370,7 +370,7 @@ explain_failed_pin() {
 	fail_sql copy "copying failed: $error"
 }
 
-# measure_skew: between the first and the last that was pinned or marked.
+# measure_skew: the time between the first and the last database that was pinned or marked.
 measure_skew() {
 	local at first='' last=''
 	for at in $marked_at $(cat hold-*.moment 2>/dev/null); do

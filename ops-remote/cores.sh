@@ -1,27 +1,28 @@
 #!/bin/sh
 # shellcheck shell=dash
-# Work on all cores: prepare-pull.sh is sent behind this; sanitize.sh, audit.sh and compare.sh call it.
+# Work on all cores: prepare-pull.sh is sent after this file; sanitize.sh, audit.sh and compare.sh
+# call it.
 #
-# Of prepare-pull.sh: `measure`, `is_number`, `await_jobs`.
-# shellcheck disable=SC2154,SC2034 # jobs and size are of there
+# Uses `measure`, `is_number` and `await_jobs` of prepare-pull.sh.
+# shellcheck disable=SC2154,SC2034 # jobs and size are set in prepare-pull.sh
 
-# count_cores: `cores` becomes how many sqlite3 work at a time.
+# count_cores: sets `cores` to the number of sqlite3 processes to run at a time.
 count_cores() {
 	cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null)
 	is_number "$cores" || cores=$(nproc 2>/dev/null)
 	case $cores in [123]) ;; *) if is_number "$cores" && [ "$cores" -gt 0 ]; then cores=4; else cores=1; fi ;; esac
 }
 
-# A database that is at least so large keeps all cores busy by itself; a caller may have set
-# another size as `large`.
+# Bytes. A database of this size or more keeps all cores busy by itself; a caller may set another
+# size in `large`.
 LARGE=16777216
 
-# Between calls: how many sqlite3 work at a time.
+# State between calls: the number of sqlite3 processes that run at a time.
 cores=1
 
-# on_all_cores FUNCTION NAME…: runs FUNCTION NUMBER NAME for each copy, in this shell
-# for a large one, else in one of several: `worker` says in which. What fails there has
-# been told.
+# on_all_cores FUNCTION NAME…: runs FUNCTION NUMBER NAME for each copy: for a large one in this
+# shell, else in one of several background shells, whose number is in `worker`. FUNCTION reports
+# its own failures.
 on_all_cores() {
 	local function worker copy small workers database size
 	function=$1 worker=here copy=0 small='' workers=''

@@ -1,16 +1,16 @@
 #!/bin/sh
-# Which files are the databases: prepare-pull.sh is sent behind this, or reads it by hand.
+# Finds the databases: prepare-pull.sh is sent after this file, or sources it when run by hand.
 #
-# Of there: `newline`, `nonce` and `fail`.
+# Uses `newline`, `nonce` and `fail` of prepare-pull.sh.
 # shellcheck shell=dash
-# shellcheck disable=SC2154,SC2034 # what is asked for is of there
+# shellcheck disable=SC2154,SC2034 # the request's values are set in request.sh
 
 SQLITE_MAGIC='53 51 4c 69 74 65 20 66 6f 72 6d 61 74 20 33 00'
 
-found=0   # databases, in the order of their numbers
-files=''  # numbers of those in WAL mode
-pins=''   # and of the others
-wide=''   # and of those with a text encoding of UTF-16
+found=0   # number of databases so far
+files=''  # numbers of the databases in WAL mode
+pins=''   # numbers of the other databases
+wide=''   # numbers of the databases whose text encoding is UTF-16
 
 me() {
 	local name
@@ -18,10 +18,10 @@ me() {
 	echo "$name"
 }
 
-# enter DIRECTORY: its absolute path. `cd` alone takes `-` and $CDPATH for others.
+# enter DIRECTORY: its absolute path. `cd` alone would interpret `-` and $CDPATH.
 enter() { case $1 in /*) cd "$1" ;; *) cd "./$1" ;; esac 2>/dev/null && pwd; }
 
-# require_directory DIRECTORY CODE WHAT…: `entered` becomes its absolute path.
+# require_directory DIRECTORY CODE WHAT…: sets `entered` to its absolute path.
 require_directory() {
 	local wanted=$1 code=$2
 	shift 2
@@ -30,8 +30,7 @@ require_directory() {
 	fail "$code" "there is no directory $wanted $*"
 }
 
-# find_barrier PATH: `barrier` becomes the first directory on the way that this user may
-# not enter.
+# find_barrier PATH: sets `barrier` to the first directory of PATH that this user may not enter.
 find_barrier() {
 	local rest at=.
 	case $1 in /*) at='' ;; esac
@@ -64,26 +63,26 @@ selected() {
 	matches "$1" "$includes" || return 1
 	[ -z "$excludes" ] || ! matches "$1" "$excludes" || return 1
 	[ -z "$only" ] || matches "$1" "$only" || return 1
-	# To pass over it would take the database away that an earlier pull has brought.
+	# Skipping it would remove the database of an earlier pull from the client.
 	[ -e "$directory/$1" ] || ! is_named "$1" || fail unreadable "$directory/$1 is a link that leads nowhere"
 	[ -f "$directory/$1" ]
 }
 
-# is_named NAME: whether a pattern says something of the name, other than `*`.
+# is_named NAME: whether a pattern other than `*` matches the name.
 is_named() {
 	local named
 	named=$(printf '%s\n' "$includes" | grep '[^*]')
 	matches "$1" "$named"
 }
 
-# is_sidecar NAME: whether it is called as what SQLite keeps beside a database.
+# is_sidecar NAME: whether the name ends like a file that SQLite keeps beside a database.
 is_sidecar() { case $1 in *-wal | *-shm | *-journal) ;; *) return 1 ;; esac; }
 
-# is_database NAME: what a file begins with says so; an empty one is an empty database. A
-# sidecar is none, nor is another file whose name only `*` matches.
+# is_database NAME: decided by the first bytes; an empty file is an empty database. Sidecars are
+# not databases, nor are other files whose name only `*` matches.
 is_database() {
 	locate "$1"
-	# No client takes such a name; by hand it may be any.
+	# The client refuses such names; by hand they are allowed.
 	case ${nonce:+$1} in *\\* | *[[:cntrl:]]*) fail no-database "the name of $path has a backslash or a control character" ;; esac
 	if is_sidecar "$1" && { [ ! -s "$path" ] || [ ! -r "$path" ]; }; then return 1; fi
 	[ -s "$path" ] || { add_database 01 00 && return; }
@@ -96,18 +95,18 @@ is_database() {
 	return 1
 }
 
-# add_database MODE ENCODING: what its header says of them, in hex.
+# add_database MODE ENCODING: bytes 18 and 59 of the header, in hex.
 add_database() {
 	if [ "$1" = 02 ]; then files="$files $found"; else pins="$pins $found"; fi
 	case $2 in 02 | 03) wide="$wide $found" ;; esac
 	found=$((found + 1))
 }
 
-# locate NAME: `path` becomes that of the file itself, beside which SQLite has the others.
+# locate NAME: sets `path` to the file itself, after links: SQLite keeps the sidecars beside it.
 locate() {
 	path=$directory/$1
 	[ ! -L "$path" ] || path=$(readlink -f "$path") || fail unreadable "$directory/$1 leads nowhere"
 }
 
-# locate_copy NUMBER NAME…: the same of one of all.
+# locate_copy NUMBER NAME…: the same for the NUMBERth name.
 locate_copy() { eval "locate \"\${$(($1 + 2))}\""; }

@@ -1,25 +1,24 @@
 #!/bin/sh
 # shellcheck shell=dash
-# Looking: prepare-pull.sh is sent behind this, and sanitize.sh calls it. What a rule
-# has removed from a column must be nowhere else in the copy: not in a table that a
-# trigger once copied it to, not among words that no rule is for. Old values are in
-# the files NUMBER.look.*, and nowhere else.
+# The leak check: prepare-pull.sh is sent after this file, and sanitize.sh calls it. A value that
+# a rule removed from a column must be nowhere else in the copy: not in a table that a trigger
+# copied it to, not in a full-text index. Removed values exist only in the files NUMBER.look.*.
 #
-# Of sanitize.sh: `run_todo`; of prepare-pull.sh: `literal`, `sql`, `status`,
-# `await_jobs`, `fail`, `fail_sql`.
-# shellcheck disable=SC2154,SC2034 # jobs is of there
+# Uses `run_todo` of sanitize.sh; `literal`, `sql`, `status`, `await_jobs`, `fail` and `fail_sql`
+# of prepare-pull.sh.
+# shellcheck disable=SC2154,SC2034 # jobs is set in prepare-pull.sh
 
-# How many values are looked for, and how many of them also within others: GNU grep
-# needs 31 MB of memory for `pass_bytes`, and reads a database once for each so many.
+# Maximum number of values to search for, and to search for within other values. GNU grep needs
+# 31 MB of memory for PASS_BYTES of patterns, and reads the database once per PASS_BYTES.
 MOST_VALUES=200000
 MOST_PIECES=30000
 PASS_BYTES=300000
-# A blob that is longer is read only where a piece of a value is in the bytes.
+# Bytes. A longer blob is read only if the middle of a value is in the bytes of the database.
 LONGEST_BLOB=1048576
 
-# A line of SQL's: of a value, of several lines the longest one. At first its middle is
-# looked for, since beginnings and ends are often common: https://, @gmail.com. Days
-# are in other columns as well. No line has a zero: grep reads from one to the next.
+# LINE_HEAD and LINE_TAIL select the longest line of each value. The middle of the line is searched
+# for first, since beginnings and ends are common (https://, @gmail.com). Dates are left out: other
+# columns have the same. Lines are split at zero bytes too, because `grep -z` is.
 SEPARATOR="min(instr(rest, x'0a'), coalesce(nullif(instr(rest, x'00'), 0), length(rest)))"
 LINE_HEAD="SELECT substr(line, max(1, length(line) / 2 - 7), 16) AS middle, line FROM (
 	SELECT substr(CASE WHEN EXISTS (SELECT 1 FROM temp.xtask_utf8) AND (instr(v, x'0a') OR instr(v, x'00')) THEN (
@@ -35,13 +34,13 @@ LINE_TAIL="
 	)) WHERE length(line) >= 8
 	     AND (length(line) > 32 OR CAST(line AS TEXT) NOT GLOB '[12][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]*')"
 
-# Between calls: these two as SQL has them within a text.
+# State between calls: LINE_HEAD and LINE_TAIL as SQL literals.
 quoted_head='' quoted_tail=''
 
 quote_lines() { quoted_head=$(literal "$LINE_HEAD") && quoted_tail=$(literal "$LINE_TAIL"); }
 
-# What each rule removes is collected right before it runs. In xtask_old, scope is the
-# column that it was in.
+# The values that a rule removes are collected right before it runs. In xtask_old, scope is the
+# column that the value was in.
 collect_old() {
 	cat <<-SQL
 		CREATE TEMP TABLE xtask_utf8 AS SELECT 1 FROM pragma_encoding WHERE encoding = 'UTF-8';
@@ -60,9 +59,8 @@ collect_old() {
 	SQL
 }
 
-# What is to be looked for. What the column still has itself is no secret: a rule has left
-# it. Where pieces cannot be found, for want of GNU grep or
-# because they are too many, or in UTF-16, whole values are, here and now.
+# Writes the values to search for. A value that the same column still has is no secret: a rule left
+# it. Without GNU grep, with too many values or in UTF-16, only whole values are searched for, here.
 write_old() { keep_what_is_left && run_todo && find_whole && run_todo && write_pieces; }
 
 keep_what_is_left() {
@@ -137,11 +135,11 @@ write_pieces() {
 	SQL
 }
 
-# look NUMBER NAME: fails where a value is left. One that goes on in another page cannot
-# be seen in the bytes: the tables that have such rows are read.
+# look NUMBER NAME: fails if a removed value is left. A value that crosses a page boundary cannot
+# be found in the bytes, so the tables with such rows are read.
 look() {
 	local most rows found line
-	# Once, and not of each of a hundred databases.
+	# Reported once per pull, not for each database.
 	if [ -s "$1.look.whole" ] && mkdir told 2>/dev/null; then status unlooked "$(cat "$1.look.whole")"; fi
 	most=2147483647 rows=all
 	if [ -e "$1.spilled" ] && is_clean "$@"; then
@@ -154,7 +152,7 @@ look() {
 	rm -f "$1".look.*
 }
 
-# is_clean NUMBER NAME: whether no middle is in the bytes.
+# is_clean NUMBER NAME: whether the bytes contain no middle.
 is_clean() {
 	local middles
 	for middles in "$1".look.middle.*; do
@@ -163,7 +161,7 @@ is_clean() {
 	done
 }
 
-# has_line NUMBER NAME OPTION LINES FILE: whether the file has one of the lines.
+# has_line NUMBER NAME OPTION LINES FILE: whether FILE contains one of LINES.
 has_line() {
 	grep -q -a -F "$3" -f "$4" "$5" 2>"$1.look.err" &
 	jobs=$!
@@ -171,7 +169,7 @@ has_line() {
 	was_looked "$1" "$2" $?
 }
 
-# was_looked NUMBER NAME STATUS: only 1 says that grep has looked and found nothing.
+# was_looked NUMBER NAME STATUS: only status 1 means that grep read everything and found nothing.
 was_looked() {
 	if [ "$3" -gt 1 ] || [ -e "$1.look.unread" ]; then
 		fail_sql sanitize "looking for what rules remove from $2 failed: $(head -n 3 "$1.look.err")"
@@ -179,8 +177,8 @@ was_looked() {
 	return "$3"
 }
 
-# find_places NUMBER NAME: adds the columns that have one of these values, of the tables
-# in `rows`. A middle may be by chance in another column, or in the text of the schema.
+# find_places NUMBER NAME: adds the columns in tables of `rows` that have one of these values. A
+# middle alone can be in another column, or in the schema, by coincidence.
 find_places() {
 	local place n middles old scope
 	for place in "$1".look.place.*; do
@@ -204,14 +202,14 @@ find_places() {
 	done
 }
 
-# add_place FROM TO: files with what the columns are called. `fail` makes one line of it.
+# add_place FROM TO: files that contain column names. `fail` joins the lines.
 add_place() {
 	local line
 	line="$(cat "$1") is still in $(cat "$2")"
 	case "$found, and of " in *"$line, and of "*) ;; *) found="$found${found:+, and of }$line" ;; esac
 }
 
-# read_place NUMBER PLACE: the values of a column, each a line or more.
+# read_place NUMBER PLACE: prints the values of a column, each on a line or more.
 read_place() {
 	{ echo "CREATE TEMP TABLE xtask_most AS SELECT $most AS bytes;" && cat "$1.look.read.$2"; } | sql -readonly "$1.db"
 }

@@ -1,13 +1,13 @@
 #!/bin/sh
 # shellcheck shell=dash
-# Packing: prepare-pull.sh is sent behind this, and calls it for what is not by hand.
-# xtask/src/server/protocol.rs reads what it writes.
+# Packing: prepare-pull.sh is sent after this file and calls it unless it is run by hand. The
+# output is read by xtask/src/server/protocol.rs.
 #
-# Of prepare-pull.sh: `sql`, `measure`, `read_clock`, `require_number`,
-# `announce_archive`, `await_jobs`, `fail` and `fail_sql`; of request.sh: `await_word`; of compare.sh: `send_delta`.
-# shellcheck disable=SC2154,SC2034 # mode, rules, staging_dir, jobs and the times are of there
+# Uses `sql`, `measure`, `read_clock`, `require_number`, `announce_archive`, `await_jobs`, `fail` and
+# `fail_sql` of prepare-pull.sh, `await_word` of request.sh, `send_delta` of compare.sh.
+# shellcheck disable=SC2154,SC2034 # mode, rules, staging_dir, jobs and the times are set in other files
 
-# numbers COUNT: what the copies are called.
+# numbers COUNT: prints the names of the copies.
 numbers() {
 	local n
 	n=0
@@ -18,10 +18,10 @@ sha256_of() {
 	if command -v sha256sum >/dev/null 2>&1; then sha256sum "$@"; else shasum -a 256 "$@"; fi
 }
 
-# The words of `od` without the blanks between them.
+# hex TEXT: its bytes in hex, without blanks.
 hex() { local pair && for pair in $(printf '%s' "$1" | od -An -v -tx1); do printf '%s' "$pair"; done; }
 
-# A word that is safe inside JSON, or nothing.
+# word TEXT: TEXT if it needs no escapes in JSON, else nothing.
 word() { case $1 in *[!A-Za-z0-9._-]*) ;; *) printf '%s' "$1" ;; esac; }
 
 write_index() {
@@ -41,7 +41,7 @@ write_index() {
 	printf ']}\n'
 }
 
-# `sums` has the hashes in any order; rows and differences stand in files.
+# `sums` has the hashes in any order; rows and differences are in files.
 write_end() {
 	local now comma sum
 	read_clock
@@ -57,7 +57,7 @@ write_end() {
 	printf '}\n'
 }
 
-# numbers_in COUNT KIND: what stands in 0.KIND, 1.KIND, …, as JSON.
+# numbers_in COUNT KIND: the contents of 0.KIND, 1.KIND, … as JSON.
 numbers_in() {
 	local i comma number
 	i=0 comma=''
@@ -71,7 +71,7 @@ numbers_in() {
 	printf ']'
 }
 
-# macOS's tar writes attributes of its own in a format of its own.
+# The tar of macOS writes extended attributes, in a format of its own.
 TAR_FORMAT=''
 case $(tar --version 2>/dev/null) in bsdtar*) TAR_FORMAT='--format gnutar' ;; esac
 tar_members() {
@@ -80,7 +80,7 @@ tar_members() {
 }
 
 compress() {
-	# With threads of its own, zstd takes six times the memory.
+	# Its worker threads would make zstd take six times the memory.
 	if zstd -q --single-thread -c </dev/null >/dev/null 2>&1; then
 		zstd -q -3 --single-thread -c
 	else
@@ -88,9 +88,9 @@ compress() {
 	fi
 }
 
-# In the background, because a signal interrupts only what is waited for; in the
-# middle of making a pipeline, bash would even hang. Only `packed` tells whether
-# all was, since the status of a pipeline is that of its end.
+# In the background, because a signal interrupts only `wait`; bash even hangs if one comes while it
+# sets up a pipeline. The status of a pipeline is that of its last command, so the file `packed`
+# tells whether all commands succeeded.
 pack() {
 	write_index "$@" >index.json || exit 1
 	send_members $# &
@@ -106,8 +106,8 @@ send_members() {
 	fi
 }
 
-# They are called by number: what a database is called stands in the index. Hashing
-# runs beside packing, so the end record is an archive of its own.
+# Members are named by number; the names of the databases are in the index. The end record is an
+# archive of its own, because hashing runs beside packing.
 members() {
 	local whole name sums
 	whole=''
@@ -140,7 +140,7 @@ send_whole() {
 	[ $# -eq 0 ] || tar_members "$@"
 }
 
-# Where the client does not see that it ends, it is told why.
+# In these modes the client does not see where the stream breaks off, so it is told why.
 explain_failed_pack() {
 	local error
 	error=$(cat compare.*.err 2>/dev/null | head -n 3)
@@ -148,12 +148,12 @@ explain_failed_pack() {
 	fail_sql compare "comparing failed: $error"
 }
 
-# To the client.
+# Sends the stream, or announces the archive.
 send() {
 	local machine planned
 	case $mode in
 	stream)
-		# The client would wait for the rest of half a stream, and we for its word.
+		# After half a stream, the client would wait for the rest and this for the client's answer.
 		{ printf '\nXTASK-DB 1 %s\n' "$nonce" && pack "$@"; } || exit 1
 		[ "$base_groups" -eq 0 ] || send_again "$@"
 		;;
@@ -174,8 +174,8 @@ send() {
 	esac
 }
 
-# What the client could not put together from what it has, it asks for: numbers of
-# databases, which then come whole. It says `done` when it needs nothing more.
+# The client asks by number for the databases that it could not build from its bases; they are sent
+# again, whole. It says `done` when it needs nothing more.
 send_again() {
 	local i kept name
 	await_word

@@ -6,21 +6,21 @@
 #   cargo xtask pull-db                 sends this script and a request on standard
 #                                       input, and reads the copies from standard output
 #
-# Needs sh, sqlite3 and what coreutils or busybox bring. Production is only read.
-# Every value that comes from outside stays data: it is never part of a command. By hand,
-# find.sh and copy.sh have to be beside this; else all files come in one text.
+# Needs sh, sqlite3, and coreutils or busybox. Production is only read. Values from outside are
+# data: never part of a command. By hand, find.sh and copy.sh have to be in this directory; the
+# client sends all files as one text.
 # shellcheck shell=dash
-# shellcheck disable=SC2154,SC2034 # GROUP and AHEAD are of compare.sh, the times are for pack.sh
+# shellcheck disable=SC2154,SC2034 # GROUP and AHEAD are set in compare.sh, the times are for pack.sh
 set -u
 umask 077
 export LC_ALL=C
-export COPYFILE_DISABLE=1 # macOS's tar would add a file of attributes to each.
-# GNU's programs would say sizes in other units, or take options of somebody's own.
+export COPYFILE_DISABLE=1 # The tar of macOS would add a file of attributes for each file.
+# GNU's programs would print sizes in other units, or use options of the user.
 unset BLOCK_SIZE BLOCKSIZE DF_BLOCK_SIZE LS_BLOCK_SIZE GREP_OPTIONS GZIP TAR_OPTIONS
 
 stage=''  # private directory that holds the copies
-jobs=''   # process ids of what copies and sanitizes in the background
-nonce=''  # names this pull in every line that the client reads; empty by hand
+jobs=''   # process ids of the background jobs that copy and sanitize
+nonce=''  # identifies this pull in every line that the client reads; empty by hand
 mode=by-hand
 staging_dir=${TMPDIR:-/tmp}
 includes='*.db'
@@ -28,7 +28,7 @@ excludes=''
 only=''
 rules=''
 audit=''
-base_groups=0 # of hashes that the client sends after the request
+base_groups=0 # number of groups of hashes that the client sends after the request
 newline='
 '
 CLOCK="SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER);" # in milliseconds
@@ -43,12 +43,12 @@ fi
 
 # ---- reporting -----------------------------------------------------------
 
-# status WORDS…: what is being done, for the client's terminal.
+# status WORDS…: reports progress, for the client's terminal.
 status() {
 	[ -z "$nonce" ] || printf '\nXTASK-DB-STATUS 1 %s %s\n' "$nonce" "$*"
 }
 
-# fail CODE MESSAGE…: CODE is one word, which xtask/src/pull/error.rs turns into a hint.
+# fail CODE MESSAGE…: CODE is one word, which xtask/src/pull/error.rs maps to a hint.
 fail() {
 	local code=$1
 	shift
@@ -57,26 +57,26 @@ fail() {
 	exit 1
 }
 
-# report_failure CODE MESSAGE…: the line of a failure, for the client.
+# report_failure CODE MESSAGE…: prints the failure line for the client.
 report_failure() {
 	local code=$1
 	shift
 	printf '\nXTASK-DB-FAILED 1 %s %s %s\n' "$nonce" "$code" "$(printf '%s' "$*" | tr '\n\r' '  ')"
 }
 
-# A signal may come at any moment of it, also of its beginning at a normal exit:
-# then this runs to its end from the signal's own trap.
+# A signal may arrive at any time, even while the EXIT trap begins; then the trap of the signal
+# runs this to its end.
 cleanup() {
 	local job
 	trap '' HUP INT TERM PIPE
 	trap - EXIT
-	# A job that is killed as it begins may not heed it: a word ends one that waits for
-	# that. The watcher is not waited for: it may itself wait for the client.
+	# A job that has just started may ignore a signal: the line ends one that waits for a line. The
+	# watcher is not waited for: it may be waiting for the client.
 	[ -z "${watcher:-}" ] || echo >words
 	for job in ${heart:-} ${watcher:-} $jobs; do kill "$job" 2>/dev/null; done
-	# Once more: it comes too early for one that begins. Without a word on each that was killed.
+	# Again, for jobs that ignored it at their start. The shell's messages about killed jobs are dropped.
 	for job in $jobs; do kill "$job" && wait "$job"; done 2>/dev/null
-	# A child of what was killed may just make a file there, but not for long.
+	# A child of a killed job may still be creating a file in there, but not for long.
 	for _ in 1 2 3 4 5; do
 		if [ -z "$stage" ] || rm -rf "$stage"; then break; fi
 		sleep 1
@@ -90,8 +90,8 @@ literal() {
 	quoted=$(printf '%s\n' "$1" | sed "s/'/''/g") && printf "'%s'" "$quoted"
 }
 
-# Waits for the background jobs. Their process ids are forgotten either way: once
-# waited for they may be another's, which cleanup must not signal.
+# Waits for the background jobs. Their process ids are dropped in any case: after the wait they may
+# belong to other processes, which cleanup must not signal.
 await_jobs() {
 	local job
 	set -- 0
@@ -102,7 +102,7 @@ await_jobs() {
 
 sql() { sqlite3 -batch -bail -init /dev/null "$@"; }
 
-# is_number TEXT: a program may say nothing, a word, or more than a shell can count.
+# is_number TEXT: a program may print nothing, a word, or a number too large for a shell.
 is_number() { case $1 in '' | *[!0-9]* | 0?* | ???????????????????*) return 1 ;; esac; }
 
 # require_number TEXT PROGRAM WHAT…
@@ -113,35 +113,35 @@ require_number() {
 	fail no-number "$program printed no number for $*"
 }
 
-# read_clock: `now` becomes the time in milliseconds.
+# read_clock: sets `now` to the time in milliseconds.
 read_clock() {
 	now=$(sql :memory: "$CLOCK" </dev/null)
 	require_number "$now" sqlite3 'the time'
 }
 
-# measure FILE: `size` becomes its bytes, 0 where it is not there. `ls -n` is the only way
-# to them that GNU, busybox and BSD share without reading the file. The name comes last,
-# so that it cannot disturb the fields.
+# measure FILE: sets `size` to its bytes, or to 0 if it does not exist. GNU, busybox and BSD share
+# no other way than `ls -n` that does not read the file. The name comes last, so that it cannot
+# shift the fields.
 measure() {
 	size=0
 	[ -e "$1" ] || return 0
 	# shellcheck disable=SC2012 # see above
 	size=$(ls -lnLd "$1" 2>/dev/null | { read -r _ _ _ _ size _ && echo "$size"; })
-	# A -wal may have gone just now, with the app.
+	# The app may just have removed its -wal.
 	is_number "$size" || [ -e "$1" ] || size=0
 	require_number "$size" ls "the size of $1"
 }
 
 # ---- the staging directory -----------------------------------------------
 
-# A process id means something within one boot and one namespace of processes.
+# place: identifies the boot and the namespace within which process ids are unique.
 place() {
 	local boot space
 	read -r boot </proc/sys/kernel/random/boot_id && space=$(readlink "/proc/$$/ns/pid") || boot='' space=none
 	echo "$boot${space##*[}" | tr -d ']'
 } 2>/dev/null
 
-# began PID: when that began, if it is there: its id may have been another's before.
+# began PID: prints when the process started, if it exists: process ids are reused.
 began() {
 	local stat
 	if read -r stat <"/proc/$1/stat"; then
@@ -151,8 +151,8 @@ began() {
 	elif kill -0 "$1"; then echo 0; fi
 } 2>/dev/null
 
-# Directories of runs that were killed before they could clean up: whose each is
-# stands in its name. One from another place may be at work, but not for a day.
+# Removes directories of runs that were killed before their cleanup. The name says which process
+# owns one. If that process ran in another boot or namespace, the directory is kept for a day.
 remove_abandoned() {
 	local old owner pid
 	for old in "$staging_dir"/xtask-pull.*; do
@@ -179,17 +179,17 @@ check_space() {
 		total=$((total + size))
 		[ "$size" -le "$largest" ] || largest=$size
 	done
-	# Beside the copies, VACUUM needs the largest once more; an archive may be as large as all.
+	# Besides the copies, VACUUM needs the size of the largest; an archive may be as large as all.
 	needed=$(((total + largest) / 1024 + 1024))
 	[ "$base_groups" -eq 0 ] || needed=$((needed + (AHEAD + base_groups * GROUP) / 1024))
 	[ "$mode" = stream ] || needed=$((needed + total / 1024))
 	free=$(df -Pk "$stage" 2>/dev/null | { read -r _ && read -r _ _ _ free _ && echo "$free"; })
-	# Not every df knows every disk. Where the room is unknown, copying finds out.
+	# Some versions of df do not know every disk. If the free space is unknown, copying detects a full disk.
 	! is_number "$free" || [ "$free" -ge "$needed" ] ||
 		fail no-space "$staging_dir has $free KiB free, and copying the databases needs $needed KiB"
 }
 
-# fail_sql CODE MESSAGE…: two things can happen to every statement.
+# fail_sql CODE MESSAGE…: two conditions can stop any statement; they have codes of their own.
 fail_sql() {
 	case $2 in
 	*'disk is full'* | *'disk I/O error'* | *'No space left'*) fail no-space "$2 (is $staging_dir full?)" ;;
@@ -198,10 +198,10 @@ fail_sql() {
 	esac
 }
 
-# is_utf16 FILE: the text encoding stands at offset 56 of the header, most significant byte first.
+# is_utf16 FILE: the text encoding is at offset 56 of the header, big-endian.
 is_utf16() { header_byte "$1" 59 && case $byte in 2 | 3) ;; *) return 1 ;; esac; }
 
-# header_byte FILE OFFSET: `byte` becomes that one, 0 where the file is empty.
+# header_byte FILE OFFSET: sets `byte` to that byte, or to 0 if the file is empty.
 header_byte() {
 	byte=0
 	[ -s "$1" ] || return 0
@@ -212,7 +212,7 @@ header_byte() {
 
 # ---- by hand -------------------------------------------------------------
 
-# What an operator finds in the archive are files by their own names.
+# By hand, the archive contains the files under their own names.
 pack_by_hand() {
 	local archive=$1 name i=0
 	shift
@@ -237,7 +237,7 @@ prepare() {
 	stage=$(mktemp -d "$staging_dir/xtask-pull.$$.$(began $$).$place.XXXXXX") ||
 		fail no-space "cannot make a directory in $staging_dir"
 	cd "$stage" || fail no-space "cannot enter $stage"
-	# Also what sorts, which may be old values, does it there.
+	# Sorting must write its temporary files there too: they may contain old values.
 	export SQLITE_TMPDIR="$stage" TMPDIR="$stage"
 	[ "$mode" = by-hand ] || watch_client
 	check_space "$@"
@@ -299,7 +299,7 @@ main() {
 	require_directory "$staging_dir" no-space 'to copy to'
 	staging_dir=$entered
 	place=$(place)
-	gnu_grep=0 # Others cannot look for many things at once, nor in what is no text.
+	gnu_grep=0 # Other greps are too slow with many patterns, or skip binary data.
 	case $(grep --version 2>/dev/null) in 'grep (GNU grep)'*) gnu_grep=1 ;; esac
 	if stat -c %i / >/dev/null 2>&1; then gnu_stat=1; else gnu_stat=0; fi
 	remove_abandoned

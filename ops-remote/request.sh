@@ -1,21 +1,21 @@
 #!/bin/sh
 # shellcheck shell=dash
-# The request, and what the client says later: prepare-pull.sh is sent behind this, and calls
-# it for what is not by hand. xtask/src/server/request.rs writes the request.
+# The request, and the client's later lines: prepare-pull.sh is sent after this file and calls it
+# unless it is run by hand. xtask/src/server/request.rs writes the request.
 #
-# Of prepare-pull.sh: `newline`, `await_jobs`, `fail`; of compare.sh: `add_base`, `GROUP`.
-# shellcheck disable=SC2154,SC2034 # what is asked for, and the jobs, are of there
+# Uses `newline`, `await_jobs` and `fail` of prepare-pull.sh, `add_base` and `GROUP` of compare.sh.
+# shellcheck disable=SC2154,SC2034 # the request's values and the jobs are used in other files
 
 HEARTBEAT=2 # seconds
 
-# take COUNT: so many bytes of our input, and none of what follows. Where `dd` cannot
-# fill a block from a pipe, that is one byte at a time.
+# take COUNT: reads exactly COUNT bytes of standard input. If `dd` cannot fill a block from a pipe,
+# it reads one byte at a time.
 take() {
 	if dd iflag=fullblock count=0 </dev/null; then dd iflag=fullblock bs="$1" count=1; else dd bs=1 count="$1"; fi 2>/dev/null
 }
 
-# The client sends lines of a key and a value, then `end`. `rules N` is
-# followed by N bytes of SQL, and so is `audit LEVEL N`.
+# The client sends lines of a key and a value, then `end`. `rules N` and `audit LEVEL N` are
+# followed by N bytes of SQL.
 read_request() {
 	local line value
 	while IFS= read -r line; do
@@ -39,8 +39,8 @@ read_request() {
 	return 1
 }
 
-# keep_alive: tells the client on standard error that this is at work, by an empty line. A
-# connection over which nothing comes is dead, which nothing else would tell.
+# keep_alive: writes empty lines to standard error while this works. Nothing else tells the client
+# that a connection is dead.
 keep_alive() {
 	echo
 	{
@@ -54,11 +54,10 @@ keep_alive() {
 	heart=$!
 }
 
-# The client keeps our standard input open until it has all it wants: its end
-# means that nobody is left to work for, also when the connection broke. Until
-# then come the hashes of what it has, which become an empty line, and lines, the last
-# of which is `done`.
-# Only the watcher can write to `words`: a reader of that FIFO ends when the watcher does.
+# The client keeps standard input open until it needs nothing more: its end, also by a broken
+# connection, stops this run. First come the hashes of the bases, which become an empty line in
+# `words`; then lines, the last of which is `done`. Only the watcher writes to the FIFO `words`: a
+# reader of it ends when the watcher does.
 watch_client() {
 	mkfifo words || fail no-space "cannot make a pipe in $stage"
 	exec 3<&0 4<>words
@@ -79,8 +78,8 @@ watch_client() {
 	exec 3<&- 4<words </dev/null
 }
 
-# await_word: `word` becomes the next line from the client. In the background,
-# because a signal interrupts only what is waited for.
+# await_word: sets `word` to the client's next line. In the background, because a signal interrupts
+# only `wait`.
 await_word() {
 	head -n 1 <&4 >said &
 	jobs="$jobs $!"

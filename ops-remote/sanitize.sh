@@ -1,28 +1,28 @@
 #!/bin/sh
 # shellcheck shell=dash
-# Sanitizing: prepare-pull.sh is sent behind this, and calls it where there are rules.
+# Sanitizing: prepare-pull.sh is sent after this file and calls it if there are rules.
 #
-# Of there: `sql`, `literal`, `header_byte`, `is_number`, `require_number`, `on_all_cores`,
-# `await_jobs`, `fail` and `fail_sql`; of scrub.sh: `prepare_to_fill` and `scrub`; of
-# leak-check.sh: `quote_lines`, `collect_old`, `write_old` and `look`. The copies are 0.db,
-# 1.db, … in the current directory.
-# shellcheck disable=SC2154,SC2034 # rules, only and jobs are of there
+# Uses `sql`, `literal`, `header_byte`, `is_number`, `require_number`, `on_all_cores`, `await_jobs`,
+# `fail` and `fail_sql` of other files; `prepare_to_fill` and `scrub` of scrub.sh; `quote_lines`,
+# `collect_old`, `write_old` and `look` of leak-check.sh. The copies are 0.db, 1.db, … in the
+# current directory.
+# shellcheck disable=SC2154,SC2034 # rules, only and jobs are set in other files
 
-# Triggers, which might copy what a rule is about to remove, do not fire.
+# Triggers are off: one could copy a value that a rule is about to remove.
 prelude() {
 	printf '%s\n' '.bail on' '.dbconfig defensive off' '.dbconfig enable_trigger off' \
 		'PRAGMA secure_delete = ON;' 'PRAGMA synchronous = OFF;'
 }
 
-# sanitizer NUMBER: runs NUMBER.sql on the copy; what sqlite3 says is in NUMBER.err.
+# sanitizer NUMBER: runs NUMBER.sql on the copy; sqlite3's messages are in NUMBER.err.
 sanitizer() {
 	sqlite3 -batch -bail -init /dev/null "$1.db" <"$1.sql" >/dev/null 2>"$1.err" &
 	jobs=$!
 	await_jobs
 }
 
-# sanitize_script NUMBER NAME. The client's SQL fills temp.xtask_rule and temp.xtask_set. Of
-# a script that is not whole nothing may run: each step says that it is.
+# sanitize_script NUMBER NAME. The client's SQL fills temp.xtask_rule and temp.xtask_set. A
+# truncated script must not run: each step verifies that it was written completely.
 sanitize_script() {
 	local database_name
 	database_name=$(literal "$2") && prelude &&
@@ -30,9 +30,8 @@ sanitize_script() {
 		sed "s/@COPY@/$1/g" sanitize.sql
 }
 
-# The same for all copies, and so made once: @COPY@ is the number of one. Which of the rules
-# this database needs is asked of the database itself; sqlite3 writes the script and
-# reads it.
+# The part that is the same for all copies, made once: @COPY@ stands for the copy's number. The
+# database itself tells which rules it needs; sqlite3 writes the resulting script and reads it.
 sanitize_template() {
 	make_tables && refuse_outreach && choose_rules && collect_old && order_statements && run_todo && find_changed &&
 		rebuild_words && end_transaction && run_todo && write_counts && write_old
@@ -50,10 +49,9 @@ make_tables() {
 	SQL
 }
 
-# A schema can call what the sqlite3 program has beside SQLite's own: edit() runs a command in
-# the CHECK of a row that a rule changes, whatever is trusted. A call is the name and a
-# bracket, or a comment before one, but for names of tables (not behind a comment, which could
-# end like one); modules need no bracket.
+# A schema can call functions that only the sqlite3 program has: edit() in a CHECK runs a command
+# when a rule changes a row, even if the schema is not trusted. A call is the name and a bracket or
+# comment, unless the name is a table's (but not after a comment); modules need no bracket.
 find_outreach() {
 	cat <<-SQL
 		CREATE TEMP TABLE xtask_outreach AS
@@ -88,9 +86,9 @@ refuse_outreach() {
 	SQL
 }
 
-# Leaves the rules for this database, and of each the columns that it has. The copy's
-# `.applied` has the numbers of the rules, and its `.columns` those of the columns.
-# The newline ends a comment.
+# Keeps the rules for this database, and of each rule the columns that the database has. The copy's
+# `.applied` and `.columns` list the numbers of the kept rules and columns. The newline ends a
+# comment in the user's SQL.
 choose_rules() {
 	cat <<-SQL
 		DELETE FROM temp.xtask_rule
@@ -120,7 +118,7 @@ choose_rules() {
 	SQL
 }
 
-# Of each rule: that it is the one which runs, what it removes, itself.
+# For each rule: note that it runs, collect the values that it removes, run it.
 order_statements() {
 	cat <<-SQL
 		BEGIN;
@@ -132,8 +130,8 @@ order_statements() {
 	SQL
 }
 
-# sqlite3 does not say that a disk was too full for a line that it wrote: what is
-# missing would be a secret that stays. It writes UTF-8, also where it has UTF-16.
+# sqlite3 does not report that the disk was full when it wrote a line, and a missing line would
+# leave a secret in place. It writes UTF-8, also for a database in UTF-16.
 run_todo() {
 	cat <<-SQL
 		.output @COPY@.todo
@@ -150,8 +148,8 @@ run_todo() {
 	SQL
 }
 
-# Which tables have changed; where SQL of the user's own did it, or the schema changed,
-# all may have.
+# Finds the tables that changed; after SQL of the user or a change of the schema, every table may
+# have changed.
 find_changed() {
 	cat <<-SQL
 		.output @COPY@.rule
@@ -164,10 +162,9 @@ find_changed() {
 	SQL
 }
 
-# Full-text indexes are made anew, unless their content is a table that is as it was.
-# Those without content are emptied; FTS4 has no command for that. Of the others, words
-# of rows that are deleted go with `optimize`, where that is asked for. What ANALYZE has
-# taken from rows is in sqlite_stat4.
+# Rebuilds full-text indexes, unless their content table is unchanged. Contentless ones are emptied;
+# FTS4 has no command for that. With `scrub`, `optimize` removes the words of deleted rows from the
+# others. sqlite_stat4 has samples of rows.
 rebuild_words() {
 	cat <<-SQL
 		CREATE TEMP TABLE xtask_plain AS
@@ -209,7 +206,7 @@ rebuild_words() {
 	SQL
 }
 
-# A transaction that changes nothing is undone, so that not a byte of it differs.
+# A transaction that changed nothing is rolled back, so that the file keeps its bytes.
 end_transaction() {
 	cat <<-SQL
 		INSERT INTO temp.xtask_todo
@@ -228,10 +225,9 @@ write_counts() {
 	SQL
 }
 
-# complaint NUMBER: what sqlite3 says of the rules, without the line of NUMBER.sql, which
-# nobody has. What it says while they run may quote data (a JSON path, a word that is
-# looked for, the name of a file): that passes only where it is known to have names and
-# numbers in it, or what the rules have.
+# complaint NUMBER: sqlite3's message about the rules, without the line number in NUMBER.sql, which
+# the user does not have. A message at run time may quote data (a JSON path, a searched word, a
+# file name): it passes only if it contains nothing but names, numbers and text of the rules.
 complaint() {
 	local number said
 	number=$(cat "$1.rule" 2>/dev/null)
@@ -250,8 +246,8 @@ complaint() {
 	echo 'a value made it fail (what SQLite says may quote that: run the rule by hand to read it)'
 }
 
-# mark_wal NUMBER BYTE: whether the copy is in WAL mode (2) or not (1) is told by
-# two bytes. SQLite's own way to change them counts as a change of the database.
+# mark_wal NUMBER BYTE: two bytes of the header say whether the copy is in WAL mode (2) or not (1).
+# Changing them through SQLite would count as a change of the database.
 mark_wal() { printf '%b' "\\0$2\\0$2" | dd of="$1.db" bs=1 seek=18 conv=notrunc 2>/dev/null; }
 
 sanitize_all() {
@@ -279,9 +275,9 @@ sanitize() {
 	[ "$wal" != 2 ] || mark_wal "$1" 2 || fail no-space "cannot write in $staging_dir"
 }
 
-# find_unmatched_rules NAME…: one whose table, or a column, none of the databases has that it is
-# for. The client is told which names there are instead, in hex. Where only some databases are
-# pulled, it decides itself whether such a rule is for others.
+# find_unmatched_rules NAME…: finds rules whose table or column is in none of the databases that
+# they are for. Sends the client the existing names, in hex. If only some databases are pulled, the
+# client decides whether the rule is for others.
 find_unmatched_rules() {
 	local applied rows number table column names
 	applied=$(cat ./*.applied | tr '\n' ',')
@@ -309,8 +305,8 @@ find_unmatched_rules() {
 	ROWS
 }
 
-# names_instead NUMBER COLUMN NAME…: the tables of the databases that a rule is for, or where a
-# COLUMN is missing those of its table, each behind a space; and a plus if there is such a database.
+# names_instead NUMBER COLUMN NAME…: the tables of the databases that a rule is for, or, if COLUMN
+# is missing, the columns of its table, each after a space; and a plus if there is such a database.
 names_instead() {
 	local number=$1 column=$2 i=0 name quoted
 	shift 2

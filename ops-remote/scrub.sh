@@ -1,15 +1,15 @@
 #!/bin/sh
 # shellcheck shell=dash
-# Scrubbing: prepare-pull.sh is sent behind this, and sanitize.sh calls it. What was
-# deleted or moved leaves its bytes in a database: in free pages, between the cells of
-# a page, behind the end of a long value. They become zeros. No page moves, so that
-# the delta of the next pull stays small; only without `dbstat` it is a VACUUM.
+# Scrubbing: prepare-pull.sh is sent after this file, and sanitize.sh calls it. Deleted or moved
+# rows leave their bytes in free pages, between the cells of a page and after the end of a long
+# value. These unused bytes are zeroed. No page moves, so that the delta of the next pull stays
+# small; only without `dbstat` it runs VACUUM instead.
 #
-# Of prepare-pull.sh: `sql`, `measure`, `is_number`, `header_byte`, `await_jobs`; of compare.sh:
-# `page_size`, `CHUNK`; of sanitize.sh: `sanitizer`, `prelude`.
-# shellcheck disable=SC2154,SC2034 # jobs, CHUNK and cores are of there
+# Uses `sql`, `measure`, `is_number`, `header_byte` and `await_jobs` of prepare-pull.sh; `page_size`
+# and `CHUNK` of compare.sh; `sanitizer` and `prelude` of sanitize.sh.
+# shellcheck disable=SC2154,SC2034 # jobs, CHUNK and cores are set in other files
 
-# Between calls: what `prepare_to_fill` has made, once.
+# State between calls, set once by `prepare_to_fill`.
 fill_sql='' all_bytes=''
 
 # scrub NUMBER
@@ -19,18 +19,17 @@ scrub() {
 	[ "$page" -ne 0 ] || return 0 # It is empty.
 	header_byte "$1.db" 20 && reserved=$byte
 	if list_holes "$1" 2>/dev/null && fill_holes "$1"; then return 0; fi
-	# The copy is thrown away when this fails, so it needs no journal; one that a
-	# killed sqlite3 has left is read first.
+	# The copy is thrown away if this fails, so it needs no journal. The SELECT recovers one that a
+	# killed sqlite3 left.
 	rm -f "$1.spilled"
 	{ prelude && printf '%s;\n' 'SELECT count(*) FROM sqlite_master' 'PRAGMA journal_mode = OFF' VACUUM; } >"$1.sql" || return 1
 	sanitizer "$1"
 }
 
-# list_holes NUMBER: its pages that are not full, as PAGE|TAIL|BYTES. What a TAIL does
-# not use is at its end; elsewhere it is between cells. A page of which nobody knows
-# what it is for must not be taken for a free one. dbstat takes an empty page of 64 KiB
-# for one with less than nothing. NUMBER.spilled has which tables have values on more
-# than one page, by their rows in the schema.
+# list_holes NUMBER: its pages with unused bytes, as PAGE|TAIL|BYTES. With TAIL they are at the end
+# of the page, else between the cells. A page of unknown use must not be taken for a free one;
+# dbstat reports a negative number for an empty page of 64 KiB. NUMBER.spilled lists the tables
+# that have values on more than one page, by their rowid in the schema.
 list_holes() {
 	list_trunks "$1" >"$1.trunks" || return 1
 	sql -readonly "$1.db" <<-SQL >/dev/null
@@ -65,7 +64,7 @@ list_holes() {
 	SQL
 }
 
-# list_trunks NUMBER: free pages that list others, as PAGE|BYTES.
+# list_trunks NUMBER: the trunk pages of the freelist, as PAGE|BYTES.
 list_trunks() {
 	local next left
 	# shellcheck disable=SC2046 # the words that od prints
@@ -81,7 +80,7 @@ list_trunks() {
 	done
 }
 
-# words_of FILE OFFSET: two numbers of four bytes, the most significant first.
+# words_of FILE OFFSET: two big-endian numbers of four bytes.
 words_of() {
 	local word
 	# shellcheck disable=SC2046 # the words that od prints
@@ -90,7 +89,7 @@ words_of() {
 	[ $# -ne 8 ] || echo $(((($1 * 256 + $2) * 256 + $3) * 256 + $4)) $(((($5 * 256 + $6) * 256 + $7) * 256 + $8))
 }
 
-# fill_holes NUMBER: on all cores, chunk by chunk.
+# fill_holes NUMBER: zeroes the unused bytes on all cores, chunk by chunk.
 fill_holes() {
 	local size chunks fillers w
 	measure "$1.db"
@@ -106,18 +105,17 @@ fill_holes() {
 	await_jobs && [ ! -e "$1.unfilled" ]
 }
 
-# prepare_to_fill: the SQL for a chunk, which makes the text @filled of it if there is
-# anything to fill. Of a page it needs: where it begins, where its header does (page 1
-# has another before it), its first free block. Those form a list, in order. Each is
-# what is not used but for its own four bytes, and so is what is between the pointers
-# and the cells.
+# prepare_to_fill: makes the SQL that writes a chunk with zeroed bytes to the file @new, if there is
+# anything to zero. Of each page it uses the start, the header (at 100 in page 1) and the first free
+# block. Free blocks form a list, in order: all but their own first four bytes is unused, and so is
+# the gap between the cell pointers and the cells.
 prepare_to_fill() {
 	local high low
 	all_bytes=''
 	for high in 0 1 2 3 4 5 6 7 8 9 a b c d e f; do
 		for low in 0 1 2 3 4 5 6 7 8 9 a b c d e f; do all_bytes=$all_bytes$high$low; done
 	done
-	# One byte of the chunk is a number, and so are two.
+	# byte() and two() read one and two bytes of the chunk as a number.
 	fill_sql=$(printf '%s\n' "
 	DELETE FROM hole;
 	INSERT INTO hole SELECT at, size FROM (
@@ -145,8 +143,8 @@ prepare_to_fill() {
 		s/byte(\([^)]*\))/(instr(@bytes, substr(@chunk, \1, 1)) - 1)/g')
 }
 
-# fill_script NUMBER W: the script of one of the sqlite3 that do it. What it could not
-# read or write must not pass for the chunk.
+# fill_script NUMBER W: prints the script of process W that zeroes chunks. The sizes are checked, so
+# that a failed read or write is not taken for the chunk.
 fill_script() {
 	local k
 	printf '%s\n' \
