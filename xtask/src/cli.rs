@@ -23,7 +23,7 @@ struct Cli {
     command: Command,
 }
 
-/// The commands, to be flattened into those of another program.
+/// The commands. Another program flattens this enum into its own.
 #[derive(Subcommand)]
 pub enum Command {
     #[doc(hidden)]
@@ -38,15 +38,15 @@ pub enum Command {
     RefreshFixtures(commands::refresh_fixtures::Args),
     #[doc(hidden)]
     InstallHooks(commands::install_hooks::Args),
-    // For git alone, which `install-hooks` tells to run it.
+    // Run only by git, as `install-hooks` configures it.
     #[command(hide = true)]
     #[doc(hidden)]
     Textconv(commands::textconv::Args),
 }
 
 impl Command {
-    /// Runs it, says what it has done or what went wrong, and returns the exit code: 0 done,
-    /// 1 failed, 2 usage, 130 declined or interrupted.
+    /// Runs the command, prints its result or error, and returns the exit code: 0 success,
+    /// 1 failure, 2 usage, 130 declined or interrupted.
     #[must_use]
     pub fn run(self, global: GlobalArgs) -> ExitCode {
         allow_many_files();
@@ -76,19 +76,19 @@ impl Command {
     }
 }
 
-/// Saving a live set of hundreds of databases opens all of them at once; macOS
-/// allows 256 files unless asked.
+/// Saving a live set opens all its databases at once; macOS allows 256 open files unless a
+/// process asks for more.
 fn allow_many_files() {
     use rustix::process::{Resource, getrlimit, setrlimit};
 
     let mut limit = getrlimit(Resource::Nofile);
     let wanted = limit.maximum.unwrap_or(u64::MAX).min(10_240);
-    // None means that there is no limit.
+    // `None` means unlimited.
     if limit.current.is_none_or(|current| current >= wanted) {
         return;
     }
     limit.current = Some(wanted);
-    // Where it may not be raised, opening says so.
+    // If the limit cannot be raised, opening a file reports the error.
     let _ = setrlimit(Resource::Nofile, limit);
 }
 
@@ -101,7 +101,7 @@ pub fn main() -> ExitCode {
     command.run(global)
 }
 
-/// Says what went wrong.
+/// Prints the error, if any, and returns the exit code.
 pub fn exit_code(outcome: Result<()>) -> ExitCode {
     match outcome {
         Ok(()) if interrupt::is_asked() => Exit::Declined.into(),

@@ -23,7 +23,7 @@ pub use self::via::{Via, plain_word};
 use crate::error::Failure;
 use crate::{fs, invocation};
 
-/// `db.toml`, as written.
+/// The keys of `db.toml`.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct DbToml {
@@ -46,7 +46,7 @@ struct DbToml {
     fixture: Vec<FixtureToml>,
 }
 
-/// What we read of `fly.toml`; the rest is fly's.
+/// The keys of `fly.toml` that this program uses.
 #[derive(Default, Deserialize)]
 struct FlyToml {
     app: Option<String>,
@@ -65,25 +65,25 @@ struct Mount {
     destination: String,
 }
 
-/// The name of the file with the settings.
+/// The name of the settings file.
 const FILE: &str = "db.toml";
 
 pub struct Settings {
-    /// Where they are.
+    /// The settings file.
     pub file: PathBuf,
-    /// The repository: relative paths in `db.toml` start here.
+    /// The root of the repository; relative paths in `db.toml` are relative to it.
     pub root: PathBuf,
-    /// What `db.toml` says; see [`Settings::fly_app`].
+    /// `app` of `db.toml`; see [`Settings::fly_app`].
     pub app: Option<String>,
     pub via: Option<Via>,
     /// The local data directory, absolute.
     pub data_dir: PathBuf,
     remote_dir: Option<String>,
     pub staging_dir: Option<String>,
-    /// How long writers of the app may have to wait for a copy.
+    /// How long a copy may block writers of the app.
     pub max_lock: SignedDuration,
     pub names: Names,
-    /// How many pulled snapshots a pull leaves.
+    /// How many pulled snapshots remain after a pull.
     pub keep: usize,
     /// The words of the command that migrates and seeds; `{dir}` stands for the data directory.
     pub setup: Option<Vec<String>>,
@@ -92,19 +92,19 @@ pub struct Settings {
     pub fixtures: Vec<Fixture>,
 }
 
-/// Where settings are, before they are read.
+/// The paths of the settings file and of its repository.
 pub struct Location {
     pub file: PathBuf,
-    /// The repository that they are about.
+    /// The root of the repository.
     pub root: PathBuf,
 }
 
 impl Location {
-    /// The file that is named, else the one beside the crate that Cargo runs.
+    /// The location of `config`, else of the file beside the crate that Cargo runs.
     ///
     /// # Errors
     ///
-    /// There is no current directory.
+    /// The current directory does not exist.
     pub fn new(config: Option<&Path>) -> Result<Self> {
         let file = match config {
             Some(file) => std::path::absolute(file)
@@ -115,7 +115,7 @@ impl Location {
     }
 }
 
-/// Which file names are databases of the set.
+/// The patterns of the file names that belong to the set.
 pub struct Names {
     pub include: Vec<Pattern>,
     pub exclude: Vec<Pattern>,
@@ -127,7 +127,7 @@ impl Names {
             && !self.exclude.iter().any(|p| p.matches(name))
     }
 
-    /// Whether a command that takes `only` these concerns itself with `name`.
+    /// Whether a command with `--only` applies to `name`.
     pub fn selects(&self, name: &str, only: Option<&Pattern>) -> bool {
         self.contains(name) && only.is_none_or(|only| only.matches(name))
     }
@@ -138,7 +138,7 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// The file is missing or malformed, or has a key or value that means nothing.
+    /// The file is missing or malformed, or has an unknown key or an invalid value.
     pub fn load(config: Option<&Path>, local_dir: Option<&Path>) -> Result<Self> {
         let location = Location::new(config)?;
         let text = read(&location.file)?.ok_or_else(|| {
@@ -148,11 +148,11 @@ impl Settings {
         Self::parse(location, &text, local_dir)
     }
 
-    /// Reads settings whose text has been found elsewhere than in their file.
+    /// Parses settings whose text was read before, for example from git's index.
     ///
     /// # Errors
     ///
-    /// They are malformed, or have a key or value that means nothing.
+    /// The text is malformed, or has an unknown key or an invalid value.
     pub fn parse(location: Location, text: &str, local_dir: Option<&Path>) -> Result<Self> {
         let Location { file: path, root } = location;
         let db: DbToml = parse_toml(&path, text)?;
@@ -194,11 +194,11 @@ impl Settings {
         })
     }
 
-    /// The app on Fly.io. Only who asks for it needs the environment and `fly.toml`.
+    /// The app on Fly.io. The environment and `fly.toml` are read only by this call.
     ///
     /// # Errors
     ///
-    /// One of them is malformed.
+    /// `FLY_APP` is not UTF-8, or `fly.toml` is malformed.
     pub fn fly_app(&self) -> Result<Option<String>> {
         match app_of_environment()?.or_else(|| self.app.clone()) {
             None => Ok(self.fly_toml()?.app),
@@ -206,7 +206,7 @@ impl Settings {
         }
     }
 
-    /// Where on the server the databases are.
+    /// The directory of the databases on the server.
     ///
     /// # Errors
     ///
@@ -224,8 +224,8 @@ impl Settings {
     }
 }
 
-/// Beside the crate that Cargo runs. A program that is started without Cargo, or by one that runs
-/// another crate, looks for `xtask/db.toml` from the current directory upwards.
+/// The file beside the crate that Cargo runs. Without Cargo, or if Cargo runs another crate,
+/// `xtask/db.toml` is searched for from the current directory upwards.
 fn default_config() -> Result<PathBuf> {
     let beside_crate = invocation::crate_dir().map(|dir| dir.join(FILE));
     if let Some(file) = beside_crate.as_ref().filter(|file| file.exists()) {
@@ -236,8 +236,8 @@ fn default_config() -> Result<PathBuf> {
     Ok(found.or(beside_crate).unwrap_or_else(|| here.join("xtask").join(FILE)))
 }
 
-/// The repository of a settings file: it lies there, or in `xtask/` of it, or beside the crate
-/// that Cargo runs.
+/// The root of the repository: the directory of the settings file, or the parent if that is
+/// `xtask/`, or the root for the crate that Cargo runs.
 fn root_of(config: &Path) -> PathBuf {
     let dir = config.parent().unwrap_or(Path::new("/"));
     if invocation::crate_dir().is_some_and(|crate_dir| crate_dir == dir) {
@@ -247,7 +247,7 @@ fn root_of(config: &Path) -> PathBuf {
     root.to_owned()
 }
 
-/// Resolves the tables of an array; an error says which of them it is about.
+/// Resolves the tables of an array; an error names the number of its table.
 fn each<T, U>(tables: Vec<T>, key: &str, resolve: fn(T) -> Result<U>) -> Result<Vec<U>> {
     let numbered = tables.into_iter().enumerate();
     numbered
@@ -274,7 +274,7 @@ fn read(path: &Path) -> Result<Option<String>> {
 
 fn app_of_environment() -> Result<Option<String>> {
     let app = std::env::var_os("FLY_APP").filter(|app| !app.is_empty());
-    // One that cannot be read must not give way to another app.
+    // An unreadable value must not select another app.
     let app = app.map(std::ffi::OsString::into_string).transpose();
     app.map_err(|app| Failure::usage(format!("FLY_APP = {app:?} is not UTF-8")).into())
 }
@@ -290,7 +290,7 @@ fn parse_toml<T: for<'de> Deserialize<'de>>(path: &Path, text: &str) -> Result<T
     })
 }
 
-/// serde names the unknown key or word and those it expected, all in backquotes.
+/// serde's message has the unknown key and then the expected ones, all in backquotes.
 fn nearest_key(message: &str) -> Option<String> {
     let named = ["unknown field ", "unknown variant "];
     let named = named.iter().find_map(|begin| message.strip_prefix(begin))?;
@@ -299,7 +299,7 @@ fn nearest_key(message: &str) -> Option<String> {
     nearest(unknown, quoted).map(str::to_owned)
 }
 
-/// The one of `candidates` that `word` was most likely meant to be.
+/// The candidate most similar to `word`.
 pub fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     candidates
         .map(|candidate| (strsim::jaro_winkler(word, candidate), candidate))
@@ -320,7 +320,7 @@ fn patterns(texts: &[String]) -> Result<Vec<Pattern>> {
     texts.iter().map(|text| pattern(text)).collect()
 }
 
-/// Longer than this an app that waits for a lock has often given up.
+/// An app that waits longer than this for a lock has often timed out.
 const MAX_LOCK: SignedDuration = SignedDuration::from_secs(3);
 
 fn max_lock(text: Option<&str>) -> Result<SignedDuration> {

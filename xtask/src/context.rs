@@ -1,4 +1,4 @@
-//! What every command works with: the flags of all commands, where it prints, and a shell.
+//! The context of every command: global flags, output and a shell.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -46,7 +46,7 @@ impl GlobalArgs {
     }
 }
 
-/// What every command works with.
+/// The output and the shell of a command.
 pub struct Context {
     pub ui: Ui,
     pub sh: Shell,

@@ -1,9 +1,8 @@
-//! Errors that a user reads: what happened, the next command to type, and the
-//! exit code.
+//! Errors for users: the failure, the next command to type, and the exit code.
 
 use std::fmt;
 
-/// How a run ended, as the shell sees it.
+/// The exit code of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     Failed = 1,
@@ -18,8 +17,8 @@ impl From<Exit> for std::process::ExitCode {
     }
 }
 
-/// An error with hints that are printed apart from the chain of causes. It also
-/// serves as the `context` of another error, whose hints it keeps with [`Failure::over`].
+/// An error with hints, which are printed after the chain of causes. It can also be the `context`
+/// of another error, whose hints [`Failure::over`] keeps.
 #[derive(Debug)]
 pub struct Failure {
     message: String,
@@ -40,7 +39,7 @@ impl Failure {
         }
     }
 
-    /// There is no way to the server from here, and nothing has been asked of it.
+    /// The server cannot be reached from here, and received no request.
     pub fn offline(message: impl Into<String>) -> Self {
         Self { offline: true, ..Self::new(message) }
     }
@@ -50,7 +49,7 @@ impl Failure {
         Self { exit: Exit::Usage, ..Self::new(message) }
     }
 
-    /// Somebody has to agree first.
+    /// A user has to confirm first.
     pub fn unconfirmed(message: impl Into<String>) -> Self {
         Self { unconfirmed: true, ..Self::usage(message) }
     }
@@ -59,14 +58,14 @@ impl Failure {
         Self { exit: Exit::Declined, ..Self::new(message) }
     }
 
-    /// The next thing to do, most often a command to type.
+    /// Adds the next step, most often a command to type.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self
     }
 
-    /// What `error` comes to: what may be done about the cause is said first.
+    /// Makes this the context of `error`, whose hints come first.
     pub fn over(mut self, error: anyhow::Error) -> anyhow::Error {
         self.hints.splice(0..0, hints(&error).into_iter().map(str::to_owned));
         error.context(self)
@@ -81,14 +80,13 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// The messages of `error`, outermost first, without one that repeats the end
-/// of the one before.
+/// The messages of `error`, outermost first, without one that repeats the end of the one before.
 pub fn chain(error: &anyhow::Error) -> Vec<String> {
     let mut messages: Vec<String> = Vec::new();
-    // SQLite's code says again what the message above it says.
+    // SQLite's error code repeats the message above it.
     for cause in error.chain().filter(|cause| !cause.is::<rusqlite::ffi::Error>()) {
         let message = match cause.downcast_ref() {
-            // Its own message has the whole statement, which nobody has written.
+            // Its own message has the whole statement, which no user wrote.
             Some(rusqlite::Error::SqlInputError { msg, .. }) => msg.clone(),
             _ => cause.to_string(),
         };
@@ -99,7 +97,7 @@ pub fn chain(error: &anyhow::Error) -> Vec<String> {
     messages
 }
 
-/// What may be done next, the most likely first.
+/// The next steps, the most likely one first.
 pub fn hints(error: &anyhow::Error) -> Vec<&str> {
     let failure = error.downcast_ref::<Failure>();
     let hints: Vec<_> =
@@ -111,7 +109,7 @@ pub fn hints(error: &anyhow::Error) -> Vec<&str> {
     }
 }
 
-/// The first of them.
+/// The first hint.
 pub fn hint(error: &anyhow::Error) -> Option<&str> {
     hints(error).first().copied()
 }
@@ -128,13 +126,13 @@ pub fn has_io(error: &anyhow::Error, kind: std::io::ErrorKind) -> bool {
         .any(|cause| cause.downcast_ref().is_some_and(|it: &std::io::Error| it.kind() == kind))
 }
 
-/// Whether a file belongs to somebody else.
+/// Whether access to a file was denied.
 pub fn is_forbidden(error: &anyhow::Error) -> bool {
     has_io(error, std::io::ErrorKind::PermissionDenied)
 }
 
-/// Any step may find the disk full. SQLite has words of its own for it, and where
-/// it cannot make a `-shm` it only says that something could not be written.
+/// Any step may find the disk full. SQLite has its own error codes for this, and says only that a
+/// write failed if it cannot create a `-shm`.
 pub fn is_disk_full(error: &anyhow::Error) -> bool {
     use rusqlite::ErrorCode::{DiskFull, SystemIoFailure};
     use std::io::ErrorKind::{QuotaExceeded, StorageFull};
@@ -150,12 +148,12 @@ pub fn exit(error: &anyhow::Error) -> Exit {
     error.downcast_ref::<Failure>().map_or(Exit::Failed, |failure| failure.exit)
 }
 
-/// Whether it is [`Failure::offline`], and nothing else went wrong on top of it.
+/// Whether `error` itself is [`Failure::offline`], without another failure on top of it.
 pub fn is_offline(error: &anyhow::Error) -> bool {
     error.downcast_ref::<Failure>().is_some_and(|failure| failure.offline)
 }
 
-/// Whether it is [`Failure::unconfirmed`].
+/// Whether `error` is [`Failure::unconfirmed`].
 pub fn is_unconfirmed(error: &anyhow::Error) -> bool {
     error.downcast_ref::<Failure>().is_some_and(|failure| failure.unconfirmed)
 }

@@ -1,4 +1,4 @@
-//! Fixtures: small databases cut from real ones, that a commit keeps fresh.
+//! Fixtures: small databases cut from real ones, which a commit hook keeps fresh.
 
 mod audit;
 pub mod build;
@@ -26,14 +26,14 @@ pub use crate::config::{Fixture, Rows};
 use crate::fs::hex;
 use crate::sanitize::{self, Rule};
 
-/// Counts the changes of this tool that make other fixtures of the same inputs.
+/// Increased when this tool starts to make other fixtures from the same inputs.
 const FORMAT: u32 = 1;
 
 impl Fixture {
-    /// Names all that the settings say of what is in it.
+    /// A hash of all settings that affect the content.
     pub fn rules_hash(&self, rules: &[Rule]) -> String {
         let mut hash = Sha256::new();
-        // Each text after its length: two lists of texts never look the same.
+        // Each text follows its length, so that different lists have different hashes.
         let mut add = |text: &str| {
             hash.update(text.len().to_be_bytes());
             hash.update(text);
@@ -55,12 +55,12 @@ impl Fixture {
         hex(&hash.finalize())
     }
 
-    /// Whether a file of the repository decides what is in it.
+    /// Whether `path` is one of the inputs.
     pub fn has_input(&self, path: &str) -> bool {
         self.inputs.iter().any(|pattern| is_input(pattern, path))
     }
 
-    /// Where it is recorded.
+    /// The path of its lock file.
     pub fn lock_path(&self) -> String {
         match self.path.rsplit_once('/') {
             Some((dir, _)) => format!("{dir}/{}", lock::NAME),
@@ -69,23 +69,23 @@ impl Fixture {
     }
 }
 
-/// As with git, the name of a directory stands for all that is in it.
+/// Like in git, the name of a directory stands for all files in it.
 fn is_input(pattern: &Pattern, path: &str) -> bool {
     let options = MatchOptions { require_literal_separator: true, ..MatchOptions::default() };
     let below = path.strip_prefix(pattern.as_str()).is_some_and(|rest| rest.starts_with('/'));
     below || pattern.matches_with(path, options)
 }
 
-/// What a fixture is to be made of, as it is now.
+/// The inputs that a fixture would be made from now.
 #[derive(Clone)]
 pub struct Fingerprint {
     /// See [`Fixture::rules_hash`].
     pub rules: String,
-    /// git's id of each input.
+    /// git's object id of each input.
     pub inputs: BTreeMap<String, String>,
 }
 
-/// Why a fixture is not what it should be.
+/// The reason why a fixture is stale.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stale {
     Missing,
@@ -113,8 +113,8 @@ impl fmt::Display for Stale {
     }
 }
 
-/// Compares what a fixture was made of with what it would be made of now;
-/// `sha256` is that of its file, if there is one.
+/// Compares the recorded inputs of a fixture with the current ones; `sha256` is the hash of its
+/// file, if there is one.
 pub fn stale(recorded: Option<&Entry>, now: &Fingerprint, sha256: Option<&str>) -> Vec<Stale> {
     let Some(sha256) = sha256 else { return vec![Stale::Missing] };
     let Some(recorded) = recorded else { return vec![Stale::NotRecorded] };

@@ -33,7 +33,7 @@ impl Args {
             places.say_diff(diff::uninstall(&tree)?);
             return Ok(());
         }
-        // A hook that is refused takes nothing away from the diff.
+        // If the hook is refused, the diff driver is installed all the same.
         let installed = hook.install(&tree, &tool);
         if let Ok(done) = &installed {
             places.say_hook(*done);
@@ -48,7 +48,7 @@ impl Args {
     }
 }
 
-/// The pattern of a fixture and of those that will lie beside it.
+/// A pattern for a fixture and for later ones in the same directory.
 fn siblings(path: &str) -> String {
     let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
     let slash = if dir.is_empty() { "" } else { "/" };
@@ -58,7 +58,7 @@ fn siblings(path: &str) -> String {
     }
 }
 
-/// Says what was done where.
+/// Prints what was done in which file.
 struct Places<'a> {
     ui: &'a Ui,
     tree: &'a Repository<'a>,
@@ -89,7 +89,7 @@ impl Places<'_> {
         self.ui.status(done.verb(), what);
     }
 
-    /// What a person would not expect of the place where the hook is.
+    /// Prints facts about the hook's location that a user may not expect.
     fn say_where(&self) -> Result<()> {
         let Hook { path, file, .. } = self.hook;
         if path != file {
@@ -123,7 +123,7 @@ impl Places<'_> {
         Ok(())
     }
 
-    /// From the top of the work tree, if it is in there.
+    /// Relative to the top of the work tree, if the path is in it.
     fn shown(&self, path: &Path) -> String {
         path.strip_prefix(&self.tree.top).unwrap_or(path).display().to_string()
     }

@@ -1,4 +1,4 @@
-//! One file a command: its help, its arguments, and the plan of its run.
+//! One file per command: its help, its arguments and its steps.
 
 pub mod install_hooks;
 pub mod pull_db;

@@ -85,7 +85,7 @@ impl Args {
         let transport = self.transport(cx, &settings, via)?;
         let spec = self.spec(&settings, &transport, &directory);
         let store = Store::new(&settings.data_dir);
-        // What another command changes just now is looked at again with the lock.
+        // A set that is being replaced is checked again below, under the lock.
         if !live::is_being_replaced(&store)
             && let Ok(Some(fresh)) = spec.fresh(&store)
         {
@@ -116,7 +116,7 @@ impl Args {
         }
 
         let live = LockedLiveSet::lock(cx, settings, "cargo xtask pull-db")?;
-        // The command that was waited for may have been a pull.
+        // Another command held the lock, and may have been a pull.
         if let Some(fresh) = spec.fresh(&live.store)? {
             return report::fresh(&cx.ui, spec, &fresh);
         }
@@ -136,15 +136,15 @@ impl Args {
         let replaced = self.replace(&live, &snapshot)?;
         match prune::prune(&live.store, settings.keep) {
             Ok(pruned) => prune::report(&cx.ui, &pruned, true),
-            // The pull itself is done.
+            // Not an error: the pull itself succeeded.
             Err(error) => cx.ui.warn(format!("old snapshots stay: {error:#}")),
         }
         let seconds = start.elapsed().as_secs_f64();
         report::pulled(&cx.ui, &transport, &pulled, &snapshot, &replaced, seconds)
     }
 
-    /// A machine that is started for it is stopped again, however it ends. Where the server
-    /// wants somebody to agree, it is asked once more.
+    /// Stops a machine that it started, even after an error. If the server requires a confirmation,
+    /// asks the user and retries once.
     fn connected<'a, T>(
         &self,
         cx: &Context,
@@ -168,7 +168,7 @@ impl Args {
         done.map_err(interrupt::prefer_interrupt)
     }
 
-    /// What a pull would bring; nobody has to wait for that, or be waited for.
+    /// Reports what a pull would transfer; takes no lock.
     fn plan(
         &self,
         cx: &Context,
@@ -186,7 +186,7 @@ impl Args {
         report::planned(&cx.ui, &transport, &planned, &removes)
     }
 
-    /// The live databases that a pull of these takes away.
+    /// The live databases that this pull would remove.
     fn would_remove(
         &self,
         settings: &Settings,
@@ -360,8 +360,8 @@ fn word(text: &str) -> Result<String, String> {
     plain_word(text, "._-")
 }
 
-/// Warns when git would take the databases along. Before the first pull it goes
-/// by names that the patterns stand for.
+/// Warns if git would commit the databases. Before the first pull it tests example names made from
+/// the patterns.
 fn warn_unless_ignored(cx: &Context, settings: &Settings, live: &[String]) {
     let dir = &settings.data_dir;
     let include: Vec<_> = settings.names.include.iter().map(Pattern::as_str).collect();

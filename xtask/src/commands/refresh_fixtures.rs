@@ -12,7 +12,7 @@ use crate::git::index::{Tree, is_commit_of_paths};
 use crate::interrupt;
 use crate::ui::{Ui, count};
 
-/// How to commit in spite of what this command says.
+/// The variable that lets a user commit despite an error of this command.
 const SKIP: &str = "SKIP_FIXTURES";
 
 /// Regenerate the fixture databases from the newest pulled snapshot
@@ -62,7 +62,7 @@ impl Args {
         refresh.run(survey, self.from.as_deref())
     }
 
-    /// What a hook does: nothing, unless a staged file has to do with a fixture.
+    /// For a pre-commit hook: does nothing unless a staged file affects a fixture.
     fn refresh_staged(&self, cx: &Context) -> Result<()> {
         let location = Location::new(cx.global.config.as_deref())?;
         let repository = Repository::of(&cx.sh, &location.root)?;
@@ -85,7 +85,7 @@ impl Args {
         }
         let mut survey =
             Status::of(&repository, Tree::Index, &settings).map_err(interrupt::prefer_interrupt)?;
-        // Neither one that was stale before is this commit's matter, nor one that git ignores.
+        // This commit concerns neither fixtures that were stale before nor those that git ignores.
         for found in &mut survey.found {
             let path = repository.root.join(&found.fixture.path);
             if !concerns(found.fixture) || found.sha256.is_none() && repository.ignores(&path) {
@@ -102,7 +102,7 @@ impl Args {
     }
 }
 
-/// The settings as they are to be committed.
+/// The settings as the commit will contain them.
 fn staged_settings(
     cx: &Context,
     repository: &Repository<'_>,
@@ -115,8 +115,7 @@ fn staged_settings(
     Settings::parse(Location { file, ..location }, &text, cx.global.local_dir.as_deref())
 }
 
-/// A hook writes over nothing that a person has done, and does nothing that
-/// the commit would not take along.
+/// A hook must not overwrite a user's changes, nor write a file that the commit does not contain.
 fn refuse_what_is_not_ours(repository: &Repository<'_>, survey: &Status<'_>) -> Result<()> {
     for found in &survey.found {
         let path = &found.fixture.path;
@@ -141,7 +140,7 @@ fn refuse_what_is_not_ours(repository: &Repository<'_>, survey: &Status<'_>) -> 
     Ok(())
 }
 
-/// What stops a commit says how to commit all the same.
+/// Adds to an error how to commit despite it.
 fn stopped(error: anyhow::Error) -> anyhow::Error {
     if hint(&error).is_some() || interrupt::is_asked() {
         return error;
@@ -151,7 +150,7 @@ fn stopped(error: anyhow::Error) -> anyhow::Error {
     )
 }
 
-/// Says which fixtures are stale, and why.
+/// Prints which fixtures are stale, and why.
 fn check(ui: &Ui, survey: &Status<'_>) -> Result<()> {
     let mut problems = survey.problems();
     problems.extend(survey.idle_inputs());

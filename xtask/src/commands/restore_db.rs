@@ -48,12 +48,12 @@ impl Args {
                 .hint("cargo xtask pull-db")
                 .into());
         }
-        // A question is asked before the lock is taken: nobody waits for a person.
+        // Asked before the lock is taken: no command should wait for a person.
         let chosen = self.choose(cx, &settings, &store)?;
         self.confirm(&cx.ui, &settings, &self.replacement(&chosen, &settings.names)?)?;
 
         let live = LockedLiveSet::lock(cx, &settings, "cargo xtask restore-db")?;
-        // The command that was waited for, or that was just finished, may have moved both.
+        // Another command held the lock, and may have changed which snapshots these are.
         let confirmed = chosen.name.clone();
         let chosen =
             if self.latest || self.undo { self.choose(cx, &settings, &store)? } else { chosen };
@@ -138,8 +138,7 @@ impl Args {
     }
 }
 
-/// The newest pulled set, a whole one if there is one; where nothing was ever
-/// pulled, the newest.
+/// The newest pulled snapshot, if possible a complete one; without any pulled snapshot, the newest.
 fn latest(store: &Store) -> Result<Snapshot> {
     let snapshots = store.list()?;
     let sound = || snapshots.iter().filter(|snapshot| snapshot.defect.is_none());
@@ -178,7 +177,7 @@ fn pick(ui: &Ui, store: &Store, rules: &[Rule]) -> Result<Snapshot> {
     Ok(snapshots.swap_remove(chosen))
 }
 
-/// What `--json` prints.
+/// Printed with `--json`.
 #[derive(Serialize)]
 struct Report<'a> {
     snapshot: &'a str,
@@ -186,6 +185,6 @@ struct Report<'a> {
     restored: &'a [String],
     removed: &'a [String],
     programs: &'a [String],
-    /// Of the live set.
+    /// Unsanitized databases of the live set.
     unsanitized_databases: &'a [String],
 }

@@ -44,7 +44,7 @@ impl Args {
             Action::List => list(cx, &settings),
             Action::Create => create(cx, &LockedLiveSet::lock(cx, &settings, command)?),
             Action::Rm { name } => {
-                // A question is asked before the lock is taken: nobody waits for a person.
+                // Asked before the lock is taken: no command should wait for a person.
                 let snapshot = store.find(&name)?;
                 let what = match &snapshot.elsewhere {
                     Some(External::Link(target)) => {

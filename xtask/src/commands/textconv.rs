@@ -17,7 +17,7 @@ pub struct Args {
 impl Args {
     pub(crate) fn run(self, cx: &Context) -> Result<()> {
         match dump::dump(&self.file, &mut cx.ui.stream()) {
-            // Whoever reads it may have seen enough.
+            // The reader, such as a pager, may end early.
             Err(error) if has_io(&error, ErrorKind::BrokenPipe) => Ok(()),
             dumped => dumped,
         }

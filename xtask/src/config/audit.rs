@@ -1,4 +1,4 @@
-//! `[audit]`: what follows from a column that looks like a secret.
+//! `[audit]`: the reaction to a column that looks like a secret.
 
 use anyhow::Result;
 use glob::Pattern;
@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::values::unambiguous;
 use crate::error::Failure;
 
-/// `[audit]`, as written.
+/// The keys of `[audit]`.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct AuditToml {
@@ -17,28 +17,28 @@ pub struct AuditToml {
     allow: Vec<String>,
 }
 
-/// What follows from a finding.
+/// The reaction to a finding.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     #[default]
     Warn,
-    /// A pull stops before anything is sent, a fixture is not written.
+    /// A pull stops before anything is sent; a fixture is not written.
     Fail,
-    /// Nobody looks.
+    /// No audit.
     Off,
 }
 
 pub struct Audit {
     pub level: Level,
-    /// Tables and columns in lower case.
+    /// Patterns of tables and columns, in lower case.
     pub allow: Vec<(Pattern, Pattern)>,
 }
 
 impl AuditToml {
     /// # Errors
     ///
-    /// A text of `allow` names no column.
+    /// An entry of `allow` has no column.
     pub fn resolve(self) -> Result<Audit> {
         let allow = self.allow.iter().map(|text| {
             let (table, column) = text.rsplit_once('.').ok_or_else(|| {

@@ -10,10 +10,10 @@ use super::values::{plain, words};
 use crate::error::Failure;
 use crate::sql;
 
-/// The name of the file, beside a fixture, that records what it was made of.
+/// The name of the file, beside a fixture, that records the inputs of the fixture.
 pub const LOCK: &str = "fixtures.lock";
 
-/// `[[fixture]]`, as written.
+/// The keys of `[[fixture]]`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct FixtureToml {
@@ -36,38 +36,38 @@ enum RowsToml {
     Tail(String),
 }
 
-/// Which rows of a table are asked for.
+/// The rows of a table that the settings select.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Rows {
-    /// So many, the first by their key.
+    /// The first rows by key, up to this number.
     Count(u32),
-    /// Those of a SELECT that ends so.
+    /// The rows of a SELECT that ends with this text.
     Tail(String),
 }
 
 pub struct Fixture {
-    /// From the root of the repository, with slashes.
+    /// Relative to the root of the repository, with slashes.
     pub path: String,
-    /// The database of the set that it is cut from.
+    /// The database that it is cut from.
     pub from: String,
-    /// By table; `*` stands for those without an entry of their own.
+    /// By table; `*` stands for tables without an entry of their own.
     pub rows: BTreeMap<String, Rows>,
-    /// Also take what refers to the rows that are asked for.
+    /// Whether rows that refer to the selected rows are included too.
     pub children: bool,
-    /// The words of the command that brings it to the newest schema; `{db}` stands for its file.
+    /// The words of the command that migrates it to the newest schema; `{db}` stands for its file.
     pub migrate: Option<Vec<String>>,
-    /// Which files decide what `migrate` does.
+    /// The files that determine what `migrate` does.
     pub inputs: Vec<Pattern>,
-    /// More than so many bytes are an error.
+    /// An error if the file has more bytes.
     pub max_bytes: Option<u64>,
 }
 
 impl FixtureToml {
     /// # Errors
     ///
-    /// A value means nothing.
+    /// A value is invalid.
     pub fn resolve(self) -> Result<Fixture> {
-        // Also as git writes it: with another spelling, it would know no such file.
+        // Also in git's spelling: git does not find a file under another one.
         let is_name = |part: &str| !matches!(part, "" | "." | ".." | ".git");
         let within = |path: &str| path.split('/').all(is_name) && !path.contains(char::is_control);
         if !within(&self.path) {
@@ -111,7 +111,7 @@ fn wrong(key: &str, value: &str, why: &str) -> anyhow::Error {
     Failure::usage(format!("{key} = {value:?} {why}")).into()
 }
 
-/// As with git, a directory may be written with a slash behind it.
+/// Like in git, a directory may have a slash at its end.
 fn input(text: &str) -> Result<Pattern> {
     let pattern = text.trim_start_matches("./").trim_end_matches('/');
     Pattern::new(pattern).map_err(|error| wrong("inputs", text, &format!("is malformed: {error}")))

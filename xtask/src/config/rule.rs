@@ -10,7 +10,7 @@ use super::values::{pattern, plain};
 use crate::error::Failure;
 use crate::sql::{identifier, is_closed};
 
-/// `[[sanitize]]`, as written.
+/// The keys of `[[sanitize]]`.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RuleToml {
@@ -35,7 +35,7 @@ fn every_database() -> String {
 #[derive(Clone, Copy, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scrub {
-    /// Also what production deleted, before any rule.
+    /// Removes rows that production deleted, before any rule runs.
     DeletedRows,
 }
 
@@ -44,13 +44,13 @@ pub struct Rule {
     /// A database without this table is skipped.
     pub table: Option<String>,
     pub change: Change,
-    /// Whether what it removes must be nowhere else in the database.
+    /// Whether the leak check searches for the values that the rule removes.
     pub leak_check: bool,
     pub scrub: bool,
 }
 
 pub enum Change {
-    /// Columns and the SQL of their values. A column that a database lacks is left out.
+    /// Columns and the SQL of their values. Columns that a database lacks are left out.
     Set {
         columns: Vec<(String, String)>,
         condition: String,
@@ -58,22 +58,21 @@ pub enum Change {
     Delete {
         condition: String,
     },
-    /// SQL of the user's own, which may be more than one statement, and of which
-    /// nothing is known.
+    /// SQL of the user: one statement or more, with unknown effects.
     Sql(String),
-    /// It only scrubs.
+    /// No change of rows: the rule only scrubs.
     Nothing,
 }
 
 impl RuleToml {
-    /// `scrub` of all databases is a rule too.
+    /// The rule for `scrub` of all databases.
     pub fn scrubbing(scrub: Scrub) -> Self {
         Self { database: every_database(), scrub: Some(scrub), ..Self::default() }
     }
 
     /// # Errors
     ///
-    /// The keys do not make one statement.
+    /// The keys cannot be combined into one statement.
     pub fn resolve(self) -> Result<Rule> {
         let database = pattern(&self.database)?;
         let condition = self.r#where.as_ref().map(|w| format!(" WHERE {w}")).unwrap_or_default();
@@ -112,7 +111,7 @@ impl RuleToml {
             let why = "a quote or a comment is left open, and would take the next rules in";
             return Err(Failure::usage(format!("{why}: {sql}")).into());
         }
-        // The sqlite3 shell would take such a line for a command of its own.
+        // The sqlite3 shell would run such a line as a dot command.
         if sql.lines().any(|line| line.trim_start().starts_with('.')) {
             return Err(Failure::usage("a line of SQL must not begin with a dot").into());
         }
@@ -121,7 +120,7 @@ impl RuleToml {
 }
 
 impl Rule {
-    /// What it does to a database that has these columns; nothing to one without any.
+    /// The statement for a database that has these columns; `None` if it has none of them.
     pub fn statement(&self, has: impl Fn(&str) -> bool) -> Option<String> {
         let table = || identifier(self.table.as_deref().unwrap_or_default());
         match &self.change {

@@ -1,5 +1,5 @@
-//! What a single value must be, so that it stays data on its way through a shell,
-//! SQL and a terminal.
+//! Validates single values, so that they stay data on their way through a shell, SQL and a
+//! terminal.
 
 use std::path::Path;
 use std::str::FromStr;
@@ -10,11 +10,11 @@ use jiff::{SignedDuration, Span, SpanRelativeTo};
 
 use crate::error::Failure;
 
-/// A directory of the settings, on whichever side.
+/// Validates a directory of the settings, local or remote.
 ///
 /// # Errors
 ///
-/// It cannot be a line of its own.
+/// It is empty or has control characters.
 pub fn directory(key: &str, text: &str) -> Result<()> {
     if text.is_empty() || text.chars().any(char::is_control) {
         let why = "it is empty, or has a control character";
@@ -23,16 +23,16 @@ pub fn directory(key: &str, text: &str) -> Result<()> {
     Ok(())
 }
 
-/// The data directory, as a flag or a file has it.
+/// Validates the data directory of a flag or of the settings.
 ///
 /// # Errors
 ///
-/// It is none, or not the one that was meant.
+/// It is not a valid directory, or begins with a `~`.
 pub fn data_directory<'a>(key: &str, dir: &'a Path) -> Result<&'a Path> {
     let text = dir.to_str();
     directory(key, text.ok_or_else(|| Failure::usage(format!("{key} {dir:?} is not UTF-8")))?)?;
     if dir.starts_with("~") {
-        // A directory of that name would be removed by who means another.
+        // A directory named `~` is dangerous: `rm -r ~` removes the home directory.
         return Err(Failure::usage(format!(
             "{key} {dir:?} begins with a ~, which only a shell reads"
         ))
@@ -42,19 +42,19 @@ pub fn data_directory<'a>(key: &str, dir: &'a Path) -> Result<&'a Path> {
     Ok(dir)
 }
 
-/// A time that is not negative. Months and years are none: how long they are depends on
-/// the day.
+/// A duration that is not negative. Months and years are rejected: their length depends on the
+/// date.
 pub fn duration(text: &str) -> Option<SignedDuration> {
     let span: Span = text.parse().ok()?;
     let duration = span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?;
     duration.is_positive().then_some(duration)
 }
 
-/// Text that reaches a program by way of lines.
+/// Validates text that is sent in lines.
 ///
 /// # Errors
 ///
-/// It has a character that a shell drops or a terminal obeys.
+/// It has a control character that a shell drops or a terminal obeys.
 pub fn plain(key: &str, text: &str) -> Result<()> {
     if text.chars().any(|c| c.is_control() && !"\n\r\t".contains(c)) {
         return Err(Failure::usage(format!("{key} has a control character: {text:?}")).into());
@@ -62,11 +62,11 @@ pub fn plain(key: &str, text: &str) -> Result<()> {
     Ok(())
 }
 
-/// A file-name pattern that sh's `case`, SQLite's GLOB and we read the same way.
+/// Parses a file-name pattern that sh's `case`, SQLite's GLOB and this program read the same way.
 ///
 /// # Errors
 ///
-/// It has a character that one of them reads differently.
+/// The pattern is malformed, or one of the three reads a character differently.
 pub fn pattern(text: &str) -> Result<Pattern> {
     let wrong = |why: &str| Failure::usage(format!("the pattern {text:?} {why}"));
     if text.is_empty() || text.contains(['/', '\\']) || text.chars().any(char::is_control) {
@@ -75,11 +75,11 @@ pub fn pattern(text: &str) -> Result<Pattern> {
     unambiguous(text)
 }
 
-/// A pattern that SQLite's GLOB and we read the same way.
+/// Parses a pattern that SQLite's GLOB and this program read the same way.
 ///
 /// # Errors
 ///
-/// One of them reads it differently, or it is none.
+/// The pattern is malformed or ambiguous.
 pub fn unambiguous(text: &str) -> Result<Pattern> {
     let wrong = |why: &str| Failure::usage(format!("the pattern {text:?} {why}"));
     if is_ambiguous(text) {
@@ -89,8 +89,8 @@ pub fn unambiguous(text: &str) -> Result<Pattern> {
     Pattern::new(text).map_err(|error| wrong(&format!("is malformed: {error}")).into())
 }
 
-/// `[^a]`, `[[:digit:]]` and the like. A piece follows each `[`; the class is still
-/// open where the piece before has no `]`, but for one that comes first.
+/// Finds `[^a]`, `[[:digit:]]` and the like. One piece follows each `[`; the class is still open
+/// if the piece before has no `]` after its first character.
 fn is_ambiguous(text: &str) -> bool {
     let pieces: Vec<_> = text.split('[').skip(1).collect();
     let open = |piece: &str| {
@@ -101,11 +101,11 @@ fn is_ambiguous(text: &str) -> bool {
     within || pieces.iter().any(|piece| piece.starts_with('^'))
 }
 
-/// The words of a command.
+/// Splits a command into words.
 ///
 /// # Errors
 ///
-/// There is none, a quote is open, or a character is none of a command.
+/// The command is empty, has an open quote or a control character.
 pub fn words(command: &str) -> Result<Vec<String>> {
     plain("the command", command)?;
     shlex::split(command).filter(|words| !words.is_empty()).ok_or_else(|| {
@@ -113,7 +113,7 @@ pub fn words(command: &str) -> Result<Vec<String>> {
     })
 }
 
-/// How old a pull may be to stand for a new one.
+/// The age up to which an earlier pull replaces a new one.
 #[derive(Clone, Debug)]
 pub struct MaxAge {
     text: String,
@@ -121,7 +121,7 @@ pub struct MaxAge {
 }
 
 impl MaxAge {
-    /// As it was given.
+    /// The text that was given.
     pub fn text(&self) -> &str {
         &self.text
     }

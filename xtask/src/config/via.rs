@@ -1,9 +1,9 @@
-//! `via`: the way to the server.
+//! `via`: how the server is reached.
 
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// Where the databases are.
+/// The way to the databases.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Via {
     Fly,
@@ -35,12 +35,12 @@ impl FromStr for Via {
     }
 }
 
-/// A name for a command line: it cannot be taken for a flag, and has nothing
-/// that anything on the way might interpret.
+/// A name that is safe on a command line: it cannot be taken for a flag, and no shell or program
+/// on the way interprets it.
 ///
 /// # Errors
 ///
-/// It is none.
+/// The name has other characters than ASCII letters, digits and `extra`.
 pub fn plain_word(name: &str, extra: &str) -> Result<String, String> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || extra.contains(c);
     if name.starts_with(|c: char| c.is_ascii_alphanumeric())
