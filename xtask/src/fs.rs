@@ -1,5 +1,4 @@
-//! Files that survive a power loss, and that nobody else may read: written,
-//! synced, renamed, and the directory synced.
+//! Durable private files: written, synced, renamed, and the directory synced.
 
 use std::fs::{File, Permissions};
 use std::io::{self, Read as _, Write as _};
@@ -13,16 +12,16 @@ use sha2::{Digest as _, Sha256};
 
 use crate::interrupt;
 
-/// What a file's name has in it before [`write`] gives it its own.
+/// Part of a temporary file's name until [`write`] renames it.
 pub const UNFINISHED: &str = "unfinished-";
-/// How that name begins. Nothing else is called so.
+/// The prefix of such a name; no other file has it.
 const UNFINISHED_HERE: &str = "xtask-unfinished-";
 
-/// The content of a file; none where there is no such file.
+/// The content of a file; `None` if it does not exist.
 ///
 /// # Errors
 ///
-/// It is there and cannot be read; the path is named.
+/// The file exists and cannot be read; the message has the path.
 pub fn read(path: &Path) -> Result<Option<Vec<u8>>> {
     match fs_err::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -30,21 +29,21 @@ pub fn read(path: &Path) -> Result<Option<Vec<u8>>> {
     }
 }
 
-/// Creates a file that only its owner reads; it must not exist.
+/// Creates a file with mode 0600; it must not exist.
 ///
 /// # Errors
 ///
-/// Those of opening, with the path.
+/// The file exists or cannot be created; the message has the path.
 pub fn create(path: &Path) -> Result<File> {
     let mut options = OpenOptions::new();
     Ok(options.write(true).create_new(true).mode(0o600).open(path)?.into_file())
 }
 
-/// Creates a directory that only its owner reads, unless it is there.
+/// Creates a directory with mode 0700, unless it exists.
 ///
 /// # Errors
 ///
-/// Those of making it, with the path.
+/// The directory cannot be created; the message has the path.
 pub fn create_dir(path: &Path) -> Result<()> {
     std::fs::DirBuilder::new()
         .mode(0o700)
@@ -53,32 +52,30 @@ pub fn create_dir(path: &Path) -> Result<()> {
         .with_context(|| format!("cannot create {}", path.display()))
 }
 
-/// Makes last what was written to a file, or was created, renamed or removed in a
-/// directory.
+/// Syncs the content of a file, or the entries of a directory.
 ///
 /// # Errors
 ///
-/// Those of syncing, with the path.
+/// The path cannot be opened or synced; the message has the path.
 pub fn sync(path: &Path) -> Result<()> {
     Ok(fs_err::File::open(path)?.sync_all()?)
 }
 
-/// Replaces or creates `path` so that it has its old or its new content, whole.
+/// Creates or replaces `path` atomically: it has either its old or its new content.
 ///
 /// # Errors
 ///
-/// Those of writing, with the path.
+/// The file cannot be written, synced or renamed; the message has the path.
 pub fn write(path: &Path, content: &[u8]) -> Result<()> {
     replace(path, content, &Permissions::from_mode(0o600), None)
 }
 
-/// The same for a file that is not private, in a directory that is made if need
-/// be: it keeps its permissions, a new one gets those that the umask leaves. An
-/// executable one may be executed by those who may read it.
+/// Like [`write`] for a file that is not private; creates its directory. The file keeps its
+/// permissions, a new one gets those of the umask. `executable` adds execution for all who may read.
 ///
 /// # Errors
 ///
-/// Those of writing, with the path.
+/// The file cannot be written, synced or renamed; the message has the path.
 pub fn write_shared(path: &Path, content: &[u8], executable: bool) -> Result<()> {
     if let Some(dir) = path.parent() {
         fs_err::create_dir_all(dir)?;
@@ -93,8 +90,8 @@ pub fn write_shared(path: &Path, content: &[u8], executable: bool) -> Result<()>
     replace(path, content, &wanted, kept.as_ref())
 }
 
-/// Removes from a directory what killed commands were writing. One that lives has a lock on
-/// its file; where that cannot be told, all stay.
+/// Removes temporary files of killed commands from a directory. A running command has a lock on its
+/// file; if locks do not work, all files stay.
 pub fn remove_unfinished(dir: &Path) {
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
         let is_ours = entry.file_name().to_string_lossy().starts_with(UNFINISHED_HERE);
@@ -108,7 +105,7 @@ pub fn remove_unfinished(dir: &Path) {
     }
 }
 
-/// The umask takes from what is `wanted`, and not from what is `kept`.
+/// The umask applies to `wanted`, and not to `kept`.
 fn replace(
     path: &Path,
     content: &[u8],
@@ -121,7 +118,7 @@ fn replace(
             .prefix(UNFINISHED_HERE)
             .permissions(wanted.clone())
             .tempfile_in(dir)?;
-        // Where it cannot be locked, no other command can tell that it may be removed.
+        // Without a lock, other commands cannot tell that the file is in use.
         let _ = file.as_file().lock();
         if let Some(kept) = kept {
             file.as_file().set_permissions(kept.clone())?;
@@ -132,7 +129,7 @@ fn replace(
         Ok(())
     };
     let written = match write() {
-        // Another command may have removed it before it was locked.
+        // Another command may have removed the file before it was locked.
         Err(error) if error.kind() == io::ErrorKind::NotFound => write(),
         written => written,
     };
@@ -140,20 +137,20 @@ fn replace(
     sync(dir)
 }
 
-/// Renames within one file system.
+/// Renames a file within one file system.
 ///
 /// # Errors
 ///
-/// Those of renaming, with the path.
+/// The file cannot be renamed; the message has both paths.
 pub fn rename(from: &Path, to: &Path) -> Result<()> {
     Ok(fs_err::rename(from, to)?)
 }
 
-/// Removes a file that may be missing.
+/// Removes a file, if it exists.
 ///
 /// # Errors
 ///
-/// Those of removing, with the path.
+/// The file cannot be removed; the message has the path.
 pub fn remove(path: &Path) -> Result<()> {
     match fs_err::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -161,12 +158,12 @@ pub fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// Copies a file that no connection of this process has open, syncs the copy
-/// and returns the sha256 of what was copied, in hex.
+/// Copies a file, syncs the copy and returns the sha256 of the copied bytes, in hex. No connection
+/// of this process may have the file open: closing it would drop SQLite's locks.
 ///
 /// # Errors
 ///
-/// Those of reading and writing, with the path; or this process was asked to end.
+/// The file cannot be read or written, or this process was asked to end.
 pub fn copy(from: &Path, to: &Path) -> Result<String> {
     let mut output = create(to)?;
     let hash = read_hashed(from, |bytes| {
@@ -176,12 +173,12 @@ pub fn copy(from: &Path, to: &Path) -> Result<String> {
     Ok(hash)
 }
 
-/// Copies a file that no connection of this process has open to a new one, of which
-/// nothing is synced. Where the file system can, they share what they have in common.
+/// Copies a file that no connection of this process has open to a new one, without a sync. If the
+/// file system supports it, they share their blocks.
 ///
 /// # Errors
 ///
-/// Those of reading and writing, with the path.
+/// The file cannot be read or written; the message has the path.
 pub fn duplicate(from: &Path, to: &Path) -> Result<File> {
     fs_err::copy(from, to)?;
     fs_err::set_permissions(to, Permissions::from_mode(0o600))?;
@@ -192,7 +189,7 @@ pub fn duplicate(from: &Path, to: &Path) -> Result<File> {
 ///
 /// # Errors
 ///
-/// Those of reading, with the path; or this process was asked to end.
+/// The file cannot be read, or this process was asked to end.
 pub fn sha256(path: &Path) -> Result<String> {
     read_hashed(path, |_| Ok(()))
 }
@@ -221,7 +218,7 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// None where that is no hex.
+/// `None` if the text is not hex.
 pub fn from_hex(text: &str) -> Option<Vec<u8>> {
     if !text.is_ascii() || !text.len().is_multiple_of(2) {
         return None;

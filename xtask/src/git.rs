@@ -1,4 +1,4 @@
-//! What git knows of the repository; nothing where there is no git.
+//! Queries git about the repository.
 
 pub mod checkout;
 pub mod exposure;
@@ -16,8 +16,7 @@ pub fn head(sh: &Shell, root: &Path) -> Option<String> {
     cmd!(sh, "git -C {root} rev-parse --verify --quiet HEAD").quiet().ignore_stderr().read().ok()
 }
 
-/// The variables by which git tells its hooks where they are, and which would
-/// lead another git astray.
+/// The variables that tell git's hooks their repository, and would misdirect git in another one.
 ///
 /// # Errors
 ///
@@ -27,20 +26,20 @@ pub fn local_variables(sh: &Shell) -> Result<Vec<String>> {
     Ok(names.lines().map(str::to_owned).collect())
 }
 
-/// A work tree, as seen from a directory in it, where all paths start.
+/// A work tree, seen from a directory in it; paths are relative to that directory.
 pub struct Repository<'a> {
     pub sh: &'a Shell,
     pub root: PathBuf,
-    /// The directory at the top of the work tree.
+    /// The top of the work tree.
     pub top: PathBuf,
-    /// From there to the root: empty, or with a `/` at the end.
+    /// The path from `top` to `root`: empty, or with a `/` at its end.
     pub prefix: String,
 }
 
 impl<'a> Repository<'a> {
     /// # Errors
     ///
-    /// `root` lies in no work tree, or git is not there; git's own words are in it.
+    /// `root` is in no work tree, or git is missing; the error contains git's message.
     pub fn of(sh: &'a Shell, root: &Path) -> Result<Self> {
         let asked = cmd!(sh, "git -C {root} rev-parse --show-prefix --show-toplevel");
         let answer = asked
@@ -56,7 +55,7 @@ impl<'a> Repository<'a> {
             let init = format!("git init {}", shlex::try_quote(&shown)?);
             let failure =
                 Failure::new(format!("{shown} is not in the work tree of a git repository"));
-            // There may be one that git refuses to trust: its words say what to do.
+            // git may refuse an unsafe repository: its message says what to do.
             let is_missing = why.starts_with("not a git repository");
             let failure = if is_missing { failure.hint(init) } else { failure };
             return Err(anyhow::Error::msg(why)).context(failure);
@@ -71,7 +70,7 @@ impl<'a> Repository<'a> {
         })
     }
 
-    /// Where git has `name`, such as `hooks`, by its settings. It need not exist.
+    /// The path that git uses for `name`, such as `hooks`, by its settings. It need not exist.
     ///
     /// # Errors
     ///
@@ -81,7 +80,7 @@ impl<'a> Repository<'a> {
         Ok(top.join(cmd!(sh, "git -C {top} rev-parse --git-path {name}").quiet().read()?))
     }
 
-    /// What all work trees of the repository have in common.
+    /// The git directory that all work trees of the repository share.
     ///
     /// # Errors
     ///

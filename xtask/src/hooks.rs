@@ -1,4 +1,4 @@
-//! Our block in git's pre-commit hook, a file that may be somebody else's.
+//! A marked block in git's pre-commit hook, a file that may belong to the user.
 
 mod block;
 pub mod diff;
@@ -13,37 +13,36 @@ use crate::error::Failure;
 use crate::git::Repository;
 use crate::{fs, invocation};
 
-/// A hook that is made anew, which is all of a script: the header and the block.
+/// A new hook is this whole script: the header and the block.
 const SCRIPT: &str = include_str!("pre-commit.sh");
-/// The lines of it that depend on the repository.
+/// Lines of the script that depend on the repository.
 const PLACES: &str = "  crate=xtask settings=xtask/db.toml program=xtask/xtask\n";
 const COMMAND: &str = "  cargo xtask refresh-fixtures --staged || exit\n";
 const HEADER: &str = "#!/bin/sh\n\n";
-/// Where the root is not at the top of the work tree, this line of the script
-/// is followed by others.
+/// If the root is not at the top of the work tree, more lines follow this one.
 const BEGIN: &str = "  [ \"${SKIP_FIXTURES:-0}\" = 0 ] || exit 0\n";
-/// In a linked worktree git tells its hooks where it has its own files, and
-/// then takes any directory that it is run in for the top of the work tree.
+/// In a linked worktree git tells its hooks the path of its directory, and then takes the current
+/// directory for the top of the work tree.
 const KEEP_THE_TOP: &str = r#"  case ${GIT_DIR:-/} in /*) ;; *) GIT_DIR=$PWD/$GIT_DIR ;; esac
   [ -z "${GIT_DIR:-}" ] || export GIT_WORK_TREE="$PWD"
 "#;
 
 const SHELLS: [&str; 8] = ["sh", "bash", "dash", "ash", "zsh", "ksh", "mksh", "ksh93"];
 
-/// What became of a file.
+/// The result for a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Done {
     Installed,
     Updated,
-    /// It was up to date.
+    /// Unchanged: it was up to date.
     Kept,
     Removed,
-    /// There was nothing of ours to remove.
+    /// There was no block to remove.
     Nothing,
 }
 
 impl Done {
-    /// As a line begins that says it.
+    /// The verb of the status line.
     pub fn verb(self) -> &'static str {
         match self {
             Self::Installed => "Installed",
@@ -55,23 +54,23 @@ impl Done {
     }
 }
 
-/// What git runs before a commit.
+/// git's pre-commit hook.
 pub struct Hook {
-    /// As git has it.
+    /// The path by git's settings.
     pub path: PathBuf,
-    /// Where a link there leads, else the same.
+    /// The target, if `path` is a link; else the same path.
     pub file: PathBuf,
     content: Option<Vec<u8>>,
-    /// Whether git runs it itself, and so only when it is executable.
+    /// Whether git itself runs the hook, which must then be executable.
     run_by_git: bool,
-    /// It is there, but git does not run it.
+    /// The hook exists, but git does not run it.
     pub ignored: bool,
 }
 
 impl Hook {
     /// # Errors
     ///
-    /// There can be no hook, or the one that is there cannot be read.
+    /// No hook can be installed, or the existing one cannot be read.
     pub fn find(tree: &Repository<'_>) -> Result<Self> {
         let mut dir = tree.git_path("hooks")?;
         if dir.exists() && !dir.is_dir() {
@@ -81,8 +80,8 @@ impl Hook {
                 .hint("git config --show-origin core.hooksPath shows where that is set")
                 .into());
         }
-        // Husky makes this directory anew at each installation, of scripts
-        // which run what is in the one above.
+        // Husky recreates this directory at each installation; its scripts run those of the directory
+        // above.
         let husky = dir.ends_with(".husky/_");
         if husky {
             dir.pop();
@@ -96,12 +95,12 @@ impl Hook {
         Ok(Self { path, file, content, run_by_git: !husky, ignored })
     }
 
-    /// Puts our block in: where it is already, else before all that the hook
-    /// does, since hooks that a tool has made end with an `exec`.
+    /// Installs the block: in its old place, else before all other commands of the hook, since hooks
+    /// made by tools end with an `exec`.
     ///
     /// # Errors
     ///
-    /// The hook is none for a block of sh, or cannot be written.
+    /// The hook is not a shell script, or cannot be written.
     pub fn install(&self, tree: &Repository<'_>, tool: &Tool) -> Result<Done> {
         let script = script(&tree.prefix, tool)?;
         let Some(content) = &self.content else {
@@ -119,11 +118,11 @@ impl Hook {
         Ok(done)
     }
 
-    /// Takes our block out, and a file that was all ours away.
+    /// Removes the block, and the file if nothing else is in it.
     ///
     /// # Errors
     ///
-    /// The block is broken, or the hook cannot be written.
+    /// The block's markers are broken, or the hook cannot be written.
     pub fn uninstall(&self) -> Result<Done> {
         let content = self.content.as_deref().unwrap_or_default();
         let Some(place) = place(content, &self.file)? else { return Ok(Done::Nothing) };
@@ -136,12 +135,12 @@ impl Hook {
         Ok(Done::Removed)
     }
 
-    /// Whether there is one now.
+    /// Whether the hook exists now.
     pub fn is_there(&self) -> bool {
         self.file.exists()
     }
 
-    /// Where a first block goes: behind the line that names the interpreter.
+    /// The offset of a new block: after the line that names the interpreter.
     fn start(&self, content: &[u8]) -> Result<usize> {
         let refused = |why: &str, hint: &str| {
             Failure::new(format!("{} {why}; it was left alone", self.file.display())).hint(hint)
@@ -163,19 +162,19 @@ impl Hook {
     }
 }
 
-/// Where the tool is in a repository, from its root.
+/// The paths of this tool, relative to the root of a repository.
 pub struct Tool {
-    /// The crate that Cargo runs.
+    /// The directory of the crate that Cargo runs.
     pub crate_dir: String,
     pub settings: String,
-    /// Its program, from Cargo's target directory.
+    /// The path of its program in Cargo's target directory.
     pub program: String,
-    /// Cargo's alias for it.
+    /// The Cargo alias that runs it.
     pub command: &'static str,
 }
 
 impl Tool {
-    /// The one that runs, with these settings.
+    /// The tool that runs now, with these settings.
     ///
     /// # Errors
     ///
@@ -201,8 +200,8 @@ impl Tool {
     }
 }
 
-/// Cargo has programs in the directory of a profile, and that in the one of a target if it was
-/// told of one.
+/// Cargo puts programs into the directory of a profile, below that of the target triple if one is
+/// given.
 fn within_target(program: &Path) -> String {
     let mut names: Vec<_> =
         program.iter().rev().take(3).map(|name| name.to_string_lossy()).collect();
@@ -223,19 +222,19 @@ fn script(prefix: &str, tool: &Tool) -> Result<String> {
     if prefix.is_empty() {
         return Ok(script);
     }
-    // With a dot before it, CDPATH has no say.
+    // The leading dot keeps CDPATH from being used.
     let dir = quoted(Path::new(&format!("./{prefix}")))?;
     let change = format!("{BEGIN}{KEEP_THE_TOP}  cd {dir} 2>/dev/null || exit 0\n");
     Ok(script.replace(BEGIN, &change))
 }
 
-/// As one word of sh.
+/// The path as one word of sh.
 fn quoted(path: &Path) -> Result<String> {
     let path = path.to_str().context("a path that is not UTF-8")?;
     Ok(shlex::try_quote(path)?.into_owned())
 }
 
-/// Without a line that names the interpreter, git lets sh run it.
+/// A hook without an interpreter line is run by sh.
 fn is_shell_script(content: &[u8]) -> bool {
     if content.contains(&0) {
         return false;
@@ -263,7 +262,7 @@ fn place(content: &[u8], file: &Path) -> Result<Option<std::ops::Range<usize>>> 
     })
 }
 
-/// The file that a link leads to: to replace the link would part the two.
+/// The target of a link: replacing the link itself would leave the target outdated.
 fn follow(path: &Path) -> Result<PathBuf> {
     if !path.is_symlink() {
         return Ok(path.to_owned());

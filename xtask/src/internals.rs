@@ -1,5 +1,5 @@
-//! What the workshop of this repository uses of the product: its tests, benchmarks and fuzz
-//! targets, in `tests/`. It is for nobody else, and changes without notice.
+//! The internals that this repository's tests, benchmarks and fuzz targets use. Not a stable API:
+//! it changes without notice.
 
 pub use crate::cli::exit_code;
 

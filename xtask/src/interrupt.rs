@@ -1,8 +1,7 @@
-//! Ctrl-C, and what else asks this process to end: a flag that is looked at
-//! wherever time is spent, so that all is cleaned up on the way out. The second
-//! time, the process ends at once.
+//! Ctrl-C and other signals that ask this process to end: they set a flag, which is checked wherever
+//! time is spent, so that everything is cleaned up. A second signal ends the process at once.
 //!
-//! Nothing looks at it once the journal of a replacement is written.
+//! Nothing checks the flag once the journal of a replacement is written.
 
 mod children;
 
@@ -23,18 +22,18 @@ use signal_hook::flag::{register, register_conditional_shutdown};
 pub use self::children::{finish, output, output_unless, run};
 use crate::error::{Exit, Failure};
 
-/// How often the flag is looked at, where nothing else wakes up.
+/// The interval of checks, if nothing else wakes the thread up.
 const LOOK: Duration = Duration::from_millis(50);
-/// After how many of its own instructions SQLite looks: some milliseconds.
+/// SQLite checks the flag after this number of its instructions: some milliseconds.
 const OPERATIONS: i32 = 100_000;
 
-/// How much later than another program we may be told; a thousand times of what is usual.
+/// How long after another program's signal ours may arrive: a thousand times the usual delay.
 const LATE: Duration = Duration::from_millis(100);
 
 static ASKED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
-/// Why a command ended. What it has changed by then is told by a [`Failure`]
-/// above it; without one, nothing was.
+/// The cause of an interrupted command. If a [`Failure`] is above it, that says what was changed;
+/// else nothing was.
 #[derive(Debug)]
 pub struct Interrupted;
 
@@ -46,17 +45,17 @@ impl fmt::Display for Interrupted {
 
 impl std::error::Error for Interrupted {}
 
-/// Begins to listen.
+/// Installs the signal handlers.
 ///
 /// # Errors
 ///
-/// The system does not let us.
+/// The system refuses a handler.
 pub fn watch() -> io::Result<()> {
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         if is_ignored(signal) {
             continue;
         }
-        // Of a terminal that goes away, both the kernel and the shell tell.
+        // When a terminal closes, both the kernel and the shell send SIGHUP.
         if signal != SIGHUP {
             register_conditional_shutdown(signal, Exit::Declined as i32, ASKED.clone())?;
         }
@@ -65,8 +64,8 @@ pub fn watch() -> io::Result<()> {
     Ok(())
 }
 
-/// Whether `nohup`, or a shell that started this in the background, has seen to
-/// it that the signal does nothing. Only Linux tells.
+/// Whether the signal is ignored, because of `nohup` or because a shell started this in the
+/// background. Only Linux tells.
 fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -85,19 +84,18 @@ pub fn check() -> Result<(), Interrupted> {
     if is_asked() { Err(Interrupted) } else { Ok(()) }
 }
 
-/// The reason for an error of what changes nothing here: on a terminal, Ctrl-C
-/// also ends the programs that we have started.
+/// Replaces an error by the interrupt that caused it: on a terminal, Ctrl-C also ends the programs
+/// that we started. Only for code that changes nothing here.
 pub fn prefer_interrupt(error: anyhow::Error) -> anyhow::Error {
     if check_late().is_err() { Interrupted.into() } else { error }
 }
 
-/// As [`check`], where another program has failed. Of several, the system may tell
-/// that one of a Ctrl-C before us.
+/// Like [`check`], after another program failed: the system may send that program's signal first.
 fn check_late() -> Result<(), Interrupted> {
     sleep(LATE)
 }
 
-/// An error as it is told.
+/// An error as it is printed.
 pub fn into_user_error(error: anyhow::Error) -> anyhow::Error {
     if error.root_cause().is::<Interrupted>() && error.downcast_ref::<Failure>().is_none() {
         return Failure::declined("interrupted; nothing was changed").into();
@@ -105,7 +103,7 @@ pub fn into_user_error(error: anyhow::Error) -> anyhow::Error {
     error
 }
 
-/// Waits.
+/// Sleeps.
 ///
 /// # Errors
 ///
@@ -122,7 +120,7 @@ pub fn sleep(time: Duration) -> Result<(), Interrupted> {
     }
 }
 
-/// Waits for what a thread does; one that is interrupted is left to itself.
+/// Runs `work` in a thread and waits for it; if interrupted, leaves the thread running.
 ///
 /// # Errors
 ///
@@ -139,11 +137,11 @@ pub fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> R
     }
 }
 
-/// Waits at most so long until a pipe can be read or written; whether it can.
+/// Waits until a pipe can be read or written, at most `limit`; returns whether it can.
 ///
 /// # Errors
 ///
-/// This process was asked to end, or those of polling.
+/// This process was asked to end, or the pipe cannot be polled.
 pub fn ready(pipe: impl AsFd, flags: PollFlags, limit: Duration) -> Result<bool> {
     let end = Instant::now().checked_add(limit);
     loop {
@@ -158,11 +156,11 @@ pub fn ready(pipe: impl AsFd, flags: PollFlags, limit: Duration) -> Result<bool>
     }
 }
 
-/// Lets statements on `db` fail once this process was asked to end.
+/// Makes statements on `db` fail once this process was asked to end.
 ///
 /// # Errors
 ///
-/// Those of SQLite.
+/// SQLite refuses the progress handler.
 pub fn run_interruptibly(db: &mut Connection) -> rusqlite::Result<()> {
     db.progress_handler(OPERATIONS, Some(is_asked))
 }

@@ -1,19 +1,19 @@
-//! How a user calls this program: from which crate, by which of Cargo's aliases, and with which
-//! global flags. So hints are commands that can be typed as they are.
+//! How the user calls this program: its crate, the Cargo alias and the global flags. Hints repeat
+//! them, so that they can be typed as they are.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-/// As messages in the source have it.
+/// The command as the messages in the source spell it.
 const USUAL: &str = "cargo xtask";
 
-/// The crate that Cargo runs; none where the program is started without it.
+/// The crate that Cargo runs; `None` if the program was started without Cargo.
 pub fn crate_dir() -> Option<PathBuf> {
     std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from)
 }
 
-/// `cargo xtask`, or with another alias that runs this crate.
+/// `cargo xtask`, or the alias that runs this crate.
 pub fn command() -> &'static str {
     alias().as_ref().map_or(USUAL, |alias| &alias.command)
 }
@@ -21,11 +21,11 @@ pub fn command() -> &'static str {
 /// One of Cargo's aliases.
 struct Alias {
     command: String,
-    /// The directory that it is configured for.
+    /// The directory of the configuration that defines it.
     root: PathBuf,
 }
 
-/// The alias that runs this crate, which is looked for once.
+/// The alias that runs this crate; searched for once.
 fn alias() -> &'static Option<Alias> {
     static ALIAS: OnceLock<Option<Alias>> = OnceLock::new();
     ALIAS.get_or_init(|| {
@@ -34,7 +34,7 @@ fn alias() -> &'static Option<Alias> {
     })
 }
 
-/// Those flags of this run that a command has to have as well, so that it is about the same data.
+/// The flags of this run that a suggested command needs too, to use the same data.
 static FLAGS: OnceLock<String> = OnceLock::new();
 
 pub fn remember(config: Option<&Path>, local_dir: Option<&Path>) {
@@ -43,11 +43,11 @@ pub fn remember(config: Option<&Path>, local_dir: Option<&Path>) {
         let path = path?.to_str()?;
         Some(format!(" {flag} {}", shlex::try_quote(path).ok()?))
     });
-    // Of several runs in one process the first counts, which only tests have.
+    // If one process has several runs, as in tests, the first one counts.
     let _ = FLAGS.set(flags.collect());
 }
 
-/// A message with the commands that it names as this user types them.
+/// A message with its commands as this user types them.
 pub fn adapt(message: &str) -> Cow<'_, str> {
     match command() {
         USUAL => message.into(),
@@ -55,13 +55,13 @@ pub fn adapt(message: &str) -> Cow<'_, str> {
     }
 }
 
-/// The same of a command that is to be typed next.
+/// A hint with its commands as this user types them, global flags included.
 pub fn adapt_hint(hint: &str) -> String {
     let flags = FLAGS.get().map_or("", String::as_str);
     hint.replace(&format!("{USUAL} "), &format!("{}{flags} ", command()))
 }
 
-/// The alias of a configuration above `dir` that runs the package in there.
+/// The alias that runs `package` in `dir`, from a configuration in `dir` or above it.
 fn find_alias(dir: &Path, package: &str) -> Option<Alias> {
     dir.ancestors().find_map(|above| {
         let text = std::fs::read_to_string(above.join(".cargo/config.toml")).ok()?;
@@ -73,7 +73,7 @@ fn find_alias(dir: &Path, package: &str) -> Option<Alias> {
     })
 }
 
-/// Cargo takes a text, which it splits at blanks, or an array.
+/// Cargo accepts a string, which it splits at blanks, or an array.
 fn words(alias: &toml::Value) -> Vec<&str> {
     match alias {
         toml::Value::String(text) => text.split_whitespace().collect(),
@@ -97,8 +97,8 @@ fn runs(words: &[&str], root: &Path, dir: &Path, package: &str) -> bool {
             || value("--package", "-p").is_some_and(|name| name == package))
 }
 
-/// The directory that paths in settings beside this crate are relative to: where the alias is,
-/// else the one above.
+/// The directory to which paths in the settings beside this crate are relative: that of the alias,
+/// else the parent.
 pub fn root_of(crate_dir: &Path) -> PathBuf {
     let above = || crate_dir.parent().unwrap_or(crate_dir);
     alias().as_ref().map_or_else(above, |alias| &alias.root).to_owned()

@@ -1,6 +1,6 @@
-//! Brings production SQLite databases to a laptop, and back.
+//! Copies production SQLite databases to a laptop and restores earlier copies.
 //!
-//! As a program of its own, which `.cargo/config.toml` calls `cargo xtask`:
+//! As a program of its own, which `.cargo/config.toml` aliases to `cargo xtask`:
 //!
 //! ```no_run
 //! fn main() -> std::process::ExitCode {

@@ -1,10 +1,8 @@
-//! The live set: saved as a snapshot, replaced by one. Nothing else changes it.
+//! The live set: saves it as a snapshot, and replaces it by one. Nothing else changes it.
 //!
-//! A replacement is staged beside the set and synced. The databases are locked, so
-//! that nobody writes to them but us, and all is prepared. Then a journal is
-//! written, and from that moment it happens: a killed run is finished by the next
-//! command. Without a journal nothing has been changed yet, and what was staged is
-//! thrown away.
+//! A replacement is staged beside the set and synced. The databases are locked for all other
+//! writers, and everything is prepared. Then a journal is written. With a journal, the next command
+//! finishes a killed run; without one, nothing has been changed, and the staged files are removed.
 
 mod journal;
 pub mod list;
@@ -54,7 +52,7 @@ pub fn databases(dir: &Path, names: &Names) -> Result<Vec<String>> {
         let entry = entry?;
         if let Ok(name) = entry.file_name().into_string()
             && !name.starts_with('.')
-            // Whatever the patterns say, no database.
+            // Never a database, whatever the patterns say.
             && !SIDECARS.iter().any(|end| name.ends_with(end))
             && names.contains(&name)
             && entry.path().is_file()
@@ -66,35 +64,34 @@ pub fn databases(dir: &Path, names: &Names) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// The live set in the hands of the one command that may change it.
+/// The live set, locked for the one command that may change it.
 pub struct LockedLiveSet<'a> {
     ui: &'a Ui,
     sh: &'a Shell,
     settings: &'a Settings,
     pub store: LockedStore,
-    /// How long a program's transaction is waited for.
+    /// How long to wait for a program's transaction.
     wait: Duration,
 }
 
 impl<'a> LockedLiveSet<'a> {
-    /// Waits for other commands in the data directory, then finishes or undoes
-    /// what a killed one left.
+    /// Waits for other commands in the data directory, then finishes or undoes a killed replacement.
     ///
     /// # Errors
     ///
-    /// The directory cannot be made or locked, or what was left cannot be finished.
+    /// The directory cannot be created or locked, or the recovery failed.
     pub fn lock(cx: &'a Context, settings: &'a Settings, command: &str) -> Result<Self> {
         let live = Self::unrecovered(cx, settings, command)?;
         live.recover()?;
         Ok(live)
     }
 
-    /// The same for a command that only removes snapshots: it may make the room that
-    /// is needed to finish what a killed one left, which is said.
+    /// Like [`Self::lock`], for a command that only removes snapshots: that may free the space that a
+    /// recovery needs, so a failed recovery is only reported.
     ///
     /// # Errors
     ///
-    /// The directory cannot be made or locked.
+    /// The directory cannot be created or locked.
     pub fn lock_to_remove(cx: &'a Context, settings: &'a Settings, command: &str) -> Result<Self> {
         let live = Self::unrecovered(cx, settings, command)?;
         if let Err(error) = live.recover() {
@@ -104,8 +101,8 @@ impl<'a> LockedLiveSet<'a> {
         Ok(live)
     }
 
-    /// The same for a command that only lists: it waits for nobody, and what cannot be
-    /// finished is said.
+    /// Like [`Self::lock`], for a command that only lists: it waits for no other command, and only
+    /// reports a failed recovery.
     ///
     /// # Errors
     ///
@@ -116,7 +113,7 @@ impl<'a> LockedLiveSet<'a> {
             return Ok(());
         }
         let at_work = |holder: &str| Err(Failure::new(format!("{holder} is at work")).into());
-        // What the list shows comes after what is wrong with it, and after nothing else.
+        // Only warnings are printed before the list.
         let ui = &Ui::new(true, false, cx.ui.json, false);
         let recovered = store().lock_if("cargo xtask snapshots list", at_work).and_then(|store| {
             LockedLiveSet { ui, sh: &cx.sh, settings, store, wait: Duration::ZERO }.recover()
@@ -145,7 +142,7 @@ impl<'a> LockedLiveSet<'a> {
         databases(&self.store.dir, &self.settings.names)
     }
 
-    /// How much a save of the live set takes.
+    /// The size of the live set in bytes.
     ///
     /// # Errors
     ///
@@ -155,22 +152,22 @@ impl<'a> LockedLiveSet<'a> {
         Ok(self.databases()?.iter().map(size).sum())
     }
 
-    /// Refuses to go on when another program has the set open; with `force` it warns.
+    /// Fails if another program has the set open; with `force` it only warns.
     ///
     /// # Errors
     ///
-    /// One is open.
+    /// A program has a database open.
     pub fn refuse_if_open(&self, force: bool) -> Result<()> {
         open_files::refuse(self.ui, self.sh, &self.store.dir, &self.databases()?, force)
     }
 
-    /// Records that another tool is about to change the live set, which `saved` holds.
+    /// Records that another tool is about to change the live set, which is saved in `saved`.
     ///
     /// # Errors
     ///
     /// The state cannot be written.
     pub fn about_to_change(&self, saved: Option<&Saved>) -> Result<()> {
-        // What was there may still be there.
+        // The databases of an earlier pull may still be there.
         let state = State::read(&self.store)?;
         let brought = Some(state.brought(&self.store));
         let raw = state.raw(&self.store);
@@ -180,22 +177,22 @@ impl<'a> LockedLiveSet<'a> {
             .write(&self.store)
     }
 
-    /// Replaces the live set, also under programs that have it open.
+    /// Replaces the live set, even while programs have it open.
     ///
     /// # Errors
     ///
-    /// The snapshot is damaged, a program is in the way, or the disk fails: the
-    /// live set is as it was, or a journal lets the next command finish.
+    /// The snapshot is damaged, a program is in the way, or the disk fails. Either the live set is
+    /// unchanged, or a journal lets the next command finish.
     pub fn replace(&self, replacement: &Replacement<'_>) -> Result<Replaced> {
         let prepared = self.prepare(replacement).map_err(interrupt::prefer_interrupt);
         if prepared.is_err() {
-            // What is reported is the failure before; the next command tries again.
+            // The first error is the one to report; the next command tries again to clean up.
             let _ = journal::undo(&self.store);
         }
         self.commit(prepared?)
     }
 
-    /// Does what is decided; where it fails, the next command finishes it.
+    /// Commits the prepared replacement; if that fails, the next command finishes it.
     fn commit(&self, prepared: Prepared) -> Result<Replaced> {
         let Prepared { journal, locked, before, others, programs } = prepared;
         journal.commit(&self.store, self.sh, locked).map_err(|error| {
@@ -212,7 +209,7 @@ impl<'a> LockedLiveSet<'a> {
         Ok(Replaced { before, installed, removed, others, programs, unsanitized })
     }
 
-    /// Does all that changes nothing yet, and writes the journal.
+    /// Does all steps that change nothing, then writes the journal.
     fn prepare(&self, replacement: &Replacement<'_>) -> Result<Prepared> {
         let install = replacement.installs(&self.settings.names);
         let live = self.databases()?;
@@ -230,7 +227,7 @@ impl<'a> LockedLiveSet<'a> {
 
         let mut locked = self.open_and_lock(&remove, &install)?;
         let mut copies = match replacement.save {
-            // Those of others are not touched.
+            // Databases of others are not touched.
             Some(_) => {
                 let ours = |name: &&String| brought.contains(*name) || install.contains(name);
                 self.saver().copy(live.iter().filter(ours).cloned().collect(), &mut locked)?
@@ -275,13 +272,13 @@ impl<'a> LockedLiveSet<'a> {
         Saver { ui: self.ui, sh: self.sh, settings: self.settings, store: &self.store }
     }
 
-    /// Makes a snapshot of the live set through SQLite's backup API, unless one
-    /// holds the same already; none of an empty set.
+    /// Makes a snapshot of the live set through SQLite's backup API, unless one has the same content
+    /// or the set is empty.
     ///
     /// # Errors
     ///
-    /// It cannot be read or written; the live set is as it was. Unless
-    /// `whoever_writes`, another program wrote to it meanwhile.
+    /// A file cannot be read or written; or, unless `whoever_writes`, another program wrote to the
+    /// live set meanwhile. The live set is unchanged.
     pub fn save(&self, kind: Kind, whoever_writes: bool) -> Result<Option<Saved>> {
         let Some(mut copies) = self.saver().copy(self.databases()?, &mut [])? else {
             return Ok(None);
@@ -301,12 +298,11 @@ impl<'a> LockedLiveSet<'a> {
         self.saver().keep(copies, kind).map(Some)
     }
 
-    /// Finishes or undoes what a killed run left, and says which.
+    /// Finishes or undoes a killed replacement, and reports which.
     ///
     /// # Errors
     ///
-    /// It cannot be finished, or a program has the set open: the next command
-    /// will try again.
+    /// A file cannot be changed, or a program has the set open: the next command tries again.
     fn recover(&self) -> Result<()> {
         let path = self.store.state_dir().join(JOURNAL);
         let journal = read_json::<Journal>(&path).with_context(|| {
@@ -331,8 +327,8 @@ impl<'a> LockedLiveSet<'a> {
         Ok(())
     }
 
-    /// What was put in place before the kill may have been written to since, and
-    /// stays. So does what was written to since and is not in place yet: as a snapshot.
+    /// Keeps writes since the kill: databases that are already replaced stay, and changes to those
+    /// that are not yet replaced are saved as a snapshot.
     fn roll_forward(&self, journal: &mut Journal) -> Result<()> {
         let staged = self.store.state_dir().join(STAGED);
         for name in &journal.in_place {
@@ -344,7 +340,7 @@ impl<'a> LockedLiveSet<'a> {
         let remove: Vec<_> = journal.unremoved(&self.store).into_iter().cloned().collect();
         let install: Vec<_> = journal.pending(&self.store).into_iter().cloned().collect();
         let mut locked = self.open_and_lock(&remove, &install)?;
-        // Also where there was nothing to save: a program may have made one since.
+        // Even if there was nothing to save: a program may have created a database since.
         let save = journal.save || journal.state.before.is_some();
         let mut copies = if save && !locked.is_empty() {
             self.saver().copy(self.databases()?, &mut locked)?
@@ -352,7 +348,7 @@ impl<'a> LockedLiveSet<'a> {
             None
         };
         if let Some(copies) = &mut copies {
-            // What is in place already is no longer what the state says.
+            // Databases that are already in place have the marks of the journal's state.
             let pending = |name: &String| remove.contains(name) || install.contains(name);
             let in_place = journal.state.raw(&self.store).into_iter().filter(|name| !pending(name));
             copies.raw.retain(pending);
@@ -381,7 +377,7 @@ impl<'a> LockedLiveSet<'a> {
         Ok(())
     }
 
-    /// Whether each copy of what is locked is also in what was, or in what is to be.
+    /// Whether each copy of a locked database is also in the last or in the new snapshot.
     fn already_saved(
         &self,
         state: &State,
@@ -402,7 +398,7 @@ impl<'a> LockedLiveSet<'a> {
         Ok(true)
     }
 
-    /// What was saved for nothing takes room, and a place among those that are kept.
+    /// Removes a save that turned out unnecessary: it takes space, and counts as one of the kept snapshots.
     fn discard_save(&self, saved: Option<&Saved>) {
         if let Some(saved) = saved
             && saved.new
@@ -412,7 +408,7 @@ impl<'a> LockedLiveSet<'a> {
         }
     }
 
-    /// What is missing only makes it less certain later that the snapshot is sound.
+    /// Adds missing hashes. An error is ignored: without hashes, verification is only weaker.
     fn backfill_hashes(&self, saved: &Saved) {
         if saved.hashed {
             return;
@@ -424,7 +420,7 @@ impl<'a> LockedLiveSet<'a> {
     }
 }
 
-/// A replacement from which there is no way back.
+/// A replacement that is decided: its journal is written.
 struct Prepared {
     journal: Journal,
     locked: Vec<LockedDb>,

@@ -1,5 +1,4 @@
-//! A checkout of what is staged, for a command that must not see the rest of the
-//! work tree.
+//! A checkout of the index, for a command that must not see other changes in the work tree.
 
 use std::path::{Path, PathBuf};
 
@@ -10,17 +9,17 @@ use super::Repository;
 use super::index::list;
 use crate::fs;
 
-/// Where such a checkout is kept in git's directory, so that the next one writes
-/// only what differs.
+/// The name of the checkout in git's directory. It is kept, so that the next run writes only the
+/// differences.
 const PLACE: &str = "xtask-staged";
 
 impl Repository<'_> {
-    /// Whether the work tree has tracked files that differ from what is staged,
-    /// or files that are not tracked and that `wanted` selects.
+    /// Whether the work tree has tracked files that differ from the index, or untracked files that
+    /// `wanted` selects.
     ///
     /// # Errors
     ///
-    /// git does not say.
+    /// A git command fails.
     pub fn is_partially_staged(&self, wanted: impl Fn(&str) -> bool) -> Result<bool> {
         let Self { sh, root, .. } = self;
         if !self.is_unchanged(&[])? {
@@ -30,12 +29,12 @@ impl Repository<'_> {
         Ok(others.iter().any(|path| wanted(path)))
     }
 
-    /// Writes all that is staged into a directory of its own; returns there the
-    /// counterpart of the root. What git ignores (dependencies, build output) is
-    /// linked into it, but for the paths in the directory `data` that are data.
+    /// Writes the index into a directory; returns the counterpart of the root in it. Ignored files
+    /// (dependencies, build output) are linked into it, except for data below the directory `data`.
     ///
     /// # Errors
     ///
+    /// The checkout cannot be written.
     /// It cannot be written.
     pub fn check_out_staged(
         &self,
@@ -53,7 +52,7 @@ impl Repository<'_> {
             .quiet()
             .run()
             .context("git cannot check out what is staged")?;
-        // As git has it, without links on the way there.
+        // Compared without links in the path, as git prints paths.
         let data = data.canonicalize().unwrap_or_else(|_| data.to_owned());
         let ignored =
             cmd!(sh, "git -C {top} ls-files --others --ignored --exclude-standard --directory -z");
@@ -62,7 +61,7 @@ impl Repository<'_> {
             let path = path.trim_end_matches('/');
             let (from, to) = (top.join(path), tree.join(path));
             if !from.starts_with(&git_dir) {
-                // A link to the data directory stands for it.
+                // A link to the data directory is treated like the directory.
                 let real = from.canonicalize().ok().filter(|real| data.starts_with(real));
                 links.make(&real.unwrap_or(from), &to)?;
             }
@@ -72,17 +71,17 @@ impl Repository<'_> {
 }
 
 struct Links<'a> {
-    /// The data directory, which has no links in its path.
+    /// The data directory, without links in its path.
     data: &'a Path,
-    /// Whether a path, seen from there, is data.
+    /// Whether a path, relative to the data directory, is data.
     is_data: &'a dyn Fn(&Path) -> bool,
 }
 
 impl Links<'_> {
-    /// Links what is there; of a directory that the data directory lies in, its entries.
+    /// Links a path; if the data directory is below it, links the entries instead.
     fn make(&self, from: &Path, to: &Path) -> Result<()> {
         if self.data.starts_with(from) && from.is_dir() && !from.is_symlink() {
-            // With the data directory elsewhere, it was linked as a whole.
+            // It was linked as a whole if the data directory used to be elsewhere.
             if to.is_symlink() {
                 fs::remove(to)?;
             }

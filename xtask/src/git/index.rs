@@ -1,5 +1,4 @@
-//! The contents of a repository, as they are in its work tree or in its index:
-//! what a person sees, and what the next commit takes.
+//! The files of a repository, in its work tree or in its index, which the next commit contains.
 
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt as _;
@@ -17,18 +16,18 @@ pub enum Tree {
     Index,
 }
 
-/// git's ids of files, by path.
+/// git's object ids of files, by path.
 pub type Ids = BTreeMap<String, String>;
 
-/// The mode of a submodule, which is no file.
+/// The mode of a submodule, which is not a file.
 const SUBMODULE: &str = "160000";
 
 impl Repository<'_> {
-    /// The content of a file; none where there is no such file.
+    /// The content of a file; `None` if it does not exist.
     ///
     /// # Errors
     ///
-    /// It is there and cannot be read.
+    /// The file exists and cannot be read.
     pub fn read(&self, tree: Tree, path: &str) -> Result<Option<Vec<u8>>> {
         match tree {
             Tree::Work => fs::read(&self.root.join(path)),
@@ -36,29 +35,29 @@ impl Repository<'_> {
         }
     }
 
-    /// The content of a file in the last commit; none where there is no such file.
+    /// The content of a file in the last commit; `None` if it does not exist.
     ///
     /// # Errors
     ///
-    /// It is there and cannot be read.
+    /// The file exists and cannot be read.
     pub fn committed(&self, path: &str) -> Result<Option<Vec<u8>>> {
         self.at("HEAD", path)
     }
 
-    /// The same of any commit.
+    /// The content of a file in `commit`.
     ///
     /// # Errors
     ///
-    /// It is there and cannot be read.
+    /// The file exists and cannot be read.
     pub fn at(&self, commit: &str, path: &str) -> Result<Option<Vec<u8>>> {
         self.blob(&format!("{commit}:./{path}"))
     }
 
-    /// The last commits that changed a file, at most 50, the newest first.
+    /// The last commits that changed a file, at most 50, newest first.
     ///
     /// # Errors
     ///
-    /// git does not say.
+    /// A git command fails.
     pub fn versions(&self, path: &str) -> Result<Vec<String>> {
         let Self { sh, root, .. } = self;
         if super::head(sh, root).is_none() {
@@ -70,7 +69,7 @@ impl Repository<'_> {
         ))
     }
 
-    /// With filters, so that what Git LFS keeps elsewhere is fetched.
+    /// With filters, so that git fetches a file that Git LFS stores elsewhere.
     fn blob(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let Self { sh, root, .. } = self;
         let known = cmd!(sh, "git -C {root} rev-parse --verify --quiet {name}");
@@ -80,25 +79,25 @@ impl Repository<'_> {
         output(cmd!(sh, "git -C {root} cat-file --filters {name}")).map(Some)
     }
 
-    /// The files of which the next commit has another version than the last.
+    /// The files that differ between the index and the last commit.
     ///
     /// # Errors
     ///
-    /// git does not say.
+    /// A git command fails.
     pub fn staged(&self) -> Result<Vec<String>> {
         let Self { sh, root, .. } = self;
         list(cmd!(sh, "git -C {root} diff --cached --relative --name-only --no-renames -z"))
     }
 
-    /// git's ids of the files that `wanted` selects. In a work tree these are
-    /// also files that are not tracked yet, unless they are ignored.
+    /// git's object ids of the files that `wanted` selects. In a work tree they include untracked
+    /// files that are not ignored.
     ///
     /// # Errors
     ///
-    /// One of them cannot be read.
+    /// A file cannot be read.
     pub fn ids(&self, tree: Tree, wanted: impl Fn(&str) -> bool) -> Result<Ids> {
         let Self { sh, root, .. } = self;
-        // Mode, id, stage, and after a tab the path.
+        // The fields are mode, id, stage, and after a tab the path.
         let entry = |line: String| {
             let (facts, path) = line.split_once('\t')?;
             let (mode, facts) = facts.split_once(' ')?;
@@ -108,7 +107,7 @@ impl Repository<'_> {
         let staged = list(cmd!(sh, "git -C {root} ls-files --stage -z"))?;
         let mut ids: Ids = staged.into_iter().filter_map(entry).collect();
         if tree == Tree::Index {
-            // What `git add --intent-to-add` announces is in no commit yet.
+            // Files of `git add --intent-to-add` are not in the next commit.
             for path in self.differing("--diff-filter=A")? {
                 ids.remove(&path);
             }
@@ -132,27 +131,26 @@ impl Repository<'_> {
         Ok(ids)
     }
 
-    /// The files whose content in the work tree is another than the staged one, as
-    /// git compares them; `option` chooses among them.
+    /// The files whose content in the work tree differs from the index, as git compares them;
+    /// `option` filters them.
     fn differing(&self, option: &str) -> Result<Vec<String>> {
         let Self { sh, root, .. } = self;
         list(cmd!(sh, "git -C {root} diff --relative --name-only --no-renames {option} -z"))
     }
 
-    /// Whether the work tree has of a file what is staged, or neither has it. Line
-    /// ends may differ.
+    /// Whether a file is the same in the work tree and in the index, or missing from both. Line ends
+    /// may differ.
     ///
     /// # Errors
     ///
-    /// git does not say.
+    /// A git command fails.
     pub fn is_staged(&self, path: &str) -> Result<bool> {
         let is_there = self.root.join(path).symlink_metadata().is_ok();
         let is_staged = self.read(Tree::Index, path)?.is_some();
         Ok(is_there == is_staged && (!is_staged || self.is_unchanged(&[path])?))
     }
 
-    /// Whether the work tree has nothing tracked that differs from what is staged,
-    /// of these files or of all.
+    /// Whether none of these tracked files (or of all) differs from the index.
     pub(super) fn is_unchanged(&self, paths: &[&str]) -> Result<bool> {
         let Self { sh, root, .. } = self;
         let options = ["--quiet", "--no-ext-diff", "--ignore-submodules"];
@@ -171,7 +169,7 @@ impl Repository<'_> {
         Ok(paths.into_iter().zip(ids.lines().map(str::to_owned)).collect())
     }
 
-    /// git keeps of a symbolic link where it leads, and not what is there.
+    /// git stores the target of a symbolic link, not the content of that file.
     fn id_of_link(&self, path: &str) -> Result<String> {
         let Self { sh, root, .. } = self;
         let target = root.join(path).read_link()?;
@@ -179,8 +177,7 @@ impl Repository<'_> {
         Ok(cmd!(sh, "git -C {root} hash-object --stdin").stdin(target).quiet().read()?)
     }
 
-    /// Makes these, by path, what the next commit has, all or none of them; the work
-    /// tree is left alone.
+    /// Writes these files, by path, to the index, all or none; the work tree stays as it is.
     ///
     /// # Errors
     ///
@@ -193,7 +190,7 @@ impl Repository<'_> {
             let write = cmd!(sh, "git -C {root} hash-object -w --stdin --path {path}");
             let id = write.stdin(content).quiet().read()?;
             entries += &format!("100644 {id}\t{prefix}{path}\0");
-            // A sparse checkout leaves it out of the work tree, and would else miss it there.
+            // A file outside a sparse checkout needs its flag again, or git sees it as deleted.
             let tagged = cmd!(sh, "git -C {root} --literal-pathspecs ls-files -t -z -- {path}");
             if list(tagged)?.iter().any(|line| line.starts_with("S ")) {
                 left_out.push(path);
@@ -210,16 +207,15 @@ impl Repository<'_> {
     }
 }
 
-/// Whether git runs a hook for `git commit PATH…`. It then gives it an index
-/// that is thrown away after the commit: what is staged in that would look, from
-/// then on, as if it had been staged to be undone.
+/// Whether git runs a hook for `git commit PATH…`. git then uses a temporary index: a file staged in
+/// it would afterwards look as if its change were staged to be undone.
 pub fn is_commit_of_paths(sh: &Shell) -> bool {
     let index = sh.var_os("GIT_INDEX_FILE").unwrap_or_default();
     let name = Path::new(&index).file_name().unwrap_or_default();
     name.to_string_lossy().starts_with("next-index-")
 }
 
-/// What a git command prints; what it complains of is the error.
+/// The output of a git command; its error message is the error.
 fn output(command: Cmd<'_>) -> Result<Vec<u8>> {
     let name = command.to_string();
     let output = command.quiet().ignore_status().output()?;
@@ -230,8 +226,8 @@ fn output(command: Cmd<'_>) -> Result<Vec<u8>> {
     Err(anyhow::anyhow!("{}", said.trim()).context(format!("`{name}` failed")))
 }
 
-/// The entries of a list that git separates by NUL. A name that is not UTF-8 is
-/// none that the settings can mean.
+/// The entries of a NUL-separated list. Names that are not UTF-8 are dropped: no setting can match
+/// them.
 pub(super) fn list(command: Cmd<'_>) -> Result<Vec<String>> {
     let listed = output(command)?;
     let names = listed.split(|byte| *byte == 0).map(|name| String::from_utf8(name.to_vec()));

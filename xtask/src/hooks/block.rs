@@ -1,14 +1,13 @@
-//! A marked block of lines in a file that is somebody else's: what is outside
-//! of it stays byte for byte.
+//! A marked block of lines in a file of the user: all other bytes stay as they are.
 
 use std::ops::Range;
 
-/// A comment both in sh and in gitattributes.
+/// The markers are comments both in sh and in gitattributes.
 pub const START: &str = "# >>> cargo xtask install-hooks >>>";
 pub const END: &str = "# <<< cargo xtask install-hooks <<<";
 
-/// Where the block is, its markers included. `Err` when there is not exactly
-/// one start with one end behind it.
+/// The range of the block, its markers included. `Err` unless there is exactly one start, followed
+/// by one end.
 pub fn find(content: &[u8]) -> Result<Option<Range<usize>>, ()> {
     let (mut starts, mut ends) = (Vec::new(), Vec::new());
     let mut at = 0;
@@ -29,12 +28,12 @@ pub fn find(content: &[u8]) -> Result<Option<Range<usize>>, ()> {
     }
 }
 
-/// The content with `block` in the place of the old one, else at `new`, which
-/// is the beginning of a line or the end of the content.
+/// The content with `block` in place of the old one, else at `new`, which is the start of a line or
+/// the end of the content.
 pub fn put(content: &[u8], old: Option<Range<usize>>, new: usize, block: &str) -> Vec<u8> {
     let place = old.unwrap_or(new..new);
     let (before, after) = (&content[..place.start], &content[place.end..]);
-    // A last line without an end stays so: ours takes its place as the last.
+    // If the file has no newline at its end, it gets none: the block becomes the unended last line.
     let unended = !before.is_empty() && !before.ends_with(b"\n");
     let replaces_unended = !place.is_empty() && !content[..place.end].ends_with(b"\n");
     let mut out = before.to_owned();

@@ -1,5 +1,5 @@
-//! Lets `git diff` show fixtures as text: a diff driver in the repository's own
-//! configuration, and the files that it is for.
+//! Lets `git diff` show fixtures as text: a diff driver in the repository's configuration, and
+//! attributes of the files that use it.
 
 use anyhow::Result;
 use xshell::cmd;
@@ -9,19 +9,19 @@ use crate::fs;
 use crate::git::Repository;
 
 const SECTION: &str = "diff.xtask-sqlite";
-/// Shows above a hunk which table it is in: see `dump.rs`.
+/// Matches the line with the table's name, which git shows above a hunk: see `dump.rs`.
 const HEADINGS: &str = "^(-- .*)$";
 
-/// What git runs with the path of a file, from the top of the work tree. What
-/// is checked out there may be without xtask, or with one that cannot do this:
-/// a failure would end the whole diff, a line shows at least that there is one.
+/// The command that git runs with the path of a file, from the top of the work tree. The checkout
+/// may lack xtask, or have an old one: a failure would end the whole diff, so the command then
+/// prints one line.
 const TEXTCONV: &str = r#"f() { case $1 in /*) ;; *) set -- "$PWD/$1" ;; esac; PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin; { cd ./ && [ -f SETTINGS ] && COMMAND textconv -- "$1"; } 2>/dev/null || echo "COMMAND textconv cannot show blob $(git hash-object --no-filters -- "$1")"; }; f"#;
 
-/// Sets the driver up for files that these patterns match, which begin at the root.
+/// Configures the driver for files that match these patterns, which are relative to the root.
 ///
 /// # Errors
 ///
-/// Git's configuration or `info/attributes` cannot be read or written.
+/// git's configuration or `info/attributes` cannot be read or written.
 pub fn install(tree: &Repository<'_>, tool: &Tool, patterns: &[String]) -> Result<Done> {
     let dir = quoted(format!("./{}", tree.prefix).as_ref())?;
     let textconv = TEXTCONV
@@ -40,7 +40,7 @@ pub fn install(tree: &Repository<'_>, tool: &Tool, patterns: &[String]) -> Resul
 
     let file = follow(&tree.git_path("info/attributes")?)?;
     let content = fs::read(&file)?.unwrap_or_default();
-    // Before the rest, whose lines then go over ours.
+    // Before the user's lines, which then take precedence.
     let new = block::put(&content, place(&content, &file)?, 0, &lines);
     let written = match () {
         () if new == content => Done::Kept,
@@ -60,7 +60,7 @@ pub fn install(tree: &Repository<'_>, tool: &Tool, patterns: &[String]) -> Resul
 
 /// # Errors
 ///
-/// Git's configuration or `info/attributes` cannot be read or written.
+/// git's configuration or `info/attributes` cannot be read or written.
 pub fn uninstall(tree: &Repository<'_>) -> Result<Done> {
     let mut done = Done::Nothing;
     if value(tree, "textconv").is_some() || value(tree, "xfuncname").is_some() {
@@ -101,9 +101,8 @@ fn configure(tree: &Repository<'_>, key: &str, wanted: &str) -> Result<Done> {
     Ok(if old.is_some() { Done::Updated } else { Done::Installed })
 }
 
-/// A line of gitattributes for a pattern that begins at the directory `prefix`.
-/// With the slash before it, it is anchored there and has no first character
-/// that means something else.
+/// A line of gitattributes for a pattern relative to the directory `prefix`. The leading slash
+/// anchors it, and keeps its first character from having a special meaning.
 fn line(prefix: &str, pattern: &str) -> String {
     let path = format!("/{}{pattern}", literal(prefix));
     let plain = |c: char| !c.is_whitespace() && !c.is_control() && c != '"';
@@ -123,7 +122,7 @@ pub fn literal(path: &str) -> String {
     out
 }
 
-/// As git writes a string with characters that would end it.
+/// The text as git quotes it, if it contains special characters.
 fn c_quoted(text: &str) -> String {
     let mut out = "\"".to_owned();
     for c in text.chars() {

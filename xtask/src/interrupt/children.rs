@@ -1,4 +1,4 @@
-//! Programs that are ended when this one is asked to end.
+//! Child processes, which are ended when this process is asked to end.
 
 use std::io;
 use std::os::unix::process::CommandExt as _;
@@ -12,22 +12,22 @@ use xshell::Cmd;
 
 use super::{LOOK, check, check_late, is_asked};
 
-/// How long a program may take to end by itself, and then when it is told to.
+/// How long a program may take to end by itself, and again after a signal.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Runs a program that has no use for the terminal; what it has started ends
-/// with it. Its status is not looked at.
+/// Runs a program that does not use the terminal; its whole process group ends with it. Its status
+/// is not checked.
 ///
 /// # Errors
 ///
-/// It does not run, or this process was asked to end.
+/// The program does not start, or this process was asked to end.
 pub fn output(command: Cmd<'_>) -> Result<Output> {
     let output = output_unless(command, |_| false)?;
     output.context("nothing has told it to end")
 }
 
-/// The same of one that ends as soon as `stop` says so: nothing then. It is asked after
-/// each wait of such a length.
+/// Like [`output`], but ends the program and returns `None` as soon as `stop` says so. `stop` is
+/// called after each wait, with the length of that wait.
 ///
 /// # Errors
 ///
@@ -52,29 +52,28 @@ pub fn output_unless(
     Ok((!stopped).then_some(output))
 }
 
-/// Runs a program that puts something back as it was, to its end: also when this process
-/// was asked to end.
+/// Runs a program that restores an earlier state to its end, even if this process was asked to end.
 ///
 /// # Errors
 ///
-/// It does not run.
+/// The program does not start.
 pub fn finish(command: Cmd<'_>) -> io::Result<Output> {
     alone(command).output()
 }
 
-/// A program to which the terminal's Ctrl-C does not come.
+/// A program that does not receive the terminal's Ctrl-C.
 fn alone(command: Cmd<'_>) -> Command {
     let mut command = Command::from(command);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     command
 }
 
-/// Runs a program that may use the terminal, whose Ctrl-C also reaches it: it is
-/// given time to end by itself.
+/// Runs a program that may use the terminal. It receives the terminal's Ctrl-C too, and gets time to
+/// end by itself.
 ///
 /// # Errors
 ///
-/// It does not run, or fails.
+/// The program does not start, or fails.
 pub fn run(command: Cmd<'_>) -> Result<()> {
     let name = command.to_string();
     let mut command = Command::from(command);
@@ -90,8 +89,8 @@ pub fn run(command: Cmd<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Waits for `ended`. When this process is asked to end, or `stop` says so, the program
-/// is told to after `grace`, and then made to.
+/// Waits for `ended`. If this process is asked to end, or `stop` says so, sends SIGTERM after
+/// `grace`, and SIGKILL after [`GRACE`] more.
 fn wait<T: Send + 'static>(
     grace: Duration,
     end: impl Fn(Signal) -> rustix::io::Result<()>,
@@ -111,7 +110,7 @@ fn wait<T: Send + 'static>(
         if is_asked() || stop() {
             let since = asked.get_or_insert_with(Instant::now).elapsed();
             if let Some((_, signal)) = signals.next_if(|(after, _)| since >= *after) {
-                // It may have ended in this moment.
+                // The program may have ended at this moment.
                 let _ = end(signal);
             }
         }

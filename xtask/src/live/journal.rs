@@ -1,5 +1,4 @@
-//! The journal of a replacement: what has been decided, and is done by this
-//! run or the next.
+//! The journal of a replacement: the decided steps, which this run or the next one executes.
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -13,17 +12,17 @@ use crate::snapshots::Store;
 
 pub(super) const JOURNAL: &str = "journal.json";
 
-/// A replacement that has been decided.
+/// A decided replacement.
 #[derive(Deserialize, Serialize)]
 pub(super) struct Journal {
-    /// Staged under their own names.
+    /// The databases to install, staged under their own names.
     pub install: Vec<String>,
     pub remove: Vec<String>,
-    /// Those that are changed under programs that have them open. What is staged
-    /// of them says by its schema cookie whether that has happened.
+    /// The databases that are changed while programs have them open. The schema cookie of the staged
+    /// file tells whether its transaction was committed.
     #[serde(default)]
     pub in_place: Vec<String>,
-    /// Whether what is replaced is saved first.
+    /// Whether the replaced databases are saved first.
     #[serde(default)]
     pub save: bool,
     pub state: State,
@@ -34,22 +33,21 @@ impl Journal {
         fs::write(&store.state_dir().join(JOURNAL), &serde_json::to_vec_pretty(self)?)
     }
 
-    /// Those that have not been put in place yet.
+    /// The databases that are not installed yet.
     pub fn pending(&self, store: &Store) -> Vec<&String> {
         let staged = store.state_dir().join(STAGED);
         self.install.iter().filter(|name| staged.join(name).exists()).collect()
     }
 
-    /// Those that have not been removed yet. All are gone before the first is
-    /// put in place: one that is there after that was made by a program since.
+    /// The databases that are not removed yet. All are removed before the first is installed: one
+    /// that exists after that was created by a program since.
     pub fn unremoved(&self, store: &Store) -> Vec<&String> {
         let begun = self.pending(store).len() < self.install.len();
         self.remove.iter().filter(|_| !begun).collect()
     }
 
-    /// Does what has not been done yet with what is locked, all that is pending.
-    /// What lies beside a database goes first, and for good: an old `-wal` must
-    /// never meet a new database.
+    /// Executes the remaining steps with the locked databases. Sidecars are removed first: a new
+    /// database must never meet an old `-wal`.
     pub fn commit(&self, store: &Store, sh: &Shell, locked: Vec<LockedDb>) -> Result<()> {
         for one in &locked {
             one.remove_sidecars()?;
@@ -72,16 +70,16 @@ pub(super) fn remove_staged(store: &Store) -> Result<()> {
     Ok(())
 }
 
-/// Throws away what was staged, unless it has been decided.
+/// Removes the staged files, unless the replacement is decided.
 pub(super) fn undo(store: &Store) -> Result<()> {
     if store.state_dir().join(JOURNAL).exists() { Ok(()) } else { remove_staged(store) }
 }
 
-/// The snapshots that are live, or the way back, or are about to be.
+/// The snapshots that are or will be live, or that `restore-db --undo` needs.
 ///
 /// # Errors
 ///
-/// It is not known.
+/// The journal or the state cannot be read.
 pub fn needed(store: &Store) -> Result<Vec<String>> {
     let journal = read_json::<Journal>(&store.state_dir().join(JOURNAL))?;
     let states = [Some(State::read(store)?), journal.map(|journal| journal.state)];

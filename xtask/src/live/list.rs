@@ -1,4 +1,4 @@
-//! Snapshots as a list, which says what is live.
+//! The list of snapshots, with the live one marked.
 
 use anyhow::Result;
 use jiff::Timestamp;
@@ -11,13 +11,13 @@ use crate::sanitize::Rule;
 use crate::snapshots::{Snapshot, Store};
 use crate::ui::{age, bytes, escape};
 
-/// A line for each snapshot: name, age, kind, databases, size, in columns.
+/// A line per snapshot with the columns name, age, kind, databases, size.
 pub fn lines(snapshots: &[Snapshot], state: &State, rules: &[Rule]) -> Vec<String> {
     let now = Timestamp::now().as_second();
     snapshots
         .iter()
         .map(|snapshot| {
-            // With its mark, a line fits into 80 columns.
+            // With its mark, a line has at most 80 columns.
             let mut line = format!(
                 "{} {:<10} {:<14} {:>3} db {:>8}",
                 snapshot.name,
@@ -43,7 +43,7 @@ pub fn lines(snapshots: &[Snapshot], state: &State, rules: &[Rule]) -> Vec<Strin
         .collect()
 }
 
-/// What `--json` prints for each.
+/// Printed with `--json` for each snapshot.
 #[derive(Serialize)]
 struct Listed<'a> {
     name: &'a str,
@@ -61,7 +61,7 @@ struct Listed<'a> {
 ///
 /// # Errors
 ///
-/// They cannot be read.
+/// The data directory or the state cannot be read.
 pub fn list(cx: &Context, settings: &Settings) -> Result<()> {
     let (ui, store) = (&cx.ui, &Store::new(&settings.data_dir));
     let rules = &settings.rules;

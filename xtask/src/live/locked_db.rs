@@ -1,6 +1,6 @@
-//! The live databases that a replacement touches, in its hands. Of those that
-//! nobody else has open everyone is kept out. Those that programs have open are
-//! changed through SQLite, in transactions that wait for the decision.
+//! The live databases of one replacement, locked. Databases that no program has open are locked
+//! exclusively. Databases that programs have open are changed through SQLite, in transactions that
+//! are committed after the decision.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -17,36 +17,35 @@ use crate::sqlite::remove_sidecars;
 use crate::ui::escape;
 use crate::{fs, interrupt, open_files, sqlite};
 
-/// How long databases are given back to programs that may wait for them: SQLite looks
-/// every 100 ms at the latest.
+/// How long locks are released for programs that may wait for them: SQLite retries every 100 ms at
+/// the latest.
 const PAUSE: Duration = Duration::from_millis(120);
 
 /// A live database that is to be replaced or removed.
 pub(super) struct LockedDb {
     pub name: String,
     pub path: PathBuf,
-    /// What it is replaced by; none if it is to be removed.
+    /// The new file; `None` if the database is removed.
     staged: Option<PathBuf>,
     pub access: Access,
 }
 
 pub(super) enum Access {
-    /// It is not there.
+    /// The file does not exist.
     Missing,
-    /// SQLite can do nothing with it: it is replaced like any file.
+    /// SQLite cannot read it: it is replaced as a plain file.
     Corrupt,
-    /// Everyone else is kept out.
+    /// No other process can open a transaction.
     Exclusive(Connection),
-    /// Programs have it open, and go on.
+    /// Programs have it open, and keep running.
     Shared(Box<SharedDb>),
 }
 
-/// Opens the databases that are to be removed and installed, and locks those that nobody
-/// else has open.
+/// Opens the databases to remove and to install, and locks those that no program has open.
 ///
 /// # Errors
 ///
-/// A program has one open that cannot be changed under it: nothing was changed.
+/// A program has a database open that cannot be changed meanwhile. Nothing was changed.
 pub(super) fn open_and_lock(
     sh: &Shell,
     store: &Store,
@@ -60,7 +59,7 @@ pub(super) fn open_and_lock(
     let wanted: Vec<_> = removed.chain(installed).collect();
     let paths: Vec<_> = wanted.iter().map(|(name, _)| store.dir.join(name)).collect();
     let open_each = || -> Result<Vec<LockedDb>> {
-        // Those that are to be removed must not be open at all.
+        // A database to be removed must not be open at all.
         let mut programs = open_files::persistent(sh, &paths[..remove.len()])?;
         programs.extend(open_files::programs(sh, &paths[remove.len()..]));
         let each = wanted.iter().zip(&paths).zip(programs);
@@ -76,12 +75,12 @@ pub(super) fn open_and_lock(
     Ok(locked)
 }
 
-/// Begins to read several databases, again while one of them is locked: in a
-/// rollback mode a program that commits to several waits for those that are read.
+/// Starts to read several databases; retries all while one is locked. In a rollback mode, a program
+/// that commits to several databases waits for our readers.
 ///
 /// # Errors
 ///
-/// Those of `read`; one is locked for longer than `wait`.
+/// `read` fails, or a database is locked for longer than `wait`.
 pub(super) fn all_or_none<T>(wait: Duration, read: impl Fn() -> Result<T>) -> Result<T> {
     let deadline = Instant::now() + wait;
     loop {
@@ -149,8 +148,8 @@ impl Access {
     }
 }
 
-/// Whether it says that SQLite does not write to `path`, which we may: it has a
-/// format to come.
+/// Whether SQLite refuses to write to `path` though its permissions allow it: the file has a newer
+/// format.
 fn is_never_written(path: &Path, error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(ErrorCode::ReadOnly)
         && rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok()
@@ -166,7 +165,7 @@ fn still_locked(path: &Path, programs: &[String], wait: Duration) -> Failure {
     .hint("let its transaction end, and run the same command again; --wait SECONDS waits longer")
 }
 
-/// The programs that have some of it open, each once.
+/// The programs that have one of the databases open, without duplicates.
 pub(super) fn programs(locked: &[LockedDb]) -> Vec<String> {
     let mut programs: Vec<_> = locked
         .iter()
@@ -178,7 +177,7 @@ pub(super) fn programs(locked: &[LockedDb]) -> Vec<String> {
     programs
 }
 
-/// Lets programs go on that wait for us to have read, as they do in a rollback mode.
+/// Lets programs continue that wait for our read transactions, as in a rollback mode.
 pub(super) fn end_read_transactions(locked: &[LockedDb]) -> rusqlite::Result<()> {
     locked
         .iter()
@@ -186,12 +185,12 @@ pub(super) fn end_read_transactions(locked: &[LockedDb]) -> rusqlite::Result<()>
         .try_for_each(SharedDb::end_read_transactions)
 }
 
-/// From now on no program can write to what is locked. All locks are taken or
-/// none: a program that has one and waits for another is not kept waiting.
+/// Locks the databases against all other writers. All locks are taken or none: a program that has
+/// one and waits for another must not be kept waiting.
 ///
 /// # Errors
 ///
-/// A program has one locked for longer than `wait`.
+/// A program has a database locked for longer than `wait`.
 pub(super) fn lock(locked: &mut [LockedDb], wait: Duration) -> Result<()> {
     let deadline = Instant::now() + wait;
     end_read_transactions(locked)?;
@@ -216,7 +215,7 @@ pub(super) fn lock(locked: &mut [LockedDb], wait: Duration) -> Result<()> {
     }
 }
 
-/// The first that cannot be locked, and why.
+/// The first database that cannot be locked, and the error.
 fn lock_each(locked: &mut [LockedDb], patient: bool) -> Option<(usize, rusqlite::Error)> {
     locked.iter_mut().enumerate().find_map(|(i, one)| {
         let locked = one.access.shared_mut()?.lock(patient);
@@ -230,8 +229,8 @@ impl LockedDb {
         shared.compare().with_context(|| format!("cannot read {}", self.path.display()))
     }
 
-    /// Nothing is left beside it that a new database could be taken to go with;
-    /// one that is to be removed is gone.
+    /// Removes the sidecars, which must not meet a new database, and the database itself if it is
+    /// not replaced.
     pub fn remove_sidecars(&self) -> Result<()> {
         if let Access::Shared(_) = self.access {
             return Ok(());
@@ -244,14 +243,14 @@ impl LockedDb {
         if self.staged.is_none() { fs::remove(&self.path) } else { Ok(()) }
     }
 
-    /// Puts the new one in place, under whoever has `opened` the old one and waits to
-    /// get in. What was staged is gone then. Returns what is left to be tidied up.
+    /// Installs the new database; with `opened`, a program has opened the old one and waits for the
+    /// lock. The staged file is gone afterwards. Returns a connection to checkpoint, if any.
     pub fn install(self, opened: bool) -> Result<Option<Connection>> {
         let Some(staged) = &self.staged else { return Ok(None) };
         let cannot = || format!("cannot change {}", self.path.display());
         let writer = match self.access {
             Access::Shared(shared) => Some(shared.commit().with_context(cannot)?),
-            // A file that was renamed away it would read for as long as it runs.
+            // The program would read the old file for as long as it runs, if that were renamed away.
             Access::Exclusive(mut db) if opened => {
                 replace(&mut db, staged).with_context(cannot)?;
                 None
@@ -259,7 +258,7 @@ impl LockedDb {
             Access::Missing if self.path.exists() => {
                 bail!("{} was made by another program meanwhile", self.path.display())
             }
-            // The connection that keeps everyone out ends after the rename.
+            // The exclusive connection ends after the rename.
             Access::Exclusive(_) | Access::Corrupt | Access::Missing => {
                 fs::rename(staged, &self.path)?;
                 return Ok(None);
@@ -270,14 +269,14 @@ impl LockedDb {
     }
 }
 
-/// Makes a database that everyone else is kept out of what a closed file is.
+/// Replaces the content of an exclusively locked database by that of a closed file.
 fn replace(db: &mut Connection, by: &Path) -> Result<()> {
     db.execute_batch("PRAGMA journal_mode = DELETE")?;
     sqlite::copy_into(&sqlite::open_closed(by)?, db, || Ok(()))
 }
 
-/// Puts all in place. Those that are renamed go first, right after a look at who
-/// has opened them, and each `-wal` is taken in when all programs see the new set.
+/// Installs all databases. Renames come first, right after a last check which programs have opened
+/// the files; checkpoints come when all programs see the new set.
 pub(super) fn install(sh: &Shell, mut locked: Vec<LockedDb>) -> Result<()> {
     locked.sort_by_key(|one| one.access.shared().is_some());
     let paths: Vec<_> = locked.iter().map(|one| one.path.clone()).collect();

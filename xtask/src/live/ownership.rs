@@ -1,5 +1,5 @@
-//! Whose the live databases are, and who may use them: a new one is as the one that it
-//! replaces, or where there was none, for the same group as the others.
+//! Owner, group and mode of a new database: those of the one that it replaces, or, if there was
+//! none, the group of the others.
 
 use std::fs::{Metadata, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
@@ -9,11 +9,11 @@ use anyhow::Result;
 
 use crate::ui::Ui;
 
-/// Makes `copy`, which nobody has yet, usable for who uses `live`, or its `siblings`.
+/// Gives `copy`, a new file, the owner, group and mode of `live`, or the group of its `siblings`.
 ///
 /// # Errors
 ///
-/// It cannot be changed, though it is ours.
+/// The attributes of a file of this user cannot be changed.
 pub(super) fn follow(
     ui: &Ui,
     copy: &Path,

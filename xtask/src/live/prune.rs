@@ -1,4 +1,4 @@
-//! Removes old snapshots, but what the live set needs.
+//! Removes old snapshots that the live set does not need.
 
 use anyhow::Result;
 
@@ -6,21 +6,21 @@ use super::{State, needed};
 use crate::snapshots::{LockedStore, Snapshot, prune_plan};
 use crate::ui::{Ui, bytes, count, escape};
 
-/// What a prune has removed, and what it has left.
+/// The removed snapshots, and those that stay for their last copies.
 pub struct Pruned {
     removed: Vec<Snapshot>,
-    /// Their names, with their last copies; and whether that has not been said before.
+    /// Name of the snapshot, the databases in it, and whether this was not reported before.
     left: Vec<(String, String, bool)>,
 }
 
-/// Removes what [`prune_plan`] names; the way back (`restore-db --undo`) stays.
+/// Removes the snapshots of [`prune_plan`], but not the one that `restore-db --undo` needs.
 ///
 /// # Errors
 ///
-/// One cannot be removed.
+/// A snapshot cannot be removed.
 pub fn prune(store: &LockedStore, keep: usize) -> Result<Pruned> {
     let snapshots = store.list()?;
-    // What is live, or can be pulled again.
+    // Databases that are live, or can be pulled again.
     let mut replaceable = State::read(store)?.pulled(store)?;
     let files = snapshots.iter().flat_map(|snapshot| &snapshot.files).map(|(name, _)| name);
     replaceable.extend(files.filter(|name| store.dir.join(name).exists()).cloned());
@@ -36,8 +36,7 @@ pub fn prune(store: &LockedStore, keep: usize) -> Result<Pruned> {
     Ok(Pruned { removed: plan.remove.into_iter().cloned().collect(), left: left.collect() })
 }
 
-/// Names what was removed, and what was left; of the latter only what is new, if that
-/// is all that is asked for.
+/// Reports removed and kept snapshots; with `only_new`, only those not reported before.
 pub fn report(ui: &Ui, pruned: &Pruned, only_new: bool) {
     for (snapshot, names, _) in pruned.left.iter().filter(|(_, _, new)| *new || !only_new) {
         let what = format!("{snapshot} has the last copy of {}", escape(names));

@@ -1,4 +1,4 @@
-//! What a replacement puts in place and takes away, and what has come of it.
+//! The input and the result of a replacement.
 
 use std::collections::BTreeSet;
 
@@ -8,12 +8,12 @@ use super::save::Saved;
 use crate::config::Names;
 use crate::snapshots::{Kind, Snapshot};
 
-/// What is to be put in place, and how.
+/// A snapshot to install.
 pub struct Replacement<'a> {
     pub snapshot: &'a Snapshot,
-    /// Only what matches is replaced, and nothing removed.
+    /// If set, only matching databases are replaced, and none removed.
     pub only: Option<&'a Pattern>,
-    /// What kind of snapshot is made of the live set first; none is.
+    /// The kind of the snapshot that saves the live set first; `None` saves nothing.
     pub save: Option<Kind>,
 }
 
@@ -21,24 +21,24 @@ pub struct Replaced {
     pub before: Option<Saved>,
     pub installed: Vec<String>,
     pub removed: Vec<String>,
-    /// Live databases that stay, since no pull has brought them; those not named before.
+    /// Live databases that stay, since no pull brought them; without those reported before.
     pub others: Vec<String>,
-    /// Those that have a database open, and go on with the new one.
+    /// Programs that have a database open; they see the new data at their next query.
     pub programs: Vec<String>,
-    /// The live databases, also others than these, that are unsanitized.
+    /// All live databases that are unsanitized, not only the installed ones.
     pub unsanitized: Vec<String>,
 }
 
 impl Replacement<'_> {
-    /// The databases that it puts in place. What a snapshot has beyond `names`
-    /// is left alone: nothing of that was saved.
+    /// The databases that it installs. Files of the snapshot outside `names` are left alone, because
+    /// the save does not include them.
     pub fn installs(&self, names: &Names) -> Vec<String> {
         let files = self.snapshot.files.iter().map(|(name, _)| name);
         files.filter(|name| names.selects(name, self.only)).cloned().collect()
     }
 
-    /// The live databases that it takes away: those of `brought` that a whole set does not
-    /// have. What is not saved first, or was not taken as a set, takes none away.
+    /// The live databases that it removes: those of `brought` that a complete set lacks. Nothing is
+    /// removed without a save, or if the snapshot is not a complete set.
     pub fn removes(
         &self,
         names: &Names,
@@ -53,7 +53,7 @@ impl Replacement<'_> {
     }
 }
 
-/// The live databases of `brought` that a whole set of these does not have.
+/// The live databases of `brought` that the complete set `set` lacks.
 pub fn missing(live: &[String], brought: &BTreeSet<String>, set: &[String]) -> Vec<String> {
     let missing = live.iter().filter(|&name| brought.contains(name) && !set.contains(name));
     missing.cloned().collect()

@@ -1,13 +1,13 @@
-//! What is said of a live set that was replaced.
+//! The messages after a replacement of the live set.
 
 use super::Replaced;
 use crate::snapshots::Snapshot;
 use crate::ui::{Ui, count, escape};
 
-/// What every command says that has changed the live set.
+/// Printed by every command that has changed the live set.
 pub const WAY_BACK: &str = "cargo xtask restore-db --undo brings back what was live before";
 
-/// Says what the live set is now, and the way back.
+/// Reports what the live set is now, and how to undo the replacement.
 pub fn replaced(ui: &Ui, snapshot: &Snapshot, replaced: &Replaced) {
     match &replaced.before {
         Some(saved) if saved.new => ui.status("Saved", format!("what was live as {}", saved.name)),
@@ -43,7 +43,7 @@ pub fn replaced(ui: &Ui, snapshot: &Snapshot, replaced: &Replaced) {
     }
 }
 
-/// Names what is live with its secrets, also where an earlier pull has brought it.
+/// Names the unsanitized live databases, also those of an earlier pull.
 fn unsanitized(ui: &Ui, replaced: &Replaced) {
     let names = &replaced.unsanitized;
     if names.is_empty() {
@@ -54,7 +54,7 @@ fn unsanitized(ui: &Ui, replaced: &Replaced) {
     ui.status("Unsanitized", escape(&what) + ": live, secrets included");
 }
 
-/// What a running program's writes come to.
+/// Says what happens to the writes of running programs.
 fn programs(ui: &Ui, replaced: &Replaced) {
     if replaced.programs.is_empty() {
         return;

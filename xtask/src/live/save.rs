@@ -18,37 +18,37 @@ use crate::sqlite::{SIDECARS, sidecar};
 use crate::ui::{Ui, count, escape};
 use crate::{fs, git, sanitize, sqlite};
 
-/// The snapshot that holds what was live.
+/// The snapshot with the previous live set.
 pub struct Saved {
     pub name: String,
-    /// False when a snapshot held the very same already.
+    /// False if an existing snapshot has the same content.
     pub new: bool,
-    /// One of its databases could not be read.
+    /// Whether a database could not be read.
     pub damaged: bool,
-    /// The sha256 of all of it is recorded.
+    /// Whether the sha256 of each database is recorded.
     pub(super) hashed: bool,
 }
 
-/// Copies of the live set, on their way to be a snapshot.
+/// Copies of the live set that are not yet a snapshot.
 pub(super) struct Copies<'a> {
     incoming: SnapshotBuilder<'a>,
     names: Vec<String>,
-    /// What SQLite cannot read is copied byte by byte, with what lies beside it.
+    /// Databases that SQLite cannot read: copied byte by byte, with their sidecars.
     damaged: Vec<String>,
-    /// What was written to since, and brought up to date.
+    /// Databases that were written to since the copy, and copied again.
     pub changed: Vec<String>,
-    /// What was written to by now, and was not.
+    /// Databases that were written to since the copy, and not copied again.
     pub outdated: Vec<String>,
-    /// The snapshot that holds the very same.
+    /// The snapshot that has the same content.
     held_by: Option<String>,
-    /// sha256 of each, in hex, unless a snapshot holds the same.
+    /// The sha256 of each, in hex, unless a snapshot has the same content.
     hashes: Vec<Option<String>>,
     git_commit: Option<String>,
-    /// The names of those to which no rule was applied.
+    /// The databases to which no rule was applied.
     pub raw: BTreeSet<String>,
 }
 
-/// What saving needs of a locked live set.
+/// The context of saving a locked live set.
 #[derive(Clone, Copy)]
 pub(super) struct Saver<'a> {
     pub ui: &'a Ui,
@@ -58,12 +58,12 @@ pub(super) struct Saver<'a> {
 }
 
 impl<'a> Saver<'a> {
-    /// Copies the live set, all of one moment; nothing of an empty one. What is
-    /// locked is read through the connections that hold it.
+    /// Copies the live set, all of one moment; `None` if it is empty. Locked databases are read
+    /// through their connections.
     ///
     /// # Errors
     ///
-    /// It cannot be read or written.
+    /// A database cannot be read, or a copy cannot be written.
     pub(super) fn copy(
         &self,
         names: Vec<String>,
@@ -96,12 +96,12 @@ impl<'a> Saver<'a> {
         Ok(Some(copies))
     }
 
-    /// Looks for a snapshot that holds the same as `copies`; of several it is
-    /// `next`, which is about to be put in place, if it is one of them.
+    /// Searches for a snapshot with the content of `copies`, first in `next`, which is about to be
+    /// installed.
     pub(super) fn find_same(&self, copies: &mut Copies<'_>, next: Option<&str>) -> Result<()> {
         let last = State::read(self.store)?.live;
         let mut snapshots = self.store.list()?;
-        // The likely ones first: comparing reads all of both.
+        // The likely ones first, because a comparison reads both completely.
         snapshots.sort_by_key(|snapshot| {
             let name = Some(snapshot.name.as_str());
             (name != next, name != last.as_deref())
@@ -148,7 +148,7 @@ impl Copies<'_> {
         self.incoming.path().join(name)
     }
 
-    /// The copy of a database that programs have open.
+    /// The copy of a database that programs have open, as pages.
     pub fn pages(&self, name: &str, live: &SharedDb) -> Result<PageFile> {
         PageFile::open(&self.path(name), live.page_size()?, true)
     }
@@ -202,12 +202,12 @@ impl Copies<'_> {
         Ok(())
     }
 
-    /// Whether `snapshot` has exactly these databases with this content. One that says
-    /// otherwise what is raw is no substitute: restored, it would say that of the
-    /// live set. It is not corrected either, for what it says of its own pull is true.
+    /// Whether `snapshot` has exactly these databases with this content. It must also agree which are
+    /// raw, since a restore would mark the live set so. The snapshot's mark is not changed: it is
+    /// correct for its own pull.
     fn are_held_by(&self, snapshot: &Snapshot) -> Result<bool> {
         let same_names = snapshot.files.iter().map(|(name, _)| name).eq(&self.names);
-        // One that is no whole set would not take away what comes later.
+        // A restore of an incomplete set would not remove databases that were added later.
         let whole = snapshot.meta.as_ref().is_some_and(|meta| meta.only.is_none());
         let same_marks = snapshot.raw() == self.raw;
         if snapshot.defect.is_some() || !whole || !same_names || !same_marks {
@@ -222,10 +222,10 @@ impl Copies<'_> {
     }
 }
 
-/// Where a copy of a live database is read from: all see it at one moment.
+/// The source of a copy of a live database; all sources see the same moment.
 enum Source<'a> {
     LockedDb(&'a mut Access),
-    /// Nobody is going to replace it; with its version at that moment.
+    /// A database that is not replaced; with its data version at that moment.
     Pinned(Connection, i64),
     /// SQLite cannot read it.
     Damaged,
@@ -235,7 +235,7 @@ impl Source<'_> {
     fn pin(path: &Path) -> Result<Self> {
         match sqlite::pin(path).and_then(|db| sqlite::data_version(&db).map(|now| (db, now))) {
             Ok((db, version)) => {
-                // For what is asked when it has been copied.
+                // For the query of the data version after the copy.
                 db.busy_timeout(sqlite::BUSY)?;
                 Ok(Self::Pinned(db, version))
             }
@@ -244,8 +244,8 @@ impl Source<'_> {
         }
     }
 
-    /// Copies what it sees; nothing of a damaged one, whose connection ends: as a
-    /// plain file it may only be read when none of ours has it open.
+    /// Copies what it sees. A corrupt database is left out and its connection closed: a plain file
+    /// may only be read while this process has no connection to it.
     fn copy(&mut self, to: &Path) -> Result<()> {
         let db = match self {
             Self::Pinned(db, _) | Self::LockedDb(Access::Exclusive(db)) => &*db,
@@ -263,11 +263,12 @@ impl Source<'_> {
     }
 }
 
-/// Describes a closed file for `snapshot.json`. One that cannot be described is
-/// recorded as damaged: saving it must not fail for that.
+/// Describes a closed file for `snapshot.json`. A file that cannot be described is recorded as
+/// damaged, because that must not make the save fail.
 ///
 /// # Errors
 ///
+/// The file cannot be read.
 /// It cannot be read.
 pub(super) fn describe(path: &Path, damaged: bool, sha256: Option<String>) -> Result<Database> {
     let found = match sqlite::describe(path) {
@@ -290,13 +291,12 @@ pub(super) fn describe(path: &Path, damaged: bool, sha256: Option<String>) -> Re
     })
 }
 
-/// Writes what is new into the databases that programs have open, for no one to
-/// see yet, and brings `copies` up to what they had written before. Returns the
-/// names of those databases.
+/// Writes the new pages into the databases that programs have open, without a commit, and brings
+/// `copies` up to date with earlier writes. Returns the names of those databases.
 ///
 /// # Errors
 ///
-/// Those of SQLite and the disk.
+/// SQLite or the file system fails.
 pub(super) fn write(
     locked: &mut [LockedDb],
     copies: Option<&mut Copies<'_>>,

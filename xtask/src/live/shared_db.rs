@@ -1,5 +1,5 @@
-//! A database that programs have open, changed page by page through SQLite: at
-//! their next query they see the new one, whole.
+//! A database that programs have open, changed page by page through SQLite: at their next query
+//! they see all of the new data.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,22 +12,22 @@ use crate::pages::{self, HEADER, Header, PageFile};
 use crate::sqlite::sidecar;
 use crate::{interrupt, sqlite};
 
-/// How far the schema cookie is set above that of the old one. Programs
-/// notice that by; and by it the next command sees whether the transaction of a
-/// killed run was committed, even if a program has changed its schema since.
+/// Added to the schema cookie of the old database. Programs notice the change by it, and the next
+/// command sees whether the transaction of a killed run was committed, even if a program has changed
+/// the schema since.
 const COOKIE_LEAP: u32 = 1 << 20;
 
-/// How often a lock is tried for while those of other databases are kept.
+/// How often to try for a lock while locks on other databases are held.
 const POLLS: i32 = 200;
 const POLL: Duration = Duration::from_millis(1);
 
-/// How the new content gets in.
+/// How the new content is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Way {
-    /// The pages that differ, in one transaction.
+    /// Writes the pages that differ, in one transaction.
     Pages,
-    /// All of it through the backup API, which alone changes the page size; it
-    /// cannot in WAL mode.
+    /// Writes everything through the backup API: only this can change the page size. Not possible in
+    /// WAL mode.
     Backup,
 }
 
@@ -54,26 +54,26 @@ pub(super) struct SharedDb {
     way: Way,
     wal: bool,
     path: PathBuf,
-    /// What is to be in place.
+    /// The new content.
     staged: PageFile,
     staged_path: PathBuf,
     new: Header,
-    /// Of each page of `staged` whether the live database has another.
+    /// For each page of `staged`, whether the live database has another one.
     differs: Vec<bool>,
-    /// Reads what was live at one moment. In WAL mode it does so to the end: as
-    /// long as it does, the `-wal` has every page that others change.
+    /// Reads the live database at one moment. In WAL mode it stays open to the end: as long as it
+    /// does, the `-wal` is not reset and has every page that others change.
     pub reader: Connection,
     writer: Connection,
-    /// Of the writer, not after the reader's moment.
+    /// The writer's data version, from before the reader's moment.
     version: i64,
 }
 
 impl SharedDb {
-    /// Opens `path`, which is to become what is `staged`, while programs go on.
+    /// Opens `path`, to be replaced by `staged`, while programs keep running.
     ///
     /// # Errors
     ///
-    /// It can only be replaced when they are stopped; `refused` says so.
+    /// The programs must be stopped first; `refused` gives the reason.
     pub fn new(
         path: &Path,
         staged: &Path,
@@ -97,7 +97,7 @@ impl SharedDb {
             way,
             wal,
             path: path.to_owned(),
-            // Only what its header counts: what may follow is no part of it.
+            // The page count of its header: bytes after that are not part of the database.
             differs: vec![true; pages.count()?.min(new.pages.unwrap_or(u32::MAX)) as usize],
             staged: pages,
             staged_path: staged.to_owned(),
@@ -112,11 +112,11 @@ impl SharedDb {
         Self { programs, ..self }
     }
 
-    /// Finds the pages that differ from what is staged.
+    /// Finds the pages that differ from the staged file.
     ///
     /// # Errors
     ///
-    /// Those of reading.
+    /// The database or the staged file cannot be read.
     pub fn compare(&mut self) -> Result<()> {
         if self.way == Way::Backup {
             return Ok(());
@@ -132,7 +132,7 @@ impl SharedDb {
         })
     }
 
-    /// In a rollback mode a reader keeps writers from committing.
+    /// In a rollback mode a read transaction keeps writers from committing.
     pub fn end_read_transactions(&self) -> rusqlite::Result<()> {
         if self.wal || self.reader.is_autocommit() {
             return Ok(());
@@ -140,15 +140,15 @@ impl SharedDb {
         self.reader.execute_batch("COMMIT")
     }
 
-    /// Locks it for everyone who writes, and in a rollback mode reads; waits for a
-    /// moment if `patient`.
+    /// Locks it against all other writers, and in a rollback mode readers; retries for a moment if
+    /// `patient`.
     ///
     /// # Errors
     ///
     /// A transaction of a program has not ended by then.
     pub fn lock(&mut self, patient: bool) -> rusqlite::Result<()> {
-        // More often than SQLite would: a program that writes without a pause
-        // leaves short gaps.
+        // More often than SQLite's own busy handler: a program that writes continuously leaves only
+        // short gaps.
         let poll = |tries| {
             std::thread::sleep(POLL);
             tries < POLLS
@@ -165,12 +165,12 @@ impl SharedDb {
         Ok(self.writer.pragma_query_value(None, "page_size", |row| row.get(0))?)
     }
 
-    /// Looks again at what programs have written between the reader's moment and
-    /// the lock; whether there was something that `saved` did not have, and has now.
+    /// Compares again the pages that programs wrote between the reader's moment and the lock.
+    /// Returns whether `saved` lacked some; they are added to it.
     pub fn catch_up(&mut self, saved: Option<&PageFile>) -> Result<bool> {
         let live = pages::count(&self.writer)?;
         let touched: Box<dyn Iterator<Item = u32>> = if self.wal {
-            // Beside the file itself, where `path` is a link to it.
+            // The sidecars are beside the file itself, if `path` is a link.
             let wal = sidecar(&self.path.canonicalize()?, "-wal");
             Box::new(pages::in_wal(&wal)?.into_iter())
         } else if sqlite::data_version(&self.writer)? == self.version {
@@ -207,7 +207,7 @@ impl SharedDb {
         Ok(news)
     }
 
-    /// Writes the pages that differ, for no one to see before [`commit`](Self::commit).
+    /// Writes the pages that differ; not visible before [`commit`](Self::commit).
     pub fn write(&mut self) -> Result<()> {
         let (live, new) = (pages::count(&self.writer)?, self.differs.len() as u32);
         if live == new && !self.differs.contains(&true) {
@@ -217,7 +217,7 @@ impl SharedDb {
         let old_cookie = Header::parse(&old).map_or(0, |old| old.schema_cookie);
         let cookie = match self.way {
             Way::Pages => old_cookie.wrapping_add(COOKIE_LEAP),
-            // That of the backup API.
+            // The backup API sets this value.
             Way::Backup => old_cookie.wrapping_add(1),
         };
         let mut page = Vec::new();
@@ -236,8 +236,8 @@ impl SharedDb {
             }
             return Ok(());
         }
-        // At the commit, a connection that knows of `auto_vacuum = FULL` would move
-        // pages by the old numbers.
+        // With `auto_vacuum = FULL`, this connection would move pages at the commit, by the old page
+        // count.
         self.writer.execute_batch("PRAGMA auto_vacuum = INCREMENTAL")?;
         let mut buffer = Vec::new();
         for (number, differs) in (1..).zip(&self.differs) {
@@ -247,27 +247,27 @@ impl SharedDb {
                 pages::write(&self.writer, number, &buffer)?;
             }
         }
-        // Last: with it the schema changes. At the next statement this connection
-        // would read it, and take the old number of pages for true; so its cookie follows.
+        // Page 1 comes last: it changes the schema. At its next statement this connection would reread
+        // the schema and use the old page count, so the cookie is changed afterwards.
         pages::set_schema_cookie(&mut page, old_cookie);
         pages::write(&self.writer, 1, &page)?;
         if live > new {
             pages::truncate(&self.writer, new)?;
         }
-        // It takes a signed number.
+        // The pragma takes a signed number.
         self.writer.pragma_update(None, "schema_version", cookie.cast_signed())?;
         Ok(())
     }
 
-    /// From now on everyone sees the new one. In WAL mode it is in the `-wal`, for
-    /// [`checkpoint`] of what is returned to take from there.
+    /// Makes the new content visible to all programs. In WAL mode it is in the `-wal`, for
+    /// [`checkpoint`] of the returned connection.
     pub fn commit(self) -> Result<Connection> {
         let Self { way, staged_path, reader, mut writer, .. } = self;
         drop(reader);
         match way {
             Way::Pages => writer.execute_batch("COMMIT")?,
             Way::Backup => {
-                // The lock is kept beyond the end of its transaction.
+                // The lock must outlive the transaction.
                 writer.execute_batch("PRAGMA locking_mode = EXCLUSIVE; COMMIT")?;
                 let source = sqlite::open_closed(&staged_path)?;
                 sqlite::copy_into(&source, &mut writer, || Ok(()))?;
@@ -277,31 +277,30 @@ impl SharedDb {
     }
 }
 
-/// One that reads what is live now, and one that is going to write, with its
-/// version not after that.
+/// A connection that reads the current content, and one that will write, with its data version from
+/// before that moment.
 fn connect(path: &Path, wait: Duration) -> rusqlite::Result<(Connection, Connection, i64)> {
     let (reader, writer) = (sqlite::open_existing(path)?, sqlite::open_existing(path)?);
     for db in [&reader, &writer] {
         db.busy_timeout(wait.min(POLL * POLLS as u32))?;
         sqlite::distrust_schema(db)?;
     }
-    // The pages that wait for the commit are on the disk by then, not in memory.
+    // Spills the uncommitted pages to disk instead of keeping them in memory.
     writer.execute_batch("PRAGMA cache_size = 100; PRAGMA synchronous = FULL")?;
-    // Asked first: while the reader reads, a program that is about to commit
-    // lets no other one begin.
+    // Before the reader's transaction: while that is open, a program that is about to commit keeps
+    // all others from starting one.
     let version = sqlite::data_version(&writer)?;
     reader.execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema")?;
     Ok((reader, writer, version))
 }
 
-/// So that the `-wal` does not stay as large as what was written; another one's
-/// reader may still need it.
+/// Truncates the `-wal`. A busy database is not an error: another process may still read the `-wal`.
 pub(super) fn checkpoint(writer: &Connection) -> rusqlite::Result<()> {
     writer.busy_timeout(Duration::ZERO)?;
     writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
 }
 
-/// Whether a closed file has this page, but for the counters of its header.
+/// Whether a closed file has this page, ignoring the counters of the header.
 fn is_same(staged: &PageFile, page: u32, data: &[u8], buffer: &mut Vec<u8>) -> Result<bool> {
     if !staged.read(page, buffer)? {
         return Ok(false);
@@ -316,7 +315,7 @@ fn is_same(staged: &PageFile, page: u32, data: &[u8], buffer: &mut Vec<u8>) -> R
     Ok(first == *buffer)
 }
 
-/// The header of a closed file; none of an empty one.
+/// The header of a closed file; `None` if it is empty.
 fn header(path: &Path) -> Result<Option<Header>> {
     let mut page = Vec::new();
     let read = PageFile::open(path, HEADER as u32, false)?.read(1, &mut page);
@@ -324,13 +323,13 @@ fn header(path: &Path) -> Result<Option<Header>> {
     Ok(Header::parse(&page).filter(|_| read))
 }
 
-/// Whether what is staged for `path` has been committed there by a run that was
-/// killed right after. What is damaged is replaced in any case.
+/// Whether the staged file was already committed to `path` by a run that was killed right after. A
+/// corrupt database counts as not done.
 ///
 /// # Errors
 ///
-/// One of them cannot be read, or a program has it locked for longer than `wait`:
-/// to take that for a no would replace what was written since.
+/// A file cannot be read, or a program has the database locked for longer than `wait`: to assume
+/// `false` would overwrite later writes.
 pub(super) fn is_done(path: &Path, staged: &Path, wait: Duration) -> Result<bool> {
     let Some(new) = header(staged)?.filter(|_| path.is_file()) else { return Ok(false) };
     let read = || -> Result<_> {

@@ -1,4 +1,4 @@
-//! Copies what is to be put in place, beside the live set.
+//! Copies the databases to be installed into the staging directory, beside the live set.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use crate::snapshots::Snapshot;
 use crate::sqlite::{remove_sidecars, sidecar};
 use crate::{fs, interrupt, sqlite};
 
-/// Copies what is to be installed, verified on the way.
+/// Copies the databases and verifies them meanwhile.
 pub fn stage(snapshot: &Snapshot, install: &[String], to: &Path) -> Result<()> {
     fs::create_dir(to)?;
     for name in install {
@@ -30,8 +30,8 @@ pub fn stage(snapshot: &Snapshot, install: &[String], to: &Path) -> Result<()> {
     fs::sync(to)
 }
 
-/// A file that a person or an older tool copied may have a journal beside it,
-/// without which it is half a transaction.
+/// A file that was copied by a person or an older tool may have a journal, without which it is
+/// inconsistent.
 fn stage_unrecorded(from: &Path, copy: &Path) -> Result<()> {
     for end in ["-wal", "-journal"] {
         let journal = sidecar(from, end);

@@ -1,4 +1,4 @@
-//! What is known of the live set between two commands.
+//! The state of the live set between two commands.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -14,30 +14,30 @@ use crate::snapshots::{LockedStore, Snapshot, Store, unsanitized};
 
 const STATE: &str = "state.json";
 
-/// Where the live set came from, and the way back.
+/// The snapshots that the live set came from and that it replaced, and facts about its databases.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct State {
-    /// The snapshot that was last put in place.
+    /// The snapshot that was installed last.
     pub live: Option<String>,
-    /// The snapshot that holds what was live before that.
+    /// The snapshot with the live set before that.
     pub before: Option<String>,
-    /// The live databases that are unsanitized, or were when they were last seen.
+    /// The live databases that are unsanitized, as of the last command.
     #[serde(default)]
     pub unsanitized: BTreeSet<String>,
-    /// The live databases to which no rule was applied. An older version did not record it.
+    /// The live databases to which no rule was applied. Not recorded by older versions.
     #[serde(default)]
     pub(super) raw: Option<BTreeSet<String>>,
-    /// The live databases that a pull or a restore has put there: only those are ever
-    /// removed. An older version did not record it.
+    /// The live databases that a pull or a restore installed: only these are ever removed. Not
+    /// recorded by older versions.
     #[serde(default)]
     pub(super) brought: Option<BTreeSet<String>>,
-    /// The others, once they have been named.
+    /// The other live databases that were reported once.
     #[serde(default)]
     pub(super) others: BTreeSet<String>,
-    /// The databases that any pull has ever put there. An older version did not record it.
+    /// The databases that any pull ever installed. Not recorded by older versions.
     #[serde(default)]
     pub(super) pulled: Option<BTreeSet<String>>,
-    /// The snapshots that a prune has left for their last copies, once they have been named.
+    /// The snapshots that a prune kept for their last copies, and reported once.
     #[serde(default)]
     pub(super) last_copies: BTreeSet<String>,
 }
@@ -51,14 +51,14 @@ impl State {
         let state = read_json(&path).map_err(|error| {
             let failure = Failure::new("it is not known what is live and what was before");
             let remove = format!("remove {}; then restore by name", path.display());
-            // What another user may read is sound.
+            // A state that another user may read is intact, so it must not be removed.
             let failure = if is_forbidden(&error) { failure } else { failure.hint(remove) };
             failure.over(error)
         })?;
         Ok(state.unwrap_or_default())
     }
 
-    /// The databases that a pull or a restore has put there.
+    /// The databases that a pull or a restore installed.
     pub fn brought(&self, store: &Store) -> BTreeSet<String> {
         self.brought.clone().unwrap_or_else(|| {
             let live = self.live.as_ref().and_then(|name| store.find(name).ok());
@@ -66,7 +66,7 @@ impl State {
         })
     }
 
-    /// The live databases to which no rule was applied, as far as that is known.
+    /// The live databases to which no rule was applied, as far as is known.
     pub fn raw(&self, store: &Store) -> BTreeSet<String> {
         self.raw.clone().unwrap_or_else(|| {
             let live = self.live.as_ref().and_then(|name| store.find(name).ok());
@@ -75,7 +75,7 @@ impl State {
         })
     }
 
-    /// The databases that a pull has ever put there, as far as is known.
+    /// The databases that any pull ever installed, as far as is known.
     ///
     /// # Errors
     ///
@@ -89,8 +89,8 @@ impl State {
         Ok(files.map(|(name, _)| name.clone()).collect())
     }
 
-    /// Of these snapshots, which a prune has left for their last copies, those that have not
-    /// been named before.
+    /// Returns those of `now` (snapshots that a prune kept for their last copies) that were not
+    /// reported before, and records them.
     ///
     /// # Errors
     ///
@@ -107,8 +107,8 @@ impl State {
         Ok(new)
     }
 
-    /// The state after `snapshot` has replaced what was `live`. What was there before, and
-    /// was nobody's, does not become ours by being put back.
+    /// The state after `snapshot` has replaced `live`. A database that was not installed by a pull
+    /// before does not count as installed because it is restored.
     pub(super) fn after(
         self,
         snapshot: &Snapshot,
@@ -120,7 +120,7 @@ impl State {
     ) -> Self {
         let Self { before, raw, brought, others, mut pulled, last_copies, .. } = self;
         let before = match saved {
-            // A set that is the same already does not take the way back with it.
+            // The live set already was this snapshot: keep the one to undo to.
             Some(saved) if saved.name == snapshot.name => before,
             saved => saved.map(|saved| saved.name.clone()),
         };
@@ -135,7 +135,7 @@ impl State {
         if let Some(pulled) = pulled.as_mut().filter(|_| snapshot.is_pull()) {
             pulled.extend(install.iter().cloned());
         }
-        // One that was replaced has not been left.
+        // A database that was replaced did not stay.
         let left = |name: &&String| others.contains(*name) || !install.contains(name);
         let others = live.iter().filter(|&name| !brought.contains(name) && !remove.contains(name));
         let others = others.filter(left).cloned().collect();
