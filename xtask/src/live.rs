@@ -398,7 +398,7 @@ impl<'a> LockedLiveSet<'a> {
         Ok(true)
     }
 
-    /// Removes a save that turned out unnecessary: it takes space, and counts as one of the kept snapshots.
+    /// Removes a save that turned out unnecessary: it would count as one of the kept snapshots.
     fn discard_save(&self, saved: Option<&Saved>) {
         if let Some(saved) = saved
             && saved.new

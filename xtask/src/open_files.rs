@@ -1,4 +1,4 @@
-//! Who else has a database open.
+//! Finds programs that have a database open.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,17 +10,16 @@ use crate::error::Failure;
 use crate::ui::{Ui, escape};
 use crate::{interrupt, sqlite};
 
-/// What is found is looked at again: a program that just ends, or a child that
-/// has yet to run its own program, holds nothing in a moment.
+/// Findings are checked again: a program that is about to end, or a child before its exec, has the
+/// files open only for a moment.
 const LOOKS: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(70);
 
-/// Refuses to go on when another program has one of `names` in `dir` open;
-/// with `force` it warns instead.
+/// Fails if another program has one of `names` in `dir` open; with `force` it only warns.
 ///
 /// # Errors
 ///
-/// One is open, or cannot be looked at.
+/// A file is open, or this process was asked to end.
 pub fn refuse(ui: &Ui, sh: &Shell, dir: &Path, names: &[String], force: bool) -> Result<()> {
     let paths: Vec<_> =
         names.iter().map(|name| dir.join(name)).filter(|path| path.is_file()).collect();
@@ -39,7 +38,7 @@ pub fn refuse(ui: &Ui, sh: &Shell, dir: &Path, names: &[String], force: bool) ->
     Ok(())
 }
 
-/// For each path the programs that have it open, and do not end at once.
+/// For each path, the programs that keep it open.
 ///
 /// # Errors
 ///
@@ -66,7 +65,7 @@ pub fn persistent(sh: &Shell, paths: &[PathBuf]) -> Result<Vec<Vec<String>>> {
     Ok(found)
 }
 
-/// Like [`programs`], but for this process, which has them open itself.
+/// Like [`programs`], without this process, which has the files open itself.
 pub fn others(sh: &Shell, paths: &[PathBuf]) -> Vec<Vec<String>> {
     let own = format!("(process {})", std::process::id());
     let mut found = programs(sh, paths);
@@ -74,24 +73,24 @@ pub fn others(sh: &Shell, paths: &[PathBuf]) -> Vec<Vec<String>> {
     found
 }
 
-/// For each path the programs that have the file open, as far as this user may see.
+/// For each path, the programs that have the file open, as far as this user may see them.
 #[cfg(target_os = "linux")]
 pub fn programs(_: &Shell, paths: &[PathBuf]) -> Vec<Vec<String>> {
     use std::os::unix::fs::MetadataExt as _;
 
     let identity = |path: &Path| path.metadata().ok().map(|m| (m.dev(), m.ino()));
     let targets: Vec<_> = paths.iter().map(|path| identity(path)).collect();
-    // Of a link, the name of what it leads to.
+    // The kernel reports the target of a link.
     let real: Vec<_> = paths.iter().map(|path| path.canonicalize().unwrap_or_default()).collect();
     let mut found = vec![Vec::new(); paths.len()];
     for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-        // Not `self` and `thread-self`, which are one of the others.
+        // Skips `self` and `thread-self`, which are links to a numbered entry.
         if process.file_name().to_string_lossy().parse::<u32>().is_err() {
             continue;
         }
         let open = std::fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten();
         for fd in open {
-            // The name is looked at first: following every link is slow.
+            // The name is compared first, because a stat of every link is slow.
             let Ok(link) = std::fs::read_link(fd.path()) else { continue };
             let named: Vec<_> =
                 (0..paths.len()).filter(|i| real[*i].file_name() == link.file_name()).collect();
@@ -99,7 +98,7 @@ pub fn programs(_: &Shell, paths: &[PathBuf]) -> Vec<Vec<String>> {
                 continue;
             }
             let file = identity(&fd.path());
-            // Several may be links to files with one name in different directories.
+            // Several paths may have the same file name in different directories.
             for i in named.into_iter().filter(|i| file.is_some() && targets[*i] == file) {
                 let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
                 let program =
@@ -113,7 +112,7 @@ pub fn programs(_: &Shell, paths: &[PathBuf]) -> Vec<Vec<String>> {
     found
 }
 
-/// macOS tells it through `lsof`: a line `p<pid>`, `c<command>`, then `n<path>` for each file.
+/// On macOS `lsof` prints lines `p<pid>`, `c<command>`, and `n<path>` for each file.
 #[cfg(not(target_os = "linux"))]
 pub fn programs(sh: &Shell, paths: &[PathBuf]) -> Vec<Vec<String>> {
     let real: Vec<_> =

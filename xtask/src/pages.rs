@@ -1,5 +1,5 @@
-//! A database as pages (sqlite.org/fileformat.html): what its header says, what
-//! is in a `-wal`, and pages read and written through SQLite's `sqlite_dbpage`.
+//! A database as pages (sqlite.org/fileformat.html): its header, the pages in a `-wal`, and reads and
+//! writes of pages through SQLite's `sqlite_dbpage`.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -13,25 +13,25 @@ use rusqlite::{Connection, OptionalExtension as _};
 use crate::error::Failure;
 use crate::interrupt;
 
-/// The first bytes of page 1.
+/// The size of the header at the start of page 1, in bytes.
 pub const HEADER: usize = 100;
 
-/// What a header says, as far as it decides how pages can be exchanged.
+/// The fields of a header that decide how pages can be exchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     /// In bytes.
     pub page_size: u32,
-    /// Programs that find another one than they know read the schema again.
+    /// A program that finds another cookie than before reads the schema again.
     pub schema_cookie: u32,
-    /// 1 is UTF-8, 2 and 3 are UTF-16, 0 is not decided yet.
+    /// 1 is UTF-8, 2 and 3 are UTF-16, 0 is undecided.
     pub text_encoding: u32,
-    /// How many there are; what follows them is no part of the database. None where
-    /// an older version of SQLite wrote last, which did not say so.
+    /// The page count; bytes after these pages are not part of the database. `None` if an old version
+    /// of SQLite, which did not maintain it, wrote last.
     pub pages: Option<u32>,
 }
 
 impl Header {
-    /// None where it is not the header of a database.
+    /// `None` if this is not the header of a database.
     pub fn parse(page: &[u8]) -> Option<Self> {
         let header = page.get(..HEADER)?;
         let page_size = match u16::from_be_bytes([header[16], header[17]]) {
@@ -55,9 +55,9 @@ fn big_endian(bytes: &[u8], at: usize) -> u32 {
     u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
-/// Makes the header of a new page 1 fit for a database that is open: how it is
-/// journalled stays (bytes 18 and 19: some have its `-wal` open), and the number
-/// of pages is said, which older versions of SQLite did not.
+/// Adapts the header of a new page 1 to a database that is open: keeps the live journal mode (bytes
+/// 18 and 19), because programs may have its `-wal` open, and sets the page count, which old versions
+/// of SQLite did not.
 pub fn adapt_header(page: &mut [u8], live: &[u8], pages: u32) {
     page[18..20].copy_from_slice(&live[18..20]);
     page[28..32].copy_from_slice(&pages.to_be_bytes());
@@ -67,15 +67,15 @@ pub fn set_schema_cookie(page: &mut [u8], cookie: u32) {
     page[40..44].copy_from_slice(&cookie.to_be_bytes());
 }
 
-/// The header's counters and its journal mode change without a change of
-/// content: change counter, schema cookie, version-valid-for, version number.
+/// Clears the fields that change without a change of content: journal mode, change counter, schema
+/// cookie, version-valid-for and version number.
 pub fn clear_counters(header: &mut [u8]) {
     for range in [18..20, 24..28, 40..44, 92..HEADER] {
         header[range].fill(0);
     }
 }
 
-/// A closed database file as pages. No connection of this process may have it open.
+/// The pages of a closed database file. No connection of this process may have it open.
 pub struct PageFile {
     file: File,
     page_size: u32,
@@ -84,15 +84,17 @@ pub struct PageFile {
 impl PageFile {
     /// # Errors
     ///
-    /// It cannot be opened, or read and written if it is to be `writable`.
+    /// The file cannot be opened for reading, or for writing if `writable`.
     pub fn open(path: &Path, page_size: u32, writable: bool) -> Result<Self> {
         let file = fs_err::OpenOptions::new().read(true).write(writable).open(path)?;
         Ok(Self { file: file.into_file(), page_size })
     }
 
+    /// The number of pages in the file.
+    ///
     /// # Errors
     ///
-    /// Those of asking for its length.
+    /// The file's metadata cannot be read.
     pub fn count(&self) -> io::Result<u32> {
         let pages = self.file.metadata()?.len() / u64::from(self.page_size);
         Ok(u32::try_from(pages).unwrap_or(u32::MAX))
@@ -102,11 +104,11 @@ impl PageFile {
         u64::from(page - 1) * u64::from(self.page_size)
     }
 
-    /// Fills `buffer` with a page; false where the file ends before it does.
+    /// Reads a page into `buffer`; returns false if the file ends before its end.
     ///
     /// # Errors
     ///
-    /// Those of reading.
+    /// The file cannot be read.
     pub fn read(&self, page: u32, buffer: &mut Vec<u8>) -> io::Result<bool> {
         buffer.resize(self.page_size as usize, 0);
         filled(self.file.read_exact_at(buffer, self.offset(page)))
@@ -114,47 +116,47 @@ impl PageFile {
 
     /// # Errors
     ///
-    /// Those of writing.
+    /// The file cannot be written.
     pub fn write(&self, page: u32, data: &[u8]) -> io::Result<()> {
         self.file.write_all_at(data, self.offset(page))
     }
 
-    /// Cuts or extends the file to so many pages.
+    /// Truncates or extends the file to `pages` pages.
     ///
     /// # Errors
     ///
-    /// Those of writing.
+    /// The file cannot be resized.
     pub fn truncate(&self, pages: u32) -> io::Result<()> {
         self.file.set_len(self.offset(pages + 1))
     }
 
     /// # Errors
     ///
-    /// Those of syncing.
+    /// The file cannot be synced.
     pub fn sync(&self) -> io::Result<()> {
         self.file.sync_all()
     }
 }
 
-/// The page that holds no data, because SQLite locks bytes there.
+/// Whether this is the page without data, on which SQLite places its file locks.
 pub fn is_lock_page(page: u32, page_size: u32) -> bool {
     page == (1 << 30) / page_size + 1
 }
 
-/// How many pages a database has, in the connection's transaction.
+/// The page count of a database in the connection's transaction.
 ///
 /// # Errors
 ///
-/// Those of SQLite.
+/// SQLite cannot read the header.
 pub fn count(db: &Connection) -> Result<u32> {
     Ok(db.pragma_query_value(None, "page_count", |row| row.get(0))?)
 }
 
-/// Hands every page of an open database to `each`, in their order.
+/// Calls `each` for every page of an open database, in order.
 ///
 /// # Errors
 ///
-/// Those of SQLite and of `each`.
+/// SQLite cannot read a page, or `each` fails.
 pub fn for_each(db: &Connection, mut each: impl FnMut(u32, &[u8]) -> Result<()>) -> Result<()> {
     let mut statement = prepare(db, "SELECT pgno, data FROM sqlite_dbpage")?;
     let mut rows = statement.query([])?;
@@ -164,32 +166,32 @@ pub fn for_each(db: &Connection, mut each: impl FnMut(u32, &[u8]) -> Result<()>)
     Ok(())
 }
 
-/// A page of an open database; none behind its end.
+/// A page of an open database; `None` after its end.
 ///
 /// # Errors
 ///
-/// Those of SQLite.
+/// SQLite cannot read the page.
 pub fn read(db: &Connection, page: u32) -> Result<Option<Vec<u8>>> {
     let mut statement = prepare(db, "SELECT data FROM sqlite_dbpage WHERE pgno = ?1")?;
     Ok(statement.query_row([page], |row| row.get(0)).optional()?)
 }
 
-/// Writes a page within the connection's transaction.
+/// Writes a page in the connection's transaction.
 ///
 /// # Errors
 ///
-/// Those of SQLite.
+/// SQLite cannot write the page.
 pub fn write(db: &Connection, page: u32, data: &[u8]) -> Result<()> {
     prepare(db, "INSERT INTO sqlite_dbpage (pgno, data) VALUES (?1, ?2)")?.execute((page, data))?;
     Ok(())
 }
 
-/// Ends the database behind so many pages, when the transaction ends. No page
-/// may be written after that: it would be forgotten.
+/// Truncates the database to `pages` pages, when the transaction commits. A page that is written
+/// after this call is lost.
 ///
 /// # Errors
 ///
-/// Those of SQLite.
+/// SQLite cannot truncate it.
 pub fn truncate(db: &Connection, pages: u32) -> Result<()> {
     prepare(db, "INSERT INTO sqlite_dbpage (pgno, data) VALUES (?1, NULL)")?
         .execute([pages + 1])?;
@@ -212,12 +214,12 @@ fn prepare<'a>(db: &'a Connection, sql: &str) -> Result<rusqlite::CachedStatemen
     })
 }
 
-/// The pages that a `-wal` has, of transactions that were committed or not.
-/// Reading it disturbs nobody: SQLite's locks are on other files.
+/// The pages in a `-wal`, of committed and other transactions. The read disturbs no program: SQLite
+/// locks other files.
 ///
 /// # Errors
 ///
-/// It cannot be read.
+/// The file cannot be read.
 pub fn in_wal(path: &Path) -> Result<BTreeSet<u32>> {
     let read = || -> io::Result<BTreeSet<u32>> {
         let mut pages = BTreeSet::new();
@@ -232,7 +234,7 @@ pub fn in_wal(path: &Path) -> Result<BTreeSet<u32>> {
         }
         let (page_size, salts) = (big_endian(&header, 8), &header[16..24]);
         let mut frame = [0; 24];
-        // What follows with other salts is of an earlier use of the file.
+        // Frames with other salts are from before the last reset.
         while filled(wal.read_exact(&mut frame))? && frame[8..16] == *salts {
             pages.insert(big_endian(&frame, 0));
             wal.seek_relative(page_size.into())?;
@@ -242,7 +244,7 @@ pub fn in_wal(path: &Path) -> Result<BTreeSet<u32>> {
     read().with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// Whether there was as much to read as there should be.
+/// Whether the buffer was filled.
 fn filled(read: io::Result<()>) -> io::Result<bool> {
     match read {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
@@ -250,11 +252,11 @@ fn filled(read: io::Result<()>) -> io::Result<bool> {
     }
 }
 
-/// Whether two closed files hold the same pages, but for the header's counters
-/// and its journal mode, which change without a change of content.
+/// Whether two closed files have the same pages, ignoring the header's counters and journal mode.
 ///
 /// # Errors
 ///
+/// A file cannot be read.
 /// One of them cannot be read.
 pub fn same_content(a: &Path, b: &Path) -> Result<bool> {
     let (mut left, mut right) = (fs_err::File::open(a)?, fs_err::File::open(b)?);

@@ -1,4 +1,4 @@
-//! One pull: spec → connect → receive → verify, and the report of what it brought.
+//! One pull: spec → connect → receive → verify → report.
 
 pub mod delta;
 pub mod error;

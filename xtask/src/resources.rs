@@ -1,14 +1,14 @@
-//! What a run took: time, and memory where the system tells.
+//! The resources of a run: time, and memory if the system reports it.
 
 use std::fmt;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-/// Reads as `took 0.41 s, 18.3 MB of memory at most`.
+/// Displayed as `took 0.41 s, 18.3 MB of memory at most`.
 #[derive(Debug, PartialEq)]
 pub struct ResourceUsage {
     pub time: Duration,
-    /// The largest part of memory that this process has had so far, in bytes.
+    /// The peak resident memory of this process so far, in bytes.
     pub memory: Option<u64>,
 }
 
@@ -19,7 +19,7 @@ impl ResourceUsage {
     }
 }
 
-/// Linux says it in `VmHWM:     18312 kB`, of 1024 bytes each.
+/// Linux reports it as `VmHWM:     18312 kB`, in units of 1024 bytes.
 pub fn peak(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
@@ -35,8 +35,8 @@ impl fmt::Display for ResourceUsage {
     }
 }
 
-/// For a program that has started another one. (wait4 would tell how large that
-/// was, but neither std nor rustix offers it.)
+/// Parses the report of a child process. (wait4 would give a child's memory, but neither std nor
+/// rustix offers it.)
 impl FromStr for ResourceUsage {
     type Err = ();
 

@@ -1,5 +1,4 @@
-//! Rules that remove secrets. They run on the server, on its copy; here they
-//! become the SQL that does it.
+//! Rules that remove secrets. They run on the server, on its copy; this module makes their SQL.
 
 pub mod audit;
 pub mod unmatched;
@@ -12,8 +11,8 @@ pub use crate::config::{Change, Rule};
 use crate::fs::sha256_of;
 use crate::sql::literal;
 
-/// SQL that fills `temp.xtask_rule` and `temp.xtask_set`, from which `sanitize.sh`
-/// makes what a database needs; empty without rules.
+/// SQL that fills `temp.xtask_rule` and `temp.xtask_set`, from which `sanitize.sh` makes the
+/// statements for a database; empty without rules.
 pub fn script<'a>(rules: impl IntoIterator<Item = &'a Rule>) -> String {
     let mut script = String::new();
     for (i, rule) in rules.into_iter().enumerate() {
@@ -50,20 +49,20 @@ pub fn script<'a>(rules: impl IntoIterator<Item = &'a Rule>) -> String {
     script
 }
 
-/// A pattern as SQLite's GLOB has it.
+/// The pattern in the syntax of SQLite's GLOB.
 pub fn as_in_sql(pattern: &Pattern) -> String {
     pattern.as_str().replace("[!", "[^")
 }
 
 impl Rule {
-    /// Whether it is meant for a database of this name.
+    /// Whether the rule matches a database of this name.
     pub fn is_for(&self, database: &str) -> bool {
         self.database.matches(database)
     }
 
-    /// The databases it is for, and the columns of which it leaves nothing as it was:
-    /// each with its table, or all of that. What SQL of the user's own does is not known,
-    /// and of a table from which some rows are deleted, the others stay.
+    /// The databases that it matches, and the columns that it changes completely, each with its table;
+    /// no column means the whole table. Unknown for SQL of the user, and none if only some rows are
+    /// deleted.
     pub fn covers(&self) -> (&Pattern, Vec<(&str, Option<&str>)>) {
         let table = self.table.as_deref().unwrap_or_default();
         let columns = match &self.change {
@@ -76,7 +75,7 @@ impl Rule {
         (&self.database, columns)
     }
 
-    /// The table and the rows from which what it removes must be nowhere else.
+    /// The table and the condition of the rows whose removed values the leak check searches for.
     pub fn is_looked_for(&self) -> Option<(&str, &str)> {
         let table = self.table.as_deref().filter(|_| self.leak_check)?;
         match &self.change {
@@ -87,17 +86,17 @@ impl Rule {
         }
     }
 
-    /// Whether it removes what is in this column of its table.
+    /// Whether it removes the values of this column of its table.
     pub fn removes(&self, column: &str) -> bool {
         let Change::Set { columns, .. } = &self.change else { return true };
         columns.iter().any(|(name, _)| name.eq_ignore_ascii_case(column))
     }
 
-    /// Applies it to a database, if that has its table.
+    /// Applies the rule to a database, if that has its table.
     ///
     /// # Errors
     ///
-    /// It does not fit the schema.
+    /// The rule does not fit the schema.
     pub fn apply(&self, db: &Connection) -> Result<()> {
         let columns = match &self.table {
             Some(table) => columns(db, table)?,
@@ -112,7 +111,7 @@ impl Rule {
     }
 }
 
-/// The rules of the settings as one pull has them: they run, or it was told to leave secrets in.
+/// The rules of one pull: those of the settings, unless `--no-sanitize` is given.
 #[derive(Clone, Copy)]
 pub struct EffectiveRules<'a> {
     configured: &'a [Rule],
@@ -124,43 +123,43 @@ impl<'a> EffectiveRules<'a> {
         Self { configured, run }
     }
 
-    /// Those that run.
+    /// The rules that run.
     pub fn applied(&self) -> &'a [Rule] {
         if self.run { self.configured } else { &[] }
     }
 
-    /// Whether there are rules, and they do not run.
+    /// Whether there are rules that do not run.
     pub fn leave_secrets(&self) -> bool {
         !self.run && !self.configured.is_empty()
     }
 
-    /// Whether the audit looks for what no rule covers.
+    /// Whether the audit searches for columns without a rule.
     pub fn are_audited(&self) -> bool {
         self.run
     }
 
-    /// Names those that run; none without rules.
+    /// The hash of the rules that run; `None` without rules.
     pub fn hash(&self) -> Option<String> {
         rules_hash(self.applied())
     }
 
-    /// Whether a database of this name comes without the rules that are meant for it.
+    /// Whether rules match a database of this name, but do not run.
     pub fn leave_unsanitized(&self, name: &str) -> bool {
         !self.run && is_for(self.configured, name)
     }
 
-    /// Whether no rule is applied to it, also where none is meant for it.
+    /// Whether no rule is applied to it, even if none matches it.
     pub fn leave_raw(&self, name: &str) -> bool {
         !is_for(self.applied(), name)
     }
 }
 
-/// Whether one of them is meant for a database of this name.
+/// Whether a rule matches a database of this name.
 pub fn is_for(rules: &[Rule], database: &str) -> bool {
     rules.iter().any(|rule| rule.is_for(database))
 }
 
-/// Those of a table, or none of a table that is not there.
+/// The columns of a table; empty if the table does not exist.
 fn columns(db: &Connection, table: &str) -> Result<Vec<String>> {
     let mut columns = db.prepare(
         "SELECT c.name FROM main.sqlite_schema AS t, pragma_table_xinfo(t.name) AS c
@@ -170,14 +169,14 @@ fn columns(db: &Connection, table: &str) -> Result<Vec<String>> {
     Ok(columns.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Names the rules that a snapshot was made with; none without rules.
+/// The hash of the rules that a snapshot was made with; `None` without rules.
 pub fn rules_hash(rules: &[Rule]) -> Option<String> {
     let scrubs = rules.iter().filter(|rule| rule.scrub);
     let scrubs = scrubs.map(|rule| format!("{} scrub\n", literal(rule.database.as_str())));
     (!rules.is_empty()).then(|| sha256_of(text(rules) + &scrubs.collect::<String>()))
 }
 
-/// What rules do to what is in a database, whatever the server is sent to carry them out.
+/// The effect of the rules as text, independent of the scripts that execute them.
 pub fn text<'a>(rules: impl IntoIterator<Item = &'a Rule>) -> String {
     let lines = rules.into_iter().filter_map(|rule| {
         let sql = literal(&rule.statement(|_| true)?);

@@ -1,5 +1,5 @@
-//! All that talks to the other machine: how a command runs there, what is asked of it, what it
-//! sends, and what its failures mean.
+//! Communication with the server: the connection, the request, the protocol, and the meaning of
+//! failures.
 
 pub mod programs;
 pub mod protocol;

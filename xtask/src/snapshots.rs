@@ -1,5 +1,5 @@
-//! The store: snapshots below the data directory, the lock that orders those
-//! who change it, and what a plan to prune would remove.
+//! The store: the snapshots in the data directory, the lock for commands that change it, and the plan
+//! of a prune.
 
 mod lock;
 mod prune;
@@ -20,16 +20,16 @@ use crate::error::Failure;
 use crate::fs;
 use crate::ui::{Ui, count, escape};
 
-/// What is ours in the data directory but no snapshot.
+/// The parts of the data directory that are not snapshots.
 const STATE_DIR: &str = ".xtask";
 const INCOMING: &str = "incoming-";
 
-/// Whether what is called so in a data directory is ours.
+/// Whether a file of this name in a data directory belongs to this tool.
 pub fn is_ours(name: &str) -> bool {
     name == STATE_DIR || time_of(name).is_some()
 }
 
-/// A data directory and its snapshots, for reading.
+/// A data directory and its snapshots, read-only.
 pub struct Store {
     pub dir: PathBuf,
     no_wait: bool,
@@ -40,7 +40,7 @@ impl Store {
         Self { dir: dir.to_owned(), no_wait: false }
     }
 
-    /// Whether it is an error that another command has the lock.
+    /// Sets whether a lock held by another command is an error.
     pub fn no_wait(self, no_wait: bool) -> Self {
         Self { no_wait, ..self }
     }
@@ -72,21 +72,21 @@ impl Store {
         Ok(snapshots)
     }
 
-    /// As [`find`], among all of them.
+    /// Like [`find`], among all snapshots.
     ///
     /// # Errors
     ///
-    /// None or several are called so.
+    /// No snapshot matches, or several do.
     pub fn find(&self, text: &str) -> Result<Snapshot> {
         find(&self.list()?, text, &self.dir).cloned()
     }
 
-    /// Waits for every other command in this data directory to end.
+    /// Locks the data directory; waits for other commands.
     ///
     /// # Errors
     ///
-    /// The directory cannot be made, written or locked, or another command is not
-    /// to be waited for.
+    /// The directory cannot be created, written or locked, or another command has the lock and
+    /// `no_wait` is set.
     pub fn lock(self, ui: &Ui, command: &str) -> Result<LockedStore> {
         let (no_wait, dir) = (self.no_wait, self.dir.display().to_string());
         self.lock_if(command, |holder| {
@@ -100,11 +100,11 @@ impl Store {
         })
     }
 
-    /// The same; where another command has the lock, waits if `may_wait` says so.
+    /// Like [`Store::lock`]; if another command has the lock, waits only if `may_wait` allows it.
     ///
     /// # Errors
     ///
-    /// Those of [`Store::lock`], and those of `may_wait`.
+    /// Those of [`Store::lock`] and `may_wait`.
     pub fn lock_if(
         self,
         command: &str,
@@ -125,7 +125,7 @@ impl Store {
         Ok(store)
     }
 
-    /// Makes the directories, and proves that all that comes can be done in them.
+    /// Creates the directories, and checks that later steps can write and rename in them.
     fn open_lock(&self, path: &Path) -> Result<File> {
         use rustix::fs::{Access, access};
 
@@ -136,7 +136,7 @@ impl Store {
             access(dir, Access::WRITE_OK | Access::EXEC_OK)
                 .with_context(|| format!("no file can be made in {}", dir.display()))?;
         }
-        // Nothing can be renamed from one file system to another.
+        // A file cannot be renamed to another file system.
         if dir.metadata()?.dev() != state.metadata()?.dev() {
             bail!("{} is on another file system", state.display());
         }
@@ -145,7 +145,7 @@ impl Store {
         Ok(options.open(path)?.into_file())
     }
 
-    /// An external disk that is not there must not look like an empty directory.
+    /// A data directory on a disconnected disk must not look like an empty one.
     fn refuse_dangling(&self) -> Result<()> {
         match self.dir.read_link() {
             Ok(target) if !self.dir.exists() => {
@@ -159,14 +159,14 @@ impl Store {
     }
 }
 
-/// The store in the hands of the one process that may change it.
+/// A locked store, which its process may change.
 pub struct LockedStore {
     store: Store,
     lock: File,
 }
 
 impl Drop for LockedStore {
-    /// Nobody is to wait for a command that has ended.
+    /// Clears the name of this command, so that no command reports to wait for it.
     fn drop(&mut self) {
         let _ = self.lock.set_len(0);
     }
@@ -181,7 +181,7 @@ impl std::ops::Deref for LockedStore {
 }
 
 impl LockedStore {
-    /// What a killed run was about to make a snapshot of, or was writing.
+    /// Removes the unfinished snapshots and files of killed runs.
     fn remove_abandoned(&self) -> Result<()> {
         let dir = self.state_dir();
         for entry in fs_err::read_dir(&dir)? {
@@ -196,11 +196,11 @@ impl LockedStore {
         Ok(())
     }
 
-    /// A directory for the files of the next snapshot, gone unless it is committed.
+    /// Creates a directory for the next snapshot; it is removed unless it is committed.
     ///
     /// # Errors
     ///
-    /// It cannot be made.
+    /// The directory cannot be created.
     pub fn begin(&self) -> Result<SnapshotBuilder<'_>> {
         let dir = tempfile::Builder::new()
             .prefix(INCOMING)
@@ -212,29 +212,28 @@ impl LockedStore {
         Ok(SnapshotBuilder { store: self, dir })
     }
 
-    /// Records the sha256 of those databases of a snapshot that have none.
+    /// Records the missing sha256 of databases in a snapshot.
     ///
     /// # Errors
     ///
-    /// They cannot be read, or it cannot be written.
+    /// A database cannot be read, or `snapshot.json` cannot be written.
     pub fn record_hashes(&self, mut snapshot: Snapshot) -> Result<()> {
         let Some(meta) = &mut snapshot.meta else { return Ok(()) };
         for database in meta.databases.iter_mut().filter(|database| database.sha256.is_none()) {
             database.sha256 = Some(fs::sha256(&snapshot.path.join(&database.name))?);
         }
-        // Of a killed run, what is unfinished in the state directory is removed.
+        // In the state directory, the unfinished files of killed runs are removed.
         let new = self.state_dir().join(format!("{}{META}", fs::UNFINISHED));
         fs::write(&new, &serde_json::to_vec_pretty(&meta)?)?;
         fs::rename(&new, &snapshot.path.join(META))?;
         fs::sync(&snapshot.path)
     }
 
-    /// Removes a snapshot, so that a kill in between leaves no half of one; of a
-    /// link to one, only the link.
+    /// Removes a snapshot, so that a kill leaves no partial one; for a link, removes only the link.
     ///
     /// # Errors
     ///
-    /// It cannot be removed.
+    /// A file cannot be removed.
     pub fn remove(&self, snapshot: &Snapshot) -> Result<()> {
         match snapshot.elsewhere {
             Some(External::Link(_)) => {
@@ -256,7 +255,7 @@ impl LockedStore {
     }
 }
 
-/// The files of a snapshot to be.
+/// The directory of an uncommitted snapshot.
 pub struct SnapshotBuilder<'a> {
     store: &'a LockedStore,
     dir: tempfile::TempDir,
@@ -267,12 +266,12 @@ impl SnapshotBuilder<'_> {
         self.dir.path()
     }
 
-    /// Makes the files, which are synced, a snapshot. Its name comes behind those of
-    /// all that were made before it, also where the clock has gone back since.
+    /// Makes a snapshot of the synced files. Its name sorts after all earlier ones, even if the clock
+    /// was set back.
     ///
     /// # Errors
     ///
-    /// It cannot be written; then there is none.
+    /// The snapshot cannot be written; then it does not exist.
     #[expect(clippy::needless_pass_by_value, reason = "what was committed is of no more use")]
     pub fn commit(self, meta: Meta) -> Result<Snapshot> {
         let mut order = meta.time;
@@ -282,7 +281,7 @@ impl SnapshotBuilder<'_> {
             order = next(newest.order).with_context(|| format!("after {}", newest.name))?;
         }
         let mut path = self.store.dir.join(name_of(order));
-        // What a person has made may be called so too.
+        // The user may have a directory of this name.
         while path.symlink_metadata().is_ok() {
             order = next(order)?;
             path = self.store.dir.join(name_of(order));
@@ -294,7 +293,7 @@ impl SnapshotBuilder<'_> {
         let Some(snapshot) = Snapshot::read(path).context(unreadable)? else {
             bail!("a snapshot was given a name that is none")
         };
-        // One that was not understood would put nothing in place.
+        // Without its metadata, the snapshot would restore nothing.
         if let (None, Some(why)) = (&snapshot.meta, &snapshot.defect) {
             bail!("{} cannot be read again: {why}", snapshot.path.display());
         }
@@ -308,12 +307,12 @@ fn next(time: Timestamp) -> Result<Timestamp> {
     })
 }
 
-/// The one snapshot whose name is `text`, or begins or ends with it; the
-/// `backup_` before it and the `Z` behind it may be left out.
+/// The one snapshot whose name equals, starts with or ends with `text`; `backup_` and the final `Z`
+/// may be omitted.
 ///
 /// # Errors
 ///
-/// None or several are.
+/// No snapshot matches, or several do.
 pub fn find<'a>(snapshots: &'a [Snapshot], text: &str, dir: &Path) -> Result<&'a Snapshot> {
     let fits = |snapshot: &&Snapshot| {
         let name = snapshot.name.as_str();

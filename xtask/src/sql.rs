@@ -1,17 +1,16 @@
-//! SQL as text: how names and values stand in it, and where its quotes and words are.
+//! SQL as text: quoting of names and values, and a scanner for quotes and words.
 
-/// A name within SQL.
+/// A quoted name.
 pub fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// A text within SQL.
+/// A quoted string.
 pub fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-/// Whether no quote and no `/*` comment reaches beyond the end. SQLite takes an
-/// open comment without a word.
+/// Whether every quote and `/*` comment is closed. SQLite accepts an open comment silently.
 pub fn is_closed(sql: &str) -> bool {
     let mut rest = sql;
     while let Some(start) = rest.find(['\'', '"', '`', '[', '-', '/']) {
@@ -21,7 +20,7 @@ pub fn is_closed(sql: &str) -> bool {
             [b'/', b'*', ..] => from[2..].find("*/").map(|at| at + 4),
             [b'-' | b'/', ..] => Some(1),
             [b'[', ..] => from.find(']').map(|at| at + 1),
-            // A quote that is doubled closes a text and opens the next.
+            // A doubled quote is taken as the end of one string and the start of the next.
             [quote, ..] => from[1..].find(char::from(*quote)).map(|at| at + 2),
             [] => None,
         };
@@ -31,7 +30,7 @@ pub fn is_closed(sql: &str) -> bool {
     true
 }
 
-/// The words of some SQL in lower case, without those in quotes.
+/// The words of the SQL in lower case, without quoted ones.
 pub fn words(sql: &str) -> Vec<String> {
     let outside: Vec<_> = sql.split(['\'', '"']).step_by(2).collect();
     outside

@@ -1,5 +1,5 @@
-//! SQLite as this tool uses it: closed files are opened immutable and
-//! distrusted, open databases are copied through the backup API.
+//! SQLite as this tool uses it: closed files are opened as immutable and untrusted, open databases
+//! are copied through the backup API.
 
 pub mod dump;
 mod structure;
@@ -15,33 +15,33 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{fs, interrupt};
 
-/// How long another program's lock is waited for.
+/// How long to wait for another program's lock.
 pub const BUSY: Duration = Duration::from_secs(10);
-/// How many pages are copied at a time.
+/// The number of pages that are copied at a time.
 const PAGES: i32 = 1000;
 
-/// How long a check may take, besides a second for each MiB: what a schema from
-/// elsewhere computes for each row may have no end.
+/// The time limit of a check, plus a second per MiB: expressions in an untrusted schema may never
+/// end.
 const CHECK: Duration = Duration::from_secs(30);
-/// After how many of its own instructions SQLite looks at the clock.
+/// SQLite checks the clock after this number of its instructions.
 const OPERATIONS: i32 = 1000;
 
-/// What SQLite keeps beside a database, by how its name ends.
+/// The suffixes of the files that SQLite keeps beside a database.
 pub const SIDECARS: [&str; 3] = ["-wal", "-shm", "-journal"];
 
-/// What is recorded of a closed database file.
+/// The recorded facts about a closed database file.
 #[derive(Default)]
 pub struct Description {
     pub page_size: u32,
     pub user_version: i64,
     /// sha256 of the schema's SQL, in hex.
     pub schema: String,
-    /// Tables that cannot be checked without the app.
+    /// Tables that cannot be checked without functions of the app.
     pub unchecked: Vec<String>,
 }
 
-/// Opens a file that no program has open. Nothing is locked, no file is made
-/// beside it, and nothing that its schema says is trusted.
+/// Opens a file that no program has open. No lock is taken, no sidecar is created, and the schema is
+/// not trusted.
 ///
 /// # Errors
 ///
@@ -55,8 +55,7 @@ pub fn open_closed(path: &Path) -> Result<Connection> {
     Ok(db)
 }
 
-/// How a file that no program has open is named to SQLite, so that it is only
-/// read and no file is made beside it.
+/// The URI that opens a closed file as immutable.
 ///
 /// # Errors
 ///
@@ -72,27 +71,27 @@ pub fn closed_uri(path: &Path) -> Result<String> {
     Ok(uri + "?immutable=1&mode=ro")
 }
 
-/// The file that SQLite has beside a database, of one of [`SIDECARS`].
+/// The path of a sidecar; `end` is one of [`SIDECARS`].
 pub fn sidecar(path: &Path, end: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(end);
     name.into()
 }
 
-/// Removes all of them.
+/// Removes all sidecars of a database.
 ///
 /// # Errors
 ///
-/// One cannot be removed.
+/// A file cannot be removed.
 pub fn remove_sidecars(path: &Path) -> Result<()> {
     SIDECARS.iter().try_for_each(|end| fs::remove(&sidecar(path, end)))
 }
 
-/// Opens a database that other programs may have open too; it is not created.
+/// Opens a database that other programs may have open too, without creating it.
 ///
 /// # Errors
 ///
-/// Those of SQLite.
+/// The file does not exist or cannot be opened.
 pub fn open_existing(path: &Path) -> rusqlite::Result<Connection> {
     Connection::open_with_flags(
         path,
@@ -100,21 +99,21 @@ pub fn open_existing(path: &Path) -> rusqlite::Result<Connection> {
     )
 }
 
-/// Nothing that the schema of a database from elsewhere says is trusted.
+/// Makes SQLite distrust the schema of a database from elsewhere.
 ///
 /// # Errors
 ///
-/// Those of SQLite.
+/// SQLite refuses a setting.
 pub fn distrust(db: &Connection) -> rusqlite::Result<()> {
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     distrust_schema(db)
 }
 
-/// The same for a connection that writes pages, which a defensive one may not.
+/// Like [`distrust`], for a connection that writes pages, which defensive mode forbids.
 ///
 /// # Errors
 ///
-/// Those of SQLite.
+/// SQLite refuses a setting.
 pub fn distrust_schema(db: &Connection) -> rusqlite::Result<()> {
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     db.pragma_update(None, "cell_size_check", true)
@@ -124,7 +123,7 @@ pub fn distrust_schema(db: &Connection) -> rusqlite::Result<()> {
 ///
 /// # Errors
 ///
-/// It is not a database, or a damaged or an endless one; the path is named.
+/// The file is not a database, is corrupt, or a check takes too long; the message has the path.
 pub fn check(path: &Path) -> Result<Description> {
     let mebibytes = path.metadata().map_or(0, |metadata| metadata.len() >> 20);
     check_within(path, CHECK + Duration::from_secs(mebibytes))
@@ -142,16 +141,16 @@ fn check_within(path: &Path, limit: Duration) -> Result<Description> {
     check().map_err(|error| unreadable(path, error))
 }
 
-/// Describes a closed file without looking at all of it.
+/// Describes a closed file without a full check.
 ///
 /// # Errors
 ///
-/// It is not a database; the path is named.
+/// The file is not a database; the message has the path.
 pub fn describe(path: &Path) -> Result<Description> {
     open_closed(path).and_then(|db| description(&db)).map_err(|error| unreadable(path, error))
 }
 
-/// What SQLite itself does not find anything wrong with may still not be read.
+/// The failure for a file that cannot be read, though SQLite may find no corruption.
 fn unreadable(path: &Path, error: anyhow::Error) -> anyhow::Error {
     let code = error.downcast_ref().and_then(rusqlite::Error::sqlite_error_code);
     let disk = matches!(code, Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen));
@@ -177,12 +176,12 @@ fn description(db: &Connection) -> Result<Description> {
     })
 }
 
-/// Opens a database that programs may have open, and begins to read it: it is
-/// seen as it is now until the transaction ends.
+/// Opens a database that programs may have open, and starts a read transaction: it sees the current
+/// content until it ends.
 ///
 /// # Errors
 ///
-/// Those of SQLite; it is locked, and only for a moment was that waited for.
+/// The file cannot be opened, or is still locked after a short wait.
 pub fn pin(path: &Path) -> rusqlite::Result<Connection> {
     let db = open_existing(path)?;
     db.busy_timeout(BUSY / 50)?;
@@ -191,35 +190,34 @@ pub fn pin(path: &Path) -> rusqlite::Result<Connection> {
     Ok(db)
 }
 
-/// Changes when another connection commits.
+/// A number that changes when another connection commits.
 ///
 /// # Errors
 ///
-/// Those of SQLite.
+/// SQLite cannot read the database.
 pub fn data_version(db: &Connection) -> rusqlite::Result<i64> {
     db.pragma_query_value(None, "data_version", |row| row.get(0))
 }
 
-/// Copies what `source` sees in its transaction into a file, which must not exist.
-/// It is not synced.
+/// Copies the content of `source`'s transaction into a new file, without a sync.
 ///
 /// # Errors
 ///
-/// Those of SQLite, and of making the file.
+/// The file exists or cannot be written, `source` cannot be read, or this process was asked to end.
 pub fn backup(source: &Connection, to: &Path) -> Result<()> {
     drop(fs::create(to)?);
     let mut target = open_existing(to)?;
-    // The copy is synced once, by its owner, and thrown away after a crash.
+    // The copy is synced once, by its owner, and discarded after a crash.
     target.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF")?;
     copy_into(source, &mut target, || Ok(interrupt::check()?))
 }
 
-/// Makes `target` what `source` is, in one transaction. Every now and then it
-/// asks whether to `roll_forward`.
+/// Replaces the content of `target` by that of `source`, in one transaction. Calls `roll_forward`
+/// between steps.
 ///
 /// # Errors
 ///
-/// Those of SQLite and of `roll_forward`.
+/// SQLite cannot read or write, or `roll_forward` fails.
 pub fn copy_into(
     source: &Connection,
     target: &mut Connection,
@@ -229,7 +227,7 @@ pub fn copy_into(
     let backup = Backup::new(source, target)?;
     loop {
         roll_forward()?;
-        // Pinned, the source is not begun again between two steps.
+        // A pinned source cannot change between two steps, which would restart the copy.
         match backup.step(PAGES)? {
             StepResult::Done => return Ok(()),
             StepResult::More => {}
@@ -239,35 +237,34 @@ pub fn copy_into(
     }
 }
 
-/// Whether it says that the file is no database, a damaged one, or one whose schema
-/// has a format to come, for which SQLite has only words.
+/// Whether the file is not a database, is corrupt, or has a newer schema format, for which SQLite has
+/// only a message.
 pub fn is_damage(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt))
         || error.to_string().contains("unsupported file format")
 }
 
-/// The same of an error that may come from elsewhere.
+/// Like [`is_damage`], for any error.
 pub fn tells_damage(error: &anyhow::Error) -> bool {
     error.downcast_ref().is_some_and(is_damage)
 }
 
-/// Whether it says that another connection is in the way.
+/// Whether another connection holds a lock.
 pub fn is_busy(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
-/// The same of an error that may come from elsewhere.
+/// Like [`is_busy`], for any error.
 pub fn tells_busy(error: &anyhow::Error) -> bool {
     error.downcast_ref().is_some_and(is_busy)
 }
 
-/// A connection that reads the database, and keeps all others out as long as it
-/// lives; none where one is there already: any one in WAL mode, one within a
-/// transaction in a rollback mode.
+/// A connection that reads the database and locks out all others as long as it lives. `None` if
+/// another one has it open in WAL mode, or is in a transaction in a rollback mode.
 ///
 /// # Errors
 ///
-/// It is no database, or cannot be locked.
+/// The file is not a database, or cannot be locked.
 pub fn lock_exclusive(path: &Path) -> rusqlite::Result<Option<Connection>> {
     let db = open_existing(path)?;
     db.busy_timeout(Duration::ZERO)?;
@@ -284,30 +281,28 @@ pub fn lock_exclusive(path: &Path) -> rusqlite::Result<Option<Connection>> {
     }
 }
 
-/// Brings all of a database into its one file, and leaves nothing beside it, while
-/// [`lock_exclusive`] keeps others out. Who opened the file before it was replaced, and
-/// gets in then, finds it moved: SQLite refuses to write to it, which it would not
-/// in WAL mode.
+/// Moves all data into the main file and removes the sidecars, while [`lock_exclusive`] locks others
+/// out. A program that opened the old file before the rename then finds it moved, and SQLite refuses
+/// to write to it, which it would not do in WAL mode.
 ///
 /// # Errors
 ///
-/// Those of SQLite.
+/// SQLite cannot checkpoint, or change the mode.
 pub fn leave_wal_mode(db: &Connection) -> Result<()> {
     db.execute_batch("COMMIT")?;
     let mode: String = db.query_row("PRAGMA journal_mode = MEMORY", [], |row| row.get(0))?;
     if mode == "memory" { Ok(()) } else { bail!("its journal mode stays {mode}") }
 }
 
-/// Brings the database, which no program has open, and the `-wal` or hot
-/// `-journal` beside it together into the one file.
+/// Merges the `-wal` or hot `-journal` of a database that no program has open into the main file.
 ///
 /// # Errors
 ///
-/// It cannot be opened or is locked.
+/// The database cannot be opened, or is locked.
 pub fn recover_journal(path: &Path) -> Result<()> {
     let db = Connection::open(path)?;
     distrust(&db)?;
-    // Reading rolls a hot journal back; a -wal is only taken in at a checkpoint.
+    // A read rolls back a hot journal; a -wal is only merged by a checkpoint.
     db.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
     db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
     Ok(())

@@ -1,6 +1,6 @@
-//! The only place that prints. Data goes to standard output, everything else
-//! to standard error; nothing prompts without a terminal. All of it is made
-//! harmless for a terminal here: paths, names and settings are others' words.
+//! The only module that prints. Data goes to standard output, everything else to standard error;
+//! without a terminal nothing prompts. All text is escaped here, because paths, names and settings are
+//! untrusted.
 
 use std::fmt::{self, Display, Write as _};
 use std::io::{self, IsTerminal as _, Write as _};
@@ -24,7 +24,7 @@ const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 const ERROR: Style = AnsiColor::Red.on_default().bold();
 const HINT: Style = AnsiColor::Cyan.on_default().bold();
 
-/// Shows the cursor, and begins a line below which there is nothing.
+/// Shows the cursor, starts a new line and clears below it.
 const LEAVE_PROMPT: &str = "\x1b[?25h\r\n\x1b[J";
 
 pub struct Ui {
@@ -41,12 +41,12 @@ impl Ui {
         Self { quiet, verbose, json, yes, terminal }
     }
 
-    /// Whether a person can answer a question.
+    /// Whether a user can answer a question.
     pub fn interactive(&self) -> bool {
         self.terminal && !self.json
     }
 
-    /// A line of what is being done, in the manner of Cargo: a verb and its object.
+    /// A status line in the style of Cargo: a verb and its object.
     pub fn status(&self, verb: &str, message: impl Display) {
         if !self.quiet {
             line(&format!("{GOOD}{verb:>12}{GOOD:#} {}", escape(&adapt(&message.to_string()))));
@@ -58,7 +58,7 @@ impl Ui {
         self.echo().line(&message.to_string());
     }
 
-    /// Shows what another program says, for a thread that listens to it.
+    /// Prints output of another program, from the thread that reads it.
     pub fn echo(&self) -> Echo {
         Echo(self.verbose)
     }
@@ -73,7 +73,7 @@ impl Ui {
         }
     }
 
-    /// The error, its causes, and its hint.
+    /// Prints the error, its causes and its hint.
     pub fn error(error: &anyhow::Error) {
         let mut text = String::new();
         for (i, message) in crate::error::chain(error).iter().enumerate() {
@@ -90,8 +90,8 @@ impl Ui {
         line(&text);
     }
 
-    /// Ends with what clap says of a command line: the help, or what is wrong with
-    /// it. Codes of its own, for colour, it uses only where no argument has any.
+    /// Prints clap's help or error and exits. Colours are only used if no argument contains escape
+    /// sequences.
     pub fn end_of_parsing(error: &clap::Error) -> ! {
         let is_harmless =
             |arg: std::ffi::OsString| arg.to_string_lossy() == escape(&arg.to_string_lossy());
@@ -102,8 +102,7 @@ impl Ui {
         std::process::exit(error.exit_code());
     }
 
-    /// Data, on standard output. Where nobody reads it any more, what was done is done all
-    /// the same.
+    /// Prints data to standard output. A closed pipe is not an error: the command itself succeeded.
     pub fn data(&self, text: impl Display) -> Result<()> {
         let text = escape(&text.to_string());
         match beside_bar(|| writeln!(anstream::stdout(), "{text}")) {
@@ -112,13 +111,12 @@ impl Ui {
         }
     }
 
-    /// Much data, piece by piece, on standard output; it is to be flushed. What
-    /// is written there must be harmless for a terminal already.
+    /// Standard output for large data; flush it. The text must already be escaped.
     pub fn stream(&self) -> impl io::Write {
         io::BufWriter::new(io::stdout().lock())
     }
 
-    /// Data as JSON, on standard output.
+    /// Prints data as JSON to standard output.
     pub fn json(&self, value: &impl Serialize) -> Result<()> {
         self.data(escape_as(&serde_json::to_string_pretty(value)?, json_escape))
     }
@@ -127,7 +125,7 @@ impl Ui {
     ///
     /// # Errors
     ///
-    /// Declined, or nobody is there to answer.
+    /// The user declined, or there is no terminal.
     pub fn confirm(&self, question: &str) -> Result<()> {
         if self.yes {
             return Ok(());
@@ -147,11 +145,11 @@ impl Ui {
         }
     }
 
-    /// Lets the user pick one of `options`; the index of it.
+    /// Lets the user select one of `options`; returns its index.
     ///
     /// # Errors
     ///
-    /// Nothing was picked.
+    /// The user selected nothing.
     pub fn select(&self, question: &str, options: Vec<String>) -> Result<usize> {
         let question = question.to_owned();
         let options = options.into_iter().map(|option| escape(&option)).collect();
@@ -160,7 +158,7 @@ impl Ui {
             .map_err(unanswered)
     }
 
-    /// Progress towards `total` bytes: a bar on a terminal, a line a file without.
+    /// Progress towards `total` bytes: a bar on a terminal, else a line per file.
     pub fn progress(&self, total: u64) -> Progress<'_> {
         let bar = (self.interactive() && !self.quiet).then(|| {
             let style = ProgressStyle::with_template(
@@ -168,7 +166,7 @@ impl Ui {
             );
             let style = style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ");
             let bar = ProgressBar::new(total).with_prefix("Receiving").with_style(style);
-            // Drawn also while nothing arrives: the rate must fall.
+            // Redrawn while nothing is received too, so that the rate falls.
             bar.enable_steady_tick(Duration::from_millis(250));
             *last_bar() = Some(bar.downgrade());
             bar
@@ -176,7 +174,7 @@ impl Ui {
         Progress { ui: self, bar }
     }
 
-    /// A spinner while something without a measure goes on; a line without a terminal.
+    /// A spinner for a step of unknown length; without a terminal, a line.
     pub fn working(&self, verb: &'static str, message: impl Display) -> Spinner {
         if !self.interactive() || self.quiet {
             self.status(verb, message);
@@ -205,8 +203,8 @@ impl Echo {
     }
 }
 
-/// Lets the user answer. Ctrl-C is a key meanwhile, but a signal may come from
-/// elsewhere, and the terminal must then be as it was.
+/// Asks the user. Meanwhile Ctrl-C is a key press, but a signal may still arrive, and the terminal
+/// must then be restored.
 fn ask<T: Send + 'static>(
     prompt: impl FnOnce() -> InquireResult<T> + Send + 'static,
 ) -> Result<InquireResult<T>> {
@@ -237,7 +235,7 @@ pub struct Progress<'a> {
 }
 
 impl Progress<'_> {
-    /// The next file begins; `action` says what is done with it, where no bar does.
+    /// Starts the next file; without a bar, prints a line with `action`.
     pub fn file(&self, action: &str, name: &str, size: u64) {
         let name = escape(name);
         match &self.bar {
@@ -261,7 +259,7 @@ impl Drop for Progress<'_> {
     }
 }
 
-/// Gone from the screen when dropped.
+/// Removed from the screen when dropped.
 pub struct Spinner(Option<ProgressBar>);
 
 impl Drop for Spinner {
@@ -272,7 +270,7 @@ impl Drop for Spinner {
     }
 }
 
-/// A standard error that is gone must not turn a finished pull into a failure.
+/// A closed standard error must not turn a successful pull into a failure.
 fn line(text: &str) {
     let _ = beside_bar(|| writeln!(anstream::stderr(), "{text}"));
 }
@@ -283,7 +281,7 @@ fn last_bar() -> MutexGuard<'static, Option<WeakProgressBar>> {
     LAST.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Writes a line; a bar is taken off the screen meanwhile, and drawn anew below it.
+/// Writes a line; the bar is hidden meanwhile, and redrawn below it.
 fn beside_bar<T>(write: impl FnOnce() -> T) -> T {
     let bar = last_bar().as_ref().and_then(WeakProgressBar::upgrade);
     match bar.filter(|bar| !bar.is_finished()) {
@@ -292,8 +290,8 @@ fn beside_bar<T>(write: impl FnOnce() -> T) -> T {
     }
 }
 
-/// Text that came from outside, made harmless for a terminal: control,
-/// invisible and direction-changing characters become visible escapes.
+/// Escapes untrusted text for a terminal: control, invisible and direction-changing characters become
+/// visible.
 pub fn escape(text: &str) -> String {
     escape_as(text, |out, c| write!(out, "{}", c.escape_unicode()))
 }
@@ -314,7 +312,7 @@ fn escape_as(text: &str, escaped: fn(&mut String, char) -> fmt::Result) -> Strin
     out
 }
 
-/// JSON has such characters only within its texts, and its own escape for them.
+/// JSON has such characters only in strings, with an escape of its own for them.
 fn json_escape(out: &mut String, c: char) -> fmt::Result {
     c.encode_utf16(&mut [0; 2]).iter().try_for_each(|unit| write!(out, "\\u{unit:04x}"))
 }

@@ -250,7 +250,7 @@ impl LockedDb {
         let cannot = || format!("cannot change {}", self.path.display());
         let writer = match self.access {
             Access::Shared(shared) => Some(shared.commit().with_context(cannot)?),
-            // The program would read the old file for as long as it runs, if that were renamed away.
+            // Not renamed away: the program would read the old file for as long as it runs.
             Access::Exclusive(mut db) if opened => {
                 replace(&mut db, staged).with_context(cannot)?;
                 None

@@ -247,8 +247,8 @@ impl SharedDb {
                 pages::write(&self.writer, number, &buffer)?;
             }
         }
-        // Page 1 comes last: it changes the schema. At its next statement this connection would reread
-        // the schema and use the old page count, so the cookie is changed afterwards.
+        // Page 1 comes last, because it changes the schema. At its next statement this connection
+        // would reread the schema and use the old page count, so the cookie is changed afterwards.
         pages::set_schema_cookie(&mut page, old_cookie);
         pages::write(&self.writer, 1, &page)?;
         if live > new {

@@ -31,7 +31,7 @@ impl Env {
         let settings = Settings::load(Some(&config), Some(&root.path().join("data"))).unwrap();
         let ui = Ui::new(true, false, false, true);
         let store = Store::new(&settings.data_dir).lock(&ui, "test").unwrap();
-        // For as long as the tests run.
+        // Leaked: `LockedLiveSet` borrows them.
         let (ui, settings) = (Box::leak(Box::new(ui)), Box::leak(Box::new(settings)));
         let sh = Box::leak(Box::new(Shell::new().unwrap()));
         let env = Self {
@@ -45,7 +45,7 @@ impl Env {
         env
     }
 
-    /// Makes these the ones that an earlier pull has brought.
+    /// Records these databases as brought by an earlier pull.
     fn brings(&self, names: &[&str]) {
         let brought = names.iter().map(|name| (*name).to_owned()).collect();
         let state = State { brought: Some(brought), ..State::default() };
@@ -64,7 +64,7 @@ impl Env {
         self.live.save(kind, false).unwrap()
     }
 
-    /// A pulled snapshot of databases that say `new` and their name.
+    /// A pulled snapshot of these databases; each contains the text `new` and its name.
     fn pulled(&self, names: &[&str], only: Option<&str>) -> Snapshot {
         let incoming = self.live.store.begin().unwrap();
         for name in names {
@@ -106,7 +106,7 @@ impl Env {
         self.run(&self.replacement(snapshot)).unwrap()
     }
 
-    /// Every file beside the snapshots, byte by byte.
+    /// The bytes of every file that is not in a snapshot.
     fn files(&self) -> Files {
         files(&self.live.store.dir)
     }
@@ -255,7 +255,7 @@ fn what_sqlite_cannot_read_is_saved_byte_by_byte_and_said_to_be_damaged() {
 fn a_database_with_a_broken_schema_is_saved_too() {
     let env = Env::new();
     let mut bytes = std::fs::read(env.path("a.db")).unwrap();
-    bytes[100..112].fill(0xff); // The header of the page that holds the schema.
+    bytes[100..112].fill(0xff); // The header of the page with the schema.
     std::fs::write(env.path("a.db"), &bytes).unwrap();
     let saved = env.save(Kind::BeforePull).unwrap();
     let snapshot = env.live.store.find(&saved.name).unwrap();
@@ -265,7 +265,7 @@ fn a_database_with_a_broken_schema_is_saved_too() {
 
 #[test]
 fn what_sqlite_is_too_old_for_is_saved_byte_by_byte_and_replaced() {
-    // The version of the format that may be written, and that of the schema.
+    // The format version for writing, and the schema's format.
     for at in [18, 47] {
         let env = Env::new();
         let mut bytes = std::fs::read(env.path("a.db")).unwrap();
@@ -310,13 +310,13 @@ fn what_no_pull_has_brought_stays_and_is_named_once() {
     let replaced = env.replace(&pulled);
     assert_eq!((replaced.removed, replaced.others), (vec!["a.db".into()], vec!["b.db".into()]));
     let before = env.live.store.find(&replaced.before.unwrap().name).unwrap();
-    // The way back puts it where it was already, and makes it nobody else's.
+    // The undo restores it to where it already was, so it still belongs to the user.
     let back = env.replace(&before);
     assert_eq!((back.removed, back.others), (vec!["c.db".to_owned()], vec![]));
     let again = env.replace(&pulled);
     assert_eq!((again.removed, again.others), (vec!["a.db".to_owned()], vec![]));
     assert_eq!(env.said("b.db"), "old b.db");
-    // Of a pull, it is brought.
+    // A pull brings b.db, so the next one may remove it.
     env.replace(&env.pulled(&["b.db"], None));
     assert_eq!(env.replace(&pulled).removed, ["b.db"]);
 }

@@ -1,5 +1,5 @@
-//! What the client of a page delta does: it says what it has of each database,
-//! block by block. The other side is `ops-remote/compare.sh`.
+//! The client's side of a page delta: sends the hash of each block of a base. The server's side is
+//! `ops-remote/compare.sh`.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -11,17 +11,17 @@ use sha3::{Digest as _, Sha3_256};
 
 use crate::snapshots::Database;
 
-/// So many bytes of a file have a hash of their own.
+/// Bytes of a file that share one hash.
 pub const BLOCK: u64 = 1 << 10;
-/// So many are compared at a time.
+/// Bytes that are compared at a time.
 pub const CHUNK: u64 = 2 << 20;
-/// How many bytes of the sha3-256 of a block are sent. The sha256 of the whole file
-/// is the proof: two blocks with the same ones only cost that database once more.
+/// Bytes of the sha3-256 that are sent per block. A collision does no harm: the sha256 of the whole
+/// file does not match then, and the database is sent again.
 const HASH: usize = 4;
-/// Each database's hashes are padded to a multiple of so many bytes.
+/// The hashes of each database are padded to a multiple of this number of bytes.
 const GROUP: usize = 64;
 
-/// How many threads make hashes, and how many chunks each is ahead.
+/// The number of hashing threads, and the number of chunks that each may be ahead.
 const THREADS: usize = 4;
 const AHEAD: usize = 512;
 
@@ -29,28 +29,27 @@ const AHEAD: usize = 512;
 #[derive(Clone, Debug)]
 pub struct Base {
     pub path: PathBuf,
-    /// As it was when it was pulled.
+    /// The record of the database at the time of its pull.
     pub database: Database,
 }
 
 impl Base {
-    /// None where the server could not compare anything with it.
+    /// `None` if the server cannot compare anything with it.
     pub fn new(dir: &Path, database: &Database) -> Option<Self> {
         let usable = database.bytes > 0 && database.sha256.is_some() && !database.damaged;
         let path = dir.join(&database.name);
         usable.then(|| Self { path, database: database.clone() })
     }
 
-    /// Its chunks: where each begins, and its length.
+    /// The offset and the length of each chunk.
     fn chunks(&self) -> impl Iterator<Item = (u64, u64)> + use<> {
         let bytes = self.database.bytes;
         (0..bytes.div_ceil(CHUNK)).map(move |i| (i * CHUNK, CHUNK.min(bytes - i * CHUNK)))
     }
 }
 
-/// The hashes of all blocks of `bases`, in their order, chunk by chunk: so many as the
-/// recorded sizes say. They are made by threads of their own, as they are asked for; of
-/// what cannot be read any more they fit nothing.
+/// The hashes of all blocks of `bases`, in order, chunk by chunk, as many as the recorded sizes
+/// require. Threads compute them on demand. Chunks that cannot be read get hashes that match no block.
 pub fn hashes(bases: &[Base]) -> impl Iterator<Item = Vec<u8>> + Send + use<> {
     let chunks: Vec<_> = bases
         .iter()
@@ -68,7 +67,7 @@ pub fn hashes(bases: &[Base]) -> impl Iterator<Item = Vec<u8>> + Send + use<> {
                 for (path, offset, bytes) in chunks.iter().skip(thread).step_by(threads) {
                     let chunk = &mut buffer[..*bytes as usize];
                     let read = File::open(path).and_then(|file| file.read_exact_at(chunk, *offset));
-                    // Nobody listens any more when the pull has failed.
+                    // The receiver is gone if the pull has failed.
                     if tell.send(hashes_of(chunk, read.is_ok())).is_err() {
                         return;
                     }
@@ -111,7 +110,7 @@ mod tests {
         Base { path: path.to_owned(), database }
     }
 
-    /// As sqlite3 says it: `SELECT hex(substr(sha3(zeroblob(1024)), 1, 4))`.
+    /// Printed by sqlite3: `SELECT hex(substr(sha3(zeroblob(1024)), 1, 4))`.
     const ZEROS: [u8; HASH] = [0x68, 0x41, 0xb2, 0xc1];
     const X: [u8; HASH] = [0x2c, 0x7d, 0x11, 0x0d];
     const ABC: [u8; HASH] = [0x3a, 0x98, 0x5d, 0xa7];
@@ -119,7 +118,7 @@ mod tests {
     #[test]
     fn hashes_are_those_of_sqlite_in_order_and_padded() {
         let dir = tempfile::tempdir().unwrap();
-        // The last block of the first is short; the second has three chunks and a block.
+        // The last block of the first base is short; the second has three chunks and a block.
         let first = [&[0; 1024][..], &[b'x'; 1024], b"abc"].concat();
         let mut second = vec![0; 3 * CHUNK as usize + 3];
         second[CHUNK as usize..][..1024].fill(b'x');

@@ -1,4 +1,4 @@
-//! Why a pull failed: the message and the next command of each cause.
+//! The causes of failed pulls, each with a message and the next command.
 
 use std::path::{Path, PathBuf};
 
@@ -20,31 +20,31 @@ const LOOK_AT_ALL: &str = "run the same command again, with -v to see what the s
 
 #[derive(Debug)]
 pub enum PullError {
-    /// The stream is not whole; the session finds out why.
+    /// The stream is incomplete or malformed; the session finds the cause.
     Stream(protocol::Error),
-    /// The remote script has failed: a code and a text.
+    /// The remote script failed, with a code and a text.
     Script { code: String, text: String },
-    /// The audit has found columns that no rule covers.
+    /// The audit found columns that no rule covers.
     Audit(Findings),
     /// The connected program ended before the stream began.
     NoStream(Ended),
-    /// It ended before the end record.
+    /// The connected program ended before the end record.
     Cut(Ended),
-    /// Neither the stream nor the connected program gave a sign any more.
+    /// Neither the stream nor the connected program sent anything for too long.
     Stalled,
-    /// What arrived is not what a server of ours sends.
+    /// The received data is not what our script sends.
     Refused(String),
-    /// The server was asked to apply rules, and did not.
+    /// The server did not apply rules, though requested.
     NotSanitized,
-    /// Databases that were asked for once more are still not what the server has.
+    /// Databases that were requested again still have the wrong hash.
     Incomplete,
-    /// In bytes.
+    /// The sizes are in bytes.
     DiskTooSmall { needed: u64, free: u64 },
-    /// A database is what the server has, and damaged.
+    /// A database has the right hash, but is corrupt on the server too.
     DamagedThere(anyhow::Error),
-    /// A database cannot be read any more.
+    /// A database was corrupted on this disk.
     DamagedHere(PathBuf, anyhow::Error),
-    /// Any other, which says for itself what failed.
+    /// Any other error, which has a message of its own.
     Other(anyhow::Error),
 }
 
@@ -67,7 +67,7 @@ impl From<std::io::Error> for PullError {
 }
 
 impl PullError {
-    /// The error of the pull that `request` asked for, into `dir`, after `wire` bytes.
+    /// The error to show for a pull by `request` into `dir`, after `wire` received bytes.
     pub fn explain(
         self,
         transport: &Transport<'_>,
@@ -141,7 +141,7 @@ fn selection(request: &Request<'_>) -> String {
     selection
 }
 
-/// The failure of the remote script that gave this code.
+/// The failure for this code of the remote script.
 fn script(code: &str, text: &str) -> Failure {
     let failure = Failure::new(format!("the remote script failed: {}", clipped(text)));
     match code {
@@ -192,12 +192,12 @@ fn script(code: &str, text: &str) -> Failure {
     }
 }
 
-/// A path as a word of a command that is shown.
+/// A path as one shell word, for a suggested command.
 fn as_word(path: &str) -> String {
     shlex::try_quote(path).map_or_else(|_| "FILE".to_owned(), |word| clipped(&word))
 }
 
-/// For how many seconds writers would wait for a copy, and of which file.
+/// The failure of a pull that would block writers for too long: `text` has seconds and path.
 fn lock(text: &str) -> Option<Failure> {
     let (seconds, path) = text.split_once(' ')?;
     let seconds: u64 = seconds.parse().ok()?;

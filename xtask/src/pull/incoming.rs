@@ -1,4 +1,4 @@
-//! Writes the databases that arrive into a directory.
+//! Writes the received databases into a directory.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -14,20 +14,20 @@ use crate::server::request::Request;
 use crate::ui::{Progress, Ui};
 use crate::{fs, interrupt};
 
-/// What a database takes beside its file when it is saved, and the set when it is
-/// recorded, in bytes: most of it is the `-shm` of the one that is live.
+/// Bytes that each database takes besides its file once saved, and the set once recorded: most of it
+/// is the `-shm` of the live database.
 const BESIDE: u64 = 48 << 10;
 
 pub struct Incoming<'a> {
     ui: &'a Ui,
     request: &'a Request<'a>,
     dir: &'a Path,
-    /// So many bytes more are needed on its disk afterwards.
+    /// Bytes that must stay free on the disk for later steps.
     reserved: u64,
     progress: Option<Progress<'a>>,
-    /// The database that arrives now, and how many of its bytes are in place.
+    /// The database that is being received, and the number of its bytes that were reported.
     open: Option<(File, u64)>,
-    /// The only databases that may come, and whole, after the first time.
+    /// If set, the only databases that may follow, and not as a delta.
     missing: Option<Vec<String>>,
     checks: Checks,
 }
@@ -53,7 +53,7 @@ impl<'a> Incoming<'a> {
 
     /// # Errors
     ///
-    /// The server would send what it was not asked for, or the disk is too small.
+    /// The server announces a database that was not requested, or the disk is too small.
     pub fn begin(&mut self, index: &Index) -> Result<(), PullError> {
         for IndexEntry { name, is_delta, .. } in &index.databases {
             let wanted = match &self.missing {
@@ -66,7 +66,7 @@ impl<'a> Incoming<'a> {
         }
         let total =
             index.databases.iter().fold(0_u64, |sum, database| sum.saturating_add(database.bytes));
-        // The snapshot, and the copy of it that becomes the live set.
+        // The snapshot, and its copy for the live set.
         let beside = BESIDE * (index.databases.len() as u64 + 1);
         let needed = total.saturating_mul(2).saturating_add(self.reserved + beside);
         let free = rustix::fs::statvfs(self.dir)
@@ -80,7 +80,7 @@ impl<'a> Incoming<'a> {
 
     /// # Errors
     ///
-    /// The file cannot be made.
+    /// The file cannot be created.
     pub fn create(&mut self, database: &IndexEntry) -> Result<(), PullError> {
         let IndexEntry { name, bytes, is_delta } = database;
         if let Some(progress) = &self.progress {
@@ -90,7 +90,7 @@ impl<'a> Incoming<'a> {
         let path = self.path(name);
         let base = self.base(name).filter(|_| *is_delta);
         let file = match base {
-            // A base that is gone or too short fits nothing, as its hash will show.
+            // If the base is missing or too short, the final hash does not match.
             Some(base) if base.path.exists() => {
                 let file = fs::duplicate(&base.path, &path)?;
                 file.set_len(*bytes).context("cannot write what arrives")?;
@@ -104,7 +104,7 @@ impl<'a> Incoming<'a> {
 
     /// # Errors
     ///
-    /// They cannot be written.
+    /// The bytes cannot be written.
     pub fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), PullError> {
         if let Some((file, _)) = &self.open {
             file.write_all_at(bytes, offset).context("cannot write what arrives")?;
@@ -115,7 +115,7 @@ impl<'a> Incoming<'a> {
 
     /// # Errors
     ///
-    /// An earlier database cannot be checked.
+    /// The check of an earlier database could not run.
     pub fn complete(&mut self, database: &IndexEntry) -> Result<(), PullError> {
         self.advance_to(database.bytes);
         let base = self.base(&database.name).filter(|_| database.is_delta).cloned();
@@ -132,12 +132,11 @@ impl<'a> Incoming<'a> {
         }
     }
 
-    /// The databases that came, in their order; none for one that was put together and is
-    /// not what the server has.
+    /// The received databases, in order; `None` for a delta whose result has the wrong hash.
     ///
     /// # Errors
     ///
-    /// One is damaged.
+    /// A database is corrupt.
     pub fn verify(
         &mut self,
         received: &[ReceivedDb],
@@ -145,11 +144,11 @@ impl<'a> Incoming<'a> {
         self.checks.finish(self.ui, self.dir, received)
     }
 
-    /// Removes the files of `names`, which come once more, and nothing else does.
+    /// Removes the files of `names`; only these databases may follow, complete.
     ///
     /// # Errors
     ///
-    /// One cannot be removed.
+    /// A file cannot be removed.
     pub fn expect_whole(&mut self, names: Vec<String>) -> Result<()> {
         for name in &names {
             fs::remove(&self.path(name))?;
@@ -158,7 +157,7 @@ impl<'a> Incoming<'a> {
         Ok(())
     }
 
-    /// Warns of bases that are not what was pulled.
+    /// Warns of bases whose files changed since their pull.
     pub fn warn_of_bases(&self, names: &[String], what_happens: &str) {
         for base in names.iter().filter_map(|name| self.base(name)) {
             let path = base.path.display();
@@ -166,7 +165,7 @@ impl<'a> Incoming<'a> {
         }
     }
 
-    /// Of what would come: a database is unchanged only if what is here of it is, too.
+    /// For a dry run: a database without differences is only unchanged if its base is intact.
     ///
     /// # Errors
     ///

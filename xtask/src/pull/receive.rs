@@ -15,7 +15,7 @@ use crate::server::request::Request;
 use crate::server::transport::Transport;
 use crate::ui::Ui;
 
-/// What arrived, and how.
+/// The received databases, and facts about the transfer.
 pub struct Pulled {
     pub databases: Vec<VerifiedDb>,
     pub findings: Findings,
@@ -25,12 +25,12 @@ pub struct Pulled {
     pub wire_bytes: u64,
 }
 
-/// Receives the databases that `request` asks for into `dir`. On its disk,
-/// `reserved` bytes more are needed afterwards.
+/// Receives the databases that `request` asks for into `dir`; `reserved` bytes must stay free on its
+/// disk for later steps.
 ///
 /// # Errors
 ///
-/// They did not arrive, whole and sound; what is in `dir` is worth nothing.
+/// A database did not arrive complete and intact. The files in `dir` are then useless.
 pub fn receive(
     ui: &Ui,
     transport: &mut Transport<'_>,
@@ -56,7 +56,7 @@ pub fn receive(
     }
 }
 
-/// Databases that were put together, and are not what the server has, come once more.
+/// Requests databases again whose delta did not give the right hash.
 fn receive_sound(
     session: &mut Session<'_, '_>,
     incoming: &mut Incoming<'_>,
@@ -88,23 +88,23 @@ fn receive_sound(
     Ok((databases, received))
 }
 
-/// What would come.
+/// The databases that a pull would transfer.
 pub struct Planned {
     pub databases: Vec<ReceivedDb>,
-    /// Whether each would come without the rules that are meant for it.
+    /// Whether each would come without the rules that match it.
     pub unsanitized: Vec<bool>,
     pub findings: Findings,
     pub machine: Option<String>,
     pub region: Option<String>,
-    /// On the wire.
+    /// The size of the compressed stream.
     pub wire_bytes: u64,
 }
 
-/// Asks what [`receive`] would bring into `dir`, where nothing is written.
+/// Finds out what [`receive`] would transfer; writes nothing to `dir`.
 ///
 /// # Errors
 ///
-/// It would fail as well.
+/// The pull itself would fail too.
 pub fn plan(
     ui: &Ui,
     transport: &mut Transport<'_>,

@@ -1,4 +1,4 @@
-//! What the server says of itself and of its work before the stream begins.
+//! The server's reports about itself and its work before the stream.
 
 use crate::sanitize::audit::Findings;
 use crate::sanitize::unmatched::Unmatched;
@@ -12,7 +12,7 @@ pub struct RemoteStatus<'a> {
     pub region: Option<String>,
     pub findings: Findings,
     pub unmatched: Vec<Unmatched>,
-    /// Shows the step that runs now.
+    /// Shows the current step.
     pub spinner: Option<Spinner>,
 }
 
@@ -47,7 +47,7 @@ impl<'a> RemoteStatus<'a> {
 
     fn text(&mut self, line: &str) {
         self.ui.verbose(escape(line));
-        // `fly` chose among several machines, and says so among the data.
+        // `fly` prints which of several machines it chose to standard output.
         let words: Vec<_> = line.split(' ').collect();
         if let ["No", "machine", "specified,", "using", machine, "in", "region", region] = words[..]
             && [machine, region].iter().all(|word| plain_word(word, "-").is_ok())

@@ -1,4 +1,4 @@
-//! What a pull brought, or would bring.
+//! The report of a pull or of a dry run.
 
 use anyhow::Result;
 use jiff::Timestamp;
@@ -15,10 +15,10 @@ use crate::server::transport::Transport;
 use crate::snapshots::{Database, Snapshot, Store};
 use crate::ui::{Ui, age, bytes, count, escape};
 
-/// How many databases a summary shows.
+/// The number of databases in a summary.
 const SHOWN: usize = 12;
 
-/// What `--json` prints.
+/// Printed with `--json`.
 #[derive(Serialize)]
 struct Report<'a> {
     skipped: bool,
@@ -28,7 +28,7 @@ struct Report<'a> {
     audit: &'a [Finding],
     removed: &'a [String],
     programs: &'a [String],
-    /// Of the live set.
+    /// Unsanitized databases of the live set.
     unsanitized_databases: &'a [String],
     sanitized_rows: u64,
     machine: Option<&'a str>,
@@ -46,7 +46,7 @@ struct OfDatabase<'a> {
     differs: Differs,
 }
 
-/// The same with `--dry-run`.
+/// Printed with `--dry-run --json`.
 #[derive(Serialize)]
 struct Plan<'a> {
     dry_run: bool,
@@ -68,7 +68,7 @@ struct Planning<'a> {
     differs: Differs,
 }
 
-/// From an earlier pull; none where all of it comes.
+/// Differences from the base; `None` if the database comes complete.
 #[derive(Clone, Copy, Serialize)]
 struct Differs {
     changed_pages: Option<u64>,
@@ -94,7 +94,7 @@ impl Differs {
     }
 }
 
-/// A line of a summary.
+/// A line of the summary.
 struct Row<'a> {
     name: &'a str,
     bytes: u64,
@@ -105,7 +105,7 @@ struct Row<'a> {
 
 /// # Errors
 ///
-/// It cannot be printed.
+/// Standard output cannot be written.
 pub fn pulled(
     ui: &Ui,
     transport: &Transport<'_>,
@@ -167,7 +167,7 @@ pub fn pulled(
 
 /// # Errors
 ///
-/// It cannot be printed.
+/// Standard output cannot be written.
 pub fn planned(
     ui: &Ui,
     transport: &Transport<'_>,
@@ -234,7 +234,7 @@ fn from(transport: &Transport<'_>, machine: Option<&str>, region: Option<&str>) 
     from
 }
 
-/// The largest databases, so that hundreds do not scroll everything else away.
+/// Shows only the largest databases, so that hundreds do not scroll everything else away.
 fn summarize(ui: &Ui, mut rows: Vec<Row<'_>>) {
     let (all, changed) = (rows.len(), sanitized(&rows));
     if all > SHOWN {
@@ -257,20 +257,20 @@ fn summarize(ui: &Ui, mut rows: Vec<Row<'_>>) {
     }
 }
 
-/// What `--json` prints instead of the report of a pull.
+/// Printed with `--json` if no pull was done.
 #[derive(Serialize)]
 struct Skipped<'a> {
     skipped: bool,
     reason: &'a str,
-    /// The newest pull.
+    /// The newest pulled snapshot.
     snapshot: Option<&'a str>,
 }
 
-/// Says that `fresh` stands for a new pull.
+/// Reports that `fresh` is new enough to skip the pull.
 ///
 /// # Errors
 ///
-/// It cannot be printed.
+/// Standard output cannot be written.
 pub fn fresh(ui: &Ui, spec: &PullSpec<'_>, fresh: &Snapshot) -> Result<()> {
     let limit = spec.if_older.map_or("", MaxAge::text);
     let when = format!("pulled {}, --if-older {limit}", ago(fresh));
@@ -278,7 +278,7 @@ pub fn fresh(ui: &Ui, spec: &PullSpec<'_>, fresh: &Snapshot) -> Result<()> {
     say_skipped(ui, "young", Some(fresh))
 }
 
-/// Says that there is no network, and what there is to work with.
+/// Reports that there is no network, and which snapshot can be used.
 ///
 /// # Errors
 ///

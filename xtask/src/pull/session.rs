@@ -1,4 +1,4 @@
-//! The connection of one pull: what is sent over it, and the events that come back.
+//! The connection of one pull: sends the request, reads the events.
 
 use std::cell::Cell;
 use std::io::{self, BufRead, BufReader, Read};
@@ -20,7 +20,7 @@ use crate::server::request::{Mode, Request};
 use crate::server::transport::{Connection, Ended, ServerOutput, Transport};
 use crate::ui::{Ui, escape};
 
-/// How much of the output is read at a time, in bytes.
+/// Bytes of the output that are read at a time.
 const BUFFER: usize = 1 << 16;
 
 pub struct Session<'a, 'b> {
@@ -28,7 +28,7 @@ pub struct Session<'a, 'b> {
     pub request: &'a Request<'a>,
     connection: Option<Connection>,
     output: Counted<ServerOutput>,
-    /// How many bytes have come.
+    /// The number of received bytes.
     pub wire: Rc<Cell<u64>>,
     pub status: RemoteStatus<'a>,
 }
@@ -38,7 +38,7 @@ impl<'a, 'b> Session<'a, 'b> {
     ///
     /// # Errors
     ///
-    /// The program that connects is missing, or shows no sign of the server.
+    /// The connecting program is missing, or the server does not answer.
     pub fn connect(
         ui: &'a Ui,
         transport: &'a mut Transport<'b>,
@@ -48,13 +48,13 @@ impl<'a, 'b> Session<'a, 'b> {
         let mut status = RemoteStatus::new(ui);
         let connecting = format!("to {}", transport.peer());
         if transport.may_ask() {
-            // A spinner would draw over its question.
+            // A spinner would overwrite ssh's question.
             ui.status("Connecting", connecting);
         } else {
             status.spinner = Some(ui.working("Connecting", connecting));
         }
         let mut connection = transport.start(ui)?;
-        // While it connects, what is here is hashed.
+        // Hashes the bases while it connects.
         let hashes = delta::hashes(&request.bases);
         connection.send(&message);
         transport.wait_for_a_sign(&connection)?;
@@ -69,7 +69,7 @@ impl<'a, 'b> Session<'a, 'b> {
     ///
     /// # Errors
     ///
-    /// Not all came, or not as they were asked for.
+    /// A database is missing, or does not match the request.
     pub fn receive(
         &mut self,
         incoming: &mut Incoming<'_>,
@@ -91,7 +91,7 @@ impl<'a, 'b> Session<'a, 'b> {
         Ok(received)
     }
 
-    /// Receives what would come, and how many bytes on the wire that would be.
+    /// Receives the records of a dry run, and the number of bytes that a pull would transfer.
     ///
     /// # Errors
     ///
@@ -113,7 +113,7 @@ impl<'a, 'b> Session<'a, 'b> {
         let Self { output, request, status, .. } = self;
         let (said, _) = read_preamble(output, request, Marker::Archive, status)?;
         let (machine, path) = protocol::archive_place(&said)?;
-        // No database is called so: names must not begin with a dot.
+        // No database can have this name: names must not begin with a dot.
         let archive = dir.join(".archive");
         self.transport.target.machine = machine.or_else(|| self.status.machine.clone());
         self.status.spinner = Some(self.status.ui.working("Fetching", escape(&path)));
@@ -122,7 +122,7 @@ impl<'a, 'b> Session<'a, 'b> {
         Ok(archive)
     }
 
-    /// Asks for databases, by their numbers, to come whole.
+    /// Requests databases again, by number, complete.
     pub fn ask_for(&mut self, databases: &[usize]) {
         let numbers: Vec<_> = databases.iter().map(ToString::to_string).collect();
         if let Some(connection) = &mut self.connection {
@@ -130,7 +130,7 @@ impl<'a, 'b> Session<'a, 'b> {
         }
     }
 
-    /// Nothing more is wanted of the server.
+    /// Tells the server that nothing more is needed.
     pub fn release(&mut self) {
         if let Some(connection) = self.connection.take() {
             self.transport.release(connection);
@@ -144,7 +144,7 @@ impl<'a, 'b> Session<'a, 'b> {
 
     /// # Errors
     ///
-    /// A rule matches nothing in the databases, and was meant to.
+    /// A rule matches nothing in the databases, and is not for others.
     pub fn check_rules_matched(&self, received: &Received) -> Result<()> {
         let names: Vec<_> = received.databases.iter().map(|one| &*one.name).collect();
         let rules = self.request.rules.applied();
@@ -152,14 +152,14 @@ impl<'a, 'b> Session<'a, 'b> {
         unmatched::check(ui, unmatched, rules, &names, "nothing was changed")
     }
 
-    /// The error of a pull into `dir`, as a person can act on it.
+    /// The error of a pull into `dir`, with a hint for the user.
     pub fn explain(&mut self, error: PullError, dir: &Path) -> anyhow::Error {
         self.status.spinner = None;
         let error = self.find_cause(error);
         error.explain(self.transport, self.request, dir, self.wire.get())
     }
 
-    /// The connected program may know why the stream has ended.
+    /// The connected program may know why the stream ended.
     fn find_cause(&mut self, error: PullError) -> PullError {
         let PullError::Stream(error) = error else { return error };
         match error {
@@ -190,7 +190,7 @@ impl<'a, 'b> Session<'a, 'b> {
     }
 }
 
-/// What the marker says, and the input after it.
+/// Reads the preamble; returns the text of the marker's line, and the input after it.
 fn read_preamble<R: Read>(
     output: R,
     request: &Request<'_>,
@@ -207,7 +207,7 @@ fn read_preamble<R: Read>(
     }
 }
 
-/// Hands each event of an archive to who acts on it.
+/// Passes each event of an archive to `incoming`.
 fn read_archive(
     input: impl BufRead,
     content: Content,

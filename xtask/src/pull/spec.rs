@@ -1,4 +1,4 @@
-//! What a pull is of, and what there is of the same from earlier ones.
+//! The identity of a pull, and the earlier pulls that match it.
 
 use std::collections::BTreeMap;
 
@@ -11,21 +11,20 @@ use crate::pull::delta::Base;
 use crate::sanitize::EffectiveRules;
 use crate::snapshots::{Database, Origin, Snapshot, Store};
 
-/// What a pull is of. An earlier one stands for it only if it was of the same.
+/// The identity of a pull. An earlier one replaces it only if these are equal.
 pub struct PullSpec<'a> {
-    /// As [`Origin`] has it, like the next two.
+    /// As in [`Origin`], like the next two.
     pub source: String,
     pub flags: Vec<String>,
     pub rules: EffectiveRules<'a>,
     pub only: Option<&'a Pattern>,
-    /// None where only a new pull will do.
+    /// The maximum age; `None` if a new pull is required.
     pub if_older: Option<&'a MaxAge>,
 }
 
 impl PullSpec<'_> {
-    /// The newest sound snapshot of these databases, whichever rules it was made
-    /// with. What is dated in the future says nothing about its age, and would
-    /// be young for ever.
+    /// The newest sound snapshot of these databases, with any rules. Snapshots dated in the future
+    /// are ignored: their age is unknown, and they would count as fresh for ever.
     pub fn newest(&self, store: &Store) -> Result<Option<Snapshot>> {
         let now = Timestamp::now();
         let fits = |snapshot: &Snapshot| {
@@ -38,7 +37,7 @@ impl PullSpec<'_> {
         Ok(store.list()?.into_iter().find(fits))
     }
 
-    /// Any machine will do for who names none.
+    /// Without flags for a machine, a pull from any machine matches.
     fn comes_from(&self, origin: &Origin) -> bool {
         origin.source.as_ref() == Some(&self.source)
             && (self.flags.is_empty() || self.flags == origin.flags)
@@ -48,9 +47,8 @@ impl PullSpec<'_> {
         only.is_none() || only == self.only.map(Pattern::as_str)
     }
 
-    /// The newest one, if it is young and has exactly the secrets that this pull
-    /// would leave in: after a change of the rules, or between pulls with
-    /// `--no-sanitize` and without, none stands for the other.
+    /// The newest snapshot, if it is fresh and was made with exactly the rules of this pull: after a
+    /// change of the rules, or with another `--no-sanitize`, it does not replace a pull.
     ///
     /// # Errors
     ///
@@ -64,9 +62,8 @@ impl PullSpec<'_> {
         Ok(self.newest(store)?.filter(fresh))
     }
 
-    /// What the newest pulls have of each database, whichever machine they were from and
-    /// whatever else they had. A pull with other rules is left alone: nothing that these
-    /// remove must come from there.
+    /// The newest pulled copy of each database, from any machine and from pulls of any databases.
+    /// Pulls with other rules are skipped: their copies may contain what these rules remove.
     ///
     /// # Errors
     ///
@@ -106,7 +103,7 @@ mod tests {
 
     const SOURCE: &str = "fly:upflow:/data";
 
-    /// A snapshot of `a.db` and `b.db`, of which `change` says what is different.
+    /// A snapshot of `a.db` and `b.db`, modified by `change`.
     fn snapshot(store: &Store, day: u32, change: impl FnOnce(&mut serde_json::Value)) {
         let dir = store.dir.join(format!("backup_2026-03-{day:02}T00-00-00-000Z"));
         std::fs::create_dir(&dir).unwrap();
@@ -140,7 +137,7 @@ mod tests {
         EffectiveRules::new(&[rule(table)], true).hash()
     }
 
-    /// The sha256 of each base: the day of its snapshot, and its name.
+    /// The sha256 of each base: the date of its snapshot, and its name.
     fn bases(store: &Store, only: Option<&str>, rules: Option<&str>) -> Vec<String> {
         let only = only.map(|only| Pattern::new(only).unwrap());
         let rules: Vec<_> = rules.map(rule).into_iter().collect();
@@ -167,7 +164,7 @@ mod tests {
         assert_eq!(bases(&store, None, Some("rules")), [""; 0]);
         snapshot(&store, 1, |_| ());
         assert_eq!(bases(&store, None, Some("rules")), ["1a.db", "1b.db"]);
-        // A pull of some databases has the newer ones of these.
+        // A pull of some databases has newer copies of these.
         snapshot(&store, 2, |meta| {
             meta["only"] = "a.db".into();
             meta["databases"].as_array_mut().unwrap().pop();

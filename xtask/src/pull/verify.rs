@@ -1,5 +1,5 @@
-//! Verifies databases that arrived: by the hash where they were put together, and by
-//! SQLite's own check.
+//! Verifies received databases: by the hash if they were built from a delta, and by SQLite's own
+//! check.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -16,38 +16,38 @@ use crate::sqlite::{self, Description};
 use crate::ui::{Ui, escape};
 use crate::{fs, interrupt};
 
-/// How many files are checked at a time, while the next one arrives.
+/// The number of files that are checked at a time, while the next one arrives.
 const CHECKS: usize = 2;
 
-/// How many tables of a database a warning names.
+/// The number of tables that a warning names.
 const UNCHECKED: usize = 5;
 
-/// A database that arrived and is sound.
+/// A received database that is sound.
 pub struct VerifiedDb {
     pub database: Database,
-    /// How many rows the rules changed.
+    /// The number of rows that the rules changed.
     pub sanitized: u64,
-    /// What differs from its base; none where it came whole.
+    /// The differences from its base; `None` if it came complete.
     pub changed: Option<Changed>,
 }
 
-/// Checks of files, in threads of their own, in the order in which the files arrived.
+/// Checks of files, in threads, in the order of arrival.
 #[derive(Default)]
 pub struct Checks {
     running: VecDeque<JoinHandle<Result<Check>>>,
     done: Vec<Check>,
 }
 
-/// What the check of a file has found.
+/// The result of the check of a file.
 struct Check {
-    /// Only of what was put together, as the stream does not know it.
+    /// Only for a delta: otherwise the stream's reader has already compared the hash.
     sha256: Option<String>,
-    /// An error counts only once the hash is proven: it knows what was damaged on the way.
+    /// An error counts only if the hash matches: otherwise the transfer is at fault.
     description: Result<Description>,
 }
 
 impl Checks {
-    /// Begins with `file`, which was put together from `base`, if there is one.
+    /// Starts the check of `file`, which was built from `base`, if there is one.
     ///
     /// # Errors
     ///
@@ -69,12 +69,12 @@ impl Checks {
         Ok(())
     }
 
-    /// The databases in `dir`, in the order of `received`; none for one that was put
-    /// together and is not what the server has.
+    /// The databases in `dir`, in the order of `received`; `None` for a delta whose result has the
+    /// wrong hash.
     ///
     /// # Errors
     ///
-    /// One is damaged.
+    /// A database is corrupt.
     pub fn finish(
         &mut self,
         ui: &Ui,
@@ -95,7 +95,7 @@ fn check(path: &Path, file: &File, base: Option<Base>) -> Result<Check> {
         return Ok(Check { sha256: None, description: sqlite::check(path) });
     };
     let sha256 = Some(fs::sha256(path)?);
-    // What was sound is so still.
+    // The same bytes as the base, which was checked by its own pull.
     let description = if sha256 == base.sha256 {
         let Database { page_size, user_version, schema, .. } = base;
         Ok(Description { page_size, user_version, schema, unchecked: Vec::new() })
@@ -117,7 +117,7 @@ fn verified(
     let ReceivedDb { name, bytes, sha256, sanitized, changed } = received.clone();
     let found = check.description.map_err(|error| {
         let path = dir.join(&name);
-        // The hash tells whether it was damaged before it came, or here.
+        // The hash tells whether it was corrupt on the server, or became so on this disk.
         let came_so = fs::sha256(&path).is_ok_and(|found| found == sha256);
         if came_so { PullError::DamagedThere(error) } else { PullError::DamagedHere(path, error) }
     })?;

@@ -1,6 +1,6 @@
-//! The audit: which columns no rule covers, although their names or values suggest a
-//! secret or personal data. The server looks, on its copies; here are the words it goes
-//! by, and what is said of what it finds.
+//! The audit: finds columns that no rule covers, although their names or values suggest a secret or
+//! personal data. It runs on the server's copies; this module provides its word lists and reports its
+//! findings.
 
 mod findings;
 mod mask;
@@ -17,7 +17,7 @@ pub use crate::config::{Audit, Level};
 use crate::sanitize::{Rule, as_in_sql};
 use crate::sql::literal;
 
-/// What a column was found for. `Secret` and `Personal` go by its name or declared
+/// The reason for a finding. `Secret` and `Personal` are suggested by the column's name or declared
 /// type, the others by its values.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
@@ -30,7 +30,7 @@ pub enum Kind {
     Stripe,
     Slack,
     Jwt,
-    /// It could not be looked at.
+    /// The column could not be read.
     Unread,
 }
 
@@ -47,18 +47,18 @@ impl Kind {
         (Self::Unread, "unread", ""),
     ];
 
-    /// On the wire and in SQL.
+    /// The word on the wire and in SQL.
     fn word(self) -> &'static str {
         Self::ALL.iter().find(|(kind, ..)| *kind == self).map_or("", |(_, word, _)| word)
     }
 
-    /// What its values look like.
+    /// A description of the values.
     fn looks_like(self) -> &'static str {
         Self::ALL.iter().find(|(kind, ..)| *kind == self).map_or("", |(.., label)| label)
     }
 }
 
-/// SQL that fills the tables that `audit.sh` goes by; none where nobody is to look.
+/// SQL that fills the tables that `audit.sh` uses; `None` if the audit is off.
 pub fn script(audit: &Audit, rules: &[Rule]) -> Option<String> {
     if audit.level == Level::Off {
         return None;
@@ -99,7 +99,7 @@ fn row<const N: usize>(values: [&str; N]) -> Vec<String> {
     values.map(literal).to_vec()
 }
 
-/// Words in a row as they stand in a name that was taken apart.
+/// Consecutive words as they appear in a split name.
 fn in_words(words: &str) -> String {
     format!("_{}_", words.replace(' ', "_"))
 }
@@ -176,7 +176,7 @@ fn or_null(text: Option<&str>) -> String {
     text.map_or_else(|| "NULL".to_owned(), literal)
 }
 
-/// A pattern in which `{16}` repeats the class before it, as `GLOB` takes it.
+/// Expands a pattern in which `{16}` repeats the class before it, for `GLOB`.
 fn spelt_out(pattern: &str) -> String {
     let mut text = String::new();
     let mut rest = pattern;

@@ -1,5 +1,4 @@
-//! Rules that match nothing: a name in them is misspelt, or they are for other databases than
-//! those that are looked at.
+//! Unmatched rules: a name in them is misspelt, or they are for databases that are not pulled.
 
 use anyhow::Result;
 use rusqlite::Connection;
@@ -14,22 +13,22 @@ use crate::ui::Ui;
 
 const SAY_WHICH: &str = "where a rule is for other databases, say which: database = \"…\"";
 
-/// A rule whose table, or a column of it, none of the databases has that it is for.
+/// A rule whose table or column is in none of the databases that it matches.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Unmatched {
-    /// Its place among the rules, from 1.
+    /// Its position among the rules, from 1.
     number: usize,
-    /// None where no database has a name that it is for.
+    /// `None` if the rule matches no database.
     table: Option<String>,
-    /// None where no database has the table.
+    /// `None` if no database has the table.
     column: Option<String>,
-    /// The tables, or the columns of that table, that there are instead.
+    /// The existing tables, or the existing columns of that table.
     names: Vec<String>,
 }
 
 impl Unmatched {
-    /// As the script says it: a number, and in hex (or as a `-`) the table, the column, and the
-    /// names that there are.
+    /// Parses the script's text: the number, then in hex (or `-`) the table, the column and the existing
+    /// names.
     pub fn parse(text: &str) -> Option<Self> {
         let mut words = text.split(' ');
         let number = words.next()?.parse().ok()?;
@@ -39,7 +38,7 @@ impl Unmatched {
         Some(Self { number, table, column, names: names.flatten().collect() })
     }
 
-    /// The failure of what ended with this `outcome`.
+    /// The failure of a command with this `outcome`.
     pub fn failure(&self, outcome: &str) -> Failure {
         let (what, wanted) = match (&self.table, &self.column) {
             (Some(table), Some(column)) => {
@@ -56,7 +55,7 @@ impl Unmatched {
         }
     }
 
-    /// Whether there is a name that differs in a letter or two.
+    /// Whether an existing name differs in a letter or two.
     fn is_misspelt(&self) -> bool {
         let wanted = self.column.as_ref().or(self.table.as_ref()).map(|name| name.to_lowercase());
         let Some(wanted) = wanted else { return false };
@@ -66,12 +65,12 @@ impl Unmatched {
     }
 }
 
-/// Of a pull of some databases: a rule may be for those that were left out, unless it names one
+/// For a pull of some databases: an unmatched rule may be for other databases, unless it names one
 /// that was `pulled`, or seems to be misspelt.
 ///
 /// # Errors
 ///
-/// A rule matches nothing, and was meant to.
+/// A rule is unmatched, and not for other databases.
 pub fn check(
     ui: &Ui,
     unmatched: &[Unmatched],
@@ -100,12 +99,12 @@ pub fn check(
     Ok(())
 }
 
-/// The rules for the database `from` that match neither anything in a snapshot nor in `made`,
-/// which was made of that: an error where the snapshot is whole, or they seem to be misspelt.
+/// Checks the rules for the database `from` against a snapshot and `made`, the fixture made of it. An
+/// unmatched rule is an error if the snapshot is complete or the rule seems to be misspelt.
 ///
 /// # Errors
 ///
-/// There is one, or a database cannot be read.
+/// There is such a rule, or a database cannot be read.
 pub fn check_snapshot(
     rules: &[Rule],
     snapshot: &Snapshot,
@@ -116,7 +115,7 @@ pub fn check_snapshot(
         let Some(table) = rule.table.as_deref().filter(|_| rule.is_for(from)) else { continue };
         let (mut has_table, mut missing) = (false, rule.columns_to_set());
         let mut names = Vec::new();
-        // Whether it matches by now: most rules match the fixture itself.
+        // The fixture comes first: most rules match it.
         let mut look = |db: &Connection| -> Result<bool> {
             let there = columns(db, table)?;
             if there.is_empty() {

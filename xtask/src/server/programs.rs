@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use xshell::Shell;
 
-/// Where a program is: for others than root, also where those of root are.
+/// The path of a program. Directories of root are searched too, also for other users.
 pub fn find(sh: &Shell, program: &str) -> Option<PathBuf> {
     let path = sh.var_os("PATH").unwrap_or_default();
     let of_root = ["/usr/sbin", "/sbin", "/usr/local/sbin"].map(PathBuf::from);

@@ -1,6 +1,6 @@
-//! Reader of what the server sends: lines of text, a marker line, a compressed tar with
-//! an index, the databases and an end record. It trusts none of it, and knows nothing of
-//! processes, files or terminals: its caller asks for one event after the other.
+//! Parses the server's output: lines of text, a marker line, a compressed tar with an index, the
+//! databases and an end record. It trusts no input, and uses no processes, files or terminals: the
+//! caller asks for one event after the other.
 
 mod archive;
 mod chunk;
@@ -16,18 +16,18 @@ pub use self::preamble::{
 };
 pub use self::records::{Changed, Index, IndexEntry};
 
-/// How much of the server's text fits into a message, in characters.
+/// The maximum length of server text in a message, in characters.
 const MAX_QUOTED: usize = 500;
 
 #[derive(Debug)]
 pub enum Error {
-    /// The server's script says why it failed: a code and a text.
+    /// The server's script failed, with a code and a text.
     Server { code: String, text: String },
     /// The stream ended before the marker.
     NoStream,
     /// The stream ended before its end record.
     Cut,
-    /// What arrived is not what a server of ours sends.
+    /// The received data is not what our script sends.
     Refused(String),
 }
 
@@ -48,7 +48,7 @@ fn refused(why: impl AsRef<str>) -> Error {
     Error::Refused(clipped(why.as_ref()))
 }
 
-/// Without its middle, where it would fill screens: the cause comes last.
+/// Removes the middle of a long text: the cause comes last.
 pub fn clipped(text: &str) -> String {
     let begin = text.char_indices().nth(MAX_QUOTED / 2).map(|(at, _)| at);
     let end = text.char_indices().rev().nth(MAX_QUOTED / 2).map(|(at, _)| at);
@@ -60,7 +60,7 @@ pub fn clipped(text: &str) -> String {
     }
 }
 
-/// What the end record proves.
+/// The content of the verified end record.
 #[derive(Debug)]
 pub struct Received {
     pub databases: Vec<ReceivedDb>,
@@ -73,22 +73,22 @@ pub struct Received {
 pub struct ReceivedDb {
     pub name: String,
     pub bytes: u64,
-    /// Proven, unless it was put together from blocks.
+    /// Verified, unless the database came as a delta.
     pub sha256: String,
-    /// How many rows the rules changed.
+    /// The number of rows that the rules changed.
     pub sanitized: u64,
-    /// What differs from its base; none where all of it came.
+    /// The differences from its base; `None` if it came complete.
     pub changed: Option<Changed>,
 }
 
-/// The server's own account, in milliseconds.
+/// The server's measurements, in milliseconds.
 #[derive(Clone, Copy, Debug)]
 pub struct Timings {
     pub copy: i64,
     pub sanitize: i64,
     pub compare: i64,
     pub pack: i64,
-    /// How far apart the moments of the databases are.
+    /// The time between the moments of the first and the last database.
     pub skew: i64,
 }
 

@@ -17,7 +17,7 @@ use crate::sanitize::audit::{self, Level};
 use crate::sanitize::{self, EffectiveRules};
 use crate::snapshots::Database;
 
-/// One script for the server: the last part runs what the others define.
+/// The script for the server; the last file runs what the others define.
 const SCRIPT: [&str; 11] = [
     include_str!("../../ops-remote/request.sh"),
     include_str!("../../ops-remote/cores.sh"),
@@ -32,39 +32,39 @@ const SCRIPT: [&str; 11] = [
     include_str!("../../ops-remote/prepare-pull.sh"),
 ];
 
-/// How the copies come.
+/// How the copies are transferred.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// On the script's output.
+    /// On the script's standard output.
     Stream,
-    /// As a file on the server.
+    /// As an archive file on the server.
     Archive,
-    /// Not at all: only what would come is said.
+    /// No transfer: the script only reports what a pull would transfer.
     DryRun,
 }
 
-/// What one pull asks of the server.
+/// The request of one pull to the server.
 pub struct Request<'a> {
-    /// Names this pull in all that the script says to us.
+    /// Identifies this pull in all lines of the script.
     pub nonce: String,
     pub mode: Mode,
     pub settings: &'a Settings,
     pub directory: &'a str,
     pub only: Option<&'a Pattern>,
     pub rules: EffectiveRules<'a>,
-    /// How long writers of the app may have to wait for a copy; none for any time.
+    /// How long a copy may block writers of the app; `None` for no limit.
     pub max_lock: Option<SignedDuration>,
-    /// What is here already, by which the server sends less.
+    /// The databases of earlier pulls, which reduce the transfer.
     pub bases: Vec<Base>,
 }
 
 impl Request<'_> {
-    /// The script and the request, as `BOOTSTRAP` and `read_request` take them.
-    /// Values are lines of their own, which the script reads as data.
+    /// The script and the request, in the format of `BOOTSTRAP` and `read_request`. Each value is a
+    /// line of its own, which the script reads as data.
     ///
     /// # Errors
     ///
-    /// A value cannot be a line.
+    /// A value contains a newline.
     pub fn render(&self) -> Result<Vec<u8>> {
         let settings = self.settings;
         let mut message = script()?;
@@ -114,12 +114,12 @@ impl Request<'_> {
     }
 }
 
-/// What makes the script audit the databases in `directory`, and do no more; what it
-/// writes goes into `staging`.
+/// A request that makes the script only audit the databases in `directory`; it writes its files to
+/// `staging`.
 ///
 /// # Errors
 ///
-/// A path cannot be a line.
+/// A path contains a newline.
 pub fn audit_request(
     nonce: &str,
     staging: &Path,
@@ -141,7 +141,7 @@ pub fn audit_request(
     Ok(message)
 }
 
-/// The script, as `BOOTSTRAP` takes it.
+/// The script in the format of `BOOTSTRAP`.
 fn script() -> Result<Vec<u8>> {
     let mut script = GzEncoder::new(Vec::new(), Compression::best());
     for part in SCRIPT {
@@ -158,7 +158,7 @@ fn line(message: &mut Vec<u8>, key: &str, value: &str) -> Result<()> {
     Ok(writeln!(message, "{key} {value}")?)
 }
 
-/// Sixteen hex digits that no talk on the line contains.
+/// Sixteen random hex digits, which no other line contains.
 pub fn nonce() -> String {
     format!("{:016x}", RandomState::new().build_hasher().finish())
 }

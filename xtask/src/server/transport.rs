@@ -1,11 +1,9 @@
-//! How a command runs on the server. The only place that starts `fly`, `ssh`
-//! or `docker`.
+//! Runs a command on the server. This is the only module that starts `fly`, `ssh` or `docker`.
 //!
-//! A new one has a variant of [`Via`], a name for what it pulls in `source` (earlier pulls of the same
-//! source are the bases of the next), a command in `start`, and in `offline.rs` what its program
-//! says where there is no way to the server. What it owes the server's script: bytes as they
-//! are in both directions, and the end of the input when the client ends, by which the script
-//! knows that it has to remove its copies.
+//! A new transport needs a variant of [`Via`], a name in `source` (earlier pulls of the same source
+//! are the bases of the next), a command in `start`, and in `offline.rs` the messages of its program
+//! when there is no network. It must transfer bytes unchanged in both directions, and close the
+//! script's input when the client ends, so that the script removes its copies.
 
 mod connection;
 mod fly;
@@ -26,26 +24,24 @@ use crate::error::Failure;
 use crate::interrupt;
 use crate::ui::{Ui, escape};
 
-/// What is run on the server: it takes the script, gzipped, from its input,
-/// behind a line with its length, and leaves the rest of the input to it. It
-/// is one fixed text for all, in which nothing is ever pasted. What it takes must end at
-/// the byte: a `dd` that cannot fill a block from a pipe takes one byte at a time.
+/// The command that the server runs: it reads a line with a length, then the gzipped script from its
+/// input, and leaves the rest of the input to the script. The text is constant; nothing is ever
+/// pasted into it. It must not read further: a `dd` without `fullblock` reads one byte at a time.
 const BOOTSTRAP: &str = r#"read -r n && XTASK_REQUEST=1 && b="bs=1 count=$n" && if dd iflag=fullblock count=0 </dev/null; then b="bs=$n count=1 iflag=fullblock"; fi 2>/dev/null && eval "$(dd $b 2>/dev/null | gzip -dc)""#;
 
-/// How long an impatient one waits for a sign of the server: ten times as long
-/// as `fly` takes to reach one.
+/// How long an impatient transport waits for the server: ten times as long as `fly` takes to connect.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub struct Transport<'a> {
     sh: &'a Shell,
     via: Via,
     pub target: Target,
-    /// Gives up after `PATIENCE`, where the programs would try for minutes.
+    /// Whether to give up after `PATIENCE`; the programs themselves would try for minutes.
     impatient: bool,
-    /// It has been heard of already: whatever fails now, there is a network.
+    /// Whether the server has answered before: then a failure does not mean that there is no network.
     reached: bool,
     started: Option<Started>,
-    /// Of a pull that has all it wants. Dropped with this, it ends a program that still runs.
+    /// The connection of a finished pull. Dropping it ends a program that still runs.
     released: Option<Connection>,
 }
 
@@ -54,7 +50,7 @@ impl<'a> Transport<'a> {
         Self { sh, via, target, impatient, reached: false, started: None, released: None }
     }
 
-    /// Whom we talk to, for a message.
+    /// The name of the server, for messages.
     pub fn peer(&self) -> String {
         match &self.via {
             Via::Fly => self.target.peer(),
@@ -64,7 +60,7 @@ impl<'a> Transport<'a> {
         }
     }
 
-    /// Names what is pulled when the databases in `directory` are.
+    /// Identifies the pulled databases in `directory`.
     pub fn source(&self, directory: &str) -> String {
         match &self.via {
             Via::Fly => format!("fly:{}:{directory}", self.target.app),
@@ -84,7 +80,7 @@ impl<'a> Transport<'a> {
         self.via == Via::Fly
     }
 
-    /// Why no stream began after so many bytes of words, and the next thing to do.
+    /// Why no stream began after `wire` bytes, with a hint.
     pub fn diagnose(&self, ended: &Ended, wire: u64) -> Failure {
         let said = &ended.said;
         let offline =
@@ -102,35 +98,34 @@ impl<'a> Transport<'a> {
         })
     }
 
-    /// The stream ended in the middle.
+    /// The failure if the stream ended before its end record.
     pub fn cut(&self, ended: &Ended, wire: u64) -> Failure {
         let known = self.is_fly().then(|| fly::killed(&self.target.app, &ended.said)).flatten();
         was_cut(wire, ", before the end record", &ended.said)
             .hint(known.unwrap_or_else(|| AGAIN.to_owned()))
     }
 
-    /// Nothing more came, and no end.
+    /// The failure if nothing more was received, though the connection is open.
     pub fn stalled(&self, wire: u64) -> Failure {
         let silence = format!(": no sign of {} for {} s", self.peer(), STALL.as_secs());
         was_cut(wire, &silence, "").hint(AGAIN)
     }
 
-    /// Waits for a sign of the server, if that may take only so long. Anything
-    /// that `fly` says is one: while it connects it says so, and before
-    /// it replaces itself by a newer version.
+    /// Waits until the server or `fly` sends anything, if the transport is impatient: `fly` prints a
+    /// line while it connects, and before it updates itself.
     ///
     /// # Errors
     ///
-    /// There is none.
+    /// Nothing was received within `PATIENCE`.
     pub fn wait_for_a_sign(&self, connection: &Connection) -> Result<()> {
-        // `ssh` has been told itself, and does not count the time in which it asks.
+        // `ssh` has a limit of its own, which excludes the time of its questions.
         if self.impatient && !self.reached && self.is_fly() && connection.is_silent_for(PATIENCE)? {
             return Err(offline::silent(&self.peer(), PATIENCE.as_secs()).into());
         }
         Ok(())
     }
 
-    /// Starts the server's side, which waits for a script.
+    /// Starts the program that connects; the server then waits for a script.
     ///
     /// # Errors
     ///
@@ -145,7 +140,7 @@ impl<'a> Transport<'a> {
             }
             Via::Ssh { host, port } => {
                 let port = port.iter().flat_map(|port| ["-p".to_owned(), port.to_string()]);
-                // A connection that has died without a word must not be waited for.
+                // Without these options, ssh would wait for a dead connection.
                 let alive = ["-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4"];
                 let limit = format!("ConnectTimeout={}", PATIENCE.as_secs());
                 let limit = self.impatient.then_some(["-o", &limit]).into_iter().flatten();
@@ -160,17 +155,17 @@ impl<'a> Transport<'a> {
         Connection::start(command.into(), ui)
     }
 
-    /// The server may stop. `fly` reports home at its end, and is not waited for.
+    /// Tells the server to stop. `fly` sends a report at its end, so it is not waited for.
     pub fn release(&mut self, mut connection: Connection) {
         connection.release(!self.is_fly());
         self.released = Some(connection);
     }
 
-    /// Starts a machine, where there are machines and none is started.
+    /// Starts a machine of Fly.io if none is started.
     ///
     /// # Errors
     ///
-    /// It does not start.
+    /// The machine does not start.
     pub fn start_machine(&mut self, ui: &Ui) -> Result<()> {
         if self.is_fly() {
             self.started = fly::start_machine(ui, self.sh, &self.target)?;
@@ -179,15 +174,15 @@ impl<'a> Transport<'a> {
         Ok(())
     }
 
-    /// Stops what was started, also after a Ctrl-C.
+    /// Stops the machine that was started, even after a Ctrl-C.
     pub fn stop_machine(&mut self, ui: &Ui) {
         if let Some(started) = self.started.take() {
             started.stop(ui, self.sh, &self.target);
         }
     }
 
-    /// Fetches a file through `fly ssh sftp get`, which says nothing meanwhile: `silence` is
-    /// that of the script that has made the file.
+    /// Fetches a file with `fly ssh sftp get`, which prints nothing meanwhile: `silence` watches the
+    /// script that made the file.
     ///
     /// # Errors
     ///
@@ -220,9 +215,9 @@ impl<'a> Transport<'a> {
     }
 }
 
-/// The exit code of `ssh` where it fails itself.
+/// The exit code of `ssh` for its own failures.
 const OWN_FAILURE: i32 = 255;
-/// After a cut.
+/// The hint after a cut.
 const AGAIN: &str = "run the same command again";
 
 fn was_cut(bytes: u64, how: &str, said: &str) -> Failure {
@@ -232,7 +227,7 @@ fn was_cut(bytes: u64, how: &str, said: &str) -> Failure {
     ))
 }
 
-/// The last lines that another program said, harmless and indented.
+/// The last lines of another program's output, escaped and indented.
 pub fn quoted(said: &str) -> String {
     let lines: Vec<_> = said.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
     let last = &lines[lines.len().saturating_sub(6)..];

@@ -1,5 +1,5 @@
-//! The lock that orders those who change a data directory. Its file says who has
-//! it, for the others; what a killed one has left there is not believed.
+//! The lock for commands that change a data directory. Its file names the holder; the name of a
+//! killed one is ignored.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -13,15 +13,15 @@ use rustix::process::{Pid, test_kill_process};
 use crate::interrupt;
 
 const POLL: Duration = Duration::from_millis(20);
-/// How long the file may take to say who has it.
+/// How long to wait for the holder's name in the file.
 const NAMELESS: Duration = Duration::from_millis(500);
 
-/// Takes the lock; where another command has it, waits if `may_wait` says so.
-/// That is asked once, with the name of the other one.
+/// Takes the lock; if another command has it, calls `may_wait` once with that command's name, and
+/// waits if it succeeds.
 ///
 /// # Errors
 ///
-/// It cannot be locked, need not be waited for, or this process was asked to end.
+/// The file cannot be locked, `may_wait` fails, or this process was asked to end.
 pub fn take(file: &mut File, path: &Path, may_wait: impl FnOnce(&str) -> Result<()>) -> Result<()> {
     let begun = Instant::now();
     let mut may_wait = Some(may_wait);
@@ -35,7 +35,7 @@ pub fn take(file: &mut File, path: &Path, may_wait: impl FnOnce(&str) -> Result<
             }
         }
         if may_wait.is_some() {
-            // Who has just taken it may not have written yet: it is read twice.
+            // A new holder may not have written its name yet: the name must be read twice.
             let now = holder(file)?;
             let holder = now.clone().filter(|_| now == last);
             last = now;
@@ -48,15 +48,15 @@ pub fn take(file: &mut File, path: &Path, may_wait: impl FnOnce(&str) -> Result<
     }
 }
 
-/// Writes who has the lock, for those who wait. On a full disk nobody does, and
-/// must still be able to make room.
+/// Writes the holder's name, for waiting commands. Errors are ignored: with a full disk, commands
+/// must still be able to free space.
 pub fn sign(file: &mut File, command: &str) {
     let text = format!("{command} (process {})", std::process::id());
     let _ =
         file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(text.as_bytes()));
 }
 
-/// Who is said to have the lock, and lives.
+/// The holder's name, if its process is alive.
 fn holder(file: &mut File) -> io::Result<Option<String>> {
     let mut text = Vec::new();
     file.rewind()?;
@@ -84,7 +84,7 @@ mod tests {
         };
         let me = format!("cargo xtask pull-db (process {})", std::process::id());
         assert_eq!(holder_of(&me, &mut held), Some(me.clone()));
-        // No system gives out this process id.
+        // No system assigns these process ids.
         for text in
             ["", "cargo xtask pull-db", "x (process 1", "x (process 2147483647)", "x (process 0)"]
         {

@@ -1,20 +1,19 @@
-//! What a prune removes: a plan, which changes nothing.
+//! The plan of a prune; changes nothing.
 
 use std::collections::BTreeSet;
 
 use super::{Kind, Snapshot};
 
-/// What a prune removes, and what it leaves that it would else remove.
+/// The snapshots to remove, and those kept only for their last copies.
 pub struct PrunePlan<'a> {
     pub remove: Vec<&'a Snapshot>,
-    /// With the databases that no other snapshot has.
+    /// Each with the databases that no other snapshot has.
     pub last_copies: Vec<(&'a Snapshot, Vec<&'a str>)>,
 }
 
-/// What to remove so that the newest `keep` stay of each kind: whole pulls,
-/// pulls of some databases, and what was saved before a pull or restore. What a
-/// person made or put elsewhere, what is defective, and what `needed` names, stays.
-/// So does a save with the last copy of a database that is not `replaceable`.
+/// Keeps the newest `keep` of each kind: complete pulls, pulls of some databases, saves before a pull
+/// or restore. Always keeps manual, external and defective snapshots, those that `needed` names, and
+/// saves with the last copy of a database that is not `replaceable`.
 pub fn prune_plan<'a>(
     snapshots: &'a [Snapshot],
     keep: usize,
@@ -32,7 +31,7 @@ pub fn prune_plan<'a>(
         *seen += 1;
         *seen > keep && !needed.contains(&snapshot.name)
     };
-    // What is defective takes no place of what could be restored, and is no copy.
+    // Defective snapshots neither count as kept, nor as copies.
     let sound = snapshots.iter().filter(|snapshot| snapshot.defect.is_none());
     let (old, kept): (Vec<_>, Vec<_>) =
         sound.partition(|snapshot| snapshot.elsewhere.is_none() && is_old(snapshot));
@@ -73,7 +72,7 @@ mod tests {
         Some(Kind::Manual),
     ];
 
-    /// Snapshots, newest first, of these kinds; some are defective.
+    /// Snapshots of these kinds, newest first; some are defective.
     fn snapshots(made: &[(usize, bool)]) -> Vec<Snapshot> {
         let of = |(i, &(kind, defective)): (usize, &(usize, bool))| {
             let time = Timestamp::from_second(1_000_000 - i as i64).unwrap();

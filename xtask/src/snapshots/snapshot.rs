@@ -1,4 +1,4 @@
-//! One snapshot: a directory, and what its `snapshot.json` says.
+//! One snapshot: a directory with its `snapshot.json`.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -23,7 +23,7 @@ pub enum Kind {
     Pull,
     BeforePull,
     BeforeRestore,
-    /// Made by a person: never pruned.
+    /// Made by the user: never pruned.
     Manual,
 }
 
@@ -38,7 +38,7 @@ impl Kind {
     }
 }
 
-/// `snapshot.json`. Unknown keys are a later version's, and are left alone.
+/// `snapshot.json`. Unknown keys are from a later version, and are ignored.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Meta {
     pub version: u32,
@@ -47,25 +47,25 @@ pub struct Meta {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,
     pub git_commit: Option<String>,
-    /// Only what matches was taken: a restore leaves the other databases alone.
+    /// The pattern of the databases; a restore leaves other databases as they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub only: Option<String>,
     pub databases: Vec<Database>,
 }
 
-/// Where a pulled snapshot came from, and at what price.
+/// The source of a pulled snapshot, and the cost of the transfer.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Origin {
     pub app: Option<String>,
-    /// The way, the app or host, and the directory; none in older ones.
+    /// The transport, the app or host, and the directory; not recorded by old versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
-    /// The flags that chose the machine.
+    /// The flags that selected the machine.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub flags: Vec<String>,
     pub machine: Option<String>,
     pub region: Option<String>,
-    /// sha256 of the rules; none when it was not sanitized.
+    /// sha256 of the rules; `None` without rules.
     pub sanitize_rules: Option<String>,
     pub seconds: f64,
     pub wire_bytes: u64,
@@ -75,36 +75,35 @@ pub struct Origin {
 pub struct Database {
     pub name: String,
     pub bytes: u64,
-    /// In hex. Missing for a moment, or after a kill in it, where a running
-    /// program has written to it while it was saved.
+    /// In hex. Missing if a running program wrote to the database during the save, until the hash is
+    /// added later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
     pub page_size: u32,
     pub user_version: i64,
-    /// sha256 of the schema.
+    /// sha256 of the schema, in hex.
     pub schema: String,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub damaged: bool,
-    /// Whether it was pulled without the rules that were meant for it, or saved while
-    /// such a one was live.
+    /// Whether it was pulled without the rules that match it, or saved while such a database was live.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unsanitized: bool,
-    /// Whether no rule was applied to it, also where there was none at the time.
+    /// Whether no rule was applied to it, even if none matched then.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub raw: bool,
 }
 
-/// Of databases to which no rule was applied those that one is meant for.
+/// The databases in `raw` that a rule matches.
 pub fn unsanitized(raw: &BTreeSet<String>, rules: &[Rule]) -> BTreeSet<String> {
     raw.iter().filter(|name| sanitize::is_for(rules, name)).cloned().collect()
 }
 
-/// A place that a person has chosen for a snapshot.
+/// A location that the user chose for a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum External {
-    /// It is a symbolic link to there.
+    /// A symbolic link to this path.
     Link(PathBuf),
-    /// It is the root of another file system.
+    /// The root of another file system.
     Mount,
 }
 
@@ -113,17 +112,17 @@ pub struct Snapshot {
     /// `backup_2026-03-15T14-18-50-365Z`
     pub name: String,
     pub path: PathBuf,
-    /// What its name says, by which snapshots are ordered.
+    /// The time in its name, which determines the order of snapshots.
     pub order: Timestamp,
-    /// What the clock said when it was made, which may have gone back since.
+    /// The clock's time when it was made; the clock may have been set back.
     pub time: Timestamp,
-    /// Where its files are, if that is not here.
+    /// The location of its files, if not in the data directory.
     pub elsewhere: Option<External>,
-    /// Missing where a person or an older tool made the directory.
+    /// `None` if the user or an older tool made the directory.
     pub meta: Option<Meta>,
-    /// Name and size of its `.db` files, sorted.
+    /// Name and size in bytes of its `.db` files, sorted.
     pub files: Vec<(String, u64)>,
-    /// Why it cannot be restored, as far as a look from outside tells.
+    /// Why it cannot be restored, as far as metadata tells.
     pub defect: Option<String>,
 }
 
@@ -144,8 +143,8 @@ impl Snapshot {
         self.meta.as_ref()?.origin.as_ref()
     }
 
-    /// The databases to which no rule was applied. An older version recorded that of a
-    /// whole pull only, or where rules were left out.
+    /// The databases to which no rule was applied. Old versions recorded this only for a complete
+    /// pull, or if rules were left out.
     pub fn raw(&self) -> BTreeSet<String> {
         let all = self.origin().is_some_and(|origin| origin.sanitize_rules.is_none());
         let databases = self.meta.iter().flat_map(|meta| &meta.databases);
@@ -153,22 +152,22 @@ impl Snapshot {
         raw.map(|database| database.name.clone()).collect()
     }
 
-    /// Those of them that one of `rules`, as they are now, is meant for.
+    /// The raw databases that one of `rules` matches.
     pub fn unsanitized(&self, rules: &[Rule]) -> BTreeSet<String> {
         unsanitized(&self.raw(), rules)
     }
 
-    /// Whether it was pulled under exactly these rules.
+    /// Whether it was pulled with exactly these rules.
     pub fn has_rules(&self, rules: &[Rule]) -> bool {
         self.origin().is_some_and(|origin| origin.sanitize_rules == sanitize::rules_hash(rules))
     }
 
-    /// The pattern that its databases were taken by; none for a whole set.
+    /// The pattern that selected its databases; `None` for a complete set.
     pub fn only(&self) -> Option<&str> {
         self.meta.as_ref()?.only.as_deref()
     }
 
-    /// Why those of its databases that match cannot be restored.
+    /// Why the databases that match `only` cannot be restored.
     pub fn defect_of(&self, only: Option<&Pattern>) -> Option<String> {
         match (&self.meta, only) {
             (Some(meta), Some(only)) => {
@@ -180,7 +179,7 @@ impl Snapshot {
         }
     }
 
-    /// None where it is no directory, not called like one, or removed meanwhile.
+    /// `None` if this is not a directory, has another name, or was removed meanwhile.
     pub(super) fn read(path: PathBuf) -> Result<Option<Self>> {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let Some(order) = time_of(&name) else { return Ok(None) };
@@ -194,7 +193,7 @@ impl Snapshot {
             Err(error) => return Err(error),
         };
         let mut snapshot = Self { elsewhere, ..Self::empty(name, path, order) };
-        // What cannot be read does not hide the others.
+        // A snapshot that cannot be read must not hide the others.
         if let Err(why) = snapshot.look() {
             snapshot.defect = Some(format!("{why:#}"));
         }
@@ -207,8 +206,7 @@ impl Snapshot {
         Self { name, path, order, time: order, elsewhere, meta, files, defect }
     }
 
-    /// What a directory is that has this in its `snapshot.json`, and these files;
-    /// none if it is not called like a snapshot.
+    /// A snapshot of this `snapshot.json` and these files; `None` if the path is not named like one.
     pub fn of(path: PathBuf, meta: Option<&[u8]>, files: Vec<(String, u64)>) -> Option<Self> {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let order = time_of(&name)?;
@@ -252,8 +250,7 @@ impl Snapshot {
     }
 }
 
-/// Where the files of a directory are, or those that a link leads to; none of
-/// another file.
+/// The location of the files of a directory or link; `None` for any other file.
 fn place(path: &Path) -> Result<Option<Option<External>>> {
     let file = path.symlink_metadata()?;
     if file.is_symlink() {
@@ -265,8 +262,7 @@ fn place(path: &Path) -> Result<Option<Option<External>>> {
     Ok(file.is_dir().then_some(is_mount.then_some(External::Mount)))
 }
 
-/// Of the files in a directory those that its `snapshot.json` lists, else those
-/// that look like databases.
+/// Whether `snapshot.json` lists this file, or, without one, whether it looks like a database.
 fn is_database(name: &str, meta: Option<&Meta>) -> bool {
     match meta {
         Some(meta) => meta.databases.iter().any(|database| database.name == name),
@@ -304,7 +300,7 @@ pub(super) fn name_of(time: Timestamp) -> String {
 
 pub(super) fn time_of(name: &str) -> Option<Timestamp> {
     let digits = name.strip_prefix(PREFIX)?.strip_suffix('Z')?;
-    // Other spellings of a time have what a terminal or a shell might read.
+    // Other spellings of a time have characters that a shell or a terminal may interpret.
     if !digits.bytes().all(|byte| byte.is_ascii_digit() || b"-T".contains(&byte)) {
         return None;
     }

@@ -45,7 +45,7 @@ fn commit(store: &LockedStore, at: &str, content: &str) -> Snapshot {
     incoming.commit(meta(Kind::Pull, time(at), &[("a.db", content.len() as u64)])).unwrap()
 }
 
-/// Makes a directory as a person would.
+/// Makes a directory like a user would.
 fn by_hand(store: &Store, name: &str, files: &[(&str, &str)]) {
     std::fs::create_dir(store.dir.join(name)).unwrap();
     for (file, content) in files {
@@ -352,7 +352,7 @@ fn who_comes_second_waits_for_the_first_to_end() {
             tell_second.send("second".to_owned()).unwrap();
         });
         assert_eq!(told.recv().unwrap(), me);
-        // The order of the two messages is the proof, however fast each thread runs.
+        // The order of the two messages is the evidence, independent of thread timing.
         tell.send("first".to_owned()).unwrap();
         drop(first);
     });

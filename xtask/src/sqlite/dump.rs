@@ -1,5 +1,5 @@
-//! A closed database as text in which a diff is small: the schema, then every
-//! row on a line of its own, always in the same order.
+//! A closed database as text that gives small diffs: the schema, then a line per row, in a stable
+//! order.
 
 use std::fmt::Write as _;
 use std::io::Write;
@@ -14,19 +14,19 @@ use crate::sql::identifier;
 use crate::ui::escape;
 use crate::{fs, sqlite};
 
-/// A longer blob is shown by its size and its hash.
+/// Bytes. A longer blob is shown by its size and its hash.
 const MAX_BLOB: usize = 64;
 
-/// The samples of ANALYZE differ from run to run; the other two are SQLite's
-/// schema, which is shown as such.
+/// The samples of ANALYZE differ from run to run; the other two tables are the schema, which is shown
+/// anyway.
 const LEFT_OUT: &str = "'sqlite_schema', 'sqlite_temp_schema', 'sqlite_stat4'";
 
-/// Writes the whole database. A file that is none, or a damaged one, gives a
-/// line that differs when the file does.
+/// Writes the whole database. A file that is not a database, or corrupt, gives a line that changes
+/// with the file.
 ///
 /// # Errors
 ///
-/// The file cannot be opened, or the output not be written.
+/// The file cannot be opened, or the output cannot be written.
 pub fn dump(path: &Path, out: &mut impl Write) -> Result<()> {
     let db =
         sqlite::open_closed(path).with_context(|| format!("cannot open {}", path.display()))?;
@@ -47,7 +47,7 @@ pub fn dump(path: &Path, out: &mut impl Write) -> Result<()> {
     Ok(out.flush()?)
 }
 
-/// The error of a table that cannot be read is returned after all others.
+/// Returns the error of an unreadable table after all other tables.
 fn everything(db: &Connection, out: &mut impl Write) -> Result<Option<rusqlite::Error>> {
     let pragma = |name: &str| db.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     let version = pragma("user_version")?;
@@ -71,14 +71,14 @@ fn everything(db: &Connection, out: &mut impl Write) -> Result<Option<rusqlite::
 
 struct Table {
     name: String,
-    /// `table`, `view`, `virtual`, or `shadow` for a virtual table's own.
+    /// `table`, `view`, `virtual`, or `shadow` for a shadow table.
     kind: String,
     sql: String,
 }
 
 impl Table {
-    /// A virtual table may show anything; one that keeps its content in tables
-    /// of its own, which are left out, must be shown itself.
+    /// A virtual table may show anything. It is dumped if it stores its content in shadow tables, which
+    /// are left out.
     fn has_rows(&self, all: &[Table]) -> bool {
         let keeps = |suffix: &str| {
             let name = format!("{}{suffix}", self.name);
@@ -87,9 +87,9 @@ impl Table {
         match &*self.kind {
             "table" => true,
             "virtual" => match full_text::kind(&self.sql) {
-                // Content that is elsewhere may be a view that never ends.
+                // An external content table may be a view that never ends.
                 Some(content) => content == Content::Own && keeps("_content"),
-                // Of an R*Tree.
+                // An R*Tree.
                 None => keeps("_rowid"),
             },
             _ => false,
@@ -110,7 +110,7 @@ fn tables(db: &Connection) -> rusqlite::Result<Vec<Table>> {
     statement.query_map([], table)?.collect()
 }
 
-/// What was written to create everything, tables first.
+/// The CREATE statements, tables first.
 fn schema(db: &Connection, tables: &[Table], out: &mut impl Write) -> Result<()> {
     let mut statement = db.prepare(
         "SELECT tbl_name, sql FROM sqlite_schema
@@ -135,11 +135,11 @@ fn rows(db: &Connection, table: &str, out: &mut impl Write) -> Result<()> {
     let columns = columns(db, table)?;
     let names: Vec<String> = columns.iter().map(|column| identifier(&column.name)).collect();
     let select = format!("SELECT {} {from}", names.join(", "));
-    // Rows may share a key of NULL, and a table may be without a rowid. A key
-    // may also need a collation that only the app knows.
+    // Rows may share a key of NULL, a table may lack a rowid, and a key may need a collation of the
+    // app.
     let mut statement = Err(rusqlite::Error::InvalidQuery);
     let key = match key(&columns) {
-        // What ANALYZE finds out comes in the order of its work.
+        // ANALYZE writes its rows in the order of its work.
         none if none.is_empty() && table.starts_with("sqlite_") => "1, 2, ".to_owned(),
         key => key,
     };
@@ -169,11 +169,11 @@ fn rows(db: &Connection, table: &str, out: &mut impl Write) -> Result<()> {
 
 struct Column {
     name: String,
-    /// Its number in the primary key, from 1; else 0.
+    /// The position in the primary key, from 1; 0 if it is not part of it.
     key: u32,
 }
 
-/// Without those that are generated of others.
+/// The columns without generated ones.
 fn columns(db: &Connection, table: &str) -> rusqlite::Result<Vec<Column>> {
     let mut statement = db.prepare(
         "SELECT name, pk FROM pragma_table_xinfo(?1, 'main') WHERE hidden = 0 ORDER BY cid",
@@ -182,21 +182,21 @@ fn columns(db: &Connection, table: &str) -> rusqlite::Result<Vec<Column>> {
     statement.query_map([table], column)?.collect()
 }
 
-/// The columns of the primary key, each with a comma behind it.
+/// The columns of the primary key, each followed by a comma.
 fn key(columns: &[Column]) -> String {
     let mut key: Vec<&Column> = columns.iter().filter(|column| column.key > 0).collect();
     key.sort_by_key(|column| column.key);
     key.iter().map(|column| identifier(&column.name) + ", ").collect()
 }
 
-/// A name as it is read best: bare where SQL would take it so.
+/// The name without quotes, if SQL allows that.
 fn shown_name(name: &str) -> String {
     let bare = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
         && !name.starts_with(|c: char| c.is_ascii_digit());
     if bare && !name.is_empty() { name.to_owned() } else { identifier(&one_line(name)) }
 }
 
-/// Text within one line, harmless for a terminal, and no two the same.
+/// Escapes text for one line of a terminal; different texts stay different.
 fn one_line(text: &str) -> String {
     let text = text.replace('\\', "\\\\");
     escape(&text.replace('\n', "\\n").replace('\t', "\\t").replace('\r', "\\r"))
@@ -207,7 +207,7 @@ fn value(value: ValueRef<'_>, line: &mut String) {
     let _ = match value {
         ValueRef::Null => write!(line, "NULL"),
         ValueRef::Integer(n) => write!(line, "{n}"),
-        // With a point, so that 1.0 is not taken for 1.
+        // With a decimal point, to distinguish 1.0 from 1.
         ValueRef::Real(n) => write!(line, "{n:?}"),
         ValueRef::Text(bytes) => match str::from_utf8(bytes) {
             Ok(text) => write!(line, "'{}'", one_line(text).replace('\'', "''")),

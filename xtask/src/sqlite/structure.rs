@@ -1,18 +1,18 @@
-//! Whether a database is damaged, also where its app has functions, collations, modules or
-//! tokenizers of its own, which nobody else has.
+//! Checks whether a database is corrupt, even if it needs functions, collations, modules or
+//! tokenizers that only its app has.
 
 use anyhow::{Result, bail};
 use rusqlite::{Connection, params_from_iter};
 
 use crate::sql::identifier;
 
-/// Checks all that can be checked without the app; the tables that cannot.
+/// Checks everything that can be checked without the app; returns the tables that cannot.
 ///
 /// # Errors
 ///
-/// Something is damaged, or cannot be read.
+/// The database is corrupt, or cannot be read.
 pub fn check(db: &Connection) -> Result<Vec<String>> {
-    // In which order it puts text does not matter to the structure.
+    // The structure does not depend on the order of text, so any collation will do.
     db.collation_needed(|db, name| db.create_collation(name, Ord::cmp))?;
     match verdict(db, None) {
         Err(error) if is_of_the_app(&error) => each_table(db),
@@ -20,9 +20,9 @@ pub fn check(db: &Connection) -> Result<Vec<String>> {
     }
 }
 
-/// Of what belongs to the app, each table has to be looked at by itself.
+/// Checks each table separately, because a missing function of the app stops the check.
 fn each_table(db: &Connection) -> Result<Vec<String>> {
-    // A CHECK may call any function, and says nothing of the structure.
+    // A CHECK may call any function, and is not part of the structure.
     db.pragma_update(None, "ignore_check_constraints", true)?;
     let mut tables =
         db.prepare("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY 1")?;
@@ -54,19 +54,19 @@ fn verdict(db: &Connection, table: Option<&str>) -> Result<()> {
     }
 }
 
-/// Of an index that seems to have too few entries: what of the app is missing here, without
-/// which SQLite does not know how many there are.
+/// The missing function or collation of an index that seems to have too few entries: without it,
+/// SQLite cannot know the right number.
 fn missing_in_index(db: &Connection, fault: &str) -> Option<rusqlite::Error> {
     let index = fault.strip_prefix("wrong # of entries in index ")?;
-    // It is not run: to prepare it takes all that the index is made with.
+    // The statement is only prepared: that already needs everything that the index uses.
     db.prepare(&format!("REINDEX {}", identifier(index))).err()
 }
 
-/// Functions of the `sqlite3` program that reach out of a database: no app of good will has
-/// them in its schema.
+/// Functions of the `sqlite3` program with effects outside the database: no honest app has them in
+/// its schema.
 const REACHING_OUT: [&str; 5] = ["edit", "readfile", "writefile", "load_extension", "fsdir"];
 
-/// How SQLite says that something is missing here.
+/// SQLite's messages about missing objects.
 const MISSING: [&str; 5] = [
     "no such function: ",
     "unknown function: ",
@@ -75,10 +75,10 @@ const MISSING: [&str; 5] = [
     "error in tokenizer",
 ];
 
-/// Our statement is sound: what is wrong in it is in the schema.
+/// Our own statement is valid, so an error in it comes from the schema.
 fn is_of_the_app(error: &anyhow::Error) -> bool {
     let said = error.to_string().to_lowercase();
-    // Of a tokenizer it says no more than this.
+    // The message about a missing tokenizer has no details.
     let missing = said == "sql logic error" || MISSING.iter().any(|words| said.contains(words));
     missing && !REACHING_OUT.iter().any(|name| said.contains(&format!("function: {name}")))
 }
@@ -92,7 +92,7 @@ mod tests {
         WITH n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 500)
         INSERT INTO sound SELECT i, hex(randomblob(20)) FROM n;";
 
-    /// What only an app can have made.
+    /// A schema that only an app can create.
     fn of_an_app(sql: &str) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         let db = Connection::open(dir.path().join("a.db")).unwrap();

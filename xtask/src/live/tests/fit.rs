@@ -1,4 +1,4 @@
-//! How the pages of one database get into another that a program has open.
+//! Writing the pages of one database into another that a program has open.
 
 use super::open::{MODES, assert_refused, make, program, says, snapshot_of, text};
 use super::*;
@@ -153,7 +153,7 @@ fn a_size_that_old_versions_of_sqlite_do_not_record_is_recorded() {
     let env = Env::new();
     let snapshot =
         snapshot_of(&env, "CREATE TABLE t (said); INSERT INTO t VALUES (hex(randomblob(20000)))");
-    // They leave the number of pages behind, and so do not record its version either.
+    // Old versions of SQLite do not record the page count, nor the version that wrote it.
     let path = snapshot.path.join("a.db");
     let mut bytes = std::fs::read(&path).unwrap();
     bytes[28..32].copy_from_slice(&1_u32.to_be_bytes());

@@ -11,7 +11,7 @@ fn a_program_that_has_one_and_wants_another_is_not_in_a_deadlock_with_us() {
     let (a, b) = (program(&env, "a.db", "WAL"), program(&env, "b.db", "WAL"));
     b.execute_batch("BEGIN IMMEDIATE; INSERT INTO t VALUES ('first')").unwrap();
     let app = std::thread::spawn(move || {
-        // Until we have the one, and wait for the other.
+        // Until the replacement has locked a.db and waits for b.db.
         a.busy_timeout(Duration::ZERO).unwrap();
         while a.execute_batch("BEGIN IMMEDIATE; ROLLBACK").is_ok() {
             std::thread::yield_now();

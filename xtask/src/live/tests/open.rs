@@ -1,4 +1,4 @@
-//! A set that a program has open while it is replaced.
+//! Replacing a set that a program has open.
 
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
@@ -6,7 +6,7 @@ use super::*;
 
 pub(super) const MODES: [&str; 4] = ["WAL", "DELETE", "TRUNCATE", "PERSIST"];
 
-/// Makes a database, whose writer is gone.
+/// Creates a database and closes it.
 pub(super) fn make(path: &Path, sql: &str) {
     let _ = std::fs::remove_file(path);
     drop(open(path, sql));
@@ -34,7 +34,7 @@ pub(super) fn snapshot_of(env: &Env, sql: &str) -> Snapshot {
     env.live.store.find(&snapshot.name).unwrap()
 }
 
-/// Replacing by `snapshot` is refused for this reason, and changes nothing.
+/// Asserts that replacing by `snapshot` fails for this reason, and changes nothing.
 #[track_caller]
 pub(super) fn assert_refused(env: &Env, snapshot: &Snapshot, why: &str) {
     let dir = &env.live.store.dir;
@@ -62,7 +62,7 @@ fn a_program_sees_the_new_data_at_its_next_query() {
         let app = program(&env, "b.db", mode);
         let replaced = env.replace(&snapshot);
         assert_eq!(says(&app), "new b.db", "{mode}");
-        // A process that another test is just starting may have it open for a moment, too.
+        // Other tests fork, and a child has inherited files open for a moment.
         let own = format!("(process {})", std::process::id());
         assert!(replaced.programs.iter().any(|program| program.ends_with(&own)), "{mode}");
         app.execute_batch("INSERT INTO t VALUES ('since')").unwrap();
@@ -124,7 +124,7 @@ fn a_writer_that_ends_in_time_is_waited_for() {
     let snapshot = env.pulled(&["a.db", "b.db"], None);
     let app = program(&env, "b.db", "WAL");
     app.execute_batch("BEGIN IMMEDIATE; INSERT INTO t VALUES ('late')").unwrap();
-    // It ends when the replacement is at its last: the copies are there.
+    // The program ends at the last step of the replacement, when the copies exist.
     let state = env.live.store.state_dir();
     let saving = move || {
         let entries = state.read_dir().unwrap().map(|entry| entry.unwrap().path());
@@ -199,7 +199,7 @@ fn what_a_killed_run_has_changed_under_a_program_keeps_what_was_written_since() 
         let mut env = Env::new();
         let snapshot = env.pulled(&["a.db", "b.db"], None);
         let (a, b) = (program(&env, "a.db", mode), program(&env, "b.db", mode));
-        // As far as a run gets that is killed between the commits of a.db and b.db.
+        // The state after a run that was killed between the commits of a.db and b.db.
         let install = ["a.db", "b.db"].map(String::from).to_vec();
         stage(&snapshot, &install, &env.state(STAGED)).unwrap();
         let mut locked = env.live.open_and_lock(&[], &install).unwrap();
@@ -220,7 +220,7 @@ fn what_a_killed_run_has_changed_under_a_program_keeps_what_was_written_since() 
 
         a.execute_batch("INSERT INTO t VALUES ('since'); CREATE TABLE u (a)").unwrap();
         b.execute_batch("INSERT INTO t VALUES ('since')").unwrap();
-        // While it is locked, it does not say that it is done; that is waited for.
+        // While a.db is locked, its cookie cannot be read; the recovery waits.
         env.live.wait = Duration::from_secs(60);
         a.execute_batch("BEGIN EXCLUSIVE").unwrap();
         let a = std::thread::spawn(move || {
@@ -237,15 +237,15 @@ fn what_a_killed_run_has_changed_under_a_program_keeps_what_was_written_since() 
     }
 }
 
-/// Replaces what a.db is by `snapshot`, and lets a program do something when the
-/// set has been copied and compared, and is not locked yet; what was saved.
+/// Replaces a.db by `snapshot`, and calls `between` when the set has been copied and compared but is
+/// not locked yet. Returns the path of the save.
 fn replace_around(env: &Env, snapshot: &Snapshot, between: impl FnOnce()) -> PathBuf {
     let install = vec!["a.db".to_owned()];
     stage(snapshot, &install, &env.state(STAGED)).unwrap();
     let mut locked = env.live.open_and_lock(&[], &install).unwrap();
     let mut copies = env.live.saver().copy(env.live.databases().unwrap(), &mut locked).unwrap();
     let reader = &locked[0].access.shared().unwrap().reader;
-    // In a rollback mode nobody writes while there is a reader, and before the lock there is none.
+    // In a rollback mode a program can only write without a reader, which is closed before the lock.
     if text(reader, "PRAGMA journal_mode") != "wal" {
         reader.execute_batch("COMMIT; BEGIN").unwrap();
     }
@@ -321,7 +321,7 @@ fn a_link_to_a_database_elsewhere_stays_one() {
     use std::os::unix::ffi::OsStringExt as _;
     let env = Env::new();
     let snapshot = env.pulled(&["a.db", "b.db"], None);
-    // No text, as SQLite's own account of the path would have it.
+    // SQLite reports paths as text, which this path is not.
     let elsewhere = tempfile::tempdir().unwrap();
     let name = std::ffi::OsString::from_vec(b"not \xff UTF-8.db".to_vec());
     let real = elsewhere.path().join(name);

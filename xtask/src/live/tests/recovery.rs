@@ -1,13 +1,11 @@
-//! Every state of the disk that a kill can leave behind, and what the next
-//! command makes of it.
+//! The recovery from every state of the disk that a kill can leave.
 
 use super::super::journal::JOURNAL;
 use super::open::program;
 use super::*;
 
-/// A replacement of a.db and b.db by new a.db and c.db, as it is on disk after
-/// `steps` of its journal: what lies beside the databases, b.db itself, the two
-/// renames, the state, the staged directory and the journal.
+/// A replacement of a.db and b.db by a new a.db and c.db, on disk after `steps` of its journal:
+/// sidecars, b.db itself, the two renames, the state, the staged directory and the journal.
 fn killed_after(steps: usize) -> Env {
     let env = Env::new();
     let before = env.save(Kind::BeforeRestore).map(|saved| saved.name);
@@ -44,7 +42,7 @@ fn killed_after(steps: usize) -> Env {
 }
 
 const STEPS: usize = 9;
-/// After them a.db is the new one, and c.db is still staged.
+/// After this number of steps, a.db is new and c.db is still staged.
 const HALFWAY: usize = 5;
 
 fn assert_new(env: &Env) {
@@ -74,7 +72,7 @@ fn a_kill_after_any_step_of_the_journal_is_finished_once() {
 fn a_kill_during_a_recovery_is_recovered_from() {
     for steps in 0..STEPS {
         let env = killed_after(steps);
-        // A directory in the way of one file stops the recovery wherever it then is.
+        // A directory in place of one file stops the recovery at that file.
         for name in ["c.db", "b.db-wal", "c.db-shm"] {
             let in_the_way = env.path(name);
             let moved = in_the_way.exists().then(|| std::fs::read(&in_the_way).unwrap());

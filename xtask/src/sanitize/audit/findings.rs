@@ -1,4 +1,4 @@
-//! What the server's audit has found, what is said of it, and what to do about it.
+//! The findings of the server's audit: their report, and suggestions for rules.
 
 use std::fmt::Write as _;
 
@@ -11,32 +11,32 @@ use crate::error::Failure;
 use crate::fs::from_hex;
 use crate::ui::{Ui, count, escape};
 
-/// How many lines of a warning are shown.
+/// The number of lines in a warning.
 const SHOWN: usize = 20;
 
-/// A column of one name, in all databases that have it. What could not be looked at is a
-/// column, or `*` of a table, or `*` of `*`, which is all of a database.
+/// A column of one name in all databases that have it. If it could not be read, the column may be
+/// `*` for the whole table, and both may be `*` for the whole database.
 #[derive(Clone, Debug, Serialize, PartialEq, Eq)]
 pub struct Finding {
     pub table: String,
     pub column: String,
     pub kind: Kind,
-    /// With a value that is not empty, or that looks like what is found.
+    /// The number of rows with a value that is not empty, or that matches the kind.
     pub rows: u64,
     pub databases: u64,
-    /// The first of them.
+    /// The first database that has it.
     pub database: String,
-    /// SQL that a rule can set the column to, if there is any.
+    /// SQL that a rule can set the column to, if known.
     pub set: Option<&'static str>,
-    /// Of a generated column, which columns it is made of.
+    /// The columns that a generated column is computed from.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub generated_from: Vec<String>,
-    /// Why it was not looked at.
+    /// Why it could not be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unread: Option<&'static str>,
 }
 
-/// Why something could not be looked at: on the wire, and what is said.
+/// Reasons why a column could not be read: the code on the wire, and the text.
 const REASONS: [(&str, &str); 5] = [
     ("module", "no such module"),
     ("generated", "a generated column that cannot be read"),
@@ -47,7 +47,7 @@ const REASONS: [(&str, &str); 5] = [
 const NO_END: &str = "the audit did not finish";
 
 impl Finding {
-    /// From what the server says of it; none where that is malformed.
+    /// Parses the server's line; `None` if it is malformed.
     pub fn parse(said: &str) -> Option<Self> {
         let parts: Vec<_> = said.split(' ').collect();
         let [databases, database, table, column, rows, kind, facts, sources] = parts[..] else {
@@ -75,7 +75,7 @@ impl Finding {
         })
     }
 
-    /// Where it is, on one line.
+    /// The place of the finding, on one line.
     fn place(&self) -> String {
         let table = if self.is_of_database() { &self.database } else { &self.table };
         on_one_line(&format!("{table}.{}", self.column))
@@ -106,8 +106,8 @@ impl Finding {
         text
     }
 
-    /// What has to stand in `allow`, where it is fine: the last dot is the one between
-    /// table and column, and there are no control characters.
+    /// The entry for `allow`: the last dot separates table and column, and there are no control
+    /// characters.
     fn allowed(&self) -> String {
         let literally = |name: &str| {
             let odd = |c: char| c.is_control() && !"\n\r\t".contains(c);
@@ -122,11 +122,11 @@ impl Finding {
     }
 }
 
-/// What an audit has found; nothing where there was none.
+/// The findings of an audit; empty without an audit.
 #[derive(Clone, Debug, Default)]
 pub struct Findings {
     pub columns: Vec<Finding>,
-    /// How many more there are.
+    /// The number of findings that are not listed.
     pub more: u64,
 }
 
@@ -135,7 +135,7 @@ impl Findings {
         self.columns.is_empty() && self.more == 0
     }
 
-    /// Says what was found, and what to do about it; `of` comes first.
+    /// Warns of the findings, with suggestions; `of` begins the message.
     pub fn warn(&self, ui: &Ui, of: &str) {
         if self.is_empty() {
             return;
@@ -151,19 +151,19 @@ impl Findings {
         ui.hint(self.advice());
     }
 
-    /// That they are why nothing was done, which `outcome` says.
+    /// The failure because of the findings; `outcome` says what was not done.
     pub fn refusal(&self, outcome: &str) -> Failure {
         let all = "--json lists more where `level` is \"warn\"";
         let lists: Vec<_> = [self.list(all), self.list_unread(all)].into_iter().flatten().collect();
         Failure::new(outcome.to_owned() + &lists.join("\n")).hint(self.advice())
     }
 
-    /// Those that were looked at, or not.
+    /// The findings of columns that were read, or that were not.
     fn which(&self, unread: bool) -> Vec<&Finding> {
         self.columns.iter().filter(|finding| (finding.kind == Kind::Unread) == unread).collect()
     }
 
-    /// The first of them; `all` says where the others are.
+    /// The first findings; `all` says where the others are.
     fn list(&self, all: &str) -> Option<String> {
         let found = self.which(false);
         let title = match found.len() as u64 + self.more {
@@ -206,7 +206,7 @@ impl Findings {
     }
 }
 
-/// A line for each that is shown.
+/// A line for each finding that is shown.
 fn lines(findings: &[&Finding], more: u64, all: &str) -> String {
     let shown = &findings[..findings.len().min(SHOWN)];
     let width = shown.iter().map(|finding| finding.place().chars().count()).max().unwrap_or(0);
@@ -224,7 +224,7 @@ fn lines(findings: &[&Finding], more: u64, all: &str) -> String {
     text
 }
 
-/// One for each table, as TOML.
+/// A suggested rule for each table, as TOML.
 fn rules(findings: &[&Finding]) -> String {
     let mut tables: Vec<(&str, Vec<String>)> = Vec::new();
     for finding in findings {
@@ -246,7 +246,7 @@ fn on_one_line(text: &str) -> String {
     escape(text).replace('\n', "\\n")
 }
 
-/// As TOML has it, also what a terminal would hide.
+/// The text as a TOML string, with escapes for what a terminal would hide.
 fn quoted(text: &str) -> String {
     let json = serde_json::to_string(text).unwrap_or_default();
     let plain = |c: char| match c {
@@ -256,7 +256,7 @@ fn quoted(text: &str) -> String {
     json.chars().map(plain).collect()
 }
 
-/// 4,200.
+/// The number with separators: 4,200.
 fn thousands(n: u64) -> String {
     let digits = n.to_string();
     let mut text = String::new();
@@ -281,7 +281,7 @@ mod tests {
         Finding { table, column, kind, rows, databases, database, set, generated_from, unread }
     }
 
-    /// For each name that a hint has, what it says is TOML, and stands for that name.
+    /// For each name in a hint, the hint is valid TOML for that name.
     #[test]
     fn what_a_hint_says_can_be_written_down() {
         for (table, column) in [

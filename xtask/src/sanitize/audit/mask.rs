@@ -1,14 +1,14 @@
-//! Which value a rule can set in a column, so that the database still takes it.
+//! Chooses a value that a rule can set in a column without violating the schema.
 
-/// What the server says of a column, a letter each, of all databases that have it.
+/// The server's facts about a column, a letter each, merged over all databases that have it.
 #[derive(Clone, Copy)]
 pub struct Facts<'a>(&'a str);
 
 impl<'a> Facts<'a> {
-    /// Generated, the rowid itself, required, unique, without rowid, made for NULL (with a
-    /// CHECK, a reference, or a generated column made of it), JSON, something that no known
-    /// value satisfies (an expression or the condition of a unique index, a generated column that is
-    /// unique, or NOT NULL and made of its JSON); its type: integer or real, blob, text.
+    /// Generated, the rowid itself, NOT NULL, unique, WITHOUT ROWID, prefers NULL (has a CHECK, a
+    /// reference, or a generated column over it), JSON, and x for constraints that no known value
+    /// satisfies (an expression or condition of a unique index; a generated column over it that is
+    /// unique, or NOT NULL and computed from JSON). Types: integer or real, blob, text.
     const ALL: &'static str = "gknuwzjxibt";
 
     pub fn parse(said: &'a str) -> Option<Self> {
@@ -20,8 +20,8 @@ impl<'a> Facts<'a> {
         self.0.contains(fact)
     }
 
-    /// SQL that hides what is in the column and keeps to its type, its NOT NULL and its
-    /// unique indexes; none where that is not known.
+    /// SQL that masks the column and respects its type, NOT NULL and unique indexes; `None` if no such
+    /// SQL is known.
     pub fn mask(self) -> Option<&'static str> {
         let [unique, number, json] = ['u', 'i', 'j'].map(|fact| self.has(fact));
         let blob = self.has('b') && !self.has('t');
@@ -34,9 +34,9 @@ impl<'a> Facts<'a> {
         }
         Some(match (unique, by_chance) {
             (true, _) if json => return None,
-            // It may have to be the binary form.
+            // The column may require JSONB.
             _ if json && blob => return None,
-            // Values of one's own may be small numbers of either sign, and are changed row by row.
+            // Rows are changed one by one, so the new values must differ from all old ones.
             (true, false) if number => "-1000000000000000 - rowid",
             (true, true) if number => "random()",
             (true, false) if blob => "CAST('masked-' || rowid AS BLOB)",

@@ -1,26 +1,26 @@
-//! What the name or the declared type of a column must have to suggest a secret or
-//! personal data, and what a value must look like to be a secret that is alive.
+//! Words in the name or the declared type of a column that suggest a secret or personal data, and
+//! forms of values that are active secrets.
 //!
 //! Names are compared as words in lower case: `apiKey`, `API_KEY` and `api-key2` are
-//! `api key`. A comma separates what a list has.
+//! `api key`. Lists are separated by commas.
 
 use super::Kind;
 
-/// One sort of data.
+/// A class of data.
 pub struct Class {
     pub kind: Kind,
-    /// Which declared types can hold it: `text` (also none at all), `number`, `time`.
+    /// The declared types that can hold it: `text` (also for no type), `number`, `time`.
     pub types: &'static str,
-    /// Unmistakable wherever it stands, also within a word.
+    /// Distinctive strings: they match within a word too.
     pub within: &'static str,
-    /// Words of a name, in a row.
+    /// Consecutive words of a name.
     pub words: &'static str,
-    /// Whole names.
+    /// Complete names.
     pub names: &'static str,
 }
 
 pub const CLASSES: [Class; 5] = [
-    // What opens a door.
+    // Credentials.
     Class {
         kind: Kind::Secret,
         types: "text",
@@ -32,7 +32,7 @@ pub const CLASSES: [Class; 5] = [
                 connection string, database url, webhook url",
         names: "auth, authorization, sid",
     },
-    // The same in digits.
+    // Numeric credentials.
     Class {
         kind: Kind::Secret,
         types: "text number",
@@ -40,7 +40,7 @@ pub const CLASSES: [Class; 5] = [
         words: "otp, totp, pin, cvv, cvc, security code",
         names: "",
     },
-    // Who somebody is, and where.
+    // Identity and address of a person.
     Class {
         kind: Kind::Personal,
         types: "text",
@@ -51,7 +51,7 @@ pub const CLASSES: [Class; 5] = [
                 sex, religion, ethnicity, nationality, diagnosis",
         names: "mail, login",
     },
-    // The same in digits.
+    // The same as numbers.
     Class {
         kind: Kind::Personal,
         types: "text number",
@@ -71,9 +71,9 @@ pub const CLASSES: [Class; 5] = [
     },
 ];
 
-/// Names that mean something only in some tables: how the names of those end, or after
-/// a `=` all of them, the whole names of the columns, and words one of which another column
-/// has, where there are any.
+/// Names that have a meaning only in some tables: the endings of the tables' names, or after a `=`
+/// the complete names; the complete names of the columns; words of which another column must have
+/// one, if there are any.
 pub const IN_TABLES: [(Kind, &str, &str, &str); 4] = [
     (
         Kind::Personal,
@@ -91,7 +91,7 @@ pub const IN_TABLES: [(Kind, &str, &str, &str); 4] = [
         "",
     ),
     (Kind::Secret, SESSIONS, "value, data, payload, sess", ""),
-    // Who knows the id of a session is its user; of a lesson's or a concert's it says nothing.
+    // The id of a login session is a secret; the id of a lesson or concert session is not.
     (
         Kind::Secret,
         SESSIONS,
@@ -103,13 +103,13 @@ pub const IN_TABLES: [(Kind, &str, &str, &str); 4] = [
 const SESSIONS: &str =
     "=session, =sessions, =user session, =user sessions, =auth session, =auth sessions";
 
-/// Hashes of migrations, which a framework keeps: how its tables end, and the columns.
+/// Hashes that frameworks store with their migrations: endings of the tables' names, and the columns.
 pub const BOOKKEEPING: (&str, &str) = (
     "migrations, migration, schema history, schema revisions, databasechangelog, room master table",
     "hash, hashes, partial hashes, identity hash, checksum hash",
 );
 
-/// What a name is about, and not what its column holds: dates, counts, switches.
+/// Words that make a name describe dates, counts or switches instead of the data itself.
 pub const NOT_BEGINNING: &str = "is, has, can, needs, require, requires, allow, allows, enable, show, hide, use, \
                                  uses, num, total, max, min";
 pub const NOT_ENDING: &str = "at, on, count, counts, type, types, kind, status, enabled, disabled, verified, \
@@ -117,19 +117,19 @@ pub const NOT_ENDING: &str = "at, on, count, counts, type, types, kind, status, 
                               version, algorithm, alg, template, subject, format, policy, limit, attempts, \
                               strength, label, prefix, visible, sent, consent, frequency, provider, domain, \
                               brand, used, notifications, title, color, model";
-/// Of secrets only: a `first_name` is personal, a `key_name` is none.
+/// Only for secrets: `first_name` is personal, `key_name` is not a secret.
 pub const NO_SECRET_ENDING: &str = "name, date, number, index, order, position, notes";
 pub const NO_SECRET_WORDS: &str = "public key, primary key, foreign key, sort key, cache key, group key, \
                                    partition key, translation key, idempotency key, unique key, feature key, concurrency key, hash tag, \
                                    commit hash, content hash, file hash, git hash, image hash, body hash, \
                                    schema hash, block hash, tx hash, transaction hash";
 pub const NO_SECRET_WITHIN: &str = "secretar, tokeniz, tokenis";
-/// Where the second column is there as well, the first one only says which it is.
+/// If the second column exists too, the first one is only its label.
 pub const BESIDE: [(&str, &str); 2] = [("key", "value"), ("key", "val")];
 
-/// Secrets by their form, as `GLOB` has it; `{16}` repeats the class before it. Up to
-/// the first `*` it is a regular expression as well, and it begins with at least three
-/// letters, by which it is found in what SQLite's `GLOB` does not see.
+/// Patterns of secrets, in `GLOB` syntax; `{16}` repeats the class before it. The part before the
+/// first `*` is also a regular expression. It begins with at least three letters, by which values
+/// after a zero byte are found, which SQLite's `GLOB` does not see.
 pub const VALUES: [(Kind, &[&str]); 6] = [
     (Kind::Pem, &["-----BEGIN *PRIVATE KEY"]),
     (Kind::Aws, &["AKIA[A-Z0-9]{16}", "ASIA[A-Z0-9]{16}"]),

@@ -1,4 +1,4 @@
-//! The tar behind the marker: an index, the databases, an end record.
+//! The tar after the marker: an index, the databases, an end record.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -13,21 +13,21 @@ use super::records::{self, EndRecord};
 use super::{Error, Index, IndexEntry, Received, ReceivedDb, Timings, chunk, refused};
 use crate::fs::hex;
 
-/// For the index and the end record, uncompressed; in bytes.
+/// The maximum uncompressed size of the index and of the end record, in bytes.
 pub const MAX_RECORD: u64 = 4 << 20;
-/// Of a tar, in bytes.
+/// The block size of a tar, in bytes.
 const TAR_BLOCK: u64 = 512;
-/// How much of a database one event has at most, where all of it comes; in bytes.
+/// The maximum number of bytes in one event, for a complete database.
 const READ: usize = 1 << 17;
 
-/// Whether the databases are there, or only what would come.
+/// Whether the archive contains the databases, or only the records of a dry run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Content {
     Databases,
     Plan,
 }
 
-/// Lets no more through than was announced, whatever it decompresses to.
+/// Limits the decompressed bytes to the announced size.
 struct Budget<R> {
     inner: R,
     left: Rc<Cell<u64>>,
@@ -44,7 +44,7 @@ impl<R: Read> Read for Budget<R> {
     }
 }
 
-/// A compressed archive. [`Archive::events`] borrows it, because a member of a tar does.
+/// A compressed archive. [`Archive::events`] borrows it, because a tar member does.
 pub struct Archive<'r> {
     tar: tar::Archive<Budget<Box<dyn Read + 'r>>>,
     left: Rc<Cell<u64>>,
@@ -53,7 +53,7 @@ pub struct Archive<'r> {
 impl<'r> Archive<'r> {
     /// # Errors
     ///
-    /// `input` is not compressed as the script does it.
+    /// `input` is neither zstd nor gzip.
     pub fn new(mut input: impl BufRead + 'r) -> Result<Self, Error> {
         let magic = input.fill_buf().map_err(|_| Error::Cut)?.first().copied();
         Ok(Self::of_tar(match magic {
@@ -70,14 +70,14 @@ impl<'r> Archive<'r> {
     pub(super) fn of_tar(input: Box<dyn Read + 'r>) -> Self {
         let left = Rc::new(Cell::new(MAX_RECORD + 64 * TAR_BLOCK));
         let mut tar = tar::Archive::new(Budget { inner: input, left: left.clone() });
-        // Several archives come one after the other, each closed by blocks of zeros.
+        // Several archives follow each other, each ended by blocks of zeros.
         tar.set_ignore_zeros(true);
         Self { tar, left }
     }
 
     /// # Errors
     ///
-    /// There are none.
+    /// The members cannot be iterated, as after an earlier read.
     pub fn events(&mut self, content: Content) -> Result<Events<'_, 'r>, Error> {
         let members = self.tar.entries().map_err(|_| Error::Cut)?.raw(true);
         Ok(Events {
@@ -94,19 +94,18 @@ impl<'r> Archive<'r> {
     }
 }
 
-/// What the archive brings, in its order.
+/// The content of the archive, in order.
 #[derive(Debug)]
 pub enum Event<'e> {
-    /// All that will come.
+    /// All databases that will follow.
     Index(&'e Index),
-    /// A database begins: with nothing, or, if it comes as a delta, as its base, cut or
-    /// extended to its size.
+    /// A database begins. It is empty or, as a delta, its base truncated or extended to its size.
     Database(&'e IndexEntry),
-    /// Bytes of that database, at increasing offsets.
+    /// Bytes of that database; offsets increase.
     Data { offset: u64, bytes: &'e [u8] },
     /// That database is complete.
     Complete(&'e IndexEntry),
-    /// The end record fits everything before it. The last event.
+    /// The end record matches everything before it. The last event.
     End(Received),
 }
 
@@ -114,22 +113,22 @@ type Input<'r> = Budget<Box<dyn Read + 'r>>;
 
 pub struct Events<'a, 'r> {
     members: tar::Entries<'a, Input<'r>>,
-    /// The one that is being read.
+    /// The member that is being read.
     member: Option<tar::Entry<'a, Input<'r>>>,
     left: Rc<Cell<u64>>,
     content: Content,
     index: Index,
     index_text: String,
     step: Step,
-    /// The sha256 of each complete database; none of one that came as a delta.
+    /// The sha256 of each complete database; `None` for a delta.
     hashes: Vec<Option<String>>,
     buffer: Vec<u8>,
 }
 
-/// What comes next.
+/// The next step of the parser.
 enum Step {
     Index,
-    /// The database after the complete ones, or the end record.
+    /// The next database, or the end record after the last.
     Database,
     Data {
         offset: u64,
@@ -147,8 +146,7 @@ impl<'a, 'r> Events<'a, 'r> {
     ///
     /// # Errors
     ///
-    /// It is anything but a whole and well-formed archive. What it brought until then is
-    /// worth nothing.
+    /// The archive is incomplete or malformed. All events before are then invalid.
     pub fn read_event(&mut self) -> Result<Event<'_>, Error> {
         match &self.step {
             Step::Index => self.read_index(),
@@ -253,14 +251,14 @@ impl<'a, 'r> Events<'a, 'r> {
         if self.members.next().transpose().map_err(|error| broken(&error))?.is_some() {
             return Err(refused("there is more behind the end record"));
         }
-        // Nothing came of a plan.
+        // A dry run has no databases, and so no hashes.
         self.hashes.resize(self.index.databases.len(), None);
         let index = std::mem::take(&mut self.index);
         match_end_record(index, &self.index_text, &self.hashes, end).map(Event::End)
     }
 
     fn next_member(&mut self) -> Result<(), Error> {
-        // What is left of one must not be skipped while it is borrowed.
+        // A borrowed member must not be skipped, so it is dropped first.
         self.member = None;
         let next = self.members.next().ok_or(Error::Cut)?;
         self.member = Some(next.map_err(|error| broken(&error))?);
@@ -272,8 +270,8 @@ impl<'a, 'r> Events<'a, 'r> {
     }
 }
 
-/// How much of the stream a database may take, in bytes. Each chunk is an archive of its
-/// own, with a map and its padding.
+/// The maximum size of a database in the stream, in bytes. Each chunk is an archive of its own, with
+/// a map and padding.
 fn budget(database: &IndexEntry) -> u64 {
     let beside = if database.is_delta { database.bytes / 64 } else { 0 };
     database.bytes.saturating_add(beside + 64 * TAR_BLOCK)
@@ -288,7 +286,7 @@ fn record(member: &mut tar::Entry<'_, impl Read>, name: &str) -> Result<String, 
     Ok(text)
 }
 
-/// `hashes` are those of the databases that came whole.
+/// `hashes` are those of the complete databases.
 fn match_end_record(
     index: Index,
     index_text: &str,

@@ -1,4 +1,4 @@
-//! A chunk of a database: a map, and those of its blocks that differ from the base's.
+//! A chunk of a database: a map, and the blocks that differ from the base.
 
 use std::collections::VecDeque;
 use std::io::Read;
@@ -8,19 +8,19 @@ use super::member::{broken, expect};
 use super::{Error, IndexEntry, refused};
 use crate::pull::delta::{BLOCK, CHUNK};
 
-/// The number of the chunk of database `i` that a member is.
+/// The number of the chunk of database `i` in this member.
 pub fn number(member: &tar::Entry<'_, impl Read>, i: usize) -> Option<u64> {
     let name = member.path_bytes();
     let chunk = std::str::from_utf8(&name).ok()?.strip_prefix(&format!("{i}."))?.parse().ok()?;
     (*name == *format!("{i}.{chunk}").as_bytes()).then_some(chunk)
 }
 
-/// Reads the map at the begin of `member`, of a `0` or `1` for each block; returns where
-/// in the database the blocks with a `1` belong, which follow in the member.
+/// Reads the map at the start of `member`, a `0` or `1` for each block; returns the ranges in the
+/// database of the blocks with a `1`, which follow in the member.
 ///
 /// # Errors
 ///
-/// It is not a chunk of `database`.
+/// The member is not a chunk of `database`.
 pub fn read_map(
     member: &mut tar::Entry<'_, impl Read>,
     chunk: u64,
@@ -35,7 +35,7 @@ pub fn read_map(
     let size = expect(member, &String::from_utf8_lossy(&member.path_bytes()))?;
     let malformed = || refused(format!("{name} is malformed"));
     let mut map = vec![0; (end - start).div_ceil(BLOCK) as usize];
-    // The end of a shorter member would pass for the end of the stream.
+    // A short member would look like the end of the stream.
     if size < map.len() as u64 {
         return Err(malformed());
     }

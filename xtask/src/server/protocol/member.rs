@@ -4,7 +4,7 @@ use std::io::{self, Read};
 
 use super::{Error, refused};
 
-/// The tar or its compression ends early, or is not one.
+/// The tar or its compression is truncated or malformed.
 pub fn broken(error: &io::Error) -> Error {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => Error::Cut,

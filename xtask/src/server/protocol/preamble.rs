@@ -1,17 +1,17 @@
-//! The lines before the stream: other programs' text, and the script's own lines, which
-//! carry the nonce.
+//! The lines before the stream: text of other programs, and the script's lines, which contain the
+//! nonce.
 
 use std::io::{BufRead, Read as _};
 
 use super::{Error, clipped, refused};
 use crate::sanitize::audit::Finding;
 
-/// A longer line, or more text, is no preamble.
+/// Maximum bytes of a line, and of the whole preamble.
 const MAX_LINE: u64 = 64 << 10;
 pub const MAX_PREAMBLE: u64 = 4 << 20;
-/// Later status lines are ignored.
+/// Maximum number of status lines; later ones are ignored.
 const MAX_STATUS: usize = 100;
-/// An audit names at most so many columns, and counts the others.
+/// Maximum number of columns that an audit names; it counts the others.
 const MAX_FINDINGS: usize = 1000;
 
 /// The line that ends the preamble.
@@ -19,9 +19,9 @@ const MAX_FINDINGS: usize = 1000;
 pub enum Marker {
     /// The stream begins after it.
     Databases,
-    /// It names an archive on the server.
+    /// The line names an archive on the server.
     Archive,
-    /// It says how many bytes the stream would have.
+    /// The line has the number of bytes of the stream.
     Plan,
 }
 
@@ -39,17 +39,17 @@ impl Marker {
 pub enum PreambleEvent {
     /// A line of another program, most often `fly`.
     Text(String),
-    /// What the script is doing.
+    /// The current step of the script.
     Status(String),
-    /// A column that the server's audit has found.
+    /// A column that the server's audit found.
     Finding(Finding),
-    /// How many more columns the audit has found.
+    /// The number of findings that are not listed.
     MoreFindings(u64),
-    /// The preamble ends; what stands in the marker's line.
+    /// The end of the preamble, with the text of the marker's line.
     End(String),
 }
 
-/// Reads up to a line that begins with a marker, our version and the nonce.
+/// Reads up to the line with a marker, the protocol version and the nonce.
 pub struct Preamble<'n, R> {
     input: R,
     nonce: &'n str,
@@ -122,8 +122,7 @@ impl<'n, R: BufRead> Preamble<'n, R> {
     }
 }
 
-/// The rest of a line that the script wrote for the pull `nonce`, and that begins with
-/// `word`.
+/// The text after `word`, the version and `nonce`, if the script wrote this line.
 fn own<'l>(line: &'l str, word: &str, nonce: &str) -> Option<&'l str> {
     let rest = line.strip_prefix(word)?.strip_prefix(" 1 ")?.strip_prefix(nonce)?;
     if rest.is_empty() { Some("") } else { rest.strip_prefix(' ') }
@@ -134,18 +133,18 @@ fn failure(why: &str) -> (String, String) {
     (clipped(code), text.to_owned())
 }
 
-/// The code and the text of a failure that the script wrote to standard error, because
-/// the stream had begun.
+/// The code and the text of a failure that the script wrote to standard error, because the stream had
+/// already begun.
 pub fn failure_in(stderr: &str, nonce: &str) -> Option<(String, String)> {
     stderr.lines().find_map(|line| own(line.trim_end(), "XTASK-DB-FAILED", nonce)).map(failure)
 }
 
-/// Where an archive is, from the line of [`Marker::Archive`]: the machine, where that is
-/// known, and the path there.
+/// The place of an archive, from the line of [`Marker::Archive`]: the machine, if known, and the path
+/// there.
 ///
 /// # Errors
 ///
-/// It is no plain absolute path.
+/// The path is not absolute, or has special characters.
 pub fn archive_place(text: &str) -> Result<(Option<String>, String), Error> {
     let (machine, path) = text.split_once(' ').unwrap_or_default();
     let plain =
@@ -157,11 +156,11 @@ pub fn archive_place(text: &str) -> Result<(Option<String>, String), Error> {
     Ok((Some(machine.to_owned()).filter(|machine| machine != "-"), path.to_owned()))
 }
 
-/// How many bytes the stream would have, from the line of [`Marker::Plan`].
+/// The number of bytes of the stream, from the line of [`Marker::Plan`].
 ///
 /// # Errors
 ///
-/// It is no number.
+/// The text is not a number.
 pub fn planned_bytes(text: &str) -> Result<u64, Error> {
     text.parse().map_err(|_| refused(format!("{text:?} is no number of bytes")))
 }

@@ -1,5 +1,5 @@
-//! The two records of a stream: the index before the databases, and the end
-//! record behind them. Both are JSON that a shell script prints.
+//! The two JSON records of a stream, printed by a shell script: the index before the databases, and
+//! the end record after them.
 
 use std::collections::HashSet;
 
@@ -10,10 +10,10 @@ use crate::fs::from_hex;
 use crate::sqlite::SIDECARS;
 
 const MAX_DATABASES: usize = 10_000;
-/// Of the name of a machine, a region or a version, in bytes.
+/// The maximum length of the name of a machine, a region or a version, in bytes.
 const MAX_WORD: usize = 255;
 
-/// What the stream will bring.
+/// The announced content of the stream.
 #[derive(Debug, Default)]
 pub struct Index {
     pub machine: Option<String>,
@@ -27,7 +27,7 @@ pub struct Index {
 pub struct IndexEntry {
     pub name: String,
     pub bytes: u64,
-    /// Whether only what differs from the base comes.
+    /// Whether it comes as a delta to a base.
     pub is_delta: bool,
 }
 
@@ -51,12 +51,12 @@ struct DatabaseRecord {
     delta: bool,
 }
 
-/// How much of a database differs from its base.
+/// The number of blocks and pages of a database that differ from its base.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(from = "(u32, u32)")]
 pub struct Changed {
     pub blocks: u64,
-    /// Those that have such a block.
+    /// The pages that have such a block.
     pub pages: u64,
 }
 
@@ -66,27 +66,27 @@ impl From<(u32, u32)> for Changed {
     }
 }
 
-/// What proves that all has arrived.
+/// The record that completes the transfer.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EndRecord {
     version: u32,
-    /// How many rows the rules changed, for each database; none without rules.
+    /// The number of rows that the rules changed, for each database; `None` without rules.
     pub sanitized: Option<Vec<u64>>,
-    /// Less than nothing where the server's clock was set back meanwhile.
+    /// Negative if the server's clock was set back meanwhile.
     pub copy_ms: i64,
     pub sanitize_ms: i64,
     #[serde(default)]
     pub compare_ms: i64,
     pub pack_ms: i64,
-    /// Between the first and the last database of the moment.
+    /// The time between the moments of the first and the last database.
     #[serde(default)]
     pub skew_ms: i64,
     /// The sha256 of the index, in hex.
     pub index: String,
-    /// The same of each database.
+    /// The sha256 of each database, in hex.
     pub sha256: Vec<String>,
-    /// None for those that came whole; nothing where all did.
+    /// `None` for a complete database; empty if all are complete.
     #[serde(default)]
     pub changed: Vec<Option<Changed>>,
 }
@@ -101,7 +101,7 @@ pub fn index(text: &str) -> Result<Index, Error> {
     if let Some(odd) = [&record.machine, &record.region, &record.sqlite].into_iter().find(odd) {
         return Err(refused(format!("{odd:?} is no machine, region or version")));
     }
-    // An empty set would take the whole live set away.
+    // A set without databases would remove the whole live set.
     if record.databases.is_empty() {
         return Err(refused("it announces no database"));
     }
@@ -112,7 +112,7 @@ pub fn index(text: &str) -> Result<Index, Error> {
     let mut databases = Vec::new();
     for database in record.databases {
         let name = file_name(&database.name)?;
-        // Two names that differ only in case are one file on macOS.
+        // On macOS, names that differ only in case are one file.
         if !seen.insert(name.to_lowercase()) {
             return Err(refused(format!("it announces {name:?} twice")));
         }
@@ -127,7 +127,7 @@ pub fn index(text: &str) -> Result<Index, Error> {
     })
 }
 
-/// A name that is one plain file in a directory, whatever the settings select.
+/// A valid name of one file in a directory, whatever the settings select.
 fn file_name(hex: &str) -> Result<String, Error> {
     let name = from_hex(hex)
         .and_then(|bytes| String::from_utf8(bytes).ok())

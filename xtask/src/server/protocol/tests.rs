@@ -26,7 +26,7 @@ enum Codec {
     Gzip,
 }
 
-/// One member of a tar, whatever its header claims.
+/// A tar member; its header may be wrong.
 fn member(name: &[u8], kind: EntryType, size: u64, data: &[u8]) -> Vec<u8> {
     let mut header = tar::Header::new_ustar();
     header.as_old_mut().name[..name.len()].copy_from_slice(name);
@@ -84,7 +84,7 @@ fn members(databases: &Databases) -> Vec<Vec<u8>> {
     members
 }
 
-/// Two archives in a row, as the script writes them: the last member is one of its own.
+/// Two archives in sequence, as the script writes them: the last member has its own.
 fn tars(members: &[Vec<u8>]) -> Vec<u8> {
     let (last, first) = members.split_last().unwrap();
     [first.concat(), vec![0; 1024], last.clone(), vec![0; 1024]].concat()
@@ -94,7 +94,7 @@ fn compressed(codec: Codec, mut data: impl Read) -> Vec<u8> {
     match codec {
         Codec::Zstd => {
             let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
-            encoder.include_checksum(true).unwrap(); // The command does so unasked.
+            encoder.include_checksum(true).unwrap(); // As the zstd command does by default.
             io::copy(&mut data, &mut encoder).unwrap();
             encoder.finish().unwrap()
         }
@@ -128,11 +128,11 @@ struct Recorder {
     advanced: u64,
     open: Vec<u8>,
     files: Databases,
-    /// What is here of those that come as deltas.
+    /// The client's bases of the databases that come as deltas.
     bases: Databases,
 }
 
-/// No test has a larger file, in bytes.
+/// The maximum file size in these tests, in bytes.
 const MAX_FILE: usize = 16 << 20;
 
 impl Recorder {
@@ -160,7 +160,7 @@ impl Recorder {
         let offset = usize::try_from(offset).unwrap();
         let end = offset + bytes.len();
         if end > MAX_FILE {
-            return; // A disk would be full.
+            return; // Else a hostile size would fill the disk.
         }
         if self.open.len() < end {
             assert_eq!(self.open.len(), offset);
@@ -211,7 +211,7 @@ fn read_archive(
     read_events(Archive::new(input)?, content, sink)
 }
 
-/// Without compression.
+/// Reads a tar without compression.
 fn read_tar(input: impl Read, sink: &mut Recorder) -> Result<Received, Error> {
     read_events(Archive::of_tar(Box::new(input)), Content::Databases, sink)
 }
@@ -244,7 +244,7 @@ fn why(input: impl Read) -> String {
     }
 }
 
-/// What was read is what `databases` are, and proven so.
+/// Asserts that the received files are `databases`, and verified.
 fn assert_delivered(received: &Received, sink: &Recorder, databases: &Databases) {
     assert_eq!(sink.files, *databases);
     let proven = received.databases.iter().map(|d| (d.name.as_str(), d.bytes, d.sha256.clone()));
@@ -389,7 +389,7 @@ fn a_changed_byte_never_changes_what_is_delivered() {
     }
 }
 
-/// Gives its bytes in reads of these sizes, in turn.
+/// Returns its bytes in reads of these sizes, in turn.
 struct Reads<'a>(&'a [u8], std::iter::Cycle<std::slice::Iter<'a, usize>>);
 
 impl Read for Reads<'_> {

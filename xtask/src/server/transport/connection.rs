@@ -1,5 +1,4 @@
-//! A program that is connected to the server: what goes in, what comes out, and
-//! how it ends.
+//! A program that is connected to the server: its input, its output and its end.
 
 use std::io::{self, Read, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
@@ -16,40 +15,40 @@ use crate::error::Failure;
 use crate::interrupt;
 use crate::ui::Ui;
 
-/// How much of its standard error is kept to explain a failure, in bytes.
+/// Bytes of standard error that are kept to explain a failure.
 const STDERR_TAIL: usize = 8 << 10;
-/// What fits into a pipe that is ready, on every system; in bytes.
+/// Bytes that a writable pipe accepts without blocking, on every system.
 const PIPE_BUF: usize = 512;
 /// How long the server may take to remove its copies.
 const CLOSE: Duration = Duration::from_secs(5);
-/// How long the last of its standard error may take.
+/// How long to wait for the rest of standard error after the end.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(5);
-/// How often a thread that sends looks whether it is to stop.
+/// How often a sending thread checks whether to stop.
 const LOOK: Duration = Duration::from_millis(50);
-/// A server that is at work says so every two seconds: silence for so long is a cut.
+/// A working server sends a heartbeat every two seconds: a silence of this length is a cut.
 pub const STALL: Duration = Duration::from_secs(30);
 
-/// A program that talks to the server. Dropped, it gets the time that the server
-/// takes to remove its copies; then it is killed and reaped.
+/// A connected program. When dropped, it gets the time that the server needs to remove its copies;
+/// then it is killed and reaped.
 pub struct Connection {
     child: Child,
     stdin: Option<ChildStdin>,
     sending: Option<Sending>,
     stdout: Option<ChildStdout>,
-    /// The end of what it says, which a thread listens to.
+    /// The end of its standard error, which a thread reads.
     said: Arc<Mutex<Vec<u8>>>,
-    /// How many bytes of its standard error have come.
+    /// The number of bytes received on standard error.
     heard: Arc<AtomicU64>,
     listener: Option<JoinHandle<()>>,
     /// How long it may take to end.
     patience: Duration,
 }
 
-/// How a program that was connected has ended.
+/// The end of a connected program.
 #[derive(Debug, Default)]
 pub struct Ended {
-    /// The last that it said.
+    /// The end of its standard error.
     pub said: String,
     pub code: Option<i32>,
 }
@@ -61,8 +60,8 @@ impl From<Output> for Ended {
     }
 }
 
-/// What a thread sends. When all is sent it gives the input back; else it has closed it,
-/// so that the server does not wait for the rest.
+/// A message that a thread sends. After the last byte the thread returns the pipe; after an error it
+/// has closed it, so that the server does not wait for the rest.
 struct Sending {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Option<ChildStdin>>,
@@ -90,15 +89,15 @@ impl Connection {
         Ok(Self { child, stdin, sending: None, stdout, said, heard, listener, patience })
     }
 
-    /// Sends the script, the request, or a word. The input stays open: its end tells
-    /// the server that nobody waits any more. An error is not one yet: a server
-    /// that does not listen says why on its output.
+    /// Sends the script, the request, or a line. The input stays open, because its end tells the
+    /// server that the client is gone. An error is ignored: a server that does not read reports the
+    /// reason on its output.
     pub fn send(&mut self, message: &[u8]) {
         self.take_back();
         self.stdin = self.stdin.take().and_then(|stdin| send(stdin, message, || false));
     }
 
-    /// Sends what is still being made, while the server is listened to.
+    /// Sends messages from a thread, while the output is read.
     pub fn send_beside(&mut self, messages: impl Iterator<Item = Vec<u8>> + Send + 'static) {
         self.take_back();
         let Some(stdin) = self.stdin.take() else { return };
@@ -111,19 +110,19 @@ impl Connection {
         self.sending = Some(Sending { stop, thread });
     }
 
-    /// Waits for the input to be free again.
+    /// Waits until the thread returns the input.
     fn take_back(&mut self) {
         if let Some(Sending { thread, .. }) = self.sending.take() {
             self.stdin = thread.join().ok().flatten();
         }
     }
 
-    /// The server's output. With `talks`, the program says on standard error that it is
-    /// connected; else it may ask there, and wait for a person.
+    /// The server's output. With `talks`, the program writes to standard error once it is connected;
+    /// otherwise it may ask a question there, and wait for the user.
     ///
     /// # Panics
     ///
-    /// The second time.
+    /// At the second call.
     pub fn take_output(&mut self, talks: bool) -> ServerOutput {
         ServerOutput {
             stdout: self.stdout.take().expect("the output is taken once"),
@@ -138,8 +137,8 @@ impl Connection {
         Silence { heard: self.heard.clone(), last: 0, lasted: Duration::ZERO }
     }
 
-    /// Tells the server that it may stop. What the program does later does not matter;
-    /// whether it is waited for, `wait` says.
+    /// Tells the server to stop. `wait` says whether to wait for the program; its further output and
+    /// status are ignored.
     pub(super) fn release(&mut self, wait: bool) {
         if let Some(Sending { stop, .. }) = &self.sending {
             stop.store(true, Ordering::Relaxed);
@@ -152,24 +151,24 @@ impl Connection {
         }
     }
 
-    /// Ends a connection over which nothing comes any more.
+    /// Kills a connection over which nothing is received any more.
     pub fn abandon(mut self) {
-        // It may have ended in this moment.
+        // The program may have ended at this moment.
         let _ = self.child.kill();
     }
 
-    /// Whether nothing at all is heard for so long, neither of the server nor of
-    /// the program, which still runs.
+    /// Whether nothing was received within `limit`, from the server or from the program, which still
+    /// runs.
     pub(super) fn is_silent_for(&self, limit: Duration) -> Result<bool> {
         let Some(stdout) = &self.stdout else { return Ok(false) };
         let ready = interrupt::ready(stdout, PollFlags::IN, limit)?;
         Ok(!ready && self.heard.load(Ordering::Relaxed) == 0)
     }
 
-    /// Ends a connection that has broken.
+    /// Ends a broken connection; returns the exit code and the end of standard error.
     pub fn last_words(mut self) -> Ended {
         let code = self.end();
-        // A program that it left behind may hold the other end for hours.
+        // A background process of the program may keep the pipe open for hours.
         let deadline = Instant::now() + LAST_WORDS;
         let open = |listener: &JoinHandle<()>| !listener.is_finished();
         while self.listener.as_ref().is_some_and(open) && Instant::now() < deadline {
@@ -179,8 +178,8 @@ impl Connection {
         Ended { said: said.unwrap_or_default(), code }
     }
 
-    /// The end of its input lets the server remove its copies; a program that
-    /// does not end then is killed. Once it has ended this only says with which code.
+    /// Closes the input, so that the server removes its copies; kills the program if it does not end
+    /// in time. Returns its exit code, also if it has ended before.
     fn end(&mut self) -> Option<i32> {
         if let Some(Sending { stop, .. }) = &self.sending {
             stop.store(true, Ordering::Relaxed);
@@ -193,7 +192,7 @@ impl Connection {
             match self.child.try_wait() {
                 Ok(None) if Instant::now() < deadline => std::thread::sleep(POLL),
                 Ok(None) if self.patience.is_zero() => {
-                    // It may have ended in this moment.
+                    // The program may have ended at this moment.
                     let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
                     return None;
                 }
@@ -209,7 +208,7 @@ impl Connection {
     }
 }
 
-/// What the server sends. Where it falls silent, reading ends in an error.
+/// The server's output. A read fails if the server is silent for too long.
 pub struct ServerOutput {
     stdout: ChildStdout,
     begun: bool,
@@ -233,8 +232,8 @@ impl Read for ServerOutput {
     }
 }
 
-/// For how long a program has said nothing on its standard error: the sum of its caller's
-/// waits, in which the time is missing for which this process was stopped.
+/// How long a program has printed nothing on standard error. It adds up the waits of its caller, so
+/// that time in which this process was stopped does not count.
 pub struct Silence {
     heard: Arc<AtomicU64>,
     last: u64,
@@ -242,7 +241,7 @@ pub struct Silence {
 }
 
 impl Silence {
-    /// After one more wait; whether that is too long.
+    /// Adds one wait; returns whether the silence is too long.
     pub fn lasts(&mut self, wait: Duration) -> bool {
         let heard = self.heard.load(Ordering::Relaxed);
         if heard == self.last {
@@ -260,11 +259,11 @@ impl Drop for Connection {
     }
 }
 
-/// What a pipe is ready for, it takes without waiting. Where not all can be sent, the
-/// input is closed: the server would wait for the rest, and we for its answer.
+/// Writes in blocks that a ready pipe accepts without blocking. After an error, the input is closed:
+/// else the server would wait for the rest, and this process for its answer.
 fn send(mut stdin: ChildStdin, message: &[u8], stopped: impl Fn() -> bool) -> Option<ChildStdin> {
     for part in message.chunks(PIPE_BUF) {
-        // Also between parts: who reads slowly could keep us here for as long as it likes.
+        // Checked between blocks: a slow reader could delay the end for as long as it likes.
         while !stopped() && !interrupt::ready(&stdin, PollFlags::OUT, LOOK).ok()? {}
         if stopped() {
             return None;
@@ -274,8 +273,8 @@ fn send(mut stdin: ChildStdin, message: &[u8], stopped: impl Fn() -> bool) -> Op
     Some(stdin)
 }
 
-/// Reads to the end, line by line, and keeps the last of it in `said`. Empty lines are
-/// the server's heartbeat.
+/// Reads to the end, line by line, and keeps the end of the text in `said`. Empty lines are the
+/// server's heartbeat.
 fn listen(
     mut input: impl Read,
     said: &Mutex<Vec<u8>>,
@@ -331,7 +330,7 @@ mod tests {
 
     #[test]
     fn who_does_not_read_what_is_sent_beside_holds_nobody_up() {
-        // It ends with its input, and no sooner.
+        // This reader ends only with its input.
         let slowly = "while [ -n \"$(dd bs=512 count=1 2>/dev/null | tr '\\0' x)\" ]; do :; done";
         for script in ["exec sleep 1000", slowly, "exec cat >/dev/null", "exit 1"] {
             let mut connection = connected(script);

@@ -1,5 +1,4 @@
-//! What only Fly.io has: machines, and a program that explains its failures in
-//! words.
+//! Specific to Fly.io: machines, and the messages of `fly`.
 
 mod machines;
 pub mod messages;
@@ -14,7 +13,7 @@ use crate::error::Failure;
 use crate::interrupt;
 use crate::server::programs::find;
 
-/// Which machine of a Fly.io app: all that `fly ssh` can be told.
+/// The machine of a Fly.io app, as given to `fly ssh`.
 #[derive(Clone, Debug, Default)]
 pub struct Target {
     pub app: String,
@@ -33,7 +32,7 @@ impl Target {
         format!("{} on Fly.io", self.app)
     }
 
-    /// Those that choose among the machines of the app.
+    /// The flags that select among the machines of the app.
     pub fn choice(&self) -> Vec<String> {
         let mut flags = Vec::new();
         for (flag, value) in [
@@ -50,7 +49,7 @@ impl Target {
     }
 }
 
-/// `fly` has two names, and some systems have only one of them.
+/// The program has two names, and some systems have only one of them.
 pub fn program(sh: &Shell) -> Result<&'static str> {
     ["fly", "flyctl"].into_iter().find(|name| find(sh, name).is_some()).ok_or_else(|| {
         Failure::new("neither `fly` nor `flyctl` is on the PATH")
@@ -73,7 +72,7 @@ fn run(sh: &Shell, target: &Target, args: &[&str]) -> Result<String> {
     }
 }
 
-/// What `fly` said when it failed, and the next thing to do about it.
+/// The failure that `fly` printed, with a hint.
 pub(super) fn explain(sh: &Shell, target: &Target, ended: &Ended) -> Failure {
     let failure = messages::explain(&target.app, ended);
     if messages::is_not_started(&ended.said)
@@ -84,7 +83,7 @@ pub(super) fn explain(sh: &Shell, target: &Target, ended: &Ended) -> Failure {
     failure
 }
 
-/// The same where a file was being fetched.
+/// The same for a file transfer.
 pub(super) fn explain_fetch(app: &str, ended: &Ended, bytes: u64) -> Failure {
     if bytes > 0 {
         return was_cut(bytes, "", &error_of(&ended.said).unwrap_or_default()).hint(AGAIN);

@@ -1,11 +1,11 @@
-//! What `fly`, `ssh` and `docker` say where there is no way to the server.
+//! The messages of `fly`, `ssh` and `docker` if the server is unreachable.
 
 use super::fly::messages::error_of;
 use super::{Via, quoted};
 use crate::error::Failure;
 
-/// How an address that nothing leads to is described, by whichever system. A
-/// refused connection is none of these: there, somebody has answered.
+/// Descriptions of an unreachable address on all systems. A refused connection is not one: then a
+/// host has answered.
 const NO_WAY: [&str; 8] = [
     "network is unreachable",
     "network is down",
@@ -43,7 +43,7 @@ pub fn diagnose(via: &Via, peer: &str, said: &str) -> Option<Failure> {
             }
         }
         Via::Ssh { .. } if any(of_ssh) => ("no network", RETRY),
-        // As where a network takes every connection, and leads none on.
+        // Some networks accept every connection, and forward none.
         Via::Ssh { .. } if any(is_silent) => ("no sign of it", RETRY),
         Via::Docker(_) if any(of_ssh) || any(of_go) => ("no network", RETRY),
         _ => return None,
@@ -51,7 +51,7 @@ pub fn diagnose(via: &Via, peer: &str, said: &str) -> Option<Failure> {
     Some(failure(peer, &format!("{why}{}", quoted(said)), hint))
 }
 
-/// `peer` has not said a word for so long.
+/// The failure if `peer` was silent for `seconds`.
 pub fn silent(peer: &str, seconds: u64) -> Failure {
     failure(peer, &format!("no sign of it for {seconds} s"), RETRY)
 }
@@ -62,7 +62,7 @@ fn failure(peer: &str, why: &str, hint: &str) -> Failure {
     ))
 }
 
-/// Also within what `docker` says, where its daemon is behind ssh.
+/// Matches ssh's messages, also within those of `docker` with a daemon behind ssh.
 fn of_ssh(line: &str) -> bool {
     line.contains("ssh: could not resolve hostname ")
         || line.contains("ssh: connect to host ") && NO_WAY.iter().any(|why| line.contains(why))
@@ -72,9 +72,8 @@ fn is_silent(line: &str) -> bool {
     line.starts_with("connection timed out during banner exchange")
 }
 
-/// The words of Go's `net` and `net/http`, which `fly` and `docker` are made
-/// with. What happens inside Fly.io's tunnel is another matter: there is a
-/// network, and a machine that does not answer.
+/// Matches messages of Go's `net` and `net/http`, with which `fly` and `docker` are built. Failures
+/// in Fly.io's tunnel are excluded: there is a network, but the machine does not answer.
 fn of_go(line: &str) -> bool {
     let dials = ["dial tcp", "dial udp"].iter().any(|dial| line.contains(dial));
     let asks = line.contains("\"https://");

@@ -1,14 +1,14 @@
-//! Databases of which only the blocks come that differ from the base's.
+//! Databases that come as deltas.
 
 use super::*;
 use crate::fixtures::random::Sequence;
 use crate::pull::delta::{BLOCK, CHUNK};
 
-/// What the server finds, beside what the client has of it.
+/// For each database, the client's base and the server's copy.
 type Copies = Vec<(Option<Vec<u8>>, Vec<u8>)>;
 
-/// What the server's script sends of copy `i`: of each chunk with differences a map
-/// and the blocks, in an archive of its own; and how many blocks.
+/// The script's output for copy `i`: for each chunk with differences a map and the blocks, in an
+/// archive of its own; and the number of blocks.
 fn chunks(i: usize, base: &[u8], new: &[u8]) -> (Vec<Vec<u8>>, u64) {
     let (mut members, mut changed) = (Vec::new(), 0);
     for (k, chunk) in new.chunks(CHUNK as usize).enumerate() {
@@ -41,7 +41,7 @@ fn index_of(copies: &Copies) -> String {
     super::index_of(&[]).replace("[]", &format!("[{list}]"))
 }
 
-/// With what has changed of each.
+/// An end record with the `changed` field.
 fn end_for(copies: &Copies, changed: &str) -> String {
     let sums: Vec<_> = copies.iter().map(|(_, new)| hex(&Sha256::digest(new))).collect();
     let end = end_of(&index_of(copies), &sums, "null");
@@ -86,7 +86,7 @@ fn noise(seed: u64, bytes: usize) -> Vec<u8> {
     std::iter::repeat_with(|| random.number() as u8).take(bytes).collect()
 }
 
-/// Sizes at which a block, a block of a tar and a chunk end, and any others.
+/// Sizes around the ends of a block, a tar block and a chunk, and others.
 fn a_size() -> impl Strategy<Value = usize> {
     let around = |at: u64| at as usize - 2..at as usize + 3;
     prop_oneof![0..5_usize, around(BLOCK), around(CHUNK), around(2 * CHUNK), 0..5_usize << 20]
@@ -136,7 +136,7 @@ proptest! {
     }
 }
 
-/// One with a base, two blocks of which differ and the last is short, and one without.
+/// A database with a base, two different blocks and a short last block, and one without a base.
 fn changed() -> Copies {
     let base = noise(1, 5000);
     let mut new = base.clone();
@@ -178,7 +178,7 @@ fn chunks_that_are_malformed_or_misplaced_are_refused() {
     let claims = |size| member(b"0.0", EntryType::Regular, size, &[b"01001", &sent[..]].concat());
     let kind = |kind| member(b"0.0", kind, 0, b"");
     let instead = [
-        // Names.
+        // Invalid names.
         chunk("0.00", b"01001", &sent),
         chunk("00.0", b"01001", &sent),
         chunk("0.-1", b"01001", &sent),
@@ -190,7 +190,7 @@ fn chunks_that_are_malformed_or_misplaced_are_refused() {
         chunk("./0.0", b"01001", &sent),
         chunk("0.0/", b"01001", &sent),
         chunk("0.18446744073709551616", b"01001", &sent),
-        // Places.
+        // Wrong databases or chunks.
         chunk("1.0", b"01001", &sent),
         chunk("2.0", b"01001", &sent),
         chunk("0.1", b"01001", &sent),
@@ -202,7 +202,7 @@ fn chunks_that_are_malformed_or_misplaced_are_refused() {
         [honest.clone(), chunk("1.0", b"1", &[1; 700])].concat(),
         file("0.db", new),
         [honest.clone(), file("0.db", new)].concat(),
-        // Maps.
+        // Invalid maps.
         chunk("0.0", b"0100", &sent),
         chunk("0.0", b"010010", &sent),
         chunk("0.0", b"01011", &sent),
@@ -216,7 +216,7 @@ fn chunks_that_are_malformed_or_misplaced_are_refused() {
         chunk("0.0", b"01001", &sent[1..]),
         chunk("0.0", b"0", b""),
         chunk("0.0", b"", b""),
-        // Sizes, and kinds.
+        // Invalid sizes and member types.
         claims(0),
         claims(4),
         claims(1 << 31),

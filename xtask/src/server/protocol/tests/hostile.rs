@@ -1,4 +1,4 @@
-//! What a server that is not ours might send.
+//! Input from a hostile server.
 
 use super::*;
 
@@ -71,10 +71,10 @@ fn a_member_too_many_too_few_or_out_of_order_is_refused() {
 #[test]
 fn an_archive_cut_anywhere_in_whole_compression_delivers_no_part_of_a_database() {
     let tars = tars(&members(&two()));
-    let whole = tars.len() - 1024; // The last zeros say nothing.
+    let whole = tars.len() - 1024; // The zeros at the end carry no information.
     for end in (0..whole).step_by(7) {
         let (read, sink) = receive(&marked(&compressed(Codec::Gzip, &tars[..end]))[..]);
-        let done = end > whole - 512 && read.is_ok(); // All of the record, without its padding.
+        let done = end > whole - 512 && read.is_ok(); // The whole record, without its padding.
         assert!(done || matches!(read, Err(Error::Cut | Error::Refused(_))), "{end}: {read:?}");
         assert!(two().starts_with(&sink.files), "{end}");
     }
@@ -214,7 +214,7 @@ fn more_databases_than_anyone_has_are_refused() {
     assert!(read.contains("10000"), "{read}");
 }
 
-/// The same again and again.
+/// Repeats its bytes without end.
 struct Endless<'a>(&'a [u8]);
 
 impl Read for Endless<'_> {
@@ -225,7 +225,7 @@ impl Read for Endless<'_> {
     }
 }
 
-/// Counts what is taken from it.
+/// Counts the bytes that are read.
 struct Counted<R>(R, u64);
 
 impl<R: Read> Read for Counted<R> {

@@ -16,11 +16,11 @@ use crate::ui::{Ui, escape};
 const START: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(500);
 
-/// Groups of machines that fly makes for one command, and whose start runs it again.
+/// Groups of machines that fly makes for one command; starting one runs the command again.
 const RESERVED: [&str; 3] =
     ["fly_app_release_command", "fly_app_console", "fly_app_test_machine_command"];
 
-/// What `fly machine list --json` says of one, as far as it matters here.
+/// The fields of `fly machine list --json` that are used.
 #[derive(Deserialize)]
 struct Machine {
     id: String,
@@ -29,7 +29,7 @@ struct Machine {
     #[serde(default)]
     region: String,
     config: Option<Config>,
-    /// Where the machine's host does not answer.
+    /// Set if the machine's host does not answer.
     incomplete_config: Option<Config>,
 }
 
@@ -50,7 +50,7 @@ struct Environment {
 #[derive(Default, Deserialize)]
 struct Metadata {
     fly_process_group: Option<String>,
-    /// Of machines that an old flyctl has made.
+    /// Set by old versions of flyctl.
     process_group: Option<String>,
 }
 
@@ -67,7 +67,7 @@ impl Machine {
         group.or_else(|| config.env.as_ref()?.group.as_ref()).map(String::as_str)
     }
 
-    /// One that serves the app, as flyctl has it.
+    /// Whether it serves the app, by flyctl's rules.
     fn is_active(&self) -> bool {
         let environment = self.config().and_then(|config| config.env.as_ref());
         let releases = environment.is_some_and(|env| env.release_command.is_some());
@@ -83,7 +83,7 @@ impl Machine {
             && target.process_group.as_deref().is_none_or(|wanted| Some(wanted) == self.group())
     }
 
-    /// What it is doing, and what to do about it.
+    /// Its state as a sentence, and a hint.
     fn sentence(&self, app: &str) -> (String, String) {
         let id = &self.id;
         let wait = "run the same command again in a moment".to_owned();
@@ -115,7 +115,7 @@ pub struct Started {
 }
 
 impl Started {
-    /// As it was before, also after a Ctrl-C.
+    /// Restores its earlier state, even after a Ctrl-C.
     pub fn stop(self, ui: &Ui, sh: &Shell, target: &Target) {
         let (app, id) = (&target.app, &self.id);
         let verb = if self.suspended { "suspend" } else { "stop" };
@@ -132,7 +132,7 @@ impl Started {
     }
 }
 
-/// The machines that could be meant, in the order in which `fly` takes them.
+/// The machines that match `target`, in the order in which `fly` tries them.
 fn fitting(sh: &Shell, target: &Target) -> Result<Vec<Machine>> {
     let listed = run(sh, target, &["machine", "list", "--json"])?;
     let machines: Vec<Machine> = serde_json::from_str(&listed)
@@ -142,11 +142,11 @@ fn fitting(sh: &Shell, target: &Target) -> Result<Vec<Machine>> {
     Ok(machines.into_iter().filter(usable).collect())
 }
 
-/// Starts a machine that fits `target`, unless one is started, and waits for it.
+/// Starts a machine that matches `target`, unless one is started, and waits for it.
 ///
 /// # Errors
 ///
-/// `fly` failed, no machine fits, or it does not start.
+/// `fly` failed, no machine matches, or it does not start.
 pub fn start(ui: &Ui, sh: &Shell, target: &Target) -> Result<Option<Started>> {
     let mut started = None;
     let outcome = start_one(ui, sh, target, &mut started);
@@ -200,8 +200,7 @@ fn not_started(target: &Target, machine: Option<&Machine>) -> Failure {
     }
 }
 
-/// Why none is started, as far as the list of machines tells: a sentence and the next
-/// thing to do.
+/// Why no machine is started, if the list of machines tells: a sentence, and a hint.
 pub fn why_none(sh: &Shell, target: &Target) -> Option<(String, String)> {
     let machines = fitting(sh, target).ok()?;
     let first = machines.iter().find(|one| one.state != "started")?;

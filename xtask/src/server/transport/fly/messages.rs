@@ -1,4 +1,4 @@
-//! What `fly` says when it fails, and the next thing to do about it.
+//! The error messages of `fly`, with hints.
 
 use std::env::var_os;
 
@@ -7,15 +7,14 @@ use anstream::adapter::strip_str;
 use crate::error::Failure;
 use crate::server::transport::{AGAIN, Ended, quoted};
 
-/// What flyctl calls something that went wrong, in lower case; any of the words will do.
-/// `{app}` and `{login}` are put in.
+/// An error of flyctl: texts that identify it, in lower case. `{app}` and `{login}` are replaced.
 struct Known {
     words: &'static [&'static str],
     message: &'static str,
     hint: &'static str,
 }
 
-/// The first that fits counts: what wraps the words of others comes before those.
+/// The first match counts: messages that wrap others come before those.
 const KNOWN: [Known; 18] = [
     Known {
         words: &["can't build tunnel for"],
@@ -130,8 +129,8 @@ const KILLED: &[&str] = &["exited with status 137", "signal kill"];
 const OUT_OF_MEMORY: &str = "it was most likely for memory: fly logs --app {app}; give the machine more, or set \
                              staging-dir in xtask/db.toml to a directory that is not in memory";
 
-/// From the last line on that begins with `Error:`, without colours: before it come
-/// warnings, and what does not matter.
+/// The text from the last line that starts with `Error:`, without colours: the lines before are
+/// warnings and progress.
 pub fn error_of(said: &str) -> Option<String> {
     let plain = strip_str(said).to_string();
     let at = plain.rfind("\nError: ").map(|at| at + 1);
@@ -155,7 +154,7 @@ fn fill(text: &str, app: &str) -> String {
 
 pub fn explain(app: &str, ended: &Ended) -> Failure {
     let Some(error) = error_of(&ended.said) else {
-        // A connection that breaks is a success to it.
+        // `fly` exits with success if the connection breaks.
         let how =
             if ended.code == Some(127) { "fly was interrupted" } else { "the connection was cut" };
         return Failure::new(format!(
@@ -174,12 +173,12 @@ pub fn explain(app: &str, ended: &Ended) -> Failure {
     }
 }
 
-/// What to do where the script was killed.
+/// The hint if the script was killed, for lack of memory.
 pub fn killed(app: &str, said: &str) -> Option<String> {
     says(said, KILLED).then(|| fill(OUT_OF_MEMORY, app))
 }
 
-/// Whether the machine that was meant is there, and only not started.
+/// Whether the requested machine exists, but is not started.
 pub fn is_not_started(said: &str) -> bool {
     says(said, &["no started vms", "not found/started"])
 }
