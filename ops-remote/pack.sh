@@ -3,8 +3,8 @@
 # Packing: prepare-pull.sh is sent after this file and calls it unless it is run by hand. The
 # output is read by xtask/src/server/protocol.rs.
 #
-# Uses `sql`, `measure`, `read_clock`, `require_number`, `announce_archive`, `await_jobs`, `fail` and
-# `fail_sql` of prepare-pull.sh, `await_word` of request.sh, `send_delta` of compare.sh.
+# Uses `sql`, `measure`, `read_clock`, `require_number`, `announce_archive`, `await_jobs`, `fail`
+# and `fail_sql` of prepare-pull.sh, `await_word` of request.sh, `send_delta` of compare.sh.
 # shellcheck disable=SC2154,SC2034 # mode, rules, staging_dir, jobs and the times are set in other files
 
 # numbers COUNT: prints the names of the copies.

@@ -74,7 +74,8 @@ cleanup() {
 	# watcher is not waited for: it may be waiting for the client.
 	[ -z "${watcher:-}" ] || echo >words
 	for job in ${heart:-} ${watcher:-} $jobs; do kill "$job" 2>/dev/null; done
-	# Again, for jobs that ignored it at their start. The shell's messages about killed jobs are dropped.
+	# Again, for jobs that ignored it at their start. The shell's messages about killed jobs are
+	# dropped.
 	for job in $jobs; do kill "$job" && wait "$job"; done 2>/dev/null
 	# A child of a killed job may still be creating a file in there, but not for long.
 	for _ in 1 2 3 4 5; do
@@ -184,7 +185,8 @@ check_space() {
 	[ "$base_groups" -eq 0 ] || needed=$((needed + (AHEAD + base_groups * GROUP) / 1024))
 	[ "$mode" = stream ] || needed=$((needed + total / 1024))
 	free=$(df -Pk "$stage" 2>/dev/null | { read -r _ && read -r _ _ _ free _ && echo "$free"; })
-	# Some versions of df do not know every disk. If the free space is unknown, copying detects a full disk.
+	# Some versions of df do not know every disk. If the free space is unknown, copying detects a full
+	# disk.
 	! is_number "$free" || [ "$free" -ge "$needed" ] ||
 		fail no-space "$staging_dir has $free KiB free, and copying the databases needs $needed KiB"
 }

@@ -1,4 +1,4 @@
-//! The service whose databases are pulled and restored, as a running program.
+//! The service whose databases are pulled and restored, as a running process.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -44,7 +44,7 @@ impl App {
         Load::start(self.address, orgs)
     }
 
-    /// As production does at its worst moment: no shutdown, no checkpoint.
+    /// Like a crash of production: no shutdown, no checkpoint.
     pub fn kill(mut self) {
         self.running.kill();
     }

@@ -1,5 +1,4 @@
-//! The programs under test, built once for each test process and with the
-//! profile of the tests themselves.
+//! The programs under test, built once per test process and with the profile of the tests.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -25,13 +24,13 @@ pub fn dev() -> &'static Path {
     DEV.get_or_init(|| built("dev", "dev"))
 }
 
-/// Cargo has built this one, because it belongs to the package of the tests.
+/// Already built by Cargo, because it belongs to the package of the tests.
 pub fn fly() -> PathBuf {
     profile_directory().join("fly")
 }
 
-/// One package at a time: together they would get other features than
-/// `cargo xtask` gives them, and be compiled twice.
+/// Builds one package at a time: together they would get other features than with `cargo xtask`,
+/// and be compiled twice.
 fn built(package: &str, program: &str) -> PathBuf {
     let directory = profile_directory();
     let binary = directory.join(program);

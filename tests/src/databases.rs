@@ -1,8 +1,7 @@
-//! SQLite databases with known content, and what to look at afterwards.
+//! SQLite databases with known content, and queries to inspect them.
 //!
-//! Closing a plain file drops the POSIX locks that this process holds on it
-//! through SQLite, so no helper here may read the bytes of a database while a
-//! `Connection` of the same process has it open.
+//! Closing a plain file drops the POSIX locks that SQLite holds on it in this process. So no helper
+//! here may read the bytes of a database while this process has a `Connection` to it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,7 +10,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags};
 
-/// File names that a shell, `tar`, a glob or a URI could trip over.
+/// File names that a shell, `tar`, a glob or a URI could misread.
 pub const STRANGE_NAMES: [&str; 8] = [
     "with space.db",
     "-dash.db",
@@ -23,8 +22,8 @@ pub const STRANGE_NAMES: [&str; 8] = [
     "Größe→漢字.db",
 ];
 
-/// A database in WAL mode with one table `items`, two indexes and `rows` rows,
-/// the same for the same `seed`.
+/// Creates a database in WAL mode with one table `items`, two indexes and `rows` rows, the same for
+/// the same `seed`.
 pub fn create(path: &Path, rows: u32, seed: u32) {
     let connection = Connection::open(path).expect("create a database");
     connection
@@ -37,7 +36,7 @@ pub fn create(path: &Path, rows: u32, seed: u32) {
     insert(&connection, rows, seed);
 }
 
-/// Adds rows after those that are there.
+/// Adds rows after the existing ones.
 pub fn insert(connection: &Connection, rows: u32, seed: u32) {
     connection
         .execute(
@@ -52,7 +51,7 @@ pub fn insert(connection: &Connection, rows: u32, seed: u32) {
         .expect("insert rows");
 }
 
-/// A sanitize rule's prey: a table with one secret of this text in each row.
+/// Creates a table for a sanitize rule, with this secret in each row.
 pub fn create_secrets(path: &Path, rows: u32, secret: &str) {
     let connection = Connection::open(path).expect("open a database");
     connection
@@ -137,14 +136,14 @@ pub fn assert_whole(path: &Path) {
     assert_eq!(found, ["ok"], "integrity_check of {}", path.display());
 }
 
-/// Whether these bytes are anywhere in the file: in a row, a free page or a
-/// gap. Only for a database that nothing in this process has open.
+/// Whether the file contains these bytes anywhere: in a row, a free page or a gap. The database
+/// must not be open in this process.
 pub fn bytes_contain(path: &Path, needle: &str) -> bool {
     let bytes = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     bytes.windows(needle.len()).any(|window| window == needle.as_bytes())
 }
 
-/// The files of a directory by name, which is how a stray `-wal` shows.
+/// The names of the files in a directory, stray sidecars included.
 pub fn files(directory: &Path) -> Vec<String> {
     let entries =
         fs::read_dir(directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
@@ -155,8 +154,8 @@ pub fn files(directory: &Path) -> Vec<String> {
     names
 }
 
-/// A closed database is opened as immutable, because even a reader would leave
-/// a `-wal` beside one in WAL mode, and that is what tests look for.
+/// Opens a closed database as immutable, because even a reader would leave a `-wal` in WAL mode,
+/// for which tests look.
 fn open(path: &Path) -> Connection {
     assert!(path.exists(), "{} does not exist", path.display());
     let mut wal = path.as_os_str().to_owned();

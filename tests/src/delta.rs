@@ -1,4 +1,4 @@
-//! Pulls of which most is here already, and what must hold after each.
+//! Pulls with bases, and the checks after each.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,11 +17,11 @@ use crate::store::modes;
 /// A production on this machine, and its developer.
 pub struct Scene {
     pub env: TestEnv,
-    /// The only programs there are, if not all.
+    /// If set, the only directory of programs.
     bin: Option<PathBuf>,
 }
 
-/// What `--json` says of a pull, or of one that would be.
+/// The output of a pull or dry run with `--json`.
 pub struct Report {
     pub output: Output,
     json: Value,
@@ -34,7 +34,7 @@ impl Scene {
         Scene { env, bin: None }
     }
 
-    /// Where the script runs in busybox, with busybox's own programs.
+    /// A scene whose script runs in busybox, with busybox's programs.
     pub fn busybox() -> Scene {
         let scene = Scene::new();
         let bin = shells::busybox(&scene.env.path(""), &["sqlite3", "git"]);
@@ -50,7 +50,7 @@ impl Scene {
         databases::execute(&self.path(name), sql);
     }
 
-    /// Databases with a table `items`, some of its pages full of what does not compress.
+    /// Creates databases with a table `items`, some pages of which are incompressible.
     pub fn create(&self, names: &[&str], kibibytes: u32) {
         for (seed, name) in (1..).zip(names) {
             databases::create(&self.path(name), 100, seed);
@@ -58,7 +58,7 @@ impl Scene {
         }
     }
 
-    /// Adds so much that does not compress.
+    /// Adds this amount of incompressible data.
     pub fn add(&self, name: &str, kibibytes: u32) {
         self.execute(
             name,
@@ -81,7 +81,7 @@ impl Scene {
         Running::start(&mut xtask)
     }
 
-    /// A pull, whose snapshot is what it says it is, and equals production.
+    /// A pull whose snapshot is valid and equals production.
     #[track_caller]
     pub fn pull(&self, args: &[&str]) -> Report {
         let report = self.report(args);
@@ -94,7 +94,7 @@ impl Scene {
         report
     }
 
-    /// What a command that succeeds says, after which nothing is left anywhere.
+    /// The report of a successful command; asserts that no temporary files are left.
     #[track_caller]
     pub fn report(&self, args: &[&str]) -> Report {
         let output = self.start(args).wait().ok();
@@ -110,7 +110,7 @@ impl Default for Scene {
 }
 
 impl Report {
-    /// Of a run of another kind.
+    /// The report in an existing output.
     #[track_caller]
     pub fn of(output: Output) -> Report {
         Report { json: output.json(), output }
@@ -125,14 +125,14 @@ impl Report {
         self.json[key].as_str().expect("a text")
     }
 
-    /// How many pages of a database came; none where all of it did.
+    /// The number of pages that were transferred; `None` if the database came complete.
     #[track_caller]
     pub fn changed(&self, name: &str) -> Option<u64> {
         let found = self.databases().iter().find(|database| database["name"] == name);
         found.unwrap_or_else(|| panic!("no {name}\n{}", self.output))["changed_pages"].as_u64()
     }
 
-    /// The same of several.
+    /// [`Self::changed`] for several databases.
     #[track_caller]
     pub fn all_changed(&self, names: &[&str]) -> Vec<Option<u64>> {
         names.iter().map(|name| self.changed(name)).collect()
@@ -143,7 +143,7 @@ impl Report {
     }
 }
 
-/// Only of a file that nothing in this process has open.
+/// The file must not be open in this process.
 pub fn sha256(path: &Path) -> String {
     let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()

@@ -1,4 +1,4 @@
-//! A developer in the middle of work, for commands that end anywhere.
+//! A developer with local changes, for commands that are interrupted anywhere.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,8 +10,8 @@ use crate::env::TestEnv;
 use crate::process::command;
 use crate::sets::{Set, content, developer};
 
-/// A developer with databases of dozens of pages, whose program was killed while
-/// it wrote to the live set: a row of each is in its `-wal` only.
+/// A developer with databases of dozens of pages, whose program was killed while it wrote to the
+/// live set: the last row of each is only in its `-wal`.
 pub fn at_work() -> TestEnv {
     let env = developer();
     for name in ["data.db", "tenant_iris.db"] {
@@ -29,14 +29,14 @@ pub fn at_work() -> TestEnv {
     env
 }
 
-/// A data directory as a command finds it, any number of times.
+/// A copy of the initial data directory, which can be restored.
 pub struct Found {
     data: PathBuf,
     kept: PathBuf,
 }
 
 impl Found {
-    /// As it is now.
+    /// Copies the current data directory.
     pub fn now(env: &TestEnv) -> Found {
         let found = Found { data: env.data(), kept: env.path("found") };
         copy(&found.data, &found.kept);
@@ -51,8 +51,8 @@ impl Found {
     }
 }
 
-/// What is live, without a change to it: whoever opens a database may take in
-/// what a killed program left beside it.
+/// The live set, read from a copy: opening a database would recover the `-wal` that a killed
+/// program left.
 pub fn look(env: &TestEnv) -> Set {
     let copy = env.path("look");
     let _ = fs::remove_dir_all(&copy);

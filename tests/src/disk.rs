@@ -1,4 +1,4 @@
-//! Disks of a test's own: too small, read-only, or another one.
+//! File systems for single tests: too small, read-only, or separate.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use crate::process::command;
 
-/// A file system of its own at a directory, until it is dropped.
+/// A file system mounted at a directory until it is dropped.
 pub struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    /// None, with a word about it, where this account may not mount one.
+    /// `None`, with a message, if this account cannot mount one.
     pub fn mount(directory: &Path, kibibytes: u32) -> Option<SmallDisk> {
         fs::create_dir_all(directory).expect("make a directory");
         let options = format!("size={kibibytes}k,mode=700");
@@ -27,7 +27,7 @@ impl SmallDisk {
         assert!(mount(&["-o", options], &self.0), "{options}");
     }
 
-    /// Takes all that is free but for so much.
+    /// Fills the disk, except for this space.
     #[track_caller]
     pub fn leave(&self, kibibytes: u64) {
         self.fill();
@@ -36,7 +36,7 @@ impl SmallDisk {
         filler.set_len(length.checked_sub(kibibytes << 10).expect("so much")).expect("cut a file");
     }
 
-    /// Takes all that is free.
+    /// Fills the disk.
     pub fn fill(&self) {
         let mut file = File::create(self.0.join("filler")).expect("create a file");
         while file.write_all(&[0; 4096]).is_ok() {}
@@ -54,7 +54,7 @@ fn mount(args: &[&str], directory: &Path) -> bool {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Lazily, because a program that is being killed may still be in it.
+        // A lazy umount, because a killed program may still use it.
         drop(command("umount").arg("-l").arg(&self.0).output());
     }
 }

@@ -1,4 +1,4 @@
-//! One developer's machine and one production, both in a temporary directory.
+//! A developer's machine and a production, both in a temporary directory.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -16,7 +16,7 @@ use crate::shells::{self, link};
 use crate::world::{Machine, Mount, WORLD_VARIABLE, World};
 use crate::{binaries, databases, pty};
 
-/// The app that `TestEnv` knows, until a test changes its world.
+/// The app of a `TestEnv`, unless a test changes its world.
 pub const APP: &str = "upflow";
 
 pub struct TestEnv {
@@ -24,7 +24,7 @@ pub struct TestEnv {
 }
 
 impl TestEnv {
-    /// An empty repository, an empty production and no server yet.
+    /// An environment with an empty repository, an empty production and no server.
     pub fn new() -> TestEnv {
         let root = tempfile::Builder::new().prefix("xtask-test-").tempdir().expect("a temp dir");
         let env = TestEnv { root };
@@ -52,21 +52,21 @@ impl TestEnv {
         env
     }
 
-    /// With one database in production, and no server.
+    /// An environment with one database in production, and no server.
     pub fn with_database(sql: &str) -> TestEnv {
         let env = TestEnv::new();
         databases::execute(&env.production().join("data.db"), sql);
         env
     }
 
-    /// With one machine whose server has everything that this machine has.
+    /// An environment with one machine, whose server has the programs of this machine.
     pub fn with_server() -> (TestEnv, Sshd) {
         let env = TestEnv::new();
         let sshd = env.start_server(&env.server_environment());
         (env, sshd)
     }
 
-    /// What a session on the machine finds; add a PATH from `shells` to it.
+    /// The environment of a session on the machine; add a PATH from `shells`.
     pub fn server_environment(&self) -> Environment {
         let machine = Machine::default();
         let path = std::env::join_paths(shells::path()).expect("it was a PATH");
@@ -103,12 +103,12 @@ impl TestEnv {
         self.path("production")
     }
 
-    /// The developer's data directory, which does not exist at first.
+    /// The developer's data directory, which does not exist initially.
     pub fn data(&self) -> PathBuf {
         self.path("repo/data")
     }
 
-    /// The same, made for a test that begins with a live set.
+    /// Creates the data directory, for a test that starts with a live set.
     pub fn make_data(&self) -> PathBuf {
         fs::create_dir_all(self.data()).expect("make the data directory");
         self.data()
@@ -132,13 +132,13 @@ impl TestEnv {
         World::edit(&self.world_path(), change).expect("edit the world");
     }
 
-    /// What `fly` was asked so far.
+    /// The arguments of each `fly` so far.
     pub fn fly_invocations(&self) -> Vec<Vec<String>> {
         World::load(&self.world_path()).expect("read the world").invocations()
     }
 
-    /// The lines on the standard error of servers that our script does not write itself: each is
-    /// an error of a program that the script did not handle.
+    /// Lines on the standard error of servers that our script did not write: each is an error of a
+    /// program that the script did not handle.
     pub fn unexpected(&self) -> Vec<String> {
         let said = World::load(&self.world_path()).expect("read the world").said();
         let said = fs::read(said).unwrap_or_default();
@@ -147,27 +147,26 @@ impl TestEnv {
         said.lines().filter(|line| !ours(line)).map(str::to_owned).collect()
     }
 
-    /// Takes a program away from the developer, such as `fly` or `flyctl`.
+    /// Removes a program of the developer, such as `fly` or `flyctl`.
     pub fn uninstall(&self, name: &str) {
         fs::remove_file(self.path("bin").join(name)).expect("it was installed");
     }
 
-    /// Puts a script in the place of `fly`, which may go on to the stand-in as
-    /// `standin-fly`.
+    /// Replaces `fly` by a script, which may call the stand-in as `standin-fly`.
     pub fn replace_fly(&self, body: &str) {
         let bin = self.path("bin");
         link(&binaries::fly(), &bin.join("standin-fly"));
-        // Written through, the link would overwrite the program itself.
+        // The name is a link, through which a write would overwrite the program itself.
         self.uninstall("fly");
         shells::script(&bin, "fly", body);
     }
 
-    /// Puts a script in the place of git.
+    /// Replaces git by a script.
     pub fn replace_git(&self, body: &str) {
         shells::script(&self.path("bin"), "git", body);
     }
 
-    /// Adds another machine to the app, which differs from the first as `change` says.
+    /// Adds a machine to the app: a copy of the first one, modified by `change`.
     pub fn add_machine(&self, change: impl FnOnce(&mut Machine)) {
         self.edit_world(|world| {
             let machines = world.apps.get_mut(APP).expect("the app exists");
@@ -177,8 +176,8 @@ impl TestEnv {
         });
     }
 
-    /// A command in the repository, with nothing from the environment of the
-    /// tests but what Cargo and rustup need.
+    /// A command in the repository. Its environment has only the variables that Cargo and rustup
+    /// need.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = command(program);
         command
@@ -193,8 +192,8 @@ impl TestEnv {
             .env("TZ", "UTC")
             .env("LC_ALL", "C.UTF-8")
             .env(WORLD_VARIABLE, self.world_path());
-        // With an environment that is cleared of this, a test that runs Cargo
-        // lets rustup replace the toolchain of the whole machine.
+        // Without this variable, a test that runs Cargo makes rustup replace the toolchain of the
+        // whole machine.
         command.env("RUSTUP_AUTO_INSTALL", "0");
         if let Some(toolchain) = std::env::var_os("RUSTUP_TOOLCHAIN") {
             command.env("RUSTUP_TOOLCHAIN", toolchain);
@@ -207,7 +206,7 @@ impl TestEnv {
         command
     }
 
-    /// Ours first, then what the machine has, without a real flyctl.
+    /// The test's programs, then those of the machine, without a real flyctl.
     fn search_path(&self) -> std::ffi::OsString {
         let harmless = shells::path()
             .into_iter()
@@ -218,7 +217,7 @@ impl TestEnv {
 
     pub fn xtask_command<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
         let mut command = self.command(binaries::xtask());
-        // As Cargo sets it when it runs the crate.
+        // Set by Cargo when it runs the crate.
         command.args(args).env("CARGO_MANIFEST_DIR", self.path("repo/xtask"));
         command
     }
@@ -229,7 +228,7 @@ impl TestEnv {
         self.xtask_command([&["pull-db", "--via", &via], args].concat())
     }
 
-    /// Runs it to its end.
+    /// Runs `pull-db` without a server to its end.
     #[track_caller]
     pub fn local_pull(&self, args: &[&str]) -> Output {
         Running::start(&mut self.local_pull_command(args)).wait()
@@ -253,12 +252,12 @@ impl TestEnv {
         pty::Session::spawn(&self.xtask_command(args))
     }
 
-    /// What runs on the developer's machine, with the names of the programs.
+    /// The processes on the developer's machine, with the names of their programs.
     pub fn processes(&self) -> Vec<(u32, String)> {
         find_by_environment(&self.mark())
     }
 
-    /// What only our own processes have in their environment.
+    /// A variable that only processes of this test have in their environment.
     fn mark(&self) -> String {
         format!("{WORLD_VARIABLE}={}", self.world_path().display())
     }
@@ -283,15 +282,14 @@ impl TestEnv {
         Running::start(self.command("git").args(args)).wait().ok()
     }
 
-    /// Text with the temporary directory and all that changes from run to run
-    /// replaced by names.
+    /// Replaces the temporary directory, and everything that changes from run to run, by names.
     pub fn normalize(&self, text: &str) -> String {
         output::normalize(text, &[(self.root.path().display().to_string(), "<ROOT>")])
     }
 }
 
 impl Drop for TestEnv {
-    /// Also what a failed test leaves that is in no group of a program of ours.
+    /// Kills processes that a failed test has left in other process groups.
     fn drop(&mut self) {
         kill_by_environment(&self.mark());
     }

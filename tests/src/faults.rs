@@ -1,8 +1,8 @@
-//! Faults at a chosen system call: xtask is killed instead of it, or it fails as
-//! on a full or a broken disk.
+//! Faults at a chosen system call: xtask is killed before the call, or the call fails like on a
+//! full or broken disk.
 //!
-//! strace counts the calls of each thread by itself, and lets go of the programs
-//! that xtask starts: a server's side that dies is another test (`pull_killed.rs`).
+//! strace counts the calls of each thread separately. It does not follow the programs that xtask
+//! starts: the end of a server is tested in `pull_killed.rs`.
 
 use std::fmt;
 use std::fs;
@@ -18,7 +18,7 @@ use crate::{binaries, databases, shells};
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     Kill,
-    /// The call fails with this, and so do all of its kind that come after it.
+    /// The call and all later ones of its kind fail with this error.
     Error(&'static str),
 }
 
@@ -34,7 +34,7 @@ impl fmt::Display for Fault {
 pub struct Injection<'a> {
     pub syscall: &'a str,
     pub fault: Fault,
-    /// From 1, in the first thread that gets so far.
+    /// The number of the call, from 1, in the first thread that reaches it.
     pub nth: usize,
 }
 
@@ -44,11 +44,11 @@ impl fmt::Display for Injection<'_> {
     }
 }
 
-/// A run with a fault.
+/// The result of a run with a fault.
 pub struct Run {
     pub output: Output,
-    /// The calls that failed, or the one instead of which it was killed; empty
-    /// when the run did not get so far. Of an interrupted one, all.
+    /// The calls that failed, or before which xtask was killed; empty if the run did not reach
+    /// them. For an interrupted run, all calls.
     pub hit: String,
 }
 
@@ -58,12 +58,12 @@ impl Run {
     }
 }
 
-/// Also when the test passes, whose output is not shown then.
+/// Printed even if the test passes, when its output is not shown.
 pub fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// Not every machine lets one process trace another.
+/// Some machines do not let one process trace another.
 pub fn can_trace() -> bool {
     static CAN: OnceLock<bool> = OnceLock::new();
     *CAN.get_or_init(|| {
@@ -83,7 +83,7 @@ pub fn inject(env: &TestEnv, args: &[impl AsRef<str>], injection: &Injection<'_>
     let Injection { syscall, fault, nth } = injection;
     let what = match fault {
         Fault::Kill => format!("signal=KILL:when={nth}"),
-        // Pipes are read and written too: what is said has to arrive.
+        // Reads and writes of pipes are not affected, so that messages arrive.
         Fault::Error(error) if ["read", "write"].contains(syscall) => {
             format!("error={error}:when={nth}")
         }
@@ -96,7 +96,7 @@ pub fn inject(env: &TestEnv, args: &[impl AsRef<str>], injection: &Injection<'_>
     let hit = match fault {
         Fault::Kill if output.code.is_none() => lines.rfind(|line| line.contains('(')),
         Fault::Kill => None,
-        // Each thread has an nth call: if one of these is on a pipe, that may be to blame.
+        // Each thread has its own nth call: one on a pipe may be the cause of the failure.
         Fault::Error(_) => {
             injected.clone().find(|line| line.contains("<pipe:")).or(injected.next())
         }
@@ -108,18 +108,18 @@ pub fn inject(env: &TestEnv, args: &[impl AsRef<str>], injection: &Injection<'_>
 pub struct Call {
     pub thread: u32,
     pub syscall: String,
-    /// With all paths, and nothing of what is read or written.
+    /// The call with all paths, without the bytes that are read or written.
     pub text: String,
 }
 
-/// Runs xtask to its good end, and lists these of its calls.
+/// Runs xtask successfully, and returns its calls of these kinds.
 #[track_caller]
 pub fn trace(env: &TestEnv, args: &[impl AsRef<str>], syscalls: &[&str]) -> Vec<Call> {
     let (output, trace) = strace(env, args, syscalls, &[]);
     output.ok();
     let call = |line: &str| {
         let (thread, text) = line.split_once(' ')?;
-        // The end of a call that another thread interrupted has no name there.
+        // The end of an interrupted call has no name on its line.
         let (syscall, _) = text.trim_start().split_once('(')?;
         let known = syscalls.contains(&syscall);
         known.then(|| Call {
@@ -131,8 +131,8 @@ pub fn trace(env: &TestEnv, args: &[impl AsRef<str>], syscalls: &[&str]) -> Vec<
     trace.lines().filter_map(call).collect()
 }
 
-/// Runs xtask, and interrupts it at its `nth` call of `syscall`. Only its main thread
-/// is watched, none of its children: a second signal would not be heeded, but end it.
+/// Interrupts xtask at its `nth` call of `syscall`, only in its main thread: a second signal would
+/// end it at once.
 #[track_caller]
 pub fn interrupted(env: &TestEnv, args: &[impl AsRef<str>], syscall: &str, nth: usize) -> Run {
     let inject = format!("inject={syscall}:signal=INT:when={nth}");
@@ -141,7 +141,7 @@ pub fn interrupted(env: &TestEnv, args: &[impl AsRef<str>], syscall: &str, nth: 
     Run { hit: fs::read_to_string(env.path("trace")).expect("read"), output }
 }
 
-/// xtask, with a trace of these of its calls.
+/// xtask under strace, which records these calls.
 pub fn under_strace(
     env: &TestEnv,
     args: &[impl AsRef<str>],
@@ -149,7 +149,7 @@ pub fn under_strace(
     flags: &[&str],
 ) -> Command {
     let mut strace = env.command("strace");
-    // A question mark: not every architecture has all of them.
+    // With a question mark, a call that the architecture lacks is no error.
     strace.args(["-qq", "-s", "0", "-e", &format!("trace=?{}", syscalls.join(",?"))]);
     strace.args(flags).arg("-o").arg(env.path("trace"));
     strace.arg(binaries::xtask()).args(args.iter().map(AsRef::as_ref));
@@ -167,7 +167,7 @@ fn strace(
     let flags = [&["-f", "--detach-on=execve", "-y"], flags].concat();
     let mut running = Running::start(&mut under_strace(env, args, syscalls, &flags));
     wait_for("xtask to end", || running.has_exited().then_some(()));
-    // When `running` goes, it kills what is left of the server's side: that must not help it.
+    // Dropping `running` kills the rest of the server's side; it must clean up without that.
     wait_for("the server's side to clean up", || {
         databases::files(&env.path("local-tmp")).is_empty().then_some(())
     });

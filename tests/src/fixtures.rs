@@ -1,5 +1,4 @@
-//! A repository with fixtures, with migrations, and with the hook that keeps the
-//! two in step.
+//! A repository with fixtures, migrations, and the hook that keeps both consistent.
 
 use std::path::PathBuf;
 
@@ -8,18 +7,18 @@ use crate::output::Output;
 use crate::process::Running;
 use crate::{binaries, databases, sets, shells};
 
-/// The two fixtures, both of one database.
+/// The two fixtures, both cut from one database.
 pub const ORDERS: &str = "tests/fixtures/orders.db";
 pub const PEOPLE: &str = "tests/fixtures/people.db";
 pub const LOCK: &str = "tests/fixtures/fixtures.lock";
 
-/// What production has: the first migration, and rows.
+/// The schema of production: the first migration.
 const FIRST: &str = "CREATE TABLE people (id INTEGER PRIMARY KEY, name TEXT, token TEXT);
 CREATE TABLE orders (id INTEGER PRIMARY KEY, person REFERENCES people, total INTEGER);
 ";
 
-/// Applies what is newer than the database, a file a transaction. An error has
-/// the file and the line.
+/// Applies the migrations that the database lacks, each file in a transaction. An error names the
+/// file and the line.
 pub const MIGRATE: &str = r#"set -u
 version=$(sqlite3 "$1" 'PRAGMA user_version')
 for file in "$(dirname "$0")"/migrations/*.sql; do
@@ -55,7 +54,7 @@ rows = { people = 3 }
 pub const ADD_NOTE: &str = "ALTER TABLE orders ADD COLUMN note TEXT;\n";
 pub const WITH_NOTE: &str = "id person total note";
 
-/// With a pull, and nothing yet in `tests/fixtures`.
+/// A developer with a pull, and no fixtures yet.
 pub fn pulled() -> TestEnv {
     let env = TestEnv::new();
     let shop = env.production().join("shop.db");
@@ -76,19 +75,19 @@ pub fn pulled() -> TestEnv {
     env
 }
 
-/// With fresh fixtures, all committed, and the hook.
+/// A developer with fresh committed fixtures, and the hook.
 pub fn developer() -> TestEnv {
     let env = pulled();
     env.xtask(["refresh-fixtures"]).ok();
     hooked(env)
 }
 
-/// Commits what there is and installs the hook, which finds xtask by Cargo.
+/// Commits everything and installs the hook, which runs xtask through Cargo.
 pub fn hooked(env: TestEnv) -> TestEnv {
     env.write("repo/notes.txt", "one\ntwo\nthree\n");
     env.git(&["add", "--all"]);
     env.git(&["commit", "--quiet", "--message=first"]);
-    // The hook looks whether Cargo is about to build.
+    // The hook checks whether Cargo would have to compile.
     env.write("repo/target/xtask/xtask", "");
     let xtask = binaries::xtask().display();
     let cargo = format!("shift\nCARGO_MANIFEST_DIR=\"$PWD/xtask\" exec '{xtask}' \"$@\"");
@@ -104,7 +103,7 @@ pub fn migration(env: &TestEnv, number: u32, sql: &str) {
     env.git(&["add", &path]);
 }
 
-/// `git commit` as a user types it, with whatever comes of it.
+/// Runs `git commit` like a user, and returns its output.
 #[track_caller]
 pub fn commit(env: &TestEnv, args: &[&str]) -> Output {
     let args = [&["commit", "--quiet", "--message=next"], args].concat();
@@ -118,19 +117,19 @@ pub fn committed(env: &TestEnv) -> Vec<String> {
     names.lines().map(str::to_owned).collect()
 }
 
-/// What is neither committed nor ignored.
+/// The files that are neither committed nor ignored.
 #[track_caller]
 pub fn status(env: &TestEnv) -> Vec<String> {
     let listed = env.git(&["status", "--porcelain"]).stdout();
     listed.lines().map(str::to_owned).collect()
 }
 
-/// The names of the columns of `orders` in the fixture of the work tree.
+/// The columns of `orders` in the work tree's fixture.
 pub fn columns(env: &TestEnv) -> String {
     column_names(&env.repo().join(ORDERS))
 }
 
-/// The same of the fixture in the last commit.
+/// The columns of `orders` in the last commit's fixture.
 #[track_caller]
 pub fn committed_columns(env: &TestEnv) -> String {
     let path: PathBuf = env.path("committed.db");
@@ -147,7 +146,7 @@ fn column_names(path: &std::path::Path) -> String {
     }
 }
 
-/// The fixtures fit what is committed, and nothing else is there.
+/// Asserts that the fixtures match the last commit, and that no other files exist.
 #[track_caller]
 pub fn assert_fresh(env: &TestEnv) {
     env.xtask(["refresh-fixtures", "--check"]).ok();

@@ -1,5 +1,4 @@
-//! Streams as our server sends them, or not quite: the parts, so that a test can
-//! put a wrong one in its place.
+//! Streams like those of the server, valid or not: a test can replace single parts by wrong ones.
 
 use std::io::{self, Read, Write as _};
 
@@ -7,7 +6,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use sha2::{Digest as _, Sha256};
 
-/// A tar pads everything to so many bytes.
+/// A tar pads everything to a multiple of this number of bytes.
 pub const TAR_BLOCK: usize = 512;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +25,7 @@ pub fn sha256(bytes: impl AsRef<[u8]>) -> String {
     hex(Sha256::digest(bytes.as_ref()))
 }
 
-/// The header of a member: a ustar one, whatever its kind and size.
+/// The ustar header of a member, whatever its kind and size.
 pub fn header(name: &[u8], kind: u8, size: u64) -> [u8; TAR_BLOCK] {
     let mut header = [0; TAR_BLOCK];
     header[..name.len()].copy_from_slice(name);
@@ -41,7 +40,7 @@ pub fn header(name: &[u8], kind: u8, size: u64) -> [u8; TAR_BLOCK] {
     header
 }
 
-/// In octal, and where that is too short in binary, as GNU does it.
+/// Octal, or binary like GNU tar if the size is too large.
 fn set_size(header: &mut [u8; TAR_BLOCK], size: u64) {
     let octal = format!("{size:011o}");
     if octal.len() == 11 {
@@ -52,28 +51,27 @@ fn set_size(header: &mut [u8; TAR_BLOCK], size: u64) {
     }
 }
 
-/// After each change of a header.
+/// To be called after each change of a header.
 pub fn set_checksum(header: &mut [u8; TAR_BLOCK]) {
     header[148..156].fill(b' ');
     let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
     header[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
 }
 
-/// A header, and data padded to whole blocks.
+/// A header, and data padded to full blocks.
 pub fn member(name: &[u8], kind: u8, size: u64, data: &[u8]) -> Vec<u8> {
     let mut bytes = [&header(name, kind, size)[..], data].concat();
     bytes.resize(bytes.len().next_multiple_of(TAR_BLOCK), 0);
     bytes
 }
 
-/// A plain file.
+/// A member that is a plain file.
 pub fn file(name: &str, data: impl AsRef<[u8]>) -> Vec<u8> {
     let data = data.as_ref();
     member(name.as_bytes(), b'0', data.len() as u64, data)
 }
 
-/// `index.json` for databases with these names, and their sizes as they are
-/// written in JSON.
+/// `index.json` for databases with these names and sizes; sizes are JSON text.
 pub fn index(databases: &[(&[u8], String)]) -> String {
     let list: Vec<_> = databases
         .iter()
@@ -98,7 +96,7 @@ pub fn end<T: AsRef<[u8]>>(index: &str, databases: &[T]) -> String {
     )
 }
 
-/// The members of a stream without a fault: index, databases, end record.
+/// The members of a valid stream: index, databases, end record.
 pub fn members(databases: &[(&str, Vec<u8>)]) -> Vec<Vec<u8>> {
     let sizes: Vec<_> =
         databases.iter().map(|(name, data)| (name.as_bytes(), data.len().to_string())).collect();
@@ -109,12 +107,12 @@ pub fn members(databases: &[(&str, Vec<u8>)]) -> Vec<Vec<u8>> {
     std::iter::once(first).chain(files).chain([last]).collect()
 }
 
-/// In bytes.
+/// The size of a block and of a chunk, in bytes.
 const BLOCK: usize = 1 << 10;
 const CHUNK: usize = 2 << 20;
 
-/// What differs of database `i` from its base, as chunks: a map of a `0` or `1` for
-/// each block, and the blocks with a `1`.
+/// The chunks of database `i` that differ from its base: a map of a `0` or `1` for each block, and
+/// the blocks with a `1`.
 pub fn chunks(i: usize, base: &[u8], new: &[u8]) -> Vec<Vec<u8>> {
     let mut members = Vec::new();
     for (k, chunk) in new.chunks(CHUNK).enumerate() {
@@ -138,13 +136,13 @@ pub fn index_of_delta(name: &str, bytes: &str) -> String {
     index_with(&format!(r#"[{{"name":"{name}","bytes":{bytes},"delta":true}}]"#))
 }
 
-/// `end.json` with what has changed, as JSON.
+/// `end.json` with the `changed` field.
 pub fn end_of_delta<T: AsRef<[u8]>>(index: &str, databases: &[T], changed: &str) -> String {
     let end = end(index, databases);
     end.replacen("\"sha256\"", &format!("\"changed\":{changed},\"sha256\""), 1)
 }
 
-/// Two archives one after the other: the last member is one of its own.
+/// Two archives in sequence: the last member has its own.
 pub fn archives(members: &[Vec<u8>]) -> Vec<u8> {
     let (last, first) = members.split_last().expect("an archive has a member");
     let end = vec![0; 2 * TAR_BLOCK];
@@ -167,7 +165,7 @@ pub fn compress(codec: Codec, mut data: impl Read) -> Vec<u8> {
     }
 }
 
-/// The whole of what this begins with, if that is sound.
+/// The decompressed data at the start of `bytes`, if it is valid.
 pub fn decompress(codec: Codec, bytes: &[u8]) -> Option<Vec<u8>> {
     let mut data = Vec::new();
     let read = match codec {
@@ -179,13 +177,13 @@ pub fn decompress(codec: Codec, bytes: &[u8]) -> Option<Vec<u8>> {
     read.is_ok().then_some(data)
 }
 
-/// All that comes behind the marker.
+/// Everything after the marker.
 pub fn stream(codec: Codec, members: &[Vec<u8>]) -> Vec<u8> {
     compress(codec, &archives(members)[..])
 }
 
-/// What decompresses to `begin` and then to gigabytes of zeros: at most a few
-/// megabytes themselves, and made without compressing all that.
+/// Compressed data that expands to `begin` and then gigabytes of zeros. It has at most a few
+/// megabytes, and is made without compressing the zeros.
 pub fn bomb(codec: Codec, begin: &[u8], gigabytes: usize) -> Vec<u8> {
     match codec {
         Codec::Zstd => {
@@ -207,7 +205,7 @@ pub fn bomb(codec: Codec, begin: &[u8], gigabytes: usize) -> Vec<u8> {
             let start = encoder.get_ref().len();
             encoder.write_all(&vec![0; 1 << 20]).expect("it is compressed");
             encoder.flush().expect("it is compressed");
-            // A piece that ends with a flush, and refers to zeros before it only.
+            // A block that ends with a flush, and refers only to zeros before it.
             let first = encoder.get_ref().len();
             encoder.write_all(&vec![0; 1 << 20]).expect("it is compressed");
             encoder.flush().expect("it is compressed");
@@ -218,8 +216,7 @@ pub fn bomb(codec: Codec, begin: &[u8], gigabytes: usize) -> Vec<u8> {
     }
 }
 
-/// The header of a block of a zstd frame, none of them the last: raw (0) or one
-/// byte repeated (1).
+/// The header of a block of a zstd frame that is not the last: raw (0) or one byte repeated (1).
 fn block(kind: u32, size: usize) -> [u8; 3] {
     let bits = u32::try_from(size << 3).expect("a block is small") | kind << 1;
     let [a, b, c, _] = bits.to_le_bytes();

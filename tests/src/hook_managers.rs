@@ -1,5 +1,5 @@
-//! What users run `refresh-fixtures --staged` with: git alone or a hook manager,
-//! each with its snippet of `docs/hooks/` as it is.
+//! The programs with which users run `refresh-fixtures --staged`: git alone or a hook manager, each
+//! with its unmodified snippet of `docs/hooks/`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,13 +12,13 @@ use crate::output::Output;
 use crate::process::Running;
 use crate::{binaries, databases, sets, shells};
 
-/// What `cargo dev test` writes when it has installed these versions.
+/// Written by `cargo dev test` after it has installed these versions.
 const VERSIONS: &str = include_str!("../hook-managers/requirements.txt");
 
 pub const FIXTURE: &str = "tests/fixtures/data.db";
 pub const LOCK: &str = "tests/fixtures/fixtures.lock";
 
-/// Applies the migrations that a database does not have yet.
+/// Applies the migrations that a database lacks.
 const MIGRATE: &str = r#"
 set -e
 number=0
@@ -39,7 +39,7 @@ pub enum Manager {
 }
 
 impl Manager {
-    /// Where the snippet comes from and goes to.
+    /// The source and the destination of the snippet.
     fn snippet(self) -> (&'static str, &'static str) {
         match self {
             Manager::Git => ("pre-commit", ".git/hooks/pre-commit"),
@@ -60,8 +60,8 @@ impl Manager {
     }
 }
 
-/// A developer with a pulled snapshot, a fixture of it and one migration, all
-/// of it committed; and then the hook.
+/// A developer with a pulled snapshot, a fixture of it and one migration, all committed, and the
+/// hook.
 pub fn developer(manager: Manager) -> TestEnv {
     let env = TestEnv::new();
     databases::create(&env.production().join("data.db"), 30, 1);
@@ -95,7 +95,7 @@ fn snippets() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/hooks")
 }
 
-/// Where `cargo dev test` has installed the hook managers.
+/// The directory in which `cargo dev test` has installed the hook managers.
 fn installed() -> PathBuf {
     let executable = std::env::current_exe().expect("this process has a program");
     let target = executable.ancestors().nth(3).expect("tests are in target/<profile>/deps");
@@ -109,8 +109,7 @@ fn installed() -> PathBuf {
     directory
 }
 
-/// Puts a program in the place of Cargo that knows the alias, and compiles
-/// nothing.
+/// Replaces Cargo by a script that knows the alias, and compiles nothing.
 fn replace_cargo(env: &TestEnv) {
     let body = format!(
         "[ \"$1\" = xtask ] || exit 99\nshift\n\
@@ -144,12 +143,12 @@ pub fn changed(env: &TestEnv) -> Vec<String> {
     shown.lines().map(str::to_owned).collect()
 }
 
-/// What differs between the last commit, the index and the work tree.
+/// The differences between the last commit, the index and the work tree.
 pub fn status(env: &TestEnv) -> String {
     env.git(&["status", "--porcelain"]).stdout()
 }
 
-/// The tables of the fixture of the last commit, without that of production.
+/// The tables of the last commit's fixture, without the table of production.
 pub fn tables(env: &TestEnv) -> Vec<String> {
     let copy = env.path("committed.db");
     fs::write(&copy, env.git(&["show", &format!("HEAD:{FIXTURE}")]).stdout).expect("write a copy");
@@ -162,8 +161,8 @@ pub fn tables(env: &TestEnv) -> Vec<String> {
     tables.collect::<Result<_, _>>().expect("read the schema")
 }
 
-/// All that a commit that is stopped must leave as it was: the last commit, the
-/// index, and each file of the work tree.
+/// The state that a stopped commit must not change: the last commit, the index, and the files of
+/// the work tree.
 pub fn state(env: &TestEnv) -> Vec<String> {
     let ask = |args: &[&str]| env.git(args).stdout();
     let files = ask(&["ls-files", "--cached", "--others", "--exclude-standard"]);

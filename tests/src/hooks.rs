@@ -1,5 +1,4 @@
-//! A repository with a pre-commit hook, and a `cargo` that notes what the hook
-//! wants of it.
+//! A repository with a pre-commit hook, and a `cargo` that records its calls by the hook.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,10 +9,10 @@ use crate::output::Output;
 use crate::process::Running;
 use crate::{binaries, shells};
 
-/// What the hook does, as `install-hooks` puts it into a file of its own.
+/// The hook, as `install-hooks` writes it to a new file.
 pub const SCRIPT: &str = include_str!("../../xtask/src/pre-commit.sh");
 
-/// A repository with xtask in it, everything committed, and the stand-in.
+/// A committed repository with xtask in it, and the stand-in.
 pub fn developer() -> TestEnv {
     let env = TestEnv::new();
     add_xtask(&env, "repo");
@@ -23,7 +22,7 @@ pub fn developer() -> TestEnv {
     env
 }
 
-/// As much of xtask as the hook looks at.
+/// Adds the parts of xtask that the hook reads.
 pub fn add_xtask(env: &TestEnv, directory: &str) {
     let fixture = "[[fixture]]\npath = 'tests/fixtures/some.db'\nfrom = 'some.db'\n";
     env.write(&format!("{directory}/xtask/db.toml"), fixture);
@@ -31,7 +30,7 @@ pub fn add_xtask(env: &TestEnv, directory: &str) {
     env.write(&format!("{directory}/xtask/src/main.rs"), "");
 }
 
-/// Puts a program in the place of Cargo, which exits as the file `code` says.
+/// Replaces Cargo by a script, which exits with the code in the file `code`.
 pub fn replace_cargo(env: &TestEnv) {
     shells::script(&env.path("bin"), "cargo", &standin(env));
     cargo_exits(env, 0);
@@ -53,15 +52,15 @@ pub fn standin(env: &TestEnv) -> String {
     )
 }
 
-/// What the stand-in was asked for, with the directory that it ran in, the top
-/// of the work tree as git saw it there, and the staged files.
+/// The recorded calls of the stand-in: its arguments, its directory, the top of the work tree for
+/// git, and the staged files.
 pub fn calls(env: &TestEnv) -> Vec<String> {
     let calls = fs::read_to_string(env.path("calls")).unwrap_or_default();
     let _ = fs::remove_file(env.path("calls"));
     calls.lines().map(|line| env.normalize(line)).collect()
 }
 
-/// The one call that a commit of `file` is to make, or one of nothing.
+/// The expected call for a commit of `file`, or of no file.
 pub fn call(directory: &str, top: &str, file: &str) -> Vec<String> {
     let file = if file.is_empty() { String::new() } else { format!("{file}|") };
     vec![format!("xtask refresh-fixtures --staged|<ROOT>/{directory}|<ROOT>/{top}|{file}")]
@@ -80,7 +79,7 @@ pub fn commit_with(env: &TestEnv, tree: &str, file: &str, variables: &[(&str, &s
     Running::start(env.command("git").arg("-C").arg(&tree).args(["add", "--", file])).wait().ok();
     let mut command = env.command("git");
     command.arg("-C").arg(&tree).args(["commit", "--quiet", "--message=x"]);
-    // Where Cargo is not to be found, it is not to be found by this either.
+    // The hook must not find Cargo through this variable either.
     command.env_remove("CARGO_HOME").envs(variables.iter().copied());
     Running::start(&mut command).wait()
 }
@@ -89,7 +88,7 @@ pub fn hook(env: &TestEnv) -> PathBuf {
     env.path("repo/.git/hooks/pre-commit")
 }
 
-/// A hook that is there already.
+/// Writes an existing hook of the user.
 pub fn foreign(env: &TestEnv, content: impl AsRef<[u8]>) {
     fs::create_dir_all(env.path("repo/.git/hooks")).expect("make a directory");
     fs::write(hook(env), content).expect("write a hook");
@@ -104,7 +103,7 @@ pub fn mode(path: &Path) -> u32 {
     path.metadata().expect("it is there").permissions().mode() & 0o777
 }
 
-/// Runs `install-hooks` by the settings in another directory than `repo`.
+/// Runs `install-hooks` with the settings in another directory than `repo`.
 #[track_caller]
 pub fn install_in(env: &TestEnv, directory: &str) -> Output {
     let mut command = env.command(binaries::xtask());

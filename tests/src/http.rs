@@ -1,4 +1,4 @@
-//! As much of HTTP/1.1 as a test needs: JSON over one connection that is kept.
+//! The part of HTTP/1.1 that tests need: JSON over a persistent connection.
 
 use std::io::{BufRead as _, BufReader, Error, Read as _, Result, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -30,7 +30,7 @@ impl Client {
     }
 
     fn exchange(&mut self, method: &str, path: &str, body: &str) -> Result<(u16, Value)> {
-        // One write for the request, so that it travels in one packet.
+        // One write per request, so that it is sent in one packet.
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n\
              Content-Length: {}\r\n\r\n{body}",

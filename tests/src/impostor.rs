@@ -1,5 +1,4 @@
-//! A server that is not ours: what it says, and what must then have happened
-//! here, which is nothing.
+//! A hostile server: its output, and the check that a pull from it changes nothing here.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,18 +13,17 @@ use crate::output::Output;
 use crate::process::Running;
 use crate::store::left_behind;
 
-/// Far above what a pull of a few databases needs, and far below what a hostile
-/// stream would like to have.
+/// Limits far above the needs of a pull of a few databases, and far below those of a hostile
+/// stream.
 const MEMORY_KIB: u64 = 768 << 10;
 const FILE_KIB: u64 = 160 << 10;
-/// Generous for a machine under load, and nothing against what a bomb takes.
+/// Generous for a machine under load, and short compared with what a bomb takes.
 const TIME: Duration = Duration::from_secs(20);
 
-/// In a `fly` that is a script: takes the script of a pull from its input, and no more.
+/// For a script in place of `fly`: reads the script of a pull from its input, and no more.
 pub const TAKE_SCRIPT: &str = "read -r n; dd bs=\"$n\" count=1 iflag=fullblock >/dev/null 2>&1";
 
-/// A developer who has pulled once, and whose `fly` says from now on what the
-/// test gives it.
+/// A developer who has pulled once, and whose `fly` from then on prints what the test defines.
 pub struct Impostor {
     pub env: TestEnv,
 }
@@ -40,8 +38,8 @@ impl Impostor {
         Impostor::of(env)
     }
 
-    /// The same of a developer who pulled through `fly`: the next pull has what that
-    /// brought as its base.
+    /// Like [`Self::new`], for a developer who pulled through `fly`: that pull is the base of the
+    /// next.
     pub fn with_base() -> Impostor {
         let (env, _sshd) = TestEnv::with_server();
         databases::create(&env.production().join("data.db"), 300, 1);
@@ -55,7 +53,7 @@ impl Impostor {
         crate::pull::snapshot(&self.env).path.join("data.db")
     }
 
-    /// The base is so large, and has nothing in most of it.
+    /// Extends the base to `bytes` bytes, most of which are a hole.
     pub fn has_base_of(&self, bytes: u64) {
         let base = fs::File::options().write(true).open(self.base()).expect("it is there");
         base.set_len(bytes).expect("make it longer");
@@ -66,8 +64,8 @@ impl Impostor {
         fs::write(path, meta.to_string()).expect("write");
     }
 
-    /// From now on it says `first` behind a marker, and after it was asked for some that
-    /// did not fit, `second` behind another.
+    /// `fly` prints `first` after a marker, and `second` after another one once the client has
+    /// requested databases again.
     pub fn sends_in_turn(&self, first: &[u8], second: &[u8]) {
         fs::write(self.env.path("first"), first).expect("write what is said");
         fs::write(self.env.path("second"), second).expect("write what is said");
@@ -80,15 +78,15 @@ impl Impostor {
         ));
     }
 
-    /// In the place of the `fly` of this developer.
+    /// Replaces the `fly` of this developer.
     pub fn of(env: TestEnv) -> Impostor {
         let answer = env.path("answer");
         env.replace_fly(&format!(". '{}'", answer.display()));
         Impostor { env }
     }
 
-    /// From now on `fly` runs this, in which `$nonce` is that of the pull and
-    /// `$here` has the files of the test.
+    /// `fly` runs this script, in which `$nonce` is that of the pull, and `$here` the directory of
+    /// the test's files.
     pub fn runs(&self, script: &str) {
         let listen = format!("{TAKE_SCRIPT}; read -r _ nonce");
         let here = self.env.path("");
@@ -96,7 +94,7 @@ impl Impostor {
         self.env.write("answer", &format!("here='{here}'\n{listen}\n{script}\n"));
     }
 
-    /// From now on it says `before`, so much of the nonce, and `after`.
+    /// `fly` prints `before`, the first `nonce` characters of the nonce, and `after`.
     pub fn says(&self, before: &[u8], nonce: usize, after: &[u8]) {
         fs::write(self.env.path("before"), before).expect("write what is said");
         fs::write(self.env.path("after"), after).expect("write what is said");
@@ -105,16 +103,16 @@ impl Impostor {
         ));
     }
 
-    /// From now on it says this behind a marker.
+    /// `fly` prints this stream after a marker.
     pub fn sends(&self, stream: &[u8]) {
         self.says(b"\nXTASK-DB 1 ", 1000, &[b"\n", stream].concat());
     }
 
-    /// Pulls with little memory and little disk, and in no time.
+    /// Pulls with limits for memory, file size and time.
     #[track_caller]
     pub fn pull(&self, args: &[&str]) -> Output {
         let mut command = self.env.command("sh");
-        // Not every system can limit the memory of a process.
+        // Some systems cannot limit the memory of a process.
         let limits = format!("ulimit -v {MEMORY_KIB} 2>/dev/null; ulimit -f {}", FILE_KIB * 2);
         command.args(["-c", &format!("{limits}; exec \"$0\" \"$@\"")]).arg(binaries::xtask());
         command.arg("pull-db").args(args).env("CARGO_MANIFEST_DIR", self.env.path("repo/xtask"));
@@ -124,15 +122,15 @@ impl Impostor {
         output
     }
 
-    /// Pulls what is refused, changes nothing and leaves nothing; `name` says
-    /// which it is when it does.
+    /// A pull that must be refused, change nothing and leave nothing; `name` identifies the case in
+    /// a failure.
     #[track_caller]
     pub fn is_refused(&self, name: &str, args: &[&str]) -> Output {
         let before = stamps(&self.env.data());
         let all = || {
             let mut all: BTreeMap<_, _> =
                 crate::store::modes(&self.env.path("")).into_iter().collect();
-            // Says what this one was asked for.
+            // This file has the client's last request.
             all.remove(&self.env.path("word"));
             all
         };
@@ -148,12 +146,12 @@ impl Impostor {
         output
     }
 
-    /// Nothing is left of a run.
+    /// Asserts that a run has left no files.
     #[track_caller]
     pub fn assert_tidy(&self, name: &str) {
         let none: [&str; 0] = [];
         assert_eq!(left_behind(&self.env.data()), none, "{name}: in .xtask");
-        // A stand-in that is not waited for is ended, and leaves its log.
+        // A stand-in that is not waited for is killed, and leaves its log.
         let mut local = databases::files(&self.env.path("local-tmp"));
         local.retain(|name| !name.starts_with("standin-fly-"));
         assert_eq!(local, none, "{name}: in TMPDIR");
@@ -166,23 +164,23 @@ impl Default for Impostor {
     }
 }
 
-/// No raw control bytes, and no more than a few screens: what `fly` says last is
-/// part of some messages.
+/// Asserts that there are no raw control bytes, and not more than a few screens of text: some
+/// messages quote `fly`.
 #[track_caller]
 pub fn assert_harmless(name: &str, output: &Output) {
     assert_eq!(output.harmful(), None, "{name}");
     assert!(output.stderr.len() < 10_000, "{name}: {} bytes said", output.stderr.len());
 }
 
-/// All that is below the data directory, but for the lock, which every command
-/// writes its name into: the inode, length and times of each file.
+/// Inode, length and times of each file below the data directory, except for the lock, into which
+/// every command writes its name.
 pub fn stamps(data: &Path) -> BTreeMap<PathBuf, [i64; 6]> {
     let paths = crate::store::modes(data).into_iter().map(|(path, _)| path);
     let paths = paths.filter(|path| !path.ends_with(".xtask/lock"));
     paths
         .map(|path| {
             let found = path.symlink_metadata().expect("it is there");
-            // A directory changes with what comes and goes in it meanwhile.
+            // The times of a directory change with temporary files in it.
             let stamp = if found.is_dir() {
                 [found.ino() as i64, 0, 0, 0, 0, 0]
             } else {

@@ -1,5 +1,5 @@
-//! A production with secrets in every place where SQLite keeps a value, what is
-//! pulled of it, and where no piece of a secret may be then.
+//! A production with secrets in every place where SQLite stores a value, and the check that a pull
+//! copies no part of them.
 
 use std::fs;
 use std::io::Read as _;
@@ -19,7 +19,7 @@ use crate::sqlite3::Build;
 
 pub const NAMES: [&str; 4] = ["large.db", "main.db", "small.db", "wide.db"];
 
-/// All ways to change a column, for each place.
+/// Rules of all kinds, for the columns of each place.
 pub const RULES: &str = "
 [[sanitize]]
 table = 'users'
@@ -60,7 +60,7 @@ database = 'main.db'
 sql = \"UPDATE extra SET value = upper(hex(randomblob(8))); DELETE FROM extra WHERE id > 40\"
 ";
 
-/// And where a trigger has copied them to.
+/// A rule for the table to which a trigger has copied values.
 pub const AUDIT_RULE: &str = "
 [[sanitize]]
 table = 'audit'
@@ -107,7 +107,7 @@ pub struct Leaky {
     pub random: Random,
 }
 
-/// What is the same for all, and made once: the bytes of each database, and what is secret.
+/// Made once for all tests: the bytes of each database, and the secrets.
 struct Made {
     databases: Vec<(&'static str, Vec<u8>)>,
     secrets: Secrets,
@@ -132,13 +132,13 @@ fn made() -> &'static Made {
     })
 }
 
-/// In each database; each has about seven secrets.
+/// The number of users in each database; each user has about seven secrets.
 fn users() -> u32 {
     depth(60, 150)
 }
 
-/// A database with its own page size, encoding and modes, which is made if it is not
-/// there. What is deleted is wiped, as far as SQLite does that.
+/// Opens or creates a database with its own page size, encoding and modes. Deleted values are
+/// overwritten, as far as SQLite does that.
 fn open(path: &Path) -> Connection {
     let connection = Connection::open(path).expect("open");
     let modes = match path.file_name().and_then(|name| name.to_str()) {
@@ -154,7 +154,7 @@ fn open(path: &Path) -> Connection {
 }
 
 impl Leaky {
-    /// With a server that has this `sqlite3`, and hundreds of secrets in each database.
+    /// A scene with a server that has this `sqlite3`, and hundreds of secrets in each database.
     pub fn new(build: Build) -> Leaky {
         let env = TestEnv::new();
         let sshd = env.start_server(&env.server_environment().set("PATH", build.path()));
@@ -172,13 +172,13 @@ impl Leaky {
         open(&self.env.production().join(name))
     }
 
-    /// So many users, and what they have: about seven secrets each.
+    /// Inserts users and their data: about seven secrets each.
     pub fn insert(&mut self, db: &Connection, users: u32) {
         insert(db, users, &mut self.random, &mut self.secrets);
     }
 
-    /// Secrets that are deleted at once, and that SQLite is not told to wipe: whole
-    /// pages of them, and gaps in pages that stay.
+    /// Inserts and deletes secrets without `secure_delete`: leaves full pages of them, and gaps in
+    /// other pages.
     pub fn insert_and_delete(&mut self, db: &Connection) {
         db.execute_batch("PRAGMA secure_delete = OFF").expect("set a mode");
         let last = |table: &str| -> i64 {
@@ -199,7 +199,7 @@ impl Leaky {
             .expect("delete");
     }
 
-    /// Keeps a copy of all that `fly` brings.
+    /// Records the whole output of `fly`.
     fn tap(&self) {
         fs::create_dir(self.captured()).expect("make a directory");
         self.env.replace_fly(&format!(
@@ -216,15 +216,14 @@ impl Leaky {
         self.env.path("captured")
     }
 
-    /// What came through the connections so far, as it was and unpacked.
+    /// The recorded streams, raw and decompressed.
     pub fn streams(&self) -> Vec<Vec<u8>> {
         let names = databases::files(&self.captured());
         let streams = names.iter().map(|name| fs::read(self.captured().join(name)).expect("read"));
         streams.flat_map(|stream| [unpacked(&stream), stream]).collect()
     }
 
-    /// A pull that succeeds and says much, after which no piece of a secret is anywhere
-    /// but in production.
+    /// A successful verbose pull; asserts that no part of a secret is anywhere but in production.
     #[track_caller]
     pub fn pull(&self, args: &[&str]) -> Output {
         let output = self.env.xtask([&["pull-db", "--yes", "-v"], args].concat()).ok();
@@ -241,13 +240,13 @@ impl Leaky {
         for stream in self.streams() {
             self.secrets.assert_not_in("what fly brought", &stream);
         }
-        // In `bin` are programs, among which chance has any letters.
+        // `bin` has programs, which contain any letters by chance.
         let except = [self.env.production(), self.captured(), self.env.path("bin")];
         self.secrets.assert_not_below(&self.env.path(""), &except);
     }
 }
 
-/// So many users, and what they have.
+/// Inserts users and their data.
 fn insert(db: &Connection, users: u32, random: &mut Random, secrets: &mut Secrets) {
     let sql = |sql: &str, values: &[&dyn rusqlite::ToSql]| {
         db.prepare_cached(sql).and_then(|mut s| s.execute(values)).expect("insert a row");
@@ -261,7 +260,7 @@ fn insert(db: &Connection, users: u32, random: &mut Random, secrets: &mut Secret
         );
         let user = db.last_insert_rowid();
         if i % 3 == 0 {
-            // The trigger copies the old one.
+            // The trigger copies the old value.
             let token = random.secret(secrets);
             sql("UPDATE users SET token = ?1 WHERE id = ?2", params![token, user]);
         }
@@ -299,14 +298,14 @@ fn insert(db: &Connection, users: u32, random: &mut Random, secrets: &mut Secret
     db.execute_batch("COMMIT").expect("commit");
 }
 
-/// What is in the compressed part of a stream, as far as that came.
+/// The decompressed part of a stream, as far as it was received.
 fn unpacked(stream: &[u8]) -> Vec<u8> {
     let magic = [0x28, 0xb5, 0x2f, 0xfd];
     let mut bytes = Vec::new();
     if let Some(start) = stream.windows(4).position(|window| window == magic)
         && let Ok(mut decoder) = zstd::Decoder::new(&stream[start..])
     {
-        // One that was cut ends with an error, behind all that it had.
+        // A truncated stream ends with an error after its last byte.
         let _ = decoder.read_to_end(&mut bytes);
     }
     bytes

@@ -1,5 +1,5 @@
-//! The harness of the end-to-end tests: production as it really is, except that
-//! it all happens on this machine and in temporary directories.
+//! The harness of the end-to-end tests: a realistic production on this machine, in temporary
+//! directories.
 
 pub mod app;
 pub mod binaries;

@@ -1,6 +1,5 @@
-//! A link of the wide world on the loopback: it takes its time, and passes on so
-//! many bits a second. What it does not have are loss, jitter and the slow start
-//! of TCP.
+//! A relay on the loopback that simulates a slow network, with a delay and a bit rate, but without
+//! loss, jitter and the slow start of TCP.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
@@ -10,18 +9,17 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// What is read at a time, in bytes: little enough that it hardly matters that
-/// it arrives as a whole.
+/// Bytes that are read at a time: so few that it does not matter that they arrive at once.
 const CHUNK: usize = 8 << 10;
 
-/// How much may wait to be sent, as the time that this takes. Then no more is
-/// read, and the sender waits in turn. It bridges that we may be woken late.
+/// The maximum length of the send queue, in time. When it is full, the relay stops reading, and the
+/// sender waits. It compensates for late wake-ups of the relay.
 const QUEUE: Duration = Duration::from_millis(20);
 
-/// What a link is like, in each of its directions.
+/// The properties of a link, in each direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
-    /// From one end to the other and back.
+    /// The round-trip time.
     pub rtt: Duration,
     pub bits_per_second: u64,
 }
@@ -31,20 +29,19 @@ impl Shape {
         self.rtt / 2
     }
 
-    /// How many pieces may be under way, also where the receiver does not take them;
-    /// few are smaller than a kibibyte where there are many.
+    /// The maximum number of pieces in transit, even if the receiver does not read them; few are
+    /// smaller than a kibibyte if there are many.
     fn pieces(self) -> usize {
         let bytes = (self.delay() + QUEUE).as_secs_f64() * self.bits_per_second as f64 / 8.0;
         64 + (bytes as usize / 1024).min(4096)
     }
 }
 
-/// When what is sent in one direction arrives: a calculation, with times since
-/// any moment.
+/// Computes when sent bytes arrive; times are relative to any fixed moment.
 #[derive(Clone, Debug)]
 pub struct Schedule {
     shape: Shape,
-    /// When the last byte so far has been sent.
+    /// The time at which the last byte is sent.
     free_at: Duration,
 }
 
@@ -53,7 +50,7 @@ impl Schedule {
         Schedule { shape, free_at: Duration::ZERO }
     }
 
-    /// When `bytes` that are handed over `now` have all arrived.
+    /// The time at which all of `bytes`, queued at `now`, have arrived.
     pub fn arrival(&mut self, now: Duration, bytes: usize) -> Duration {
         let nanoseconds =
             (bytes as u128 * 8 * 1_000_000_000).div_ceil(self.shape.bits_per_second.into());
@@ -62,13 +59,13 @@ impl Schedule {
         self.free_at + self.shape.delay()
     }
 
-    /// From when on more can be handed over.
+    /// The time from which on more bytes can be queued.
     pub fn ready(&self) -> Duration {
         self.free_at.saturating_sub(QUEUE)
     }
 }
 
-/// One direction of the link, which all connections share.
+/// One direction of the link, shared by all connections.
 struct Direction {
     schedule: Mutex<Schedule>,
     passed: AtomicU64,
@@ -85,12 +82,11 @@ pub struct Link {
 }
 
 impl Link {
-    /// Starts to listen on a port of the loopback, and to relay to `server`
-    /// there, until the process ends.
+    /// Listens on a port of the loopback, and relays to `server` there, until the process ends.
     ///
     /// # Errors
     ///
-    /// There is no port.
+    /// No port is available.
     pub fn start(server: u16, shape: Shape) -> std::io::Result<Link> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let link = Link {
@@ -112,12 +108,12 @@ impl Link {
         self.port
     }
 
-    /// Gives new connections another shape, and counts from zero.
+    /// Sets the shape of new connections, and resets the byte counts.
     pub fn reshape(&self, shape: Shape) {
         *self.current.lock().expect("nobody panics") = (shape, directions(shape));
     }
 
-    /// The bytes that went to the server and came from it since the last [`Link::reshape`].
+    /// The bytes to the server and from it since the last [`Link::reshape`].
     pub fn passed(&self) -> [u64; 2] {
         let directions = Arc::clone(&self.current.lock().expect("nobody panics").1);
         [0, 1].map(|i| directions.0[i].passed.load(Ordering::SeqCst))
@@ -130,8 +126,8 @@ fn directions(shape: Shape) -> Arc<Directions> {
     Arc::new(Directions([direction(), direction()]))
 }
 
-/// As TCP connects: the client may speak after one round trip, and is heard half
-/// a one later, which is when the server knows of it. A connection that fails ends.
+/// Simulates the TCP handshake: the client may send after one round trip, and the server receives
+/// it half a round trip later. A failed connection is closed.
 fn connect(
     client: &TcpStream,
     server: u16,
@@ -143,11 +139,11 @@ fn connect(
     let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, server)) else { return };
     for (i, [from, to]) in [[client, &server], [&server, client]].into_iter().enumerate() {
         let (Ok(from), Ok(to)) = (from.try_clone(), to.try_clone()) else { return };
-        // What it sends is small, and waits for an answer.
+        // Requests are small, and wait for an answer.
         if to.set_nodelay(true).is_err() {
             return;
         }
-        // The client has spoken half a round trip ago.
+        // The client sent its first bytes half a round trip ago.
         let early = if i == 0 { shape.delay() } else { Duration::ZERO };
         let directions = Arc::clone(directions);
         let (queue, queued) = sync_channel(shape.pieces());
@@ -156,10 +152,10 @@ fn connect(
     }
 }
 
-/// Bytes and when they arrive, or the end.
+/// Bytes with their time of arrival, or the end.
 type Queued = (Duration, Vec<u8>);
 
-/// Reads as fast as the link can send. What was there at first is `early`.
+/// Reads as fast as the link can send. The first bytes were sent `early`.
 fn take(
     mut from: TcpStream,
     queue: &SyncSender<Queued>,
@@ -169,7 +165,7 @@ fn take(
 ) {
     let mut buffer = vec![0; CHUNK];
     loop {
-        // An error is an end, too: the other side finds out by itself.
+        // An error counts as end of file: the other side notices by itself.
         let n = from.read(&mut buffer).unwrap_or(0);
         let now = epoch.elapsed().saturating_sub(std::mem::take(&mut early));
         let (arrival, ready) = {
@@ -191,7 +187,7 @@ fn deliver(mut to: TcpStream, queued: &Receiver<Queued>, epoch: Instant) {
             break;
         }
     }
-    // It may be gone already.
+    // The connection may be closed already.
     let _ = to.shutdown(Shutdown::Write);
 }
 
@@ -205,16 +201,15 @@ mod tests {
 
     const SHAPES: [(u64, u64); 4] = [(80, 100), (20, 1000), (150, 20), (0, 1)];
 
-    /// What reading takes.
+    /// The time of a read.
     const READ: Duration = Duration::from_micros(4);
 
     fn shape((rtt, mbit): (u64, u64)) -> Shape {
         Shape { rtt: Duration::from_millis(rtt), bits_per_second: mbit * 1_000_000 }
     }
 
-    /// Hands over so many bytes, as soon as they are taken; where it has to wait, it
-    /// is woken too late by what `late` says. When the last arrives, and the most that
-    /// was under way.
+    /// Queues `bytes` as soon as possible; after each wait, it continues later by `late`. Returns
+    /// when the last byte arrives, and the maximum number of bytes in transit.
     fn send(
         shape: Shape,
         bytes: usize,
@@ -253,7 +248,7 @@ mod tests {
                 let error = last.as_secs_f64() / exact - 1.0;
                 assert!((-1e-9..0.02).contains(&error), "{case:?} {chunk}: {error}");
             }
-            // Woken late, at times by as much as the queue bridges.
+            // Wakes up late, at times by as much as the queue compensates.
             let mut wakes = 0;
             let late = || {
                 wakes += 1;
@@ -281,7 +276,7 @@ mod tests {
         let mut schedule = Schedule::new(shape((80, 100)));
         let second = Duration::from_secs(1);
         assert_eq!(schedule.arrival(second, 1), second + Duration::from_nanos(40_000_080));
-        // Two connections that send at once are sent one after the other.
+        // Bytes of two connections are sent one after the other.
         let [a, b] = [(); 2].map(|()| schedule.arrival(2 * second, 125_000));
         let [a, b] = [a, b].map(|arrival| (arrival - 2 * second).as_millis());
         assert_eq!((a, b), (50, 60));

@@ -1,4 +1,4 @@
-//! Users who write at full speed, and what the app acknowledged to each.
+//! Users who write at full speed, and the writes that the app acknowledged.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::http::Client;
 use crate::process::wait_for;
 
-/// One thread for each organization, until it is stopped or dropped.
+/// A thread per organization, until it is stopped or dropped.
 pub struct Load {
     stop: Arc<AtomicBool>,
     writers: Vec<Writer>,
@@ -23,7 +23,7 @@ struct Writer {
     thread: JoinHandle<Trouble>,
 }
 
-/// Writes that were not acknowledged. They may have happened all the same.
+/// Writes that were not acknowledged, but may have been committed.
 #[derive(Debug, Default)]
 pub struct Trouble {
     pub refused: u64,
@@ -48,7 +48,7 @@ impl Load {
         self.writers.iter().map(|writer| (writer.org.clone(), count(writer))).collect()
     }
 
-    /// Until each organization has this many more: then the load is real.
+    /// Waits until each organization has this many more writes, so that there is a real load.
     #[track_caller]
     pub fn wait_for_writes(&self, more: u64) {
         let before = self.acknowledged();

@@ -1,18 +1,18 @@
-//! Tests that run a bounded part of what they can do, unless there is time.
+//! Tests that run only a sample of their cases, unless `--long` is given.
 
-/// Whether `cargo dev test --long` runs, and a test does all of it: every
-/// system call, every byte.
+/// Whether `cargo dev test --long` runs, so that tests run all cases: every system call, every
+/// byte.
 pub fn long() -> bool {
     std::env::var_os("XTASK_TEST_LONG").is_some()
 }
 
-/// How much of something a test does: a sample of it, or all where there is time.
+/// The number of cases: a sample, or all with `--long`.
 pub fn depth<T>(sample: T, all: T) -> T {
     if long() { all } else { sample }
 }
 
-/// All numbers below `count` where there is time; else so many, spread over them, the
-/// first and the last among them. A single one is the last.
+/// All numbers below `count` with `--long`; else `sample` of them, spread evenly, with the first
+/// and the last. A single one is the last.
 pub fn spread(count: usize, sample: usize) -> Vec<usize> {
     if long() || count <= sample {
         return (0..count).collect();

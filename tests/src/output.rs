@@ -1,4 +1,4 @@
-//! What a program said, with assertions that show all of it when they fail.
+//! The output of a program, with assertions that print it when they fail.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ pub struct Output {
     pub command: String,
     pub stdout: Vec<u8>,
     pub stderr: String,
-    /// None when a signal ended it.
+    /// `None` if a signal ended the program.
     pub code: Option<i32>,
 }
 
@@ -26,7 +26,7 @@ impl Output {
         self.fails(0)
     }
 
-    /// Expects this exit code.
+    /// Asserts this exit code.
     #[track_caller]
     pub fn fails(self, code: i32) -> Output {
         assert_eq!(self.code, Some(code), "wrong exit code\n{self}");
@@ -57,8 +57,8 @@ impl Output {
         self
     }
 
-    /// What a terminal would obey, or what would show other text than is there, and
-    /// all behind it.
+    /// The text from the first character that a terminal would obey, or that would hide or reorder
+    /// text.
     pub fn harmful(&self) -> Option<String> {
         let hidden = ['\u{200b}', '\u{202e}', '\u{2066}', '\u{feff}', '\u{e0041}'];
         let harmful = |c: char| c.is_control() && c != '\n' || hidden.contains(&c);
@@ -89,8 +89,8 @@ impl fmt::Display for Output {
     }
 }
 
-/// Makes text comparable between runs: times of snapshots become `<TIME>`,
-/// durations `<SECS>`, sizes `<SIZE>`, and each `(path, name)` its name.
+/// Makes text comparable between runs: times of snapshots become `<TIME>`, durations `<SECS>`,
+/// sizes `<SIZE>`, and each `path` its `name`.
 pub fn normalize(text: &str, names: &[(String, &str)]) -> String {
     let mut text = text.to_owned();
     for (path, name) in names {
@@ -99,7 +99,7 @@ pub fn normalize(text: &str, names: &[(String, &str)]) -> String {
     normalize_quantities(&normalize_times(&text))
 }
 
-/// A `0` in the pattern stands for any digit.
+/// The pattern of a time; `0` stands for any digit.
 const TIME: &[u8] = b"0000-00-00T00-00-00-000Z";
 
 fn normalize_times(text: &str) -> String {
@@ -143,7 +143,7 @@ const UNITS: [(&str, &str); 18] = [
     ("B", "<SIZE>"),
 ];
 
-/// Replaces a number and the unit behind it, with or without a space between.
+/// Replaces each number with a unit, with or without a space between them.
 fn normalize_quantities(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;

@@ -1,4 +1,4 @@
-//! A production with a secret in it, in a row and where one was deleted.
+//! A production with a secret, both in a row and in a free page.
 
 use std::ffi::OsString;
 use std::fs;
@@ -13,8 +13,7 @@ use crate::{databases, store};
 
 pub const SECRET: &str = "hunter2isnosecret";
 
-/// What was deleted before, so that there are free pages: a copy that is written
-/// anew has none.
+/// Deletes rows, so that there are free pages: a rebuilt copy has none.
 pub const FREE_PAGES: &str = "PRAGMA secure_delete = OFF; CREATE TABLE gone (t);
      WITH n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 2000)
      INSERT INTO gone SELECT 'of no interest ' || i FROM n; DELETE FROM gone;";
@@ -37,14 +36,14 @@ pub fn production(sql: &str, rules: &str) -> TestEnv {
     env
 }
 
-/// A pull from a server that has these programs, or all.
+/// Pulls with these programs on the server, or with all.
 pub fn run(env: &TestEnv, path: Option<OsString>) -> Output {
     let mut pull = env.local_pull_command(&[]);
     pull.envs(path.map(|path| ("PATH", path)));
     Running::start(&mut pull).wait()
 }
 
-/// The bytes of the database as it was pulled.
+/// The bytes of the pulled database.
 #[track_caller]
 pub fn pulled(env: &TestEnv) -> Vec<u8> {
     run(env, None).ok();

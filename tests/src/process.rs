@@ -1,4 +1,4 @@
-//! Programs under test: started with a deadline, and never left behind.
+//! Programs under test: started with a deadline, and always ended.
 
 use std::fs;
 use std::io::{Read, Write as _};
@@ -14,11 +14,10 @@ use signal_hook::consts::{SIGHUP, SIGINT};
 
 use crate::output::Output;
 
-/// How long anything may take before it counts as hung. Generous: a loaded CI
-/// machine must not turn a slow test into a failed one.
+/// The time after which a program counts as hung. Generous: a slow CI machine must not fail a test.
 pub const DEADLINE: Duration = Duration::from_secs(120);
 
-/// How long the pipes of a program may stay open after it has exited.
+/// How long the pipes of a program may stay open after its exit.
 const DRAIN: Duration = Duration::from_secs(10);
 
 #[expect(
@@ -29,7 +28,7 @@ pub fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     Command::new(program)
 }
 
-/// Polls until `ready` gives something, and fails with `what` at the deadline.
+/// Polls until `ready` returns a value; panics with `what` at the deadline.
 #[track_caller]
 pub fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
@@ -38,19 +37,18 @@ pub fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
             return value;
         }
         assert!(start.elapsed() < DEADLINE, "waited in vain for {what}");
-        // To look may itself take milliseconds, as through all processes.
+        // `ready` itself may take milliseconds, for example to scan all processes.
         thread::sleep(pause(start));
     }
 }
 
-/// How long to wait before looking again: an eighth of the time that has passed already.
+/// The time between polls: an eighth of the time that has passed.
 fn pause(since: Instant) -> Duration {
     (since.elapsed() / 8).clamp(Duration::from_millis(1), Duration::from_millis(25))
 }
 
-/// Where the tests run in the background, the shell has made them ignore
-/// Ctrl-C, and their children would inherit that. A signal that is handled is
-/// one that a child gets as by default.
+/// If the tests run in the background, the shell makes them ignore SIGINT, and children inherit
+/// that. A handled signal is reset to the default in a child.
 fn can_be_interrupted() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -62,7 +60,7 @@ fn can_be_interrupted() {
     });
 }
 
-/// A program that runs; it and all it started are killed when this is dropped.
+/// A running program; dropping this kills it and its children.
 pub struct Running {
     child: Child,
     describe: String,
@@ -79,15 +77,15 @@ impl Running {
         Running::spawn(command)
     }
 
-    /// Starts the command and feeds it `input`, then the end of file.
+    /// Starts the command with `input` as its stdin.
     #[track_caller]
     pub fn start_with_stdin(command: &mut Command, input: impl Into<Vec<u8>>) -> Running {
         command.stdin(Stdio::piped());
         let mut running = Running::spawn(command);
         let mut stdin = running.child.stdin.take().expect("stdin is piped");
         let input = input.into();
-        // A thread, because a program may answer before it has read everything;
-        // its failure is the program's choice not to read.
+        // In a thread, because a program may answer before it has read everything. A write error
+        // means that the program does not read its input.
         thread::spawn(move || drop(stdin.write_all(&input)));
         running
     }
@@ -98,7 +96,7 @@ impl Running {
 
         can_be_interrupted();
         let describe = format!("{command:?}");
-        // A group of its own lets a hung program be killed with its children.
+        // Its own group, so that a hung program can be killed with its children.
         command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child =
             command.spawn().unwrap_or_else(|error| panic!("cannot start {describe}: {error}"));
@@ -123,22 +121,22 @@ impl Running {
         self.child.try_wait().expect("the child is ours").is_some()
     }
 
-    /// SIGINT to the whole group, which is what a terminal does at Ctrl-C.
+    /// Sends SIGINT to the whole group, as a terminal does at Ctrl-C.
     pub fn interrupt(&self) {
         kill_process_group(self.pid(), Signal::INT).expect("the group exists");
     }
 
-    /// SIGINT to the program alone.
+    /// Sends SIGINT to the program alone.
     pub fn interrupt_alone(&self) {
         self.signal(Signal::INT);
     }
 
-    /// A signal to the program alone.
+    /// Sends a signal to the program alone.
     pub fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).expect("the program exists");
     }
 
-    /// SIGKILL to the program alone: what it started must notice by itself.
+    /// Sends SIGKILL to the program alone: its children must notice by themselves.
     pub fn kill(&mut self) {
         self.child.kill().expect("the child is ours");
     }
@@ -161,8 +159,8 @@ impl Running {
         }
     }
 
-    /// Waits for the end. A program that hangs, or leaves a child behind that
-    /// holds its pipes, is a failure that shows the output so far.
+    /// Waits for the end. Panics with the output so far if the program hangs, or leaves a child
+    /// that keeps its pipes open.
     #[track_caller]
     pub fn wait(mut self) -> Output {
         let status = loop {
@@ -200,13 +198,13 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // The group may be gone already; then there is nothing to kill.
+        // The group may have ended already.
         let _ = kill_process_group(self.pid(), Signal::KILL);
         drop(self.child.wait());
     }
 }
 
-/// Collects what a program says, so that it never blocks on a full pipe.
+/// Collects the output of a program, so that it never blocks on a full pipe.
 struct Pipe {
     bytes: Arc<Mutex<Vec<u8>>>,
     reader: JoinHandle<()>,
@@ -234,8 +232,8 @@ impl Pipe {
     }
 }
 
-/// Kills a process and everything below it. A process group would not do: sshd
-/// puts each connection into a session of its own.
+/// Kills a process and its descendants. Its process group is not enough: sshd starts a session for
+/// each connection.
 pub fn kill_tree(root: u32) {
     let listing = command("ps").args(["-A", "-o", "pid=,ppid="]).output().expect("ps runs");
     let parents: Vec<(u32, u32)> = String::from_utf8_lossy(&listing.stdout)
@@ -254,14 +252,13 @@ pub fn kill_tree(root: u32) {
     doomed.into_iter().for_each(kill_one);
 }
 
-/// Kills every process whose environment has this text. A session that lost
-/// its connection is an orphan, in no tree that is known, but it inherited its
-/// environment. Does nothing where there is no /proc to look into.
+/// Kills every process whose environment contains `text`. A session that lost its connection is an
+/// orphan, but has inherited its environment. Does nothing without /proc.
 pub fn kill_by_environment(text: &str) {
     find_by_environment(text).into_iter().for_each(|(pid, _)| kill_one(pid));
 }
 
-/// The same processes, each with the name of its program.
+/// The processes whose environment contains `text`, each with the name of its program.
 pub fn find_by_environment(text: &str) -> Vec<(u32, String)> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
@@ -278,6 +275,6 @@ pub fn find_by_environment(text: &str) -> Vec<(u32, String)> {
 
 fn kill_one(pid: u32) {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    // One that has ended in the meantime is no failure.
+    // The process may have ended meanwhile.
     let _ = pid.map(|pid| kill_process(pid, Signal::KILL));
 }

@@ -1,4 +1,4 @@
-//! The proof that a command loses nothing, whatever call is its last or fails.
+//! Verifies that a command loses no data, whichever system call fails or is its last.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,16 +11,16 @@ use crate::sets::{Set, assert_same, content, snapshots};
 use crate::store::left_behind;
 use crate::{databases, long};
 
-/// What changes the disk, or makes a change last.
+/// Calls that change the disk, or make a change durable.
 const CHANGES: &str = "write pwrite64 pwritev pwritev2 writev fsync fdatasync sync_file_range \
     rename renameat renameat2 unlink unlinkat rmdir link linkat symlink symlinkat mkdir mkdirat \
     ftruncate truncate fallocate openat copy_file_range sendfile chmod fchmod fchmodat";
-/// What needs room.
+/// Calls that need disk space.
 const GROWTH: &str = "write pwrite64 pwritev pwritev2 writev fsync fdatasync rename renameat \
     renameat2 link linkat symlink symlinkat mkdir mkdirat ftruncate fallocate copy_file_range \
     sendfile";
 
-/// What is tried with each command: its name, the fault, and the calls.
+/// The trials of each command: the name, the fault, and the calls.
 const TRIALS: [(&str, Fault, &str); 6] = [
     ("kills", Fault::Kill, CHANGES),
     ("ENOSPC", Fault::Error("ENOSPC"), GROWTH),
@@ -30,11 +30,11 @@ const TRIALS: [(&str, Fault, &str); 6] = [
     ("EACCES", Fault::Error("EACCES"), "openat"),
 ];
 
-/// Where there is no time, a command is killed at two calls of each kind that is around
-/// the decision and at the last of each other kind, and the last of each kind fails.
+/// Without `--long`, a command is killed at two calls of each of these kinds and at the last call
+/// of each other kind, and only the last call of each kind fails.
 const DECIDING: &str = "rename renameat renameat2 unlink unlinkat fsync fdatasync";
 
-/// A command, what it finds, and what it may do.
+/// A command, its initial state, and the changes that it may make.
 pub struct Scene {
     name: &'static str,
     env: TestEnv,
@@ -42,15 +42,15 @@ pub struct Scene {
     found: Found,
     old: Set,
     new: Set,
-    /// Each snapshot that is there before it.
+    /// The snapshots before the command.
     known: BTreeMap<String, Set>,
     may_go: Vec<String>,
     serve: Option<fn(&TestEnv) -> App>,
 }
 
 impl Scene {
-    /// The command finds the data directory as it is now, and leaves the live
-    /// set and all snapshots alone unless the scene is told otherwise.
+    /// The command starts with the current data directory. It must keep the live set and all
+    /// snapshots, unless other methods say so.
     pub fn new(name: &'static str, env: TestEnv, args: &[&str]) -> Scene {
         let found = Found::now(&env);
         let old = look(&env);
@@ -62,13 +62,13 @@ impl Scene {
         Scene { name, env, args, found, old, new, known, may_go, serve }
     }
 
-    /// What is live afterwards.
+    /// Sets the expected live set afterwards.
     #[must_use]
     pub fn becomes(self, new: Set) -> Scene {
         Scene { new, ..self }
     }
 
-    /// What was live before, where the command finds it half replaced.
+    /// Sets the live set before, if the command starts in the middle of a replacement.
     #[must_use]
     pub fn was(self, old: Set) -> Scene {
         Scene { old, ..self }
@@ -80,14 +80,13 @@ impl Scene {
         Scene { may_go, ..self }
     }
 
-    /// A program has the live set open meanwhile.
+    /// A program has the live set open during the command.
     #[must_use]
     pub fn under(self, serve: fn(&TestEnv) -> App) -> Scene {
         Scene { serve: Some(serve), ..self }
     }
 
-    /// Tries every trial at every call, or at a sample of them, and fails with
-    /// all that went wrong.
+    /// Runs every trial at every call, or at a sample of them; panics with all failures.
     pub fn prove(&self) {
         self.found.restore();
         let all = TRIALS.map(|(_, _, syscalls)| syscalls).join(" ");
@@ -117,8 +116,8 @@ impl Scene {
         assert!(wrong.is_empty(), "{}: {wrong:#?}", self.name);
     }
 
-    /// Which calls of this kind are hit, from 1: of those that concern a file of
-    /// the test, all or a sample. Before the first, nothing has happened yet.
+    /// The numbers, from 1, of the calls of this kind to hit: those on the test's files, all or a
+    /// sample. Nothing has happened before the first.
     fn choose(&self, calls: &[faults::Call], syscall: &str, fault: Fault) -> Vec<usize> {
         let root = self.env.path("").display().to_string();
         let main = calls.first().map(|call| call.thread);
@@ -128,7 +127,7 @@ impl Scene {
         for call in calls.iter().filter(|call| call.syscall == syscall) {
             let nth = seen.entry(call.thread).or_default();
             *nth += 1;
-            // The working directory, which each call has before it, is no file that it opens.
+            // Each call starts with the working directory, which is not the file that it opens.
             let text = call.text.split_once("AT_FDCWD<").and_then(|(_, text)| text.split_once('>'));
             let text = text.map_or(call.text.as_str(), |(_, text)| text);
             if text.contains(&root) {
@@ -138,7 +137,7 @@ impl Scene {
                 }
             }
         }
-        // Without its libraries, the program does not even begin.
+        // The first calls load the program's libraries, without which it does not start.
         ours.retain(|nth| *nth >= first);
         let ours = Vec::from_iter(ours);
         let kill = fault == Fault::Kill;
@@ -151,14 +150,14 @@ impl Scene {
         long::spread(ours.len(), sample).into_iter().map(|i| ours[i]).collect()
     }
 
-    /// Whether the fault happened.
+    /// Returns whether the fault was hit.
     fn try_one(&self, injection: &Injection<'_>) -> bool {
         self.found.restore();
         let run = {
             let _app = self.serve.map(|serve| serve(&self.env));
             inject(&self.env, &self.args, injection)
         };
-        // Another run may count otherwise, and hit what no disk breaks.
+        // A run may differ in its calls, and hit one that no disk fault can affect.
         let others = ["<pipe:", "</sys/", "</proc/"];
         let none = run.hit.is_empty() || others.iter().any(|other| run.hit.contains(other));
         assert!(none || !run.output.stderr.contains("panicked"), "{}\n{}", run.hit, run.output);
@@ -166,11 +165,11 @@ impl Scene {
             && !(run.output.code == Some(0) && (may_fail(&run.hit) || warns(&run)))
         {
             self.check_message(&run, error);
-            // What cannot be read or removed may stay until the next command.
+            // Files that cannot be read or removed may stay until the next command.
             let stays = "unlink unlinkat rmdir openat read getdents64 rename renameat renameat2";
             if !self.decided() && !stays.split(' ').any(|name| name == injection.syscall) {
                 let mut left = left_behind(&self.env.data());
-                // A snapshot is synced away before its files are removed.
+                // A removed snapshot is renamed and synced before its files are removed.
                 left.retain(|name| !name.starts_with("incoming-backup_"));
                 assert_eq!(left, [""; 0], "{}\n{}", run.hit, run.output);
             }
@@ -183,10 +182,10 @@ impl Scene {
         self.env.data().join(".xtask/journal.json").exists()
     }
 
-    /// It says what failed, and where.
+    /// Checks that the message names the error and the object.
     fn check_message(&self, run: &Run, error: &str) {
         let Run { output, hit } = run;
-        // What cannot be read of the settings is a fault of the settings.
+        // If a settings file cannot be read, that is an error of the settings.
         let settings = ["/xtask/db.toml", "/fly.toml"].iter().any(|file| hit.contains(file));
         let code = if settings { 2 } else { 1 };
         assert_eq!(output.code, Some(code), "{hit}\n{output}");
@@ -197,7 +196,7 @@ impl Scene {
                 "disk I/O error",
                 "unable to open database file",
                 "unable to get the page",
-                // So SQLite calls the header's counter that it could not read.
+                // SQLite's message if it cannot read the change counter of the header.
                 "database disk image is malformed",
             ],
             "EMFILE" => &["Too many open files", "unable to open database file"],
@@ -209,8 +208,8 @@ impl Scene {
         assert!(told.contains(&root), "no path\n{hit}\n{output}");
     }
 
-    /// The set is the old or the new one, also where the next command has to see
-    /// to that; every snapshot is whole; nothing stays behind; there is a way back.
+    /// Checks that the set is the old or the new one, at the latest after the next command; that
+    /// every snapshot is complete; that no files are left; and that `--undo` works.
     fn check(&self, run: &Run) {
         let (env, Run { output, hit }) = (&self.env, run);
         let decided = self.decided();
@@ -228,7 +227,7 @@ impl Scene {
         assert!(live == self.old || live == self.new, "a mixture\n{hit}\n{output}");
         let finished = output.code == Some(0);
         assert!(!finished || live == self.new, "not done\n{hit}\n{output}");
-        // One whose description cannot be read is not pruned.
+        // A snapshot whose metadata cannot be read is not pruned.
         self.check_snapshots(finished && !hit.contains("/backup_"));
         if live != self.old {
             env.xtask(["restore-db", "--undo", "--yes"]).ok();
@@ -255,34 +254,33 @@ impl Scene {
     }
 }
 
-/// Whether a call fails so: where there is no time, one that fails for want of room does not
-/// fail for another reason as well, unless it is what makes a change last.
+/// Whether to try this fault. Without `--long`, a call that already fails with ENOSPC does not fail
+/// with EIO too, unless it is a sync.
 fn tries(fault: Fault, syscall: &str) -> bool {
     let has = |list: &str| list.split_whitespace().any(|call| call == syscall);
     long::long() || fault != Fault::Error("EIO") || has("fsync fdatasync") || !has(GROWTH)
 }
 
-/// A call that a command may do without: what it does is right all the same, and
-/// that is looked at.
+/// Whether a command may ignore the failure of this call: the result is checked to be right anyway.
 fn may_fail(hit: &str) -> bool {
     let text = hit.split_once(' ').map_or("", |(_, text)| text.trim_start());
     let of = |what: &[&str]| what.iter().any(|what| text.contains(what));
     let calls = |names: &[&str]| names.iter().any(|name| text.starts_with(name));
-    // Who holds the lock is told to those that wait for it.
+    // The name of the lock's holder is only for waiting commands.
     of(&["/.xtask/lock>"])
-        // A program that has the set open, most often this one, goes without its name.
+        // Without the name of a program that has the set open, most often this one.
         || of(&["/comm>"])
-        // So does our own account of the run.
+        // Without the memory in the report of the run.
         || of(&["\"/proc/self/status\"", "/status>"])
-        // It goes with the next command.
+        // The next command removes the file.
         || calls(&["unlink"])
-        // What cannot be read is worth no more than what is not there.
+        // An unreadable snapshot is treated like a missing one.
         || (calls(&["read(", "openat(", "getdents64("]) && of(&["/backup_"]))
-        // SQLite leaves what lies beside a database where it is, for the next that opens it.
+        // SQLite leaves the sidecars for the next program that opens the database.
         || (of(&["/repo/data/"]) && !of(&["/.xtask/", "/backup_"]))
 }
 
-/// What comes after all is done may fail with a warning.
+/// Steps after the replacement may fail with a warning.
 fn warns(run: &Run) -> bool {
     let stderr = &run.output.stderr;
     ["warning: old snapshots stay: ", " is saved without its sha256: "]

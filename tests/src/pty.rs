@@ -1,4 +1,4 @@
-//! A program on a real terminal, seen as its user sees it: the screen.
+//! A program on a real terminal, with the screen that its user sees.
 
 use std::io::{Read, Write};
 use std::num::NonZero;
@@ -19,17 +19,17 @@ pub const ESC: &str = "\x1b";
 pub const SPACE: &str = " ";
 pub const CTRL_C: &str = "\x03";
 
-/// What a program sends to learn where the cursor is, and waits for an answer.
+/// Sent by a program to query the position of the cursor.
 const CURSOR_QUERY: &[u8] = b"\x1b[6n";
 
-/// Runs the program as `$@`, with how it ended as the last that comes to its screen. It leads
-/// the session, and stays: where that ends, Linux throws away what nobody has read yet.
+/// Runs `$@`, and writes its exit code to the screen last. It leads the session and stays alive:
+/// when a leader ends, Linux discards output that was not read yet.
 const LEADER: &str = r#"trap : INT QUIT; "$@"; printf '\033]exit;%s\007' $?; exec cat >/dev/null"#;
 
 type Keyboard = Arc<Mutex<Box<dyn Write + Send>>>;
 type Terminal = Parser<Ended>;
 
-/// How the program ended, once it has.
+/// The exit code of the program, after its end.
 #[derive(Default)]
 struct Ended(Option<u32>);
 
@@ -45,25 +45,25 @@ pub struct Session {
     child: Box<dyn Child + Send + Sync>,
     keyboard: Keyboard,
     terminal: Arc<Mutex<Terminal>>,
-    /// Kept, because the terminal hangs up when it is dropped.
+    /// Kept open, because dropping it hangs up the terminal.
     master: Box<dyn MasterPty + Send>,
 }
 
 impl Session {
-    /// Starts a command, with its own environment, directory and arguments, on
-    /// a terminal of 100 columns and 30 lines.
+    /// Starts a command, with its own environment, directory and arguments, on a terminal of 100
+    /// columns and 30 lines.
     #[track_caller]
     pub fn spawn(command: &Command) -> Session {
         Session::spawn_sized(command, 30, 100)
     }
 
-    /// For exact lines that hold a path: wide enough, none of them wraps.
+    /// For lines with a path: on a wide terminal, they do not wrap.
     #[track_caller]
     pub fn spawn_sized(command: &Command, rows: u16, cols: u16) -> Session {
         let size = PtySize { rows, cols, pixel_width: 0, pixel_height: 0 };
         let pair = native_pty_system().openpty(size).expect("open a pty");
         let child = pair.slave.spawn_command(translate(command)).expect("start on the pty");
-        // Else the end of file would never come.
+        // An open slave would keep the end of file from arriving.
         drop(pair.slave);
         let reader = pair.master.try_clone_reader().expect("the pty can be read");
         let keyboard = pair.master.take_writer().expect("the pty can be written");
@@ -76,7 +76,7 @@ impl Session {
         Session { child, keyboard, terminal, master: pair.master }
     }
 
-    /// Types this; see the constants for keys.
+    /// Types these keys; see the constants.
     #[track_caller]
     pub fn send(&self, keys: &str) {
         let mut keyboard = self.keyboard.lock().expect("nobody panics with the keyboard");
@@ -94,7 +94,7 @@ impl Session {
         self.terminal().screen_mut().set_size(positive(rows), positive(cols));
     }
 
-    /// The text on the screen, without the blanks at the ends of its lines.
+    /// The text on the screen, without trailing blanks.
     pub fn screen(&self) -> String {
         self.terminal().screen().contents()
     }
@@ -123,7 +123,7 @@ impl Session {
         self.wait_for(|screen| screen.contains(text), &format!("{text:?}"))
     }
 
-    /// How the program ended: its code, or 128 and the signal. All that it said is on the screen.
+    /// The exit code of the program, or 128 plus the signal. All its output is on the screen.
     #[track_caller]
     pub fn wait_exit(&self) -> u32 {
         let mut code = None;
@@ -140,7 +140,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // It may have ended already.
         drop(self.child.kill());
         drop(self.child.wait());
     }
@@ -152,7 +152,7 @@ fn positive(size: u16) -> NonZero<u16> {
 
 fn show(mut from: Box<dyn Read + Send>, terminal: &Mutex<Terminal>, answers: &Keyboard) {
     let mut buffer = vec![0; 16 * 1024];
-    // The error at the end is how Linux says that the other side is closed.
+    // On Linux, the read fails when the other side is closed.
     while let Ok(read @ 1..) = from.read(&mut buffer) {
         let bytes = &buffer[..read];
         let (row, column) = {
@@ -162,15 +162,15 @@ fn show(mut from: Box<dyn Read + Send>, terminal: &Mutex<Terminal>, answers: &Ke
         };
         if bytes.windows(CURSOR_QUERY.len()).any(|window| window == CURSOR_QUERY) {
             let mut keyboard = answers.lock().expect("nobody panics with the keyboard");
-            // A program that has ended in the meantime needs no answer.
+            // The program may have ended meanwhile.
             drop(write!(keyboard, "\x1b[{};{}R", row + 1, column + 1));
             drop(keyboard.flush());
         }
     }
 }
 
-/// The environment of a test's command is its own: nothing is inherited, and the leader,
-/// which is no process of the test, has none.
+/// Copies the environment of the command. Nothing is inherited, and the leader, which is not a
+/// process of the test, has none.
 fn translate(command: &Command) -> CommandBuilder {
     let mut builder = CommandBuilder::new("/bin/sh");
     builder.env_clear();

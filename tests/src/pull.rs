@@ -1,5 +1,4 @@
-//! `cargo xtask pull-db` against a small production, and what must hold after
-//! each of its runs.
+//! `cargo xtask pull-db` from a small production, and the checks after each run.
 
 use serde_json::Value;
 
@@ -21,7 +20,7 @@ pub fn production() -> (TestEnv, Sshd) {
     (env, sshd)
 }
 
-/// A pull that succeeds, and leaves nothing behind on either side.
+/// A successful pull; asserts that no files are left on either side.
 #[track_caller]
 pub fn pull(env: &TestEnv, args: &[&str]) -> Output {
     let earlier = env.unexpected().len();
@@ -32,7 +31,7 @@ pub fn pull(env: &TestEnv, args: &[&str]) -> Output {
     output
 }
 
-/// A pull that fails with this code, changes nothing and leaves nothing behind.
+/// A pull that must fail with this code, change nothing and leave no files.
 #[track_caller]
 pub fn pull_fails(env: &TestEnv, args: &[&str], code: i32) -> Output {
     let before = (store::fingerprint(&env.data()), store::kinds(&env.data()));
@@ -47,7 +46,7 @@ pub fn pull_fails(env: &TestEnv, args: &[&str], code: i32) -> Output {
 pub fn assert_tidy(env: &TestEnv) {
     let none: [&str; 0] = [];
     assert_eq!(store::left_behind(&env.data()), none, "in .xtask");
-    // The server's last process may end a moment after our last byte.
+    // The server's last process may end a moment after the client.
     wait_for("the server to clean up", || {
         databases::files(&env.path("tmp")).is_empty().then_some(())
     });
@@ -56,7 +55,7 @@ pub fn assert_tidy(env: &TestEnv) {
     assert_eq!(local, none, "in the local TMPDIR");
 }
 
-/// The newest one.
+/// The newest snapshot.
 #[track_caller]
 pub fn snapshot(env: &TestEnv) -> Snapshot {
     store::snapshots(&env.data()).pop().expect("there is a snapshot")

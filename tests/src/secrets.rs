@@ -1,4 +1,4 @@
-//! Secrets that can be found again: every eight bytes of them, in any file.
+//! Secrets that can be found in any file by every eight bytes of them.
 
 use std::collections::HashSet;
 use std::fs;
@@ -6,17 +6,16 @@ use std::path::{Path, PathBuf};
 
 use crate::store::modes;
 
-/// The windows of all secrets, in small letters, because full-text indexes write
-/// them so.
+/// The windows of all secrets, in lower case, because full-text indexes store lower case.
 #[derive(Clone, Default)]
 pub struct Secrets {
     windows: HashSet<u64>,
-    /// A bit for each hash of a window: most bytes are told apart by this alone.
+    /// A bit per hash of a window, which excludes most bytes quickly.
     filter: Vec<u64>,
     count: usize,
 }
 
-/// The bits of the filter, as a power of two.
+/// The number of bits of the filter, as a power of two.
 const FILTER_BITS: u32 = 24;
 
 impl Secrets {
@@ -31,7 +30,7 @@ impl Secrets {
         }
     }
 
-    /// How many secrets there are.
+    /// The number of secrets.
     pub fn count(&self) -> usize {
         self.count
     }
@@ -43,8 +42,8 @@ impl Secrets {
             && self.windows.contains(&window)
     }
 
-    /// The windows that are in some bytes, each with its place: also of text in UTF-16,
-    /// where every second byte of these letters is zero.
+    /// The windows that `bytes` contain, each with its offset; also in UTF-16, in which every
+    /// second byte of these letters is zero.
     pub fn found_in(&self, bytes: &[u8]) -> Vec<(usize, String)> {
         let mut found = Vec::new();
         let (mut narrow, mut wide) = (0_u64, [0_u64; 2]);
@@ -73,7 +72,7 @@ impl Secrets {
         assert!(found.is_empty(), "{} pieces of secrets are in {what}: {first:?}", found.len());
     }
 
-    /// Looks into each file below a directory, but for those below `except`.
+    /// Reads each file below a directory, except for those below `except`.
     #[track_caller]
     pub fn assert_not_below(&self, directory: &Path, except: &[PathBuf]) {
         for (path, _) in modes(directory) {
@@ -89,7 +88,7 @@ fn bit(window: u64) -> usize {
     (window.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - FILTER_BITS)) as usize
 }
 
-/// Values without a pattern, the same for the same seed.
+/// Random values, the same for the same seed.
 #[derive(Clone)]
 pub struct Random(u64);
 
@@ -115,7 +114,7 @@ impl Random {
         (0..count).map(|_| char::from(self.pick(LETTERS))).collect()
     }
 
-    /// A secret of a usual length, which is added to the others.
+    /// A new secret of usual length, which is added to `secrets`.
     pub fn secret(&mut self, secrets: &mut Secrets) -> String {
         let bytes = 24 + self.below(37);
         self.long_secret(secrets, bytes)
@@ -127,7 +126,7 @@ impl Random {
         secret
     }
 
-    /// Of several lines, of which the first and the last are none.
+    /// A secret of several lines; the first and the last one are not secret.
     pub fn key(&mut self, secrets: &mut Secrets) -> String {
         let lines: Vec<String> = (0..12).map(|_| self.letters(64)).collect();
         let lines = lines.join("\n");

@@ -1,4 +1,4 @@
-//! A production machine: a real sshd on the loopback, started by the test.
+//! A production machine: a real sshd on the loopback.
 
 use std::fs;
 use std::io::Write as _;
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::process::{command, kill_by_environment, kill_tree, wait_for};
 
-/// Where distributions put sshd: it insists on being started by its full path.
+/// The paths of sshd in distributions: it must be started by its full path.
 const SSHD: [&str; 3] = ["/usr/sbin/sshd", "/usr/local/sbin/sshd", "/usr/bin/sshd"];
 
 pub struct Sshd {
@@ -21,7 +21,7 @@ pub struct Sshd {
     child: Child,
 }
 
-/// What the sessions of a server find in their environment.
+/// The environment of the sessions of a server.
 #[derive(Clone, Default)]
 pub struct Environment(Vec<(String, String)>);
 
@@ -41,7 +41,7 @@ impl Environment {
         self
     }
 
-    /// All on one line: sshd reads only the first `SetEnv`.
+    /// One line, because sshd reads only the first `SetEnv`.
     fn directive(&self) -> String {
         let quoted = self.0.iter().map(|(name, value)| format!(" \"{name}={value}\""));
         format!("SetEnv{}", quoted.collect::<String>())
@@ -56,8 +56,8 @@ impl Sshd {
             write_private(&directory.path().join(name), key);
         }
         fs::create_dir(directory.path().join("home")).expect("a home");
-        // Another process can take the port between the probe and sshd: then
-        // sshd exits and the next port is tried.
+        // Another process may take the port before sshd does: then sshd exits, and the next port is
+        // tried.
         for _ in 0..10 {
             let port = free_port();
             let child = spawn(directory.path(), port, environment);
@@ -73,12 +73,12 @@ impl Sshd {
         self.port
     }
 
-    /// The process that listens.
+    /// The listening process.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// The private key that the server lets in.
+    /// The private key for the server.
     pub fn key(&self) -> PathBuf {
         self.directory.path().join("client_key")
     }
@@ -87,12 +87,12 @@ impl Sshd {
         fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
     }
 
-    /// How many connections got as far as a session.
+    /// The number of connections that started a session.
     pub fn connections(&self) -> usize {
         self.log().matches("Accepted publickey").count()
     }
 
-    /// The settings with which the plain `ssh` gets in.
+    /// The configuration with which a plain `ssh` can connect.
     pub fn ssh_config(&self) -> String {
         let key = format!("IdentityFile={}", self.key().display());
         QUIET_OPTIONS
@@ -101,7 +101,7 @@ impl Sshd {
             .fold(String::new(), |config, option| config + &option.replacen('=', " ", 1) + "\n")
     }
 
-    /// The arguments with which the plain `ssh` gets in.
+    /// The arguments with which a plain `ssh` can connect.
     pub fn ssh_options(&self) -> Vec<String> {
         let key = self.key().display().to_string();
         ["-F", "/dev/null", "-i", &key, "-p", &self.port.to_string()]
@@ -112,7 +112,7 @@ impl Sshd {
     }
 }
 
-/// For hosts whose key is made anew in each test.
+/// For hosts whose key is new in each test.
 pub const QUIET_OPTIONS: [&str; 5] = [
     "StrictHostKeyChecking=no",
     "UserKnownHostsFile=/dev/null",
@@ -129,8 +129,7 @@ impl Drop for Sshd {
     }
 }
 
-/// The account that runs the tests is the only one that sshd can serve when it
-/// does not run as root.
+/// The account that runs the tests: if sshd does not run as root, it can serve no other.
 pub fn login_user() -> String {
     static USER: OnceLock<String> = OnceLock::new();
     let ask = || {
@@ -159,8 +158,8 @@ fn spawn(directory: &Path, port: u16, environment: &Environment) -> Child {
 
 fn configuration(directory: &Path, port: u16, environment: &Environment) -> String {
     let directory = directory.display();
-    // The account's own .bashrc must not speak in a session. What OpenSSH agrees on by itself
-    // costs each connection of a test more CPU time than its pull.
+    // The account's own .bashrc must not print in a session. The default key exchange of OpenSSH
+    // costs each connection more CPU time than the pull.
     let set_env = environment.clone().set("HOME", format!("{directory}/home")).directive();
     format!(
         "ListenAddress 127.0.0.1:{port}\n\
@@ -182,7 +181,7 @@ fn configuration(directory: &Path, port: u16, environment: &Environment) -> Stri
     )
 }
 
-/// sshd's own log says so. Connecting proves nothing: another server may have taken the port.
+/// Waits for sshd's log: a connection proves nothing, because another server may have the port.
 fn listening(mut child: Child, log: &Path) -> Option<Child> {
     let alive = wait_for("sshd to listen", || {
         if child.try_wait().expect("the child is ours").is_some() {
@@ -198,7 +197,7 @@ fn free_port() -> u16 {
     probe.local_addr().expect("it is bound").port()
 }
 
-/// By their files: the same for all servers of a test process, and made once.
+/// The keys by file name: made once, and used by all servers of a test process.
 fn keys() -> &'static [(String, Vec<u8>)] {
     static KEYS: OnceLock<Vec<(String, Vec<u8>)>> = OnceLock::new();
     KEYS.get_or_init(|| {
@@ -212,7 +211,7 @@ fn keys() -> &'static [(String, Vec<u8>)] {
     })
 }
 
-/// OpenSSH uses no key that others may read.
+/// OpenSSH refuses a key that others may read.
 fn write_private(path: &Path, bytes: &[u8]) {
     let mut options = fs::File::options();
     let mut file = options.write(true).create_new(true).mode(0o600).open(path).expect("create");
@@ -228,7 +227,7 @@ fn generate_key(path: &Path) {
     assert!(status.is_ok_and(|status| status.success()), "ssh-keygen fails");
 }
 
-/// As root, sshd refuses to start without it. Only a boot script makes it.
+/// As root, sshd does not start without this directory, which only a boot script creates.
 fn make_privilege_separation_directory() {
     if rustix::process::geteuid().is_root() {
         fs::create_dir_all("/run/sshd").expect("make /run/sshd");

@@ -1,4 +1,4 @@
-//! Sets of databases: what a developer pulls, changes and restores.
+//! Sets of databases that a developer pulls, changes and restores.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::env::TestEnv;
 /// Databases by name.
 pub type Set = BTreeMap<String, Content>;
 
-/// Two databases in production, pulled once.
+/// A developer who has pulled two databases.
 pub fn developer() -> TestEnv {
     let env = TestEnv::new();
     databases::create(&env.production().join("data.db"), 30, 1);
@@ -20,7 +20,7 @@ pub fn developer() -> TestEnv {
     env
 }
 
-/// Pulls what is in production; the name of the snapshot.
+/// Pulls production; returns the name of the snapshot.
 #[track_caller]
 pub fn pull(env: &TestEnv) -> String {
     let via = format!("local:{}", env.production().display());
@@ -33,7 +33,7 @@ pub fn change(path: &Path) {
     databases::execute(path, "INSERT INTO items (key) VALUES (hex(randomblob(16)))");
 }
 
-/// The databases of a directory by content, each of them whole.
+/// The content of all databases in a directory, each of which must be intact.
 pub fn content(directory: &Path) -> Set {
     let names = databases::files(directory).into_iter().filter(|name| name.ends_with(".db"));
     names
@@ -45,7 +45,7 @@ pub fn content(directory: &Path) -> Set {
         .collect()
 }
 
-/// Says which database differs, and not with what: that would fill the screen.
+/// Names the database that differs, but not its content, which would fill the screen.
 #[track_caller]
 pub fn assert_same(left: &Set, right: &Set) {
     assert_eq!(left.keys().collect::<Vec<_>>(), right.keys().collect::<Vec<_>>());
@@ -54,7 +54,7 @@ pub fn assert_same(left: &Set, right: &Set) {
     }
 }
 
-/// What `restore-db --list --json` says, newest first.
+/// The output of `restore-db --list --json`, newest first.
 #[track_caller]
 pub fn snapshots(env: &TestEnv) -> Vec<Value> {
     let output = env.xtask(["restore-db", "--list", "--json"]).ok().stderr_is("");

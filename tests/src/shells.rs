@@ -1,5 +1,4 @@
-//! Directories for a server's PATH: what the images of production machines
-//! offer, no more.
+//! Directories for a server's PATH, with only the programs that images of production machines have.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -8,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use crate::process::command;
 
-/// What a pull sends, in a file of its own: as `SCRIPT` in `xtask/src/server/request.rs` has it.
+/// Writes the script of a pull to a file, in the order of `SCRIPT` in
+/// `xtask/src/server/request.rs`.
 pub fn pull_script(directory: &Path) -> PathBuf {
     let parts = [
         "request.sh",
@@ -32,8 +32,7 @@ pub fn pull_script(directory: &Path) -> PathBuf {
     script
 }
 
-/// Like a Debian image: dash and coreutils, everything that this machine has
-/// except `without`.
+/// Like a Debian image: dash, coreutils and all programs of this machine except `without`.
 pub fn debian(directory: &Path, without: &[&str]) -> PathBuf {
     let bin = directory.join("debian-bin");
     fs::create_dir(&bin).expect("make a bin directory");
@@ -48,8 +47,8 @@ pub fn debian(directory: &Path, without: &[&str]) -> PathBuf {
     bin
 }
 
-/// Like an Alpine image: busybox for everything, and only these programs
-/// besides, such as `sqlite3` and `zstd`.
+/// Like an Alpine image: busybox for everything, and the programs `with`, such as `sqlite3` and
+/// `zstd`.
 pub fn busybox(directory: &Path, with: &[&str]) -> PathBuf {
     let bin = directory.join("busybox-bin");
     fs::create_dir(&bin).expect("make a bin directory");
@@ -64,8 +63,7 @@ pub fn busybox(directory: &Path, with: &[&str]) -> PathBuf {
     bin
 }
 
-/// Programs of the test's own making, such as one that always fails. Put the
-/// directory before another in a PATH.
+/// Writes a script, such as one that always fails. Put its directory before others in a PATH.
 pub fn script(directory: &Path, name: &str, body: &str) {
     use std::os::unix::fs::PermissionsExt as _;
 
@@ -75,13 +73,13 @@ pub fn script(directory: &Path, name: &str, body: &str) {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("chmod a script");
 }
 
-/// Where this machine has programs. A PATH that names fewer directories hides those of
-/// the others from all servers and developers of the tests.
+/// The directories of this machine's programs. A shorter PATH would hide programs from all servers
+/// and developers of the tests.
 pub fn path() -> Vec<PathBuf> {
     std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).collect()
 }
 
-/// Where this machine has a program.
+/// The path of a program on this machine.
 pub fn find(program: &str) -> PathBuf {
     path()
         .into_iter()
@@ -90,8 +88,8 @@ pub fn find(program: &str) -> PathBuf {
         .unwrap_or_else(|| panic!("{program} is not installed"))
 }
 
-/// The program itself is linked, never a link: busybox goes by its own name.
-/// Two directories may be the same by a link, as /bin and /usr/bin often are.
+/// Links to the program itself, not to a link: busybox depends on its own name. Two directories may
+/// be the same, as /bin and /usr/bin often are.
 pub(crate) fn link(target: &Path, link: &Path) {
     if link.symlink_metadata().is_err() {
         symlink(target, link).unwrap_or_else(|error| panic!("link {}: {error}", link.display()));

@@ -1,7 +1,6 @@
-//! Other builds of SQLite for a server. Debian compiles its own with SECURE_DELETE, which
-//! hides what a script forgets to wipe. `sqlite3` gets it from a shared library: here
-//! from one that is made of the source that rusqlite bundles, which is of another
-//! version as well. Of other versions, a crate has the program's source, too.
+//! Other builds of SQLite for a server. Debian compiles with SECURE_DELETE, which hides missing
+//! wipes of a script. `sqlite3` loads a shared library: here one made from the source that rusqlite
+//! bundles, which is another version too. Crates provide the program's source for other versions.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -17,17 +16,17 @@ use crate::shells::{find, script};
 pub enum Build {
     /// The `sqlite3` of this machine.
     Machine,
-    /// Leaves in the file what is deleted, unless it is told not to.
+    /// Keeps deleted bytes in the file, unless told otherwise.
     WithoutSecureDelete,
-    /// That, and has no table of its pages.
+    /// Like [`Self::WithoutSecureDelete`], and without `dbstat`.
     WithoutDbstat,
-    /// 3.34.1, the oldest that we promise anything of.
+    /// 3.34.1, the oldest supported version.
     Old,
     /// 3.49.1.
     New,
 }
 
-/// What the `sqlite3` of a distribution needs of its library.
+/// The compile options that a distribution's `sqlite3` needs in its library.
 const OPTIONS: [&str; 14] = [
     "THREADSAFE=1",
     "SOUNDEX",
@@ -46,8 +45,8 @@ const OPTIONS: [&str; 14] = [
 ];
 
 impl Build {
-    /// Those that this system can have: only there does a program look for its
-    /// libraries where it is told to.
+    /// The builds that this system supports: only on Linux does a program load the library that is
+    /// given.
     pub fn all() -> &'static [Build] {
         match cfg!(target_os = "linux") {
             true => &[Build::Machine, Build::WithoutSecureDelete, Build::WithoutDbstat],
@@ -55,18 +54,18 @@ impl Build {
         }
     }
 
-    /// All where there is time, else the one that hides least.
+    /// All builds with `--long`, else the one that hides least.
     pub fn some() -> &'static [Build] {
         let all = Build::all();
         if long() { all } else { &all[all.len() / 2..][..1] }
     }
 
-    /// Those of other years, where C compiles; the others are about how it is compiled.
+    /// Builds of other versions; the others differ only in their options.
     pub fn versions() -> &'static [Build] {
         &[Build::Machine, Build::Old, Build::New]
     }
 
-    /// Puts it before others in a PATH.
+    /// Installs it into `bin`, to be put before others in a PATH.
     pub fn install(self, bin: &Path) {
         let program = match self {
             Build::Machine => find("sqlite3"),
@@ -75,7 +74,7 @@ impl Build {
         script(bin, "sqlite3", &format!("exec '{}' \"$@\"", program.display()));
     }
 
-    /// A PATH with this one as `sqlite3`, and all other programs of the machine.
+    /// A PATH with this `sqlite3`, and all other programs of the machine.
     pub fn path(self) -> String {
         let inherited = std::env::var("PATH").expect("a PATH that is text");
         match self {
@@ -84,7 +83,7 @@ impl Build {
         }
     }
 
-    /// Where its `sqlite3` is, which the first test that wants it compiles.
+    /// The directory of its `sqlite3`, which the first test that needs it compiles.
     fn directory(self) -> PathBuf {
         match self {
             Build::Old => compile_program("0.3.0"),
@@ -99,7 +98,7 @@ impl Build {
         if self == Build::WithoutSecureDelete {
             options.push("-DSQLITE_ENABLE_DBSTAT_VTAB".to_owned());
         }
-        // `sqlite3` refuses a library of another version, and tells by this.
+        // `sqlite3` compares this id, and refuses a library of another version.
         let source = format!(
             "#define sqlite3_sourceid their_sourceid\n#include \"{}\"\n#undef sqlite3_sourceid\n\
              const char *sqlite3_sourceid(void) {{ return \"{identity}\"; }}\n",
@@ -117,8 +116,8 @@ impl Build {
     }
 }
 
-/// The program as sqlite.org publishes its source, with the options of distributions.
-/// `sqlite3-src` cannot be a dependency of ours: it is linked as `sqlite3`, like rusqlite's.
+/// Compiles the program from its published source, with the options of distributions. `sqlite3-src`
+/// cannot be a dependency of ours: it links to `sqlite3`, like rusqlite's crate.
 fn compile_program(crate_version: &str) -> PathBuf {
     let manifest = format!(
         "[package]\nname = \"source\"\nversion = \"0.0.0\"\nedition = \"2024\"\n[lib]\npath = \"lib.rs\"\n\
@@ -138,7 +137,7 @@ fn compile_program(crate_version: &str) -> PathBuf {
     })
 }
 
-/// A directory that `make` fills, if none has done so for the same `inputs`.
+/// A directory that `make` fills, unless it exists for the same `inputs`.
 fn once(inputs: &str, make: impl FnOnce(&Path)) -> PathBuf {
     let hash = Sha256::digest(inputs);
     let hash: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
@@ -163,18 +162,18 @@ fn compile(directory: &Path, options: &[String]) {
     assert!(output.status.success(), "SQLite does not compile:\n{errors}");
 }
 
-/// The program of this machine, and how it calls its source.
+/// The program of this machine, and the id of its source.
 fn machine() -> (PathBuf, String) {
     let program = find("sqlite3");
     let output = command(&program).arg("--version").output().expect("sqlite3 runs");
     let version = String::from_utf8(output.stdout).expect("a version is text");
     let source = version.trim().split_once(' ').expect("a version and a source").1;
-    // Newer ones add how many bits they are for.
+    // Newer versions add the number of bits.
     let source = source.split(" (").next().unwrap_or_default().to_owned();
     (program, source)
 }
 
-/// All of SQLite in one file, as rusqlite brings it.
+/// SQLite's amalgamation, which rusqlite bundles.
 fn amalgamation() -> &'static Path {
     static FOUND: OnceLock<PathBuf> = OnceLock::new();
     FOUND.get_or_init(|| {
@@ -184,9 +183,9 @@ fn amalgamation() -> &'static Path {
     })
 }
 
-/// Where the source is of a package that the one in `directory` depends on.
+/// The manifest of a package that the one in `directory` depends on.
 fn manifest_of(package: &str, directory: &Path, options: &[&str]) -> PathBuf {
-    // Of other platforms, building the tests has fetched nothing.
+    // Packages for other platforms may not be downloaded.
     let output = command(env!("CARGO"))
         .current_dir(directory)
         .args(["metadata", "--format-version=1", "--filter-platform", &host()])
@@ -205,7 +204,7 @@ fn manifest_of(package: &str, directory: &Path, options: &[&str]) -> PathBuf {
     PathBuf::from(manifest)
 }
 
-/// As Cargo calls this machine.
+/// The target triple of this machine.
 fn host() -> String {
     let output = command("rustc").arg("-vV").output().expect("rustc runs");
     let version = String::from_utf8(output.stdout).expect("a version is text");

@@ -1,5 +1,5 @@
-//! What a data directory holds: the live set, its snapshots, and what no run
-//! should have left there.
+//! The content of a data directory: the live set, its snapshots, and files that no run should
+//! leave.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -26,15 +26,15 @@ impl Snapshot {
         databases.iter().filter_map(|database| database["name"].as_str()).collect()
     }
 
-    /// Changes what it says of itself.
+    /// Edits its `snapshot.json`.
     pub fn edit(&self, change: impl FnOnce(&mut Value)) {
         let mut json = self.json.clone();
         change(&mut json);
         fs::write(self.path.join("snapshot.json"), json.to_string()).expect("write");
     }
 
-    /// Makes it one of `data` that was made when SQLite's `modifier` says, such as
-    /// `-25 hours`; its new name.
+    /// Moves it to the time that SQLite's `modifier` gives, such as `-25 hours`; returns its new
+    /// name.
     pub fn date(&self, data: &Path, modifier: &str) -> String {
         let clock = rusqlite::Connection::open_in_memory().expect("SQLite opens");
         let at = |format: &str| -> String {
@@ -48,7 +48,7 @@ impl Snapshot {
     }
 }
 
-/// Oldest first; none where there is no such directory.
+/// The snapshots, oldest first; empty if the directory does not exist.
 pub fn snapshots(data: &Path) -> Vec<Snapshot> {
     let mut paths: Vec<PathBuf> = (fs::read_dir(data).into_iter().flatten())
         .map(|entry| entry.expect("read a directory").path())
@@ -67,9 +67,8 @@ pub fn kinds(data: &Path) -> Vec<String> {
     snapshots(data).iter().map(|snapshot| snapshot.kind().to_owned()).collect()
 }
 
-/// The files of a directory, not of those below it, each with its length and a
-/// hash: two equal ones are the same live set. Only while nothing in this process
-/// has one open.
+/// The files directly in a directory, each with its length and a hash: equal ones are the same live
+/// set. No file may be open in this process.
 pub fn fingerprint(directory: &Path) -> BTreeMap<String, (usize, u64)> {
     (fs::read_dir(directory).into_iter().flatten())
         .map(|entry| entry.expect("read a directory").path())
@@ -97,14 +96,13 @@ pub fn modes(directory: &Path) -> Vec<(PathBuf, u32)> {
     found
 }
 
-/// The files below a directory that have these bytes somewhere.
+/// The files below a directory that contain these bytes.
 pub fn files_with(directory: &Path, needle: &str) -> Vec<PathBuf> {
     let files = modes(directory).into_iter().map(|(path, _)| path).filter(|path| path.is_file());
     files.filter(|path| crate::databases::bytes_contain(path, needle)).collect()
 }
 
-/// What a finished run should have removed: all in `.xtask` that is not there
-/// between two runs.
+/// Files in `.xtask` that a finished run should have removed.
 pub fn left_behind(data: &Path) -> Vec<String> {
     let state = data.join(".xtask");
     let entries = fs::read_dir(state).into_iter().flatten();
@@ -112,7 +110,7 @@ pub fn left_behind(data: &Path) -> Vec<String> {
     names.filter(|name| name != "lock" && name != "state.json").collect()
 }
 
-/// Whether a pull that goes on has written so much of a database.
+/// Whether a running pull has written this many bytes of a database.
 pub fn has_arrived(data: &Path, database: &str, bytes: u64) -> bool {
     let entries = fs::read_dir(data.join(".xtask")).into_iter().flatten().flatten();
     let mut files = entries.filter_map(|entry| entry.path().join(database).metadata().ok());
@@ -123,7 +121,7 @@ fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// Records that an earlier pull has put this database there.
+/// Records that an earlier pull brought this database.
 pub fn brings(data: &Path, name: &str) {
     let path = data.join(".xtask/state.json");
     let state = fs::read(&path).unwrap_or_else(|_| b"{\"brought\":[]}".to_vec());

@@ -1,5 +1,4 @@
-//! What the stand-in `fly` knows: a JSON file that a test writes, the stand-in
-//! reads, and both may change while the test runs.
+//! The state of the stand-in `fly`: a JSON file that tests and the stand-in read and change.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -17,14 +16,14 @@ pub const WORLD_VARIABLE: &str = "STANDIN_FLY_WORLD";
 pub struct World {
     pub apps: BTreeMap<String, Vec<Machine>>,
     pub logged_in: bool,
-    /// As `fly version` prints it, without the `v`.
+    /// Printed by `fly version`, without the `v`.
     pub version: String,
     pub ssh_key: PathBuf,
-    /// The account that sshd knows, whatever `fly` calls it.
+    /// The account on the sshd, whatever user `fly` names.
     pub ssh_user: String,
     /// Each invocation appends its arguments here, as one JSON array.
     pub log: PathBuf,
-    /// How long connecting takes. The real one needs two to four seconds.
+    /// The duration of connecting. The real one takes two to four seconds.
     pub connect_millis: u64,
     pub faults: Faults,
 }
@@ -56,7 +55,7 @@ pub struct Machine {
     pub created_at: String,
     pub process_group: String,
     pub containers: Vec<Container>,
-    /// Where on the loopback the sshd that plays this machine listens.
+    /// The loopback port of the sshd that plays this machine.
     pub port: u16,
     pub mounts: Vec<Mount>,
 }
@@ -83,7 +82,7 @@ impl Machine {
         self.state == "started" && self.active()
     }
 
-    /// Not one that is made for a single command, or is gone.
+    /// Whether it is neither made for a single command, nor destroyed.
     pub fn active(&self) -> bool {
         let reserved = ["fly_app_release_command", "fly_app_console"];
         let gone = ["destroyed", "destroying"];
@@ -95,7 +94,7 @@ impl Machine {
 #[serde(deny_unknown_fields)]
 pub struct Container {
     pub name: String,
-    /// Containers of one machine are told apart by their own sshd.
+    /// Each container of a machine has its own sshd.
     pub port: u16,
 }
 
@@ -106,24 +105,24 @@ pub struct Mount {
     pub path: String,
 }
 
-/// What goes wrong on the way. Offsets count bytes of the remote command's
-/// stdout; what `fly` itself says before them is not counted.
+/// Faults of the connection. Offsets count bytes of the remote command's stdout, without the output
+/// of `fly` before them.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Faults {
-    /// No name can be looked up; exit 1.
+    /// DNS lookups fail; exit 1.
     pub offline: bool,
-    /// Passes exactly this much, then the connection is gone; exit 0.
+    /// The connection breaks after exactly this many bytes; exit 0.
     pub cut_stdout_after_bytes: Option<u64>,
     /// The last bytes are lost, as before flyctl 0.4.80; exit 0.
     pub lose_last_bytes: Option<u64>,
-    /// One byte arrives with all its bits flipped.
+    /// All bits of this byte are flipped.
     pub flip_byte_at: Option<u64>,
-    /// Passes exactly this much, then waits until it is killed.
+    /// The connection stalls after exactly this many bytes, until it is killed.
     pub stall_after_bytes: Option<u64>,
-    /// A download over sftp fails here and leaves the partial file; exit 1.
+    /// An sftp download fails here and leaves the partial file; exit 1.
     pub sftp_cut_after_bytes: Option<u64>,
-    /// Kills the connection somewhere after this much; exit 0.
+    /// The connection is killed at some point after this many bytes; exit 0.
     pub kill_ssh_after_bytes: Option<u64>,
 }
 
@@ -133,7 +132,7 @@ impl World {
         serde_json::from_slice(&text).with_context(|| format!("parse {}", path.display()))
     }
 
-    /// Replaces the file in one step, so that no stand-in reads half a world.
+    /// Replaces the file atomically, so that no stand-in reads a partial world.
     pub fn save(&self, path: &Path) -> Result<()> {
         let parent = path.parent().context("the world is a file")?;
         let mut file = tempfile::NamedTempFile::new_in(parent)?;
@@ -142,7 +141,7 @@ impl World {
         Ok(())
     }
 
-    /// Changes the file under a lock: a test and a stand-in may both want to.
+    /// Changes the file under a lock, since tests and stand-ins both change it.
     pub fn edit(path: &Path, change: impl FnOnce(&mut World)) -> Result<World> {
         let lock = File::create(path.with_extension("lock"))?;
         lock.lock()?;
@@ -164,12 +163,12 @@ impl World {
         Ok(())
     }
 
-    /// What the remotes have said on their standard error so far.
+    /// The recorded standard error of the remotes.
     pub fn said(&self) -> PathBuf {
         self.log.with_extension("said")
     }
 
-    /// The invocations so far, oldest first, each without the program's name.
+    /// The invocations so far, oldest first, without the program's name.
     pub fn invocations(&self) -> Vec<Vec<String>> {
         let text = fs::read_to_string(&self.log).unwrap_or_default();
         text.lines()

@@ -71,7 +71,8 @@ pub fn write(path: &Path, content: &[u8]) -> Result<()> {
 }
 
 /// Like [`write`] for a file that is not private; creates its directory. The file keeps its
-/// permissions, a new one gets those of the umask. `executable` adds execution for all who may read.
+/// permissions, a new one gets those of the umask. `executable` adds execution for all who may
+/// read.
 ///
 /// # Errors
 ///

@@ -80,8 +80,8 @@ impl Hook {
                 .hint("git config --show-origin core.hooksPath shows where that is set")
                 .into());
         }
-        // Husky recreates this directory at each installation; its scripts run those of the directory
-        // above.
+        // Husky recreates this directory at each installation; its scripts run those of the
+        // directory above.
         let husky = dir.ends_with(".husky/_");
         if husky {
             dir.pop();
@@ -95,8 +95,8 @@ impl Hook {
         Ok(Self { path, file, content, run_by_git: !husky, ignored })
     }
 
-    /// Installs the block: in its old place, else before all other commands of the hook, since hooks
-    /// made by tools end with an `exec`.
+    /// Installs the block: in its old place, else before all other commands of the hook, since
+    /// hooks made by tools end with an `exec`.
     ///
     /// # Errors
     ///

@@ -1,5 +1,6 @@
-//! Ctrl-C and other signals that ask this process to end: they set a flag, which is checked wherever
-//! time is spent, so that everything is cleaned up. A second signal ends the process at once.
+//! Ctrl-C and other signals that ask this process to end: they set a flag, which is checked
+//! wherever time is spent, so that everything is cleaned up. A second signal ends the process at
+//! once.
 //!
 //! Nothing checks the flag once the journal of a replacement is written.
 

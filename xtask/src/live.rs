@@ -75,7 +75,8 @@ pub struct LockedLiveSet<'a> {
 }
 
 impl<'a> LockedLiveSet<'a> {
-    /// Waits for other commands in the data directory, then finishes or undoes a killed replacement.
+    /// Waits for other commands in the data directory, then finishes or undoes a killed
+    /// replacement.
     ///
     /// # Errors
     ///
@@ -86,8 +87,8 @@ impl<'a> LockedLiveSet<'a> {
         Ok(live)
     }
 
-    /// Like [`Self::lock`], for a command that only removes snapshots: that may free the space that a
-    /// recovery needs, so a failed recovery is only reported.
+    /// Like [`Self::lock`], for a command that only removes snapshots: that may free the space that
+    /// a recovery needs, so a failed recovery is only reported.
     ///
     /// # Errors
     ///
@@ -272,8 +273,8 @@ impl<'a> LockedLiveSet<'a> {
         Saver { ui: self.ui, sh: self.sh, settings: self.settings, store: &self.store }
     }
 
-    /// Makes a snapshot of the live set through SQLite's backup API, unless one has the same content
-    /// or the set is empty.
+    /// Makes a snapshot of the live set through SQLite's backup API, unless one has the same
+    /// content or the set is empty.
     ///
     /// # Errors
     ///

@@ -1,5 +1,5 @@
-//! A database as pages (sqlite.org/fileformat.html): its header, the pages in a `-wal`, and reads and
-//! writes of pages through SQLite's `sqlite_dbpage`.
+//! A database as pages (sqlite.org/fileformat.html): its header, the pages in a `-wal`, and reads
+//! and writes of pages through SQLite's `sqlite_dbpage`.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -25,8 +25,8 @@ pub struct Header {
     pub schema_cookie: u32,
     /// 1 is UTF-8, 2 and 3 are UTF-16, 0 is undecided.
     pub text_encoding: u32,
-    /// The page count; bytes after these pages are not part of the database. `None` if an old version
-    /// of SQLite, which did not maintain it, wrote last.
+    /// The page count; bytes after these pages are not part of the database. `None` if an old
+    /// version of SQLite, which did not maintain it, wrote last.
     pub pages: Option<u32>,
 }
 
@@ -56,8 +56,8 @@ fn big_endian(bytes: &[u8], at: usize) -> u32 {
 }
 
 /// Adapts the header of a new page 1 to a database that is open: keeps the live journal mode (bytes
-/// 18 and 19), because programs may have its `-wal` open, and sets the page count, which old versions
-/// of SQLite did not.
+/// 18 and 19), because programs may have its `-wal` open, and sets the page count, which old
+/// versions of SQLite did not.
 pub fn adapt_header(page: &mut [u8], live: &[u8], pages: u32) {
     page[18..20].copy_from_slice(&live[18..20]);
     page[28..32].copy_from_slice(&pages.to_be_bytes());

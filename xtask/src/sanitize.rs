@@ -60,9 +60,9 @@ impl Rule {
         self.database.matches(database)
     }
 
-    /// The databases that it matches, and the columns that it changes completely, each with its table;
-    /// no column means the whole table. Unknown for SQL of the user, and none if only some rows are
-    /// deleted.
+    /// The databases that it matches, and the columns that it changes completely, each with its
+    /// table; no column means the whole table. Unknown for SQL of the user, and none if only some
+    /// rows are deleted.
     pub fn covers(&self) -> (&Pattern, Vec<(&str, Option<&str>)>) {
         let table = self.table.as_deref().unwrap_or_default();
         let columns = match &self.change {

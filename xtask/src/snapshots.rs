@@ -1,5 +1,5 @@
-//! The store: the snapshots in the data directory, the lock for commands that change it, and the plan
-//! of a prune.
+//! The store: the snapshots in the data directory, the lock for commands that change it, and the
+//! plan of a prune.
 
 mod lock;
 mod prune;
@@ -266,8 +266,8 @@ impl SnapshotBuilder<'_> {
         self.dir.path()
     }
 
-    /// Makes a snapshot of the synced files. Its name sorts after all earlier ones, even if the clock
-    /// was set back.
+    /// Makes a snapshot of the synced files. Its name sorts after all earlier ones, even if the
+    /// clock was set back.
     ///
     /// # Errors
     ///

@@ -40,8 +40,8 @@ pub struct Description {
     pub unchecked: Vec<String>,
 }
 
-/// Opens a file that no program has open. No lock is taken, no sidecar is created, and the schema is
-/// not trusted.
+/// Opens a file that no program has open. No lock is taken, no sidecar is created, and the schema
+/// is not trusted.
 ///
 /// # Errors
 ///
@@ -237,8 +237,8 @@ pub fn copy_into(
     }
 }
 
-/// Whether the file is not a database, is corrupt, or has a newer schema format, for which SQLite has
-/// only a message.
+/// Whether the file is not a database, is corrupt, or has a newer schema format, for which SQLite
+/// has only a message.
 pub fn is_damage(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt))
         || error.to_string().contains("unsupported file format")
@@ -281,9 +281,9 @@ pub fn lock_exclusive(path: &Path) -> rusqlite::Result<Option<Connection>> {
     }
 }
 
-/// Moves all data into the main file and removes the sidecars, while [`lock_exclusive`] locks others
-/// out. A program that opened the old file before the rename then finds it moved, and SQLite refuses
-/// to write to it, which it would not do in WAL mode.
+/// Moves all data into the main file and removes the sidecars, while [`lock_exclusive`] locks
+/// others out. A program that opened the old file before the rename then finds it moved, and SQLite
+/// refuses to write to it, which it would not do in WAL mode.
 ///
 /// # Errors
 ///

@@ -1,6 +1,6 @@
 //! The only module that prints. Data goes to standard output, everything else to standard error;
-//! without a terminal nothing prompts. All text is escaped here, because paths, names and settings are
-//! untrusted.
+//! without a terminal nothing prompts. All text is escaped here, because paths, names and settings
+//! are untrusted.
 
 use std::fmt::{self, Display, Write as _};
 use std::io::{self, IsTerminal as _, Write as _};
@@ -290,8 +290,8 @@ fn beside_bar<T>(write: impl FnOnce() -> T) -> T {
     }
 }
 
-/// Escapes untrusted text for a terminal: control, invisible and direction-changing characters become
-/// visible.
+/// Escapes untrusted text for a terminal: control, invisible and direction-changing characters
+/// become visible.
 pub fn escape(text: &str) -> String {
     escape_as(text, |out, c| write!(out, "{}", c.escape_unicode()))
 }

@@ -1,4 +1,4 @@
-//! Benchmarks: what is measured, and what it is held against.
+//! Benchmarks: the measurements and their targets.
 
 mod fixtures;
 mod pulls;
@@ -60,7 +60,7 @@ impl Args {
     }
 }
 
-/// How long some runs took, in seconds.
+/// The durations of several runs, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Times {
     pub median: f64,
@@ -68,7 +68,7 @@ pub struct Times {
 }
 
 impl Times {
-    /// Of at least one run.
+    /// `runs` must not be empty.
     pub fn of(mut runs: Vec<Duration>) -> Self {
         runs.sort();
         let seconds = |run: Option<&Duration>| run.map_or(0.0, Duration::as_secs_f64);

@@ -82,7 +82,7 @@ const SECRETS: &str =
 const DELETE: &str = "DELETE FROM export_settings";
 const COUNT: &str = "SELECT count(*) FROM pull_requests";
 
-/// Shows each step as a user would type it.
+/// Prints each step as a user would type it.
 struct Demo<'a> {
     cx: &'a Context,
     xtask: &'a Path,

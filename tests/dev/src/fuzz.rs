@@ -1,7 +1,7 @@
-//! Coverage-guided fuzzing with libFuzzer and the stable compiler: what
-//! `cargo fuzz run --sanitizer none` does, without anything to install.
+//! Coverage-guided fuzzing with libFuzzer and the stable compiler, like `cargo fuzz run --sanitizer
+//! none`, but with nothing to install.
 
-/// Its tests replay the corpus.
+/// The tests of the targets replay the corpus.
 #[cfg(test)]
 #[path = "../../fuzz/src/lib.rs"]
 mod targets;
@@ -17,14 +17,14 @@ use xtask_db::internals::interrupt;
 use crate::Context;
 use crate::install::{self, CXX};
 
-/// From the root of the repository.
+/// The directory of the fuzz workspace, from the root of the repository.
 const FUZZ: &str = "tests/fuzz";
 const TARGETS: [&str; 2] = ["stream", "snapshot"];
-/// Unless the environment says otherwise.
+/// The default, unless the environment variable is set.
 const SECONDS: u64 = 600;
 const SECONDS_VARIABLE: &str = "XTASK_FUZZ_SECONDS";
 
-/// The code tells libFuzzer where it goes and what it compares.
+/// Instruments the code, so that libFuzzer sees its branches and comparisons.
 const INSTRUMENTED: &str = "-Cpasses=sancov-module \
     -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
@@ -47,7 +47,7 @@ impl Args {
 
     /// # Errors
     ///
-    /// The variable is no number.
+    /// The variable is not a number.
     pub fn seconds(&self, sh: &Shell) -> Result<u64> {
         match (self.seconds, sh.var(SECONDS_VARIABLE)) {
             (Some(seconds), _) => Ok(seconds),
@@ -59,13 +59,12 @@ impl Args {
     }
 }
 
-/// Fuzzes each target for so many seconds, beginning with the corpus that is kept and with what
-/// earlier runs on this machine have found.
+/// Fuzzes each target for `seconds`, starting with the committed corpus and the findings of earlier
+/// runs on this machine.
 ///
 /// # Errors
 ///
-/// A target does not compile, or an input was found that it fails with: the hint
-/// says where that is.
+/// A target does not compile, or fails for an input: the hint has the path of the input.
 pub fn run(cx: &Context, seconds: u64) -> Result<()> {
     let (ui, sh, dir) = (&cx.ui, &cx.sh, cx.target_directory()?.join("fuzz"));
     let programs = build(sh, &dir)?;
@@ -80,7 +79,7 @@ pub fn run(cx: &Context, seconds: u64) -> Result<()> {
         let program = programs.join(name);
         let prefix = format!("{}/{name}-", findings.display());
         let time = format!("-max_total_time={seconds}");
-        // Nothing takes ten seconds, or a gigabyte.
+        // No input may take ten seconds or a gigabyte.
         let limits = ["-timeout=10", "-rss_limit_mb=1024", "-max_len=65536"];
         let say = ["-verbosity=0", "-print_final_stats=1"];
         let run = cmd!(
@@ -95,7 +94,7 @@ pub fn run(cx: &Context, seconds: u64) -> Result<()> {
                     .hint(format!("again: {} {prefix}*", program.display())),
             ));
         }
-        // Of the rest, most is a dictionary.
+        // The rest of the output is mostly a dictionary.
         for line in said.lines().filter_map(|line| line.strip_prefix("stat::")) {
             ui.status("", line);
         }
@@ -103,8 +102,8 @@ pub fn run(cx: &Context, seconds: u64) -> Result<()> {
     Ok(())
 }
 
-/// Returns where the programs are. With `--target`, the flags are not for build
-/// scripts too, which could not be linked then.
+/// Returns the directory of the programs. `--target` keeps the flags from build scripts, which
+/// could not be linked with them.
 fn build(sh: &Shell, dir: &Path) -> Result<PathBuf> {
     let version = cmd!(sh, "rustc -vV").quiet().read()?;
     let host = version.lines().find_map(|line| line.strip_prefix("host: "));

@@ -1,4 +1,4 @@
-//! Installs what a command needs and this machine lacks, after saying so.
+//! Installs programs that a command needs, after asking.
 
 use anyhow::{Context as _, Result};
 use xshell::{Shell, cmd};
@@ -7,13 +7,13 @@ use xtask_db::internals::interrupt;
 pub use xtask_db::internals::programs::find;
 use xtask_db::internals::ui::Ui;
 
-/// A program and the packages that bring it.
+/// A program and its packages.
 pub struct Tool {
     pub program: &'static str,
     apt: &'static str,
-    /// None where Homebrew has no such package, or macOS brings the program.
+    /// `None` if Homebrew has no such package, or macOS includes the program.
     brew: Option<&'static str>,
-    /// With these arguments it fails where a part of it is missing.
+    /// Arguments with which the program fails if it is incomplete.
     proof: &'static [&'static str],
 }
 
@@ -27,7 +27,7 @@ pub const SHELLCHECK: Tool = Tool::new("shellcheck", "shellcheck", Some("shellch
 pub const BUSYBOX: Tool = Tool::new("busybox", "busybox", None);
 pub const STRACE: Tool = Tool::new("strace", "strace", None);
 pub const CXX: Tool = Tool::new("c++", "g++", None);
-/// Debian packs what makes virtual environments apart, and macOS has an old one.
+/// Debian has a separate package for `venv`, and the version of macOS is old.
 pub const PYTHON3: Tool = Tool {
     proof: &["-c", "import ensurepip, sys, venv; assert sys.version_info >= (3, 11)"],
     ..Tool::new("python3", "python3-venv", Some("python"))
@@ -51,13 +51,12 @@ impl Tool {
     }
 }
 
-/// Installs those of `tools` that are missing: after asking on a terminal, at
-/// once without one.
+/// Installs the missing ones of `tools`: asks first on a terminal, and otherwise does not.
 ///
 /// # Errors
 ///
-/// This user may not install, or the package manager failed: the hint is the
-/// command to type.
+/// This user cannot install packages, or the package manager failed: the hint is the command to
+/// type.
 pub fn ensure(ui: &Ui, sh: &Shell, tools: &[Tool]) -> Result<()> {
     let missing: Vec<_> = tools.iter().filter(|tool| !tool.is_here(sh)).collect();
     let (manager, packages) = if cfg!(target_os = "macos") {

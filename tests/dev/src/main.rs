@@ -1,4 +1,4 @@
-//! `cargo dev`: the workshop of this repository. Who uses the tool never builds it.
+//! `cargo dev`: tests, demo and benchmarks of this repository. Users of the tool never build it.
 
 mod bench;
 mod demo;
@@ -50,7 +50,7 @@ enum Command {
     Fuzz(fuzz::Args),
 }
 
-/// What every command works with.
+/// The context of every command.
 struct Context {
     ui: Ui,
     sh: Shell,
@@ -58,7 +58,7 @@ struct Context {
 }
 
 impl Context {
-    /// Where Cargo builds this repository.
+    /// Cargo's target directory.
     fn target_directory(&self) -> Result<PathBuf> {
         let metadata = cmd!(self.sh, "cargo metadata --quiet --no-deps --format-version 1");
         let metadata: serde_json::Value = serde_json::from_str(&metadata.quiet().read()?)?;
@@ -66,8 +66,8 @@ impl Context {
         Ok(target.context("cargo names its target directory")?.into())
     }
 
-    /// Builds the program of a package; its path. One package at a time: together they would get
-    /// other features, and be compiled once more.
+    /// Builds the program of a package; returns its path. One package at a time: together they
+    /// would get other features, and be compiled again.
     fn build(&self, package: &str, program: &str) -> Result<PathBuf> {
         let build = cmd!(
             self.sh,

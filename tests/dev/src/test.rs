@@ -13,7 +13,7 @@ use crate::{Context, fuzz};
 const TOOLS: [Tool; 10] =
     [SQLITE3, ZSTD, SSH, SSHD, RSYNC, PS, SHELLCHECK, BUSYBOX, STRACE, PYTHON3];
 
-/// Each is built by itself, see [`Context::build`].
+/// Each package is built separately, see [`Context::build`].
 const PACKAGES: [&str; 4] = ["xtask-db", "app", "dev", "tests"];
 
 /// Check this repository: formatting, lints, shell scripts, fixtures, all tests
@@ -32,7 +32,7 @@ pub struct Args {
 impl Args {
     pub fn run(self, cx: &Context) -> Result<()> {
         let sh = &cx.sh;
-        // Asked first: fuzzing comes last.
+        // Parsed first, because fuzzing comes last.
         let seconds = self.long.then(|| fuzz::Args::default().seconds(sh)).transpose()?;
         install::ensure(&cx.ui, sh, &TOOLS)?;
         if self.long {
@@ -58,8 +58,8 @@ impl Args {
             let _long = self.long.then(|| sh.push_env("XTASK_TEST_LONG", "1"));
             let _threads = sh.push_env("RUST_TEST_THREADS", threads().to_string());
             let _memory = directory_in_memory(sh).map(|directory| sh.push_env("TMPDIR", directory));
-            // All programs come before the tests, which start them; and then the tests of
-            // all run, whichever fail.
+            // All programs are built before the tests, which start them. Then all tests run, even
+            // if some fail.
             for package in PACKAGES {
                 interrupt::run(cmd!(
                     sh,
@@ -78,13 +78,13 @@ impl Args {
     }
 }
 
-/// How many tests run at a time: each waits for programs most of its time.
+/// The number of tests to run at a time: each mostly waits for programs.
 fn threads() -> usize {
     4 * std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Where tests make thousands of files that nobody keeps: in memory, that takes a sixth less
-/// CPU time. None where it is too small, runs no programs, or somebody has chosen.
+/// A directory in memory for temporary files, which saves a sixth of the CPU time. `None` if it is
+/// too small, mounted noexec, or TMPDIR is set.
 fn directory_in_memory(sh: &Shell) -> Option<&'static str> {
     const DIRECTORY: &str = "/dev/shm";
     const ROOM: u64 = 4 << 30;

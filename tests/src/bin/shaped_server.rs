@@ -1,9 +1,9 @@
-//! A production machine behind a shaped link, for benchmarks: a real sshd, and
-//! the relay before it. It ends with its standard input.
+//! A production machine behind a shaped link, for benchmarks: a real sshd, and a relay. It ends
+//! when its standard input closes.
 //!
-//! It first says how to get in. Of the lines that it reads, `shape MS MBIT` gives
-//! new connections a round trip and a rate and counts from zero, `passed` does
-//! nothing; each is answered by the bytes that have gone up and down.
+//! It first prints how to connect. Then it reads lines: `shape MS MBIT` sets the round trip and the
+//! rate of new connections and resets the counts, `passed` does nothing. The answer to each is the
+//! number of bytes up and down.
 
 #![expect(clippy::print_stdout, reason = "it is asked and answers")]
 
@@ -36,7 +36,7 @@ fn main() -> Result<()> {
         environment = environment.set("PATH", bin);
     }
     let sshd = Sshd::start(&environment);
-    // Until it is shaped, as fast as may be.
+    // As fast as possible until it is shaped.
     let fast = Shape { rtt: Duration::ZERO, bits_per_second: 100_000_000_000 };
     let link = Link::start(sshd.port(), fast)?;
     let (user, config) = (login_user(), sshd.ssh_config());

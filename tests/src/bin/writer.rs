@@ -1,8 +1,8 @@
-//! An app that writes steadily into a database in WAL mode, for benchmarks: a
-//! commit at each tick that it does not miss. It ends with its standard input.
+//! An app that writes steadily into a database in WAL mode, for benchmarks: a commit per tick. It
+//! ends when its standard input closes.
 //!
-//! Each line there is answered by what has happened since the one before: the
-//! commits, the seconds, and how long the longest commit took, in seconds.
+//! The answer to each line of input covers the time since the last one: the number of commits, the
+//! seconds, and the duration of the longest commit in seconds.
 
 #![expect(clippy::print_stdout, reason = "it is asked and answers")]
 
@@ -78,7 +78,7 @@ fn write(db: &Connection, every: Duration, tally: &Mutex<Tally>) -> Result<()> {
             tally.commits += 1;
             tally.longest = tally.longest.max(took);
         }
-        // Ticks that it misses are lost.
+        // Missed ticks are skipped.
         while tick <= Instant::now() {
             tick += every;
         }

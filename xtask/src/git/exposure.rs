@@ -18,8 +18,8 @@ pub struct Exposure {
     pub lines: Vec<String>,
 }
 
-/// The exposure of `dir` with the databases `names`, their sidecars and a snapshot of them. `None` if
-/// it is in no work tree, or all files are ignored. `include` are the patterns of the names.
+/// The exposure of `dir` with the databases `names`, their sidecars and a snapshot of them. `None`
+/// if it is in no work tree, or all files are ignored. `include` are the patterns of the names.
 pub fn of(sh: &Shell, dir: &Path, names: &[String], include: &[&str]) -> Option<Exposure> {
     let read = |command: xshell::Cmd<'_>| command.quiet().ignore_stderr().read().ok();
     // The prefix is empty at the top of the work tree; else it ends with a slash.

@@ -138,8 +138,8 @@ impl Repository<'_> {
         list(cmd!(sh, "git -C {root} diff --relative --name-only --no-renames {option} -z"))
     }
 
-    /// Whether a file is the same in the work tree and in the index, or missing from both. Line ends
-    /// may differ.
+    /// Whether a file is the same in the work tree and in the index, or missing from both. Line
+    /// ends may differ.
     ///
     /// # Errors
     ///
@@ -207,8 +207,8 @@ impl Repository<'_> {
     }
 }
 
-/// Whether git runs a hook for `git commit PATH…`. git then uses a temporary index: a file staged in
-/// it would afterwards look as if its change were staged to be undone.
+/// Whether git runs a hook for `git commit PATH…`. git then uses a temporary index: a file staged
+/// in it would afterwards look as if its change were staged to be undone.
 pub fn is_commit_of_paths(sh: &Shell) -> bool {
     let index = sh.var_os("GIT_INDEX_FILE").unwrap_or_default();
     let name = Path::new(&index).file_name().unwrap_or_default();

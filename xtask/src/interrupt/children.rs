@@ -68,8 +68,8 @@ fn alone(command: Cmd<'_>) -> Command {
     command
 }
 
-/// Runs a program that may use the terminal. It receives the terminal's Ctrl-C too, and gets time to
-/// end by itself.
+/// Runs a program that may use the terminal. It receives the terminal's Ctrl-C too, and gets time
+/// to end by itself.
 ///
 /// # Errors
 ///

@@ -18,8 +18,8 @@ pub(super) struct Journal {
     /// The databases to install, staged under their own names.
     pub install: Vec<String>,
     pub remove: Vec<String>,
-    /// The databases that are changed while programs have them open. The schema cookie of the staged
-    /// file tells whether its transaction was committed.
+    /// The databases that are changed while programs have them open. The schema cookie of the
+    /// staged file tells whether its transaction was committed.
     #[serde(default)]
     pub in_place: Vec<String>,
     /// Whether the replaced databases are saved first.

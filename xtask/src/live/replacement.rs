@@ -30,8 +30,8 @@ pub struct Replaced {
 }
 
 impl Replacement<'_> {
-    /// The databases that it installs. Files of the snapshot outside `names` are left alone, because
-    /// the save does not include them.
+    /// The databases that it installs. Files of the snapshot outside `names` are left alone,
+    /// because the save does not include them.
     pub fn installs(&self, names: &Names) -> Vec<String> {
         let files = self.snapshot.files.iter().map(|(name, _)| name);
         files.filter(|name| names.selects(name, self.only)).cloned().collect()

@@ -202,9 +202,9 @@ impl Copies<'_> {
         Ok(())
     }
 
-    /// Whether `snapshot` has exactly these databases with this content. It must also agree which are
-    /// raw, since a restore would mark the live set so. The snapshot's mark is not changed: it is
-    /// correct for its own pull.
+    /// Whether `snapshot` has exactly these databases with this content. It must also agree which
+    /// are raw, since a restore would mark the live set so. The snapshot's mark is not changed: it
+    /// is correct for its own pull.
     fn are_held_by(&self, snapshot: &Snapshot) -> Result<bool> {
         let same_names = snapshot.files.iter().map(|(name, _)| name).eq(&self.names);
         // A restore of an incomplete set would not remove databases that were added later.

@@ -13,8 +13,8 @@ use crate::sqlite::sidecar;
 use crate::{interrupt, sqlite};
 
 /// Added to the schema cookie of the old database. Programs notice the change by it, and the next
-/// command sees whether the transaction of a killed run was committed, even if a program has changed
-/// the schema since.
+/// command sees whether the transaction of a killed run was committed, even if a program has
+/// changed the schema since.
 const COOKIE_LEAP: u32 = 1 << 20;
 
 /// How often to try for a lock while locks on other databases are held.
@@ -26,8 +26,8 @@ const POLL: Duration = Duration::from_millis(1);
 enum Way {
     /// Writes the pages that differ, in one transaction.
     Pages,
-    /// Writes everything through the backup API: only this can change the page size. Not possible in
-    /// WAL mode.
+    /// Writes everything through the backup API: only this can change the page size. Not possible
+    /// in WAL mode.
     Backup,
 }
 
@@ -236,8 +236,8 @@ impl SharedDb {
             }
             return Ok(());
         }
-        // With `auto_vacuum = FULL`, this connection would move pages at the commit, by the old page
-        // count.
+        // With `auto_vacuum = FULL`, this connection would move pages at the commit, by the old
+        // page count.
         self.writer.execute_batch("PRAGMA auto_vacuum = INCREMENTAL")?;
         let mut buffer = Vec::new();
         for (number, differs) in (1..).zip(&self.differs) {
@@ -294,7 +294,8 @@ fn connect(path: &Path, wait: Duration) -> rusqlite::Result<(Connection, Connect
     Ok((reader, writer, version))
 }
 
-/// Truncates the `-wal`. A busy database is not an error: another process may still read the `-wal`.
+/// Truncates the `-wal`. A busy database is not an error: another process may still read the
+/// `-wal`.
 pub(super) fn checkpoint(writer: &Connection) -> rusqlite::Result<()> {
     writer.busy_timeout(Duration::ZERO)?;
     writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))

@@ -49,7 +49,8 @@ impl Base {
 }
 
 /// The hashes of all blocks of `bases`, in order, chunk by chunk, as many as the recorded sizes
-/// require. Threads compute them on demand. Chunks that cannot be read get hashes that match no block.
+/// require. Threads compute them on demand. Chunks that cannot be read get hashes that match no
+/// block.
 pub fn hashes(bases: &[Base]) -> impl Iterator<Item = Vec<u8>> + Send + use<> {
     let chunks: Vec<_> = bases
         .iter()

@@ -14,8 +14,8 @@ use crate::server::request::Request;
 use crate::ui::{Progress, Ui};
 use crate::{fs, interrupt};
 
-/// Bytes that each database takes besides its file once saved, and the set once recorded: most of it
-/// is the `-shm` of the live database.
+/// Bytes that each database takes besides its file once saved, and the set once recorded: most of
+/// it is the `-shm` of the live database.
 const BESIDE: u64 = 48 << 10;
 
 pub struct Incoming<'a> {

@@ -25,8 +25,8 @@ pub struct Pulled {
     pub wire_bytes: u64,
 }
 
-/// Receives the databases that `request` asks for into `dir`; `reserved` bytes must stay free on its
-/// disk for later steps.
+/// Receives the databases that `request` asks for into `dir`; `reserved` bytes must stay free on
+/// its disk for later steps.
 ///
 /// # Errors
 ///

@@ -47,8 +47,8 @@ impl PullSpec<'_> {
         only.is_none() || only == self.only.map(Pattern::as_str)
     }
 
-    /// The newest snapshot, if it is fresh and was made with exactly the rules of this pull: after a
-    /// change of the rules, or with another `--no-sanitize`, it does not replace a pull.
+    /// The newest snapshot, if it is fresh and was made with exactly the rules of this pull: after
+    /// a change of the rules, or with another `--no-sanitize`, it does not replace a pull.
     ///
     /// # Errors
     ///

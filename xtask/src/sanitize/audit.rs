@@ -1,6 +1,6 @@
 //! The audit: finds columns that no rule covers, although their names or values suggest a secret or
-//! personal data. It runs on the server's copies; this module provides its word lists and reports its
-//! findings.
+//! personal data. It runs on the server's copies; this module provides its word lists and reports
+//! its findings.
 
 mod findings;
 mod mask;

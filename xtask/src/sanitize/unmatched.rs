@@ -27,8 +27,8 @@ pub struct Unmatched {
 }
 
 impl Unmatched {
-    /// Parses the script's text: the number, then in hex (or `-`) the table, the column and the existing
-    /// names.
+    /// Parses the script's text: the number, then in hex (or `-`) the table, the column and the
+    /// existing names.
     pub fn parse(text: &str) -> Option<Self> {
         let mut words = text.split(' ');
         let number = words.next()?.parse().ok()?;
@@ -99,8 +99,8 @@ pub fn check(
     Ok(())
 }
 
-/// Checks the rules for the database `from` against a snapshot and `made`, the fixture made of it. An
-/// unmatched rule is an error if the snapshot is complete or the rule seems to be misspelt.
+/// Checks the rules for the database `from` against a snapshot and `made`, the fixture made of it.
+/// An unmatched rule is an error if the snapshot is complete or the rule seems to be misspelt.
 ///
 /// # Errors
 ///

@@ -1,9 +1,9 @@
 //! Runs a command on the server. This is the only module that starts `fly`, `ssh` or `docker`.
 //!
 //! A new transport needs a variant of [`Via`], a name in `source` (earlier pulls of the same source
-//! are the bases of the next), a command in `start`, and in `offline.rs` the messages of its program
-//! when there is no network. It must transfer bytes unchanged in both directions, and close the
-//! script's input when the client ends, so that the script removes its copies.
+//! are the bases of the next), a command in `start`, and in `offline.rs` the messages of its
+//! program when there is no network. It must transfer bytes unchanged in both directions, and close
+//! the script's input when the client ends, so that the script removes its copies.
 
 mod connection;
 mod fly;
@@ -24,12 +24,13 @@ use crate::error::Failure;
 use crate::interrupt;
 use crate::ui::{Ui, escape};
 
-/// The command that the server runs: it reads a line with a length, then the gzipped script from its
-/// input, and leaves the rest of the input to the script. The text is constant; nothing is ever
+/// The command that the server runs: it reads a line with a length, then the gzipped script from
+/// its input, and leaves the rest of the input to the script. The text is constant; nothing is ever
 /// pasted into it. It must not read further: a `dd` without `fullblock` reads one byte at a time.
 const BOOTSTRAP: &str = r#"read -r n && XTASK_REQUEST=1 && b="bs=1 count=$n" && if dd iflag=fullblock count=0 </dev/null; then b="bs=$n count=1 iflag=fullblock"; fi 2>/dev/null && eval "$(dd $b 2>/dev/null | gzip -dc)""#;
 
-/// How long an impatient transport waits for the server: ten times as long as `fly` takes to connect.
+/// How long an impatient transport waits for the server: ten times as long as `fly` takes to
+/// connect.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub struct Transport<'a> {
@@ -38,7 +39,8 @@ pub struct Transport<'a> {
     pub target: Target,
     /// Whether to give up after `PATIENCE`; the programs themselves would try for minutes.
     impatient: bool,
-    /// Whether the server has answered before: then a failure does not mean that there is no network.
+    /// Whether the server has answered before: then a failure does not mean that there is no
+    /// network.
     reached: bool,
     started: Option<Started>,
     /// The connection of a finished pull. Dropping it ends a program that still runs.
@@ -111,8 +113,8 @@ impl<'a> Transport<'a> {
         was_cut(wire, &silence, "").hint(AGAIN)
     }
 
-    /// Waits until the server or `fly` sends anything, if the transport is impatient: `fly` prints a
-    /// line while it connects, and before it updates itself.
+    /// Waits until the server or `fly` sends anything, if the transport is impatient: `fly` prints
+    /// a line while it connects, and before it updates itself.
     ///
     /// # Errors
     ///
@@ -181,8 +183,8 @@ impl<'a> Transport<'a> {
         }
     }
 
-    /// Fetches a file with `fly ssh sftp get`, which prints nothing meanwhile: `silence` watches the
-    /// script that made the file.
+    /// Fetches a file with `fly ssh sftp get`, which prints nothing meanwhile: `silence` watches
+    /// the script that made the file.
     ///
     /// # Errors
     ///

@@ -11,9 +11,9 @@ pub struct PrunePlan<'a> {
     pub last_copies: Vec<(&'a Snapshot, Vec<&'a str>)>,
 }
 
-/// Keeps the newest `keep` of each kind: complete pulls, pulls of some databases, saves before a pull
-/// or restore. Always keeps manual, external and defective snapshots, those that `needed` names, and
-/// saves with the last copy of a database that is not `replaceable`.
+/// Keeps the newest `keep` of each kind: complete pulls, pulls of some databases, saves before a
+/// pull or restore. Always keeps manual, external and defective snapshots, those that `needed`
+/// names, and saves with the last copy of a database that is not `replaceable`.
 pub fn prune_plan<'a>(
     snapshots: &'a [Snapshot],
     keep: usize,

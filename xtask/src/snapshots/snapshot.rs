@@ -75,8 +75,8 @@ pub struct Origin {
 pub struct Database {
     pub name: String,
     pub bytes: u64,
-    /// In hex. Missing if a running program wrote to the database during the save, until the hash is
-    /// added later.
+    /// In hex. Missing if a running program wrote to the database during the save, until the hash
+    /// is added later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
     pub page_size: u32,
@@ -85,7 +85,8 @@ pub struct Database {
     pub schema: String,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub damaged: bool,
-    /// Whether it was pulled without the rules that match it, or saved while such a database was live.
+    /// Whether it was pulled without the rules that match it, or saved while such a database was
+    /// live.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unsanitized: bool,
     /// Whether no rule was applied to it, even if none matched then.
@@ -206,7 +207,8 @@ impl Snapshot {
         Self { name, path, order, time: order, elsewhere, meta, files, defect }
     }
 
-    /// A snapshot of this `snapshot.json` and these files; `None` if the path is not named like one.
+    /// A snapshot of this `snapshot.json` and these files; `None` if the path is not named like
+    /// one.
     pub fn of(path: PathBuf, meta: Option<&[u8]>, files: Vec<(String, u64)>) -> Option<Self> {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let order = time_of(&name)?;

@@ -17,8 +17,8 @@ use crate::{fs, sqlite};
 /// Bytes. A longer blob is shown by its size and its hash.
 const MAX_BLOB: usize = 64;
 
-/// The samples of ANALYZE differ from run to run; the other two tables are the schema, which is shown
-/// anyway.
+/// The samples of ANALYZE differ from run to run; the other two tables are the schema, which is
+/// shown anyway.
 const LEFT_OUT: &str = "'sqlite_schema', 'sqlite_temp_schema', 'sqlite_stat4'";
 
 /// Writes the whole database. A file that is not a database, or corrupt, gives a line that changes
@@ -77,8 +77,8 @@ struct Table {
 }
 
 impl Table {
-    /// A virtual table may show anything. It is dumped if it stores its content in shadow tables, which
-    /// are left out.
+    /// A virtual table may show anything. It is dumped if it stores its content in shadow tables,
+    /// which are left out.
     fn has_rows(&self, all: &[Table]) -> bool {
         let keeps = |suffix: &str| {
             let name = format!("{}{suffix}", self.name);

@@ -1,4 +1,4 @@
-//! What is measured of `refresh-fixtures`.
+//! The benchmark of `refresh-fixtures`.
 
 mod cuts;
 mod hook;
@@ -24,11 +24,11 @@ pub struct Args {
 }
 
 impl Args {
-    /// Measures, and returns the targets that are missed.
+    /// Measures, and returns the missed targets.
     pub fn run(&self, cx: &Context, dir: &Path, runs: u32, fresh: bool) -> Result<Vec<String>> {
         let rows = self.rows / source::ROWS_OF_ONE * source::ROWS_OF_ONE;
         let dir = dir.join(format!("v{}-{rows}", source::VERSION));
-        // Locked until the end: two at once would measure each other.
+        // Locked until the end: two benchmarks at once would disturb each other.
         let store = Store::new(&dir.join("data")).lock(&cx.ui, "cargo dev bench")?;
         let snapshot = source::prepare(&cx.ui, &store, rows, fresh)?;
 

@@ -1,4 +1,4 @@
-//! What is measured of `pull-db`.
+//! The benchmark of `pull-db`.
 
 mod flows;
 mod plot;
@@ -39,12 +39,12 @@ pub struct Args {
     mbit: Option<u32>,
 }
 
-/// Where the results of the standard set are kept, from the root of the repository.
+/// The files with the results of the standard set, from the root of the repository.
 const DOCUMENT: &str = "docs/benchmarks.md";
 const PLOT: &str = "benchmarks.svg";
 
 impl Args {
-    /// Measures, and returns the targets that are missed.
+    /// Measures, and returns the missed targets.
     pub fn run(&self, cx: &Context, dir: &Path, runs: u32, fresh: bool) -> Result<Vec<String>> {
         let (sh, ui) = (&cx.sh, &cx.ui);
         install::ensure(ui, sh, &[SQLITE3, ZSTD, SSH, SSHD])?;
@@ -57,7 +57,7 @@ impl Args {
             (cx.build("tests", "shaped_server")?, cx.build("tests", "writer")?);
 
         let dir = dir.join(format!("pulls-v{}-{}", source::VERSION, self.mb));
-        // Locked until the end: two at once would measure each other.
+        // Locked until the end: two benchmarks at once would disturb each other.
         let _store = Store::new(&dir.join("lock")).lock(ui, "cargo dev bench")?;
         let source = Source::prepare(ui, &dir, self.mb * 1_000_000, fresh)?;
         let mut flows = Flows::start(sh, xtask, &source, &shaped_server, &dir)?;
@@ -72,7 +72,7 @@ impl Args {
         let mut measured = Vec::new();
         let (mut server, mut memory) = (Seen::default(), None);
         for (i, shape) in links.iter().enumerate() {
-            // What they take there and here is looked at through the first link.
+            // Memory and disk space are only measured through the first link.
             let watch = i == 0;
             let all = measure(cx, &mut flows, &wanted, *shape, runs, watch)?;
             for run in all.values().flatten().filter(|_| watch) {
@@ -86,7 +86,7 @@ impl Args {
         let writing = dir.join("writing");
         let writers = writers::measure(ui, sh, &mut flows, &writer, &writing, links[0], alone)?;
         drop(flows);
-        // Only what takes long to make is kept.
+        // Only slowly made files are kept.
         for made in ["here", "writing"] {
             source::remove(&dir.join(made))?;
         }
@@ -121,7 +121,7 @@ impl Args {
     }
 }
 
-/// Runs each of the flows so often, in turn, and looks on at ours if told to.
+/// Runs each flow `runs` times, in turn; with `watch`, measures the resources of our pulls.
 fn measure(
     cx: &Context,
     flows: &mut Flows<'_>,

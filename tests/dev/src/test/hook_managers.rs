@@ -1,4 +1,4 @@
-//! The hook managers that the tests run the snippets of `docs/hooks/` with.
+//! Installs the hook managers with which the tests run the snippets of `docs/hooks/`.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -10,23 +10,22 @@ use xtask_db::internals::error::Failure;
 
 use crate::{Context, install};
 
-/// The file that says which versions, from the root of the repository.
+/// The file with their versions, from the root of the repository.
 const REQUIREMENTS: &str = "tests/hook-managers/requirements.txt";
 
-/// Installs them into a directory of this repository's own, and nowhere else on
-/// the machine, unless that has been done with the same versions.
+/// Installs them into the target directory, unless the same versions are installed there.
 ///
 /// # Errors
 ///
-/// They cannot be had.
+/// A package cannot be downloaded or installed.
 pub fn install(cx: &Context, target: &Path) -> Result<()> {
     let (sh, root) = (&cx.sh, &cx.root);
     let dir = target.join("hook-managers");
     fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
     let lock = File::create(dir.join("lock")).context("cannot lock the hook managers")?;
     lock.lock().context("cannot lock the hook managers")?;
-    // The tests, too, compare this with that file. It is written last, so that an
-    // installation that was killed does not pass for one.
+    // The tests compare the stamp with the requirements too. It is written last, so that an
+    // incomplete installation has none.
     let versions = fs::read_to_string(root.join(REQUIREMENTS))?;
     let stamp = dir.join("versions");
     if fs::read_to_string(&stamp).is_ok_and(|installed| installed == versions) && work(sh, &dir) {
@@ -41,8 +40,8 @@ pub fn install(cx: &Context, target: &Path) -> Result<()> {
     durable::write_shared(&stamp, versions.as_bytes(), false)
 }
 
-/// A virtual environment breaks when it is moved, and with it those who have
-/// moved the repository; also when the Python that it was made with is gone.
+/// Whether the programs run: a virtual environment breaks when the repository is moved, or when its
+/// Python is removed.
 fn work(sh: &Shell, dir: &Path) -> bool {
     ["pre-commit", "prek", "lefthook"].iter().all(|program| {
         let program = dir.join("python/bin").join(program);
@@ -51,7 +50,7 @@ fn work(sh: &Shell, dir: &Path) -> bool {
     })
 }
 
-/// In a virtual environment: Debian and Homebrew forbid pip to install elsewhere.
+/// Uses a virtual environment: Debian and Homebrew forbid pip to install elsewhere.
 fn from_pypi(sh: &Shell, root: &Path, dir: &Path) -> Result<()> {
     let python = install::find(sh, install::PYTHON3.program).context("there is no python3")?;
     let requirements = root.join(REQUIREMENTS);

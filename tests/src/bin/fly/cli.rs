@@ -93,7 +93,7 @@ pub enum Sftp {
     },
 }
 
-/// Which machine, of those that run.
+/// Selects one of the started machines.
 #[derive(Args)]
 pub struct Target {
     #[arg(short, long)]

@@ -17,7 +17,7 @@ use crate::pump::{Ending, pump};
 use crate::select;
 use crate::ssh::{Outcome, Session};
 
-/// Only these commands, spelled like this, get a PTY without being asked.
+/// Only these commands, spelled exactly like this, get a PTY without a flag.
 const SHELLS: [&str; 4] = ["sh", "/bin/sh", "bash", "/bin/bash"];
 
 pub fn run(world: &World, console: &Console) -> Result<()> {
@@ -30,8 +30,8 @@ pub fn run(world: &World, console: &Console) -> Result<()> {
     }
     let bare = console.command.is_empty() || SHELLS.contains(&console.command.as_str());
     let mut ssh = if bare || console.pty {
-        // Twice, because a PTY is allocated also when stdin is no terminal. All
-        // that the remote says comes through it; on stderr is ssh's own talk.
+        // Twice, to allocate a PTY even if stdin is not a terminal. The remote's whole output comes
+        // through it; stderr has only ssh's own messages.
         let mut ssh = session.ssh("-tt");
         ssh.stderr(Stdio::null());
         ssh
@@ -48,7 +48,7 @@ pub fn run(world: &World, console: &Console) -> Result<()> {
     let mut output = child.stdout.take().context("stdout is piped")?;
     match pump(&mut output, &mut stdout(), &world.faults)? {
         Ending::Whole => {}
-        // Nothing passes any more, in no direction, and nobody is told.
+        // Nothing is transferred any more, in either direction, and no error is reported.
         Ending::Stall => {
             kill_process(Pid::from_child(&child), Signal::STOP)?;
             loop {
@@ -66,12 +66,12 @@ pub fn run(world: &World, console: &Console) -> Result<()> {
         drop(listener.join());
     }
     match session.outcome(status) {
-        // A connection that breaks is a success to flyctl.
+        // For flyctl, a broken connection is a success.
         Outcome::Exited(0) | Outcome::Broken => Ok(()),
         Outcome::Exited(code) => bail!("ssh shell: Process exited with status {code}"),
-        // A terminal interrupts ssh too, which may tell before our handler does.
+        // A terminal interrupts ssh too, whose end may arrive before our signal.
         Outcome::Interrupted => exit(INTERRUPTED),
-        // Which signal it was, OpenSSH's client does not tell.
+        // OpenSSH's client does not report which signal it was.
         Outcome::Signalled => {
             bail!("ssh shell: Process exited with status 137 from signal KILL")
         }
@@ -79,21 +79,21 @@ pub fn run(world: &World, console: &Console) -> Result<()> {
     }
 }
 
-/// Passes on what the remote says on its standard error, and records it for the test.
+/// Forwards the remote's standard error, and records it for the test.
 fn listen(mut said: ChildStderr, record: PathBuf) -> JoinHandle<()> {
     spawn(move || {
         let mut record = File::options().create(true).append(true).open(record).ok();
         let mut buffer = [0; 4096];
         while let Ok(n @ 1..) = said.read(&mut buffer) {
-            // Nobody may be there to hear it.
+            // The reader may be gone.
             let _ = stderr().write_all(&buffer[..n]);
             let _ = record.as_mut().map(|record| record.write_all(&buffer[..n]));
         }
     })
 }
 
-/// No shell interprets the command: its words are split here, as the machine's
-/// SSH server would, and quoted against the login shell that sshd puts between.
+/// No shell interprets the command: it is split into words here, like by the machine's SSH server,
+/// and quoted for the login shell that sshd runs.
 fn remote_command(command: &str) -> Result<String> {
     let words = shlex::split(command)
         .with_context(|| format!("ssh shell: invalid command line string: {command}"))?;

@@ -1,4 +1,4 @@
-//! `fly machine list`, and those that change the state of one.
+//! `fly machine list`, and the commands that change the state of a machine.
 
 use std::path::Path;
 

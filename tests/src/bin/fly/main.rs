@@ -1,5 +1,5 @@
-//! The stand-in `fly`: behaves like flyctl towards its caller, and reaches the
-//! machines of its world through real `ssh` to an sshd on the loopback.
+//! The stand-in `fly`: behaves like flyctl towards its caller, and connects to the machines of its
+//! world through a real `ssh` to an sshd on the loopback.
 
 #![expect(
     clippy::print_stdout,
@@ -86,7 +86,7 @@ fn run(arguments: &[String]) -> Result<()> {
     }
 }
 
-/// In the words of Go, behind a local resolver that has nobody to ask.
+/// Go's message if the local resolver has no server.
 fn offline(command: &Command) -> Result<()> {
     let (what, host, path) = match command {
         Command::Machine { .. } => {
@@ -117,7 +117,7 @@ fn version(version: &str, json: bool) {
     }
 }
 
-/// On Linux the guarded `ssh` dies with this process, and so does the session.
+/// On Linux the guarded `ssh` ends with this process, and so does the session.
 fn exit_on_interrupt() -> Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     thread::spawn(move || {

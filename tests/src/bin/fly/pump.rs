@@ -1,4 +1,4 @@
-//! Copies the remote's stdout to ours, with the world's faults.
+//! Copies the remote's stdout to ours, with the faults of the world.
 
 use std::io::{ErrorKind, Read, Write};
 
@@ -7,7 +7,7 @@ use tests::world::Faults;
 
 #[derive(Debug, PartialEq)]
 pub enum Ending {
-    /// Everything arrived, and was passed on as far as the faults let it.
+    /// Everything was received, and forwarded as far as the faults allow.
     Whole,
     Cut,
     Kill,
@@ -54,13 +54,13 @@ pub fn pump(mut from: impl Read, to: &mut impl Write, faults: &Faults) -> Result
 struct Sink<'w, W> {
     to: &'w mut W,
     broken: bool,
-    /// The end of what came, which may be what gets lost.
+    /// The last bytes received, which a fault may drop.
     held: Vec<u8>,
 }
 
 impl<W: Write> Sink<'_, W> {
-    /// A failing local write is dropped silently, as flyctl does; the remote
-    /// is read on, and its exit status is what counts.
+    /// Ignores a failed local write, like flyctl: the remote is read to the end, and its exit
+    /// status counts.
     fn write(&mut self, bytes: &[u8]) {
         self.broken |= self.to.write_all(bytes).and_then(|()| self.to.flush()).is_err();
     }

@@ -1,4 +1,4 @@
-//! From flags to one machine, by flyctl's rules and in its words.
+//! Selects a machine from the flags, with flyctl's rules and messages.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use tests::world::{Machine, World};
 
 use crate::cli::Target;
 
-/// Where a session goes.
+/// The target of a session.
 pub struct Destination {
     pub address: String,
     pub port: u16,
@@ -47,7 +47,7 @@ pub fn destination(world: &World, target: &Target) -> Result<Destination> {
     Ok(Destination {
         address: machine.private_ip.clone(),
         port: container_port(machine, target.container.as_deref())?,
-        // flyctl's default is root, also where the tests do not run as root.
+        // flyctl's default is root, even if the tests do not run as root.
         user: match target.user.as_str() {
             "root" => world.ssh_user.clone(),
             other => other.to_owned(),
@@ -92,7 +92,7 @@ fn by_flags<'w>(app: &str, machines: &'w [Machine], target: &Target) -> Result<&
         if target.select {
             bail!("prompt: non interactive");
         }
-        // On stdout, before the command's own output, and also with --quiet.
+        // On stdout, before the command's own output, even with --quiet.
         println!("No machine specified, using {} in region {}", first.id, first.region);
     }
     Ok(first)

@@ -32,7 +32,7 @@ pub fn run(world: &World, command: &Sftp) -> Result<()> {
     if let Some(limit) = world.faults.sftp_cut_after_bytes
         && limit < fs::metadata(local)?.len()
     {
-        // The partial file stays, and will be in the way of the next try.
+        // The partial file stays, and blocks the next attempt.
         File::options().write(true).open(local)?.set_len(limit)?;
         bail!("get: copy file: connection lost ({limit} bytes written)");
     }
@@ -66,7 +66,7 @@ fn get(session: &Session, remote: &str, local: &str) -> Result<()> {
     bail!("get: copy file: {reason}")
 }
 
-/// Within quotes, sftp takes wildcards literally.
+/// Quoted, so that sftp does not expand wildcards.
 fn quote(path: &str) -> String {
     format!("\"{}\"", path.replace('\\', r"\\").replace('"', "\\\""))
 }

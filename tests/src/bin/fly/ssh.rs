@@ -1,4 +1,4 @@
-//! One connection to a machine, made by the real `ssh` and `sftp`.
+//! One connection to a machine, by the real `ssh` and `sftp`.
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpStream};
@@ -14,14 +14,13 @@ use tests::world::World;
 
 use crate::select::Destination;
 
-/// The first argument of this program when it is started by itself, only to
-/// become `ssh`.
+/// The first argument if this program was started by itself, only to become `ssh`.
 const GUARD: &str = "__standin-guard";
 
 pub struct Session {
     options: Vec<String>,
     port: u16,
-    /// What `ssh` logs, kept away from stderr, which belongs to the remote.
+    /// The log of `ssh`, apart from stderr, which is the remote's.
     log: NamedTempFile,
 }
 
@@ -37,12 +36,12 @@ pub enum Outcome {
 impl Session {
     pub fn new(world: &World, destination: &Destination) -> Result<Session> {
         let port = destination.port;
-        // Asked here, because ssh exits with 255 for this and for much else.
+        // Tested here, because ssh exits with 255 for this and for many other errors.
         TcpStream::connect((Ipv4Addr::LOCALHOST, port))
             .context("error connecting to SSH server: dial")?;
         let key = world.ssh_key.display().to_string();
         let user = format!("User={}", destination.user);
-        // Killed, it leaves this file: the name tells whose it is.
+        // A killed stand-in leaves this file: the name says whose it is.
         let log = tempfile::Builder::new().prefix("standin-fly-").tempfile()?;
         let options = ["-F", "/dev/null", "-i", &key, "-o", &user]
             .into_iter()
@@ -53,7 +52,7 @@ impl Session {
 
     pub fn ssh(&self, terminal: &str) -> Command {
         let mut ssh = guarded("ssh");
-        // The first value of an option wins, so the level goes before the rest.
+        // The first value of an option wins, so the log level comes first.
         ssh.args(["-o", "LogLevel=DEBUG1", "-E"]).arg(self.log.path());
         ssh.args(&self.options).arg(terminal);
         ssh.args(["-p", &self.port.to_string(), "127.0.0.1"]);
@@ -67,7 +66,7 @@ impl Session {
         sftp
     }
 
-    /// Only the log tells a remote status of 255 from ssh's own.
+    /// Only the log distinguishes the remote's status 255 from ssh's own.
     pub fn outcome(&self, status: ExitStatus) -> Outcome {
         let log = fs::read_to_string(self.log.path()).unwrap_or_default();
         if log.contains("rtype exit-status") {
@@ -94,9 +93,9 @@ fn guarded(program: &str) -> Command {
     guarded
 }
 
-/// Turns this process into the program behind the guard's mark, and returns
-/// only if that fails. The real `fly` *is* the connection: when it is killed,
-/// the session ends. Here the kernel is asked to kill `ssh` with its parent.
+/// Turns this process into the program after the guard's mark; returns only on failure. The real
+/// `fly` *is* the connection: when it is killed, the session ends. Here the kernel kills `ssh` with
+/// its parent.
 pub fn guard(arguments: &[String]) -> Option<anyhow::Error> {
     let [mark, program, rest @ ..] = arguments else { return None };
     if mark != GUARD {

@@ -237,15 +237,16 @@ fn what_a_killed_run_has_changed_under_a_program_keeps_what_was_written_since() 
     }
 }
 
-/// Replaces a.db by `snapshot`, and calls `between` when the set has been copied and compared but is
-/// not locked yet. Returns the path of the save.
+/// Replaces a.db by `snapshot`, and calls `between` when the set has been copied and compared but
+/// is not locked yet. Returns the path of the save.
 fn replace_around(env: &Env, snapshot: &Snapshot, between: impl FnOnce()) -> PathBuf {
     let install = vec!["a.db".to_owned()];
     stage(snapshot, &install, &env.state(STAGED)).unwrap();
     let mut locked = env.live.open_and_lock(&[], &install).unwrap();
     let mut copies = env.live.saver().copy(env.live.databases().unwrap(), &mut locked).unwrap();
     let reader = &locked[0].access.shared().unwrap().reader;
-    // In a rollback mode a program can only write without a reader, which is closed before the lock.
+    // In a rollback mode a program can only write without a reader, which is closed before the
+    // lock.
     if text(reader, "PRAGMA journal_mode") != "wal" {
         reader.execute_batch("COMMIT; BEGIN").unwrap();
     }

@@ -20,8 +20,8 @@ impl<'a> Facts<'a> {
         self.0.contains(fact)
     }
 
-    /// SQL that masks the column and respects its type, NOT NULL and unique indexes; `None` if no such
-    /// SQL is known.
+    /// SQL that masks the column and respects its type, NOT NULL and unique indexes; `None` if no
+    /// such SQL is known.
     pub fn mask(self) -> Option<&'static str> {
         let [unique, number, json] = ['u', 'i', 'j'].map(|fact| self.has(fact));
         let blob = self.has('b') && !self.has('t');

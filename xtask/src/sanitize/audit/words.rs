@@ -103,7 +103,8 @@ pub const IN_TABLES: [(Kind, &str, &str, &str); 4] = [
 const SESSIONS: &str =
     "=session, =sessions, =user session, =user sessions, =auth session, =auth sessions";
 
-/// Hashes that frameworks store with their migrations: endings of the tables' names, and the columns.
+/// Hashes that frameworks store with their migrations: endings of the tables' names, and the
+/// columns.
 pub const BOOKKEEPING: (&str, &str) = (
     "migrations, migration, schema history, schema revisions, databasechangelog, room master table",
     "hash, hashes, partial hashes, identity hash, checksum hash",

@@ -270,8 +270,8 @@ impl<'a, 'r> Events<'a, 'r> {
     }
 }
 
-/// The maximum size of a database in the stream, in bytes. Each chunk is an archive of its own, with
-/// a map and padding.
+/// The maximum size of a database in the stream, in bytes. Each chunk is an archive of its own,
+/// with a map and padding.
 fn budget(database: &IndexEntry) -> u64 {
     let beside = if database.is_delta { database.bytes / 64 } else { 0 };
     database.bytes.saturating_add(beside + 64 * TAR_BLOCK)

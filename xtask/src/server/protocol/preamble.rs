@@ -133,14 +133,14 @@ fn failure(why: &str) -> (String, String) {
     (clipped(code), text.to_owned())
 }
 
-/// The code and the text of a failure that the script wrote to standard error, because the stream had
-/// already begun.
+/// The code and the text of a failure that the script wrote to standard error, because the stream
+/// had already begun.
 pub fn failure_in(stderr: &str, nonce: &str) -> Option<(String, String)> {
     stderr.lines().find_map(|line| own(line.trim_end(), "XTASK-DB-FAILED", nonce)).map(failure)
 }
 
-/// The place of an archive, from the line of [`Marker::Archive`]: the machine, if known, and the path
-/// there.
+/// The place of an archive, from the line of [`Marker::Archive`]: the machine, if known, and the
+/// path there.
 ///
 /// # Errors
 ///

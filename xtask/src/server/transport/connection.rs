@@ -60,8 +60,8 @@ impl From<Output> for Ended {
     }
 }
 
-/// A message that a thread sends. After the last byte the thread returns the pipe; after an error it
-/// has closed it, so that the server does not wait for the rest.
+/// A message that a thread sends. After the last byte the thread returns the pipe; after an error
+/// it has closed it, so that the server does not wait for the rest.
 struct Sending {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Option<ChildStdin>>,
@@ -117,8 +117,8 @@ impl Connection {
         }
     }
 
-    /// The server's output. With `talks`, the program writes to standard error once it is connected;
-    /// otherwise it may ask a question there, and wait for the user.
+    /// The server's output. With `talks`, the program writes to standard error once it is
+    /// connected; otherwise it may ask a question there, and wait for the user.
     ///
     /// # Panics
     ///
@@ -137,8 +137,8 @@ impl Connection {
         Silence { heard: self.heard.clone(), last: 0, lasted: Duration::ZERO }
     }
 
-    /// Tells the server to stop. `wait` says whether to wait for the program; its further output and
-    /// status are ignored.
+    /// Tells the server to stop. `wait` says whether to wait for the program; its further output
+    /// and status are ignored.
     pub(super) fn release(&mut self, wait: bool) {
         if let Some(Sending { stop, .. }) = &self.sending {
             stop.store(true, Ordering::Relaxed);
@@ -157,8 +157,8 @@ impl Connection {
         let _ = self.child.kill();
     }
 
-    /// Whether nothing was received within `limit`, from the server or from the program, which still
-    /// runs.
+    /// Whether nothing was received within `limit`, from the server or from the program, which
+    /// still runs.
     pub(super) fn is_silent_for(&self, limit: Duration) -> Result<bool> {
         let Some(stdout) = &self.stdout else { return Ok(false) };
         let ready = interrupt::ready(stdout, PollFlags::IN, limit)?;
@@ -178,8 +178,8 @@ impl Connection {
         Ended { said: said.unwrap_or_default(), code }
     }
 
-    /// Closes the input, so that the server removes its copies; kills the program if it does not end
-    /// in time. Returns its exit code, also if it has ended before.
+    /// Closes the input, so that the server removes its copies; kills the program if it does not
+    /// end in time. Returns its exit code, also if it has ended before.
     fn end(&mut self) -> Option<i32> {
         if let Some(Sending { stop, .. }) = &self.sending {
             stop.store(true, Ordering::Relaxed);
@@ -259,8 +259,8 @@ impl Drop for Connection {
     }
 }
 
-/// Writes in blocks that a ready pipe accepts without blocking. After an error, the input is closed:
-/// else the server would wait for the rest, and this process for its answer.
+/// Writes in blocks that a ready pipe accepts without blocking. After an error, the input is
+/// closed: else the server would wait for the rest, and this process for its answer.
 fn send(mut stdin: ChildStdin, message: &[u8], stopped: impl Fn() -> bool) -> Option<ChildStdin> {
     for part in message.chunks(PIPE_BUF) {
         // Checked between blocks: a slow reader could delay the end for as long as it likes.

@@ -1,4 +1,4 @@
-//! The ways to bring production here: ours, and those without this tool.
+//! The ways to copy production to this machine: with this tool, and without.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use super::server::{Server, Shape, quoted};
 use super::source::{Source, remove};
 use super::watch::{Seen, Watch};
 
-/// What is measured. Each brings the state `after` here.
+/// A measured way. Each copies the state `after`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Flow {
@@ -23,13 +23,13 @@ pub enum Flow {
     FirstGzip,
     Day,
     Nothing,
-    /// With `scrub = "deleted-rows"`, the first pull and the one after a day.
+    /// With `scrub = "deleted-rows"`: the first pull, and the pull of the next day.
     FirstScrubbed,
     DayScrubbed,
 }
 
 impl Flow {
-    /// In the order in which they run: what [`Flow::Day`] leaves is what [`Flow::Nothing`] needs.
+    /// In the order of their runs: [`Flow::Nothing`] needs the result of [`Flow::Day`].
     pub const ALL: [Self; 8] = [
         Self::Classic,
         Self::FirstZstd,
@@ -54,7 +54,7 @@ impl Flow {
         }
     }
 
-    /// Whether it is `pull-db`.
+    /// Whether the flow uses `pull-db`.
     pub fn is_ours(self) -> bool {
         !matches!(self, Self::Classic | Self::Rsync)
     }
@@ -64,32 +64,32 @@ impl Flow {
     }
 }
 
-/// How one went.
+/// The measurement of one run.
 pub struct Run {
     pub time: Duration,
     pub up: u64,
     pub down: u64,
-    /// The most memory that `pull-db` had, in bytes.
+    /// The peak memory of `pull-db`, in bytes.
     pub memory: Option<u64>,
     pub seen: Option<Seen>,
 }
 
-/// All that the flows need.
+/// The context of all flows.
 pub struct Flows<'a> {
     sh: &'a Shell,
     xtask: PathBuf,
     pub source: &'a Source,
     zstd: Server,
     gzip: Server,
-    /// The settings of `pull-db`, without and with scrubbing.
+    /// The settings for `pull-db`, without and with scrubbing.
     plain: PathBuf,
     scrubbing: PathBuf,
-    /// Holds what each flow brings.
+    /// The directory with the results of the flows.
     here: PathBuf,
 }
 
 impl<'a> Flows<'a> {
-    /// Starts the servers, with all that they have in `dir`, and pulls yesterday's production.
+    /// Starts the servers, with their files in `dir`, and pulls the production of the day before.
     ///
     /// # Errors
     ///
@@ -122,11 +122,11 @@ impl<'a> Flows<'a> {
         self.here.join(name)
     }
 
-    /// Runs one that has been prepared, and looks on if told to.
+    /// Runs a prepared flow; with `watch`, measures its resources on the server.
     ///
     /// # Errors
     ///
-    /// It fails.
+    /// The flow fails.
     pub fn run(&mut self, flow: Flow, shape: Shape, watch: bool) -> Result<Run> {
         let server = self.server(flow);
         server.shape(shape)?;
@@ -146,12 +146,12 @@ impl<'a> Flows<'a> {
         Ok(Run { time, up, down, memory, seen })
     }
 
-    /// Proves that what a flow has brought is production. What is scrubbed has other bytes;
+    /// Verifies that the result of a flow equals production. A scrubbed result has other bytes;
     /// `pull-db` has compared them with the server's.
     ///
     /// # Errors
     ///
-    /// It is not.
+    /// The result differs.
     pub fn check(&self, flow: Flow) -> Result<()> {
         if flow.is_scrubbed() {
             return Ok(());
@@ -164,11 +164,11 @@ impl<'a> Flows<'a> {
         if flow == Flow::FirstGzip { &mut self.gzip } else { &mut self.zstd }
     }
 
-    /// Makes what a flow begins with, which is not timed.
+    /// Prepares the initial state of a flow, which is not timed.
     ///
     /// # Errors
     ///
-    /// It cannot be written.
+    /// A file cannot be written.
     pub fn prepare(&self, flow: Flow) -> Result<()> {
         let (sh, data) = (self.sh, self.here("data"));
         let (base, scrubbed) = (self.here("base"), self.here("scrubbed"));
@@ -185,17 +185,17 @@ impl<'a> Flows<'a> {
             Flow::Classic => std::fs::create_dir(data)?,
             _ => {}
         }
-        // The disk has nothing left to do when the time begins.
+        // Pending writes must not slow down the measured run.
         rustix::fs::sync();
         Ok(())
     }
 
-    /// Where the ways without us make copies on the server.
+    /// The directory on the server for the copies of the flows without this tool.
     fn staged(&self) -> PathBuf {
         self.zstd.tmp.join("staged")
     }
 
-    /// Copies each database into the directory `staged` on the server, goes there, and goes on.
+    /// Copies each database into `staged` on the server, then runs `then` there.
     fn stage(&self, then: &str) -> Result<()> {
         let (staged, production) = (quoted(&self.staged())?, quoted(&self.source.production())?);
         let script = format!(
@@ -228,11 +228,11 @@ impl<'a> Flows<'a> {
         self.finish(&self.zstd, command).map(drop)
     }
 
-    /// As a user does; the memory that it took.
+    /// Pulls like a user; returns the peak memory in bytes.
     ///
     /// # Errors
     ///
-    /// It fails.
+    /// The pull fails.
     fn pull(&self, server: &Server, config: &Path, data: &Path) -> Result<Option<u64>> {
         let (sh, remote) = (self.sh, self.source.production());
         let (xtask, host, port) = (&self.xtask, server.host(), server.port().to_string());
@@ -246,7 +246,7 @@ impl<'a> Flows<'a> {
         Ok(said.lines().find_map(|line| line.parse::<ResourceUsage>().ok()?.memory))
     }
 
-    /// Runs a command that finds an `ssh` to the server; what it says on standard error.
+    /// Runs a command whose `ssh` connects to the server; returns its standard error.
     fn finish(&self, server: &Server, command: Cmd<'_>) -> Result<String> {
         let path = server.search_path(self.sh)?;
         let name = command.to_string();

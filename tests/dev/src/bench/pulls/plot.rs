@@ -1,4 +1,4 @@
-//! The plot: for each link, a bar for each flow.
+//! The plot: a group of bars for each link.
 
 use std::fmt::{self, Write as _};
 
@@ -6,16 +6,16 @@ use super::flows::Flow;
 use super::report::Link;
 
 const WIDTH: f64 = 760.0;
-/// Where bars begin, and how long the longest may be.
+/// The start of the bars, and the length of the longest.
 const LEFT: f64 = 150.0;
 const LONGEST: f64 = 500.0;
 const BAR: f64 = 16.0;
 const STEP: f64 = 22.0;
-/// Above the bars of a link is its name, below them their axis.
+/// The space above the bars of a link for its name, and below them for the axis.
 const ABOVE: f64 = 34.0;
 const BELOW: f64 = 44.0;
 
-/// Colours that can be told apart on white and on black, and by who sees no colours.
+/// Colours that differ on white and on black, and for colour-blind readers.
 const STYLE: &str = "
 text { font: 13px sans-serif; fill: #24292f; }
 .link { font-weight: bold; }
@@ -29,7 +29,7 @@ line { stroke: #8c959f; stroke-opacity: 0.5; }
 }
 ";
 
-/// An SVG of all links.
+/// The SVG of all links.
 pub fn svg(links: &[Link], runs: u32) -> String {
     let mut out = String::new();
     // Writing to a string does not fail.
@@ -109,7 +109,7 @@ fn draw_link(out: &mut String, link: &Link, top: f64, runs: u32) -> fmt::Result 
     Ok(())
 }
 
-/// A step of 1, 2 or 5 with zeros that divides `longest` into four to ten.
+/// The step of the axis: 1, 2 or 5 times a power of ten, for four to ten ticks.
 fn nice(longest: f64) -> f64 {
     let decade = 10f64.powf((longest / 10.0).log10().floor());
     let steps = [1.0, 2.0, 5.0, 10.0].map(|step| step * decade);

@@ -1,4 +1,4 @@
-//! What was measured, for a reader or a program, and which targets it misses.
+//! The results, for a reader or a program, and the missed targets.
 
 use serde::Serialize;
 use xtask_db::internals::ui::{bytes, count};
@@ -10,22 +10,22 @@ use super::watch::Seen;
 use super::writers::Writers;
 use crate::bench::Times;
 
-/// The set whose results are kept, and the link of it that targets are for.
+/// The size of the set whose results are kept, and the links; targets apply to the first.
 pub const STANDARD_MB: u64 = 240;
 pub const LINKS: [Shape; 3] =
     [HEADLINE, Shape { rtt_ms: 20, mbit: 1000 }, Shape { rtt_ms: 150, mbit: 20 }];
 const HEADLINE: Shape = Shape { rtt_ms: 80, mbit: 100 };
 
-/// The time of a flow, as a part of that of the classic one.
+/// The maximum time of a flow, relative to the classic one.
 const RATIOS: [(Flow, f64); 4] =
     [(Flow::FirstZstd, 0.40), (Flow::FirstGzip, 0.55), (Flow::Day, 0.20), (Flow::Nothing, 0.12)];
-/// Of each program on the server, in bytes.
+/// The maximum memory of each program on the server, in bytes.
 const SERVER_MEMORY: u64 = 32_000_000;
-/// Of `pull-db`, in bytes.
+/// The maximum memory of `pull-db`, in bytes.
 const MEMORY: u64 = 64_000_000;
-/// How often an app commits during a pull, as a part of what it does alone.
+/// The minimum rate of commits of an app during a pull, relative to the app alone.
 const PACE: f64 = 0.95;
-/// The longest commit, in seconds.
+/// The maximum duration of a commit, in seconds.
 const STALL: f64 = 0.05;
 
 #[derive(Serialize)]
@@ -37,11 +37,11 @@ pub struct Report {
     /// The version of the server's `sqlite3`.
     pub sqlite: String,
     pub links: Vec<Link>,
-    /// What our pulls took on the server, and the most memory that they had here,
-    /// in bytes; both through the first link.
+    /// Resources of our pulls on the server, and their peak memory here in bytes; through the first
+    /// link.
     pub server: Seen,
     pub memory: Option<u64>,
-    /// Through the first link.
+    /// Measured through the first link.
     pub writers: Writers,
 }
 
@@ -55,13 +55,13 @@ pub struct Link {
 pub struct Measured {
     pub flow: Flow,
     pub seconds: Times,
-    /// The medians of what has passed, in bytes.
+    /// The medians of the transferred bytes.
     pub up: u64,
     pub down: u64,
 }
 
 impl Measured {
-    /// Of at least one run.
+    /// `runs` must not be empty.
     pub fn of(flow: Flow, runs: &[Run]) -> Self {
         let median = |bytes: fn(&Run) -> u64| {
             let mut all: Vec<_> = runs.iter().map(bytes).collect();
@@ -78,19 +78,19 @@ impl Link {
         self.flows.iter().find(|measured| measured.flow == flow)
     }
 
-    /// The time of one, as a part of that of the classic one.
+    /// The time of a flow, relative to the classic one.
     pub fn ratio(&self, flow: Flow) -> Option<f64> {
         Some(self.find(flow)?.seconds.median / self.find(Flow::Classic)?.seconds.median)
     }
 }
 
-/// A target, and what was measured.
+/// A target and its measurement.
 pub struct Target {
     pub what: String,
     pub measured: f64,
     pub limit: f64,
     unit: fn(f64) -> String,
-    /// The limit is the least, not the most.
+    /// Whether the limit is a minimum.
     least: bool,
 }
 
@@ -106,7 +106,7 @@ impl Target {
         (more > 0.0).then(|| format!("{}: {measured}, {by} {word} than {limit}", self.what))
     }
 
-    /// What is wanted and what was measured.
+    /// The table cells: the target, the limit and the measurement.
     pub fn cells(&self) -> [String; 3] {
         let word = if self.least { "at least" } else { "at most" };
         [
@@ -130,8 +130,7 @@ fn milliseconds(seconds: f64) -> String {
 }
 
 impl Report {
-    /// In the standard set, what is held against it. What a system does not tell
-    /// misses none.
+    /// The targets of the standard set. A value that the system does not report misses none.
     pub fn targets(&self) -> Vec<Target> {
         let headline = self.links.first().filter(|link| link.shape == HEADLINE);
         let Some(link) = headline.filter(|_| self.mb == STANDARD_MB) else { return Vec::new() };
@@ -165,7 +164,7 @@ impl Report {
         targets
     }
 
-    /// In words, by how much a target is missed.
+    /// The missed targets, in words.
     pub fn missed(&self) -> Vec<String> {
         self.targets().iter().filter_map(Target::missed).collect()
     }
@@ -213,7 +212,7 @@ impl Report {
         alone.chain(during.iter().map(|(flow, pace)| (flow.name(), pace)))
     }
 
-    /// The document, which lies beside `plot`.
+    /// The document, which is in the directory of `plot`.
     pub fn document(&self, plot: &str) -> String {
         let mut head = vec![String::new()];
         head.extend(self.links.iter().map(|link| link.shape.to_string()));
@@ -253,7 +252,7 @@ impl Report {
         )
     }
 
-    /// How many were measured through each link.
+    /// The number of flows that were measured through each link.
     fn flows(&self) -> usize {
         self.links.first().map_or(0, |link| link.flows.len())
     }

@@ -1,5 +1,4 @@
-//! The server that is pulled from, and the link to it: programs of `tests/`, since
-//! xtask itself has no server.
+//! The server and the link to it. Both are programs of `tests/`, since xtask itself has no server.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::process::CommandExt as _;
@@ -14,7 +13,7 @@ use xtask_db::internals::durable;
 use super::source::remove;
 use crate::install;
 
-/// What a link is like, each way.
+/// The properties of a link, in each direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Shape {
     pub rtt_ms: u32,
@@ -33,8 +32,8 @@ impl std::fmt::Display for Shape {
     }
 }
 
-/// A program that answers each line with one. It ends with its input, so also
-/// with us; Ctrl-C does not reach it.
+/// A program that answers each line with a line. It ends when its input closes, so also when this
+/// process ends; Ctrl-C does not reach it.
 pub struct Asked {
     child: Child,
     stdin: Option<ChildStdin>,
@@ -44,7 +43,7 @@ pub struct Asked {
 impl Asked {
     /// # Errors
     ///
-    /// It does not start.
+    /// The program does not start.
     pub fn start(command: Cmd<'_>) -> Result<Self> {
         let name = command.to_string();
         let mut command = Command::from(command);
@@ -57,7 +56,7 @@ impl Asked {
 
     /// # Errors
     ///
-    /// It has ended; why, it has said itself.
+    /// The program has ended; it has printed the reason itself.
     pub fn ask(&mut self, line: &str) -> Result<String> {
         let mut stdin = self.stdin.as_ref().context("it has an input")?;
         writeln!(stdin, "{line}")?;
@@ -86,13 +85,13 @@ pub struct Server {
     relay: Asked,
     way: Way,
     pub config: PathBuf,
-    /// Where an `ssh` lies that gets in.
+    /// The directory of an `ssh` that can connect.
     bin: PathBuf,
-    /// Where its sessions make temporary files.
+    /// The directory for temporary files of its sessions.
     pub tmp: PathBuf,
 }
 
-/// How to get in.
+/// How to connect.
 #[derive(Deserialize)]
 struct Way {
     port: u16,
@@ -102,11 +101,11 @@ struct Way {
 }
 
 impl Server {
-    /// Starts one that keeps all it has in the new directory `dir`, and lacks a program.
+    /// Starts a server without the program `without`; all its files are in the new directory `dir`.
     ///
     /// # Errors
     ///
-    /// It does not start.
+    /// The server does not start.
     pub fn start(sh: &Shell, program: &Path, dir: &Path, without: Option<&str>) -> Result<Self> {
         remove(dir)?;
         let (tmp, bin, config) = (dir.join("tmp"), dir.join("bin"), dir.join("ssh_config"));
@@ -134,12 +133,12 @@ impl Server {
         self.way.port
     }
 
-    /// The process that listens.
+    /// The listening process.
     pub fn pid(&self) -> u32 {
         self.way.sshd
     }
 
-    /// The search path with which `ssh` gets in.
+    /// The search path with an `ssh` that can connect.
     pub fn search_path(&self, sh: &Shell) -> Result<std::ffi::OsString> {
         let path = sh.var_os("PATH").unwrap_or_default();
         Ok(std::env::join_paths(
@@ -147,7 +146,7 @@ impl Server {
         )?)
     }
 
-    /// Gives new connections a shape, and counts from zero.
+    /// Sets the shape of new connections, and resets the byte counts.
     ///
     /// # Errors
     ///
@@ -157,7 +156,7 @@ impl Server {
         Ok(())
     }
 
-    /// The bytes up and down since then.
+    /// The bytes up and down since the last [`Self::shape`].
     ///
     /// # Errors
     ///
@@ -169,11 +168,11 @@ impl Server {
     }
 }
 
-/// A path within a command line of the server's shell.
+/// A path as a word for the server's shell.
 ///
 /// # Errors
 ///
-/// It is not UTF-8.
+/// The path is not UTF-8.
 pub fn quoted(path: &Path) -> Result<String> {
     let path = path.to_str().context("a path that is not UTF-8")?;
     Ok(shlex::try_quote(path)?.into_owned())

@@ -1,5 +1,5 @@
-//! A production of three databases, as it is now and as it is after a day: the
-//! same at every run.
+//! A production of three databases, in its current state and that of the next day; the same in
+//! every run.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -12,15 +12,15 @@ use xtask_db::internals::random::Sequence;
 use xtask_db::internals::ui::{Ui, bytes};
 use xtask_db::internals::{durable, interrupt, pages, sqlite};
 
-/// Counts the changes of this file that make other databases of it.
+/// Increased when a change of this file changes the databases.
 pub const VERSION: u32 = 1;
 
-/// The databases, the largest last, and the part of the whole that each has, in percent.
+/// The databases, the largest last, each with its part of the total size in percent.
 pub const DATABASES: [(&str, u64); 3] =
     [("shared.db", 8), ("tenant_small.db", 27), ("tenant_large.db", 65)];
 
-/// Text, an index in an order of its own and one in that of time, and a full-text
-/// index that triggers keep.
+/// Text, an index in random order and one in order of time, and a full-text index that triggers
+/// maintain.
 const SCHEMA: &str = "
 CREATE TABLE documents (
     id INTEGER PRIMARY KEY, key TEXT NOT NULL, author TEXT NOT NULL, title TEXT NOT NULL,
@@ -41,16 +41,16 @@ const INSERT: &str = "INSERT INTO documents (key, author, title, body, created_a
     VALUES (?1, ?2, ?3, ?4, ?5, ?5)";
 const UPDATE: &str = "UPDATE documents SET body = ?2, updated_at = ?3 WHERE id = ?1";
 
-/// So many rows come in one transaction while the years pass; in a day, each in its own.
+/// Rows per transaction for the initial state. In the day, each row has its own transaction.
 const AT_ONCE: u64 = 100;
 
-/// A directory with both states of production, of which one is there at a time.
+/// A directory with both states of production, one of which is deployed at a time.
 pub struct Source {
     dir: PathBuf,
     pub databases: Vec<Database>,
 }
 
-/// A database on the day after.
+/// A database on the next day.
 #[derive(Debug, Serialize)]
 pub struct Database {
     pub name: &'static str,
@@ -59,11 +59,11 @@ pub struct Database {
 }
 
 impl Source {
-    /// Makes both states below `dir`, together of so many bytes each, unless they are there.
+    /// Makes both states below `dir`, each `size` bytes in total, unless they exist.
     ///
     /// # Errors
     ///
-    /// They cannot be written.
+    /// A file cannot be written.
     pub fn prepare(ui: &Ui, dir: &Path, size: u64, fresh: bool) -> Result<Self> {
         let (states, making) = (dir.join("states"), dir.join("making"));
         for old in [fresh.then_some(&states), Some(&making)].into_iter().flatten() {
@@ -90,7 +90,7 @@ impl Source {
         Ok(Self { dir: dir.to_owned(), databases })
     }
 
-    /// The directory that is pulled from.
+    /// The directory to pull from.
     pub fn production(&self) -> PathBuf {
         self.dir.join("production")
     }
@@ -100,39 +100,39 @@ impl Source {
         self.dir.join("states").join(name)
     }
 
-    /// Makes what `dir` holds the production.
+    /// Deploys the databases in `dir` as production.
     ///
     /// # Errors
     ///
-    /// Those of the link that it is.
+    /// The symbolic link cannot be replaced.
     pub fn deploy(&self, dir: &Path) -> Result<()> {
         durable::remove(&self.production())?;
         std::os::unix::fs::symlink(dir, self.production())?;
         Ok(())
     }
 
-    /// Copies the databases of a state into the new directory `to`, as of yesterday.
+    /// Copies the databases of a state into the new directory `to`, with yesterday's date.
     ///
     /// # Errors
     ///
-    /// They cannot be copied.
+    /// A file cannot be copied.
     pub fn copy(&self, state: &str, to: &Path) -> Result<()> {
         remove(to)?;
         std::fs::create_dir_all(to)?;
         for (name, _) in DATABASES {
             std::fs::copy(self.state(state).join(name), to.join(name))?;
-            // rsync passes over what has the size and the second of the other one.
+            // rsync skips files of the same size and modification time.
             let yesterday = SystemTime::now() - Duration::from_secs(86_400);
             File::options().write(true).open(to.join(name))?.set_modified(yesterday)?;
         }
         Ok(())
     }
 
-    /// Proves that `dir` has what production has.
+    /// Verifies that `dir` has the content of production.
     ///
     /// # Errors
     ///
-    /// It has not.
+    /// The content differs.
     pub fn check(&self, dir: &Path) -> Result<()> {
         for (name, _) in DATABASES {
             if !pages::same_content(&self.production().join(name), &dir.join(name))? {
@@ -143,11 +143,11 @@ impl Source {
     }
 }
 
-/// Removes a directory, if it is there.
+/// Removes a directory, if it exists.
 ///
 /// # Errors
 ///
-/// It cannot be removed.
+/// The directory cannot be removed.
 pub fn remove(dir: &Path) -> Result<()> {
     if dir.exists() {
         std::fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))?;
@@ -155,8 +155,7 @@ pub fn remove(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Writes the database `name` of so many bytes into `dir/before`, and what a day
-/// makes of it into `dir/after`.
+/// Writes the database `name` of `size` bytes into `dir/before`, and its next day into `dir/after`.
 fn make(dir: &Path, seed: u64, name: &str, size: u64) -> Result<()> {
     let [before, after] = ["before", "after"].map(|state| dir.join(state));
     for dir in [&before, &after] {
@@ -182,7 +181,7 @@ fn make(dir: &Path, seed: u64, name: &str, size: u64) -> Result<()> {
     build(&after.join(name), false, |db| {
         let mut insert = db.prepare_cached(INSERT)?;
         let mut update = db.prepare_cached(UPDATE)?;
-        // A hundredth, and as many of the latest fifth.
+        // Inserts a hundredth, and updates as many of the newest fifth.
         for row in rows + 1..=rows + rows.div_ceil(100) {
             interrupt::check()?;
             author.insert(&mut insert, row)?;
@@ -193,8 +192,8 @@ fn make(dir: &Path, seed: u64, name: &str, size: u64) -> Result<()> {
     })
 }
 
-/// Opens a database, new or closed, lets it be written as fast as can be, and
-/// leaves it in WAL mode. Nothing is lost with one whose making fails.
+/// Opens a new or closed database, writes to it as fast as possible, and leaves it in WAL mode. An
+/// incomplete database is discarded, so it needs no journal.
 fn build<T>(path: &Path, new: bool, write: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
     if new {
         drop(durable::create(path)?);
@@ -220,7 +219,7 @@ fn time(row: u64) -> i64 {
     1_700_000_000 + row.cast_signed() * 61
 }
 
-/// Writes the same at every run, out of words of which few are frequent, as in a language.
+/// Generates text, the same in every run, with few frequent and many rare words.
 struct Author {
     random: Sequence,
     words: Vec<String>,
@@ -243,14 +242,14 @@ impl Author {
         self.random.number() % n
     }
 
-    /// So many words, from `least` on.
+    /// Text of `least` words, or more, but less than `most`.
     fn text(&mut self, least: u64, most: u64) -> String {
         let mut text = String::new();
         for i in 0..least + self.below(most - least) {
             if i > 0 {
                 text += if self.below(12) == 0 { ". " } else { " " };
             }
-            // The cube of what is even makes the first words frequent.
+            // A product of three uniform numbers makes the first words frequent.
             let n = self.words.len() as u64;
             let (x, y, z) = (self.below(n), self.below(n), self.below(n));
             text += &self.words[(x * y / n * z / n) as usize];

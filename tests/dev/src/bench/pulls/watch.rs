@@ -1,4 +1,4 @@
-//! What a pull takes on the server, looked at every now and then.
+//! Samples the resources that a pull takes on the server.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,19 +10,18 @@ use std::time::Duration;
 use serde::Serialize;
 use xtask_db::internals::resources;
 
-/// Often enough for programs that come to be large, and seldom enough not to
-/// matter beside them.
+/// Short enough to see programs while they grow, and long enough not to disturb them.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Who has less memory, in bytes, has only just begun or does not matter.
+/// Bytes of memory. A smaller process has just started, or does not matter.
 const LEAST: u64 = 500_000;
 
-/// The most that was seen.
+/// The maxima of all samples.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Seen {
-    /// The memory of each program, in bytes. Empty where the system does not tell.
+    /// The memory of each program, in bytes. Empty if the system does not report it.
     pub programs: BTreeMap<String, u64>,
-    /// What the directory of temporary files held, in bytes.
+    /// The size of the directory of temporary files, in bytes.
     pub staging: u64,
 }
 
@@ -36,14 +35,14 @@ impl Seen {
     }
 }
 
-/// Looks until it is ended.
+/// Samples until it is ended.
 pub struct Watch {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Seen>,
 }
 
 impl Watch {
-    /// Looks at all processes below `pid`, and into `dir`.
+    /// Samples all processes below `pid`, and the size of `dir`.
     pub fn start(pid: u32, dir: &Path) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let (stopped, dir) = (stop.clone(), dir.to_owned());
@@ -83,8 +82,7 @@ fn look_below(pid: &str, programs: &mut BTreeMap<String, u64>) {
     }
 }
 
-/// What a directory and those in it hold, by the lengths of files. What goes
-/// away meanwhile counts nothing.
+/// The total length of the files below a directory. Files that disappear meanwhile do not count.
 fn size(dir: &Path) -> u64 {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     let sizes = entries.map(|entry| match entry.metadata() {
@@ -120,7 +118,7 @@ mod tests {
         let sh = Shell::new().unwrap();
         let mut child = std::process::Command::from(cmd!(sh, "sleep 60")).spawn().unwrap();
         let mut programs = BTreeMap::new();
-        // At first it is what it was started by, and then nothing.
+        // After the fork the child has the name of its parent, and then for a moment none.
         for _ in 0..10_000 {
             look_below(&std::process::id().to_string(), &mut programs);
             if programs.contains_key("sleep") {

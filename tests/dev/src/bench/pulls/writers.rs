@@ -1,4 +1,4 @@
-//! An app that writes while it is pulled from.
+//! An app that writes during pulls.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,35 +13,35 @@ use super::flows::{Flow, Flows};
 use super::server::{Asked, Shape};
 use super::source::DATABASES;
 
-/// How it fared.
+/// The speed of its commits.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Pace {
     pub commits_per_second: f64,
-    /// The longest commit, in seconds.
+    /// The duration of the longest commit, in seconds.
     pub longest: f64,
 }
 
 #[derive(Debug, Serialize)]
 pub struct Writers {
-    /// Before and after the pulls.
+    /// Measured before and after the pulls.
     pub alone: Vec<Pace>,
     pub during: Vec<(Flow, Pace)>,
 }
 
 impl Writers {
-    /// The mean of those alone.
+    /// The mean of `alone`, in commits per second.
     pub fn alone(&self) -> f64 {
         let sum: f64 = self.alone.iter().map(|pace| pace.commits_per_second).sum();
         sum / self.alone.len() as f64
     }
 }
 
-/// Lets `program` write into the largest database of a copy of production in `dir`,
-/// for so long alone, and during pulls.
+/// Lets `program` write into the largest database of a copy of production in `dir`, for `alone`
+/// without a pull, and during pulls.
 ///
 /// # Errors
 ///
-/// It cannot write, or a pull fails.
+/// The program cannot write, or a pull fails.
 pub fn measure(
     ui: &Ui,
     sh: &Shell,
@@ -58,7 +58,7 @@ pub fn measure(
     let largest = dir.join(DATABASES[DATABASES.len() - 1].0);
     let mut app = Asked::start(cmd!(sh, "{program} {largest}"))?;
     let mut writers = Writers { alone: Vec::new(), during: Vec::new() };
-    // What it takes to begin is not counted.
+    // The start of the program does not count.
     interrupt::sleep(alone / 5)?;
     writers.alone.push(by_itself(&mut app, alone)?);
     for flow in [Flow::FirstZstd, Flow::Day] {
@@ -79,7 +79,7 @@ fn by_itself(app: &mut Asked, time: Duration) -> Result<Pace> {
     pace(app)
 }
 
-/// Since it was last asked.
+/// The pace since the last call.
 fn pace(app: &mut Asked) -> Result<Pace> {
     let answer = app.ask("")?;
     let numbers = answer.split(' ').map(str::parse).collect::<Result<Vec<f64>, _>>()?;

@@ -14,7 +14,7 @@ fn link(shape: Shape, seconds: [(Flow, f64); 6]) -> Link {
     Link { shape, flows: seconds.map(measured).to_vec() }
 }
 
-/// One that meets all targets, unless the seconds of a day are more than 2.
+/// A report that meets all targets, unless `day` is more than 2 seconds.
 fn report(mb: u64, day: f64) -> Report {
     let seconds = [
         (Flow::Classic, 10.0),
