@@ -5,7 +5,7 @@
 # Values never leave this file.
 #
 # Uses `literal`, `sql`, `measure`, `require_number`, `is_utf16`, `await_jobs` and `fail` of
-# prepare-pull.sh and `hex` of pack.sh. The copies are 0.db, 1.db, … in the current directory.
+# prepare-pull.sh and `hex` of pack.sh. The copies are ./0.db, ./1.db, …
 # shellcheck disable=SC2154,SC2034 # audit, nonce, stage and jobs are set in prepare-pull.sh
 
 MOST_FINDINGS=1000

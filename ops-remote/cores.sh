@@ -13,16 +13,14 @@ count_cores() {
 	case $cores in [123]) ;; *) if is_number "$cores" && [ "$cores" -gt 0 ]; then cores=4; else cores=1; fi ;; esac
 }
 
-# Bytes. A database of this size or more keeps all cores busy by itself; a caller may set another
-# size in `large`.
+# Bytes. A larger database keeps all cores busy by itself; a caller may set another size in `large`.
 LARGE=16777216
 
 # State between calls: the number of sqlite3 processes that run at a time.
 cores=1
 
 # on_all_cores FUNCTION NAME…: runs FUNCTION NUMBER NAME for each copy: for a large one in this
-# shell, else in one of several background shells, whose number is in `worker`. FUNCTION reports
-# its own failures.
+# shell, else in a background shell, whose number is `worker`. FUNCTION reports its own failures.
 on_all_cores() {
 	local function worker copy small workers database size
 	function=$1 worker=here copy=0 small='' workers=''

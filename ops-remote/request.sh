@@ -54,10 +54,9 @@ keep_alive() {
 	heart=$!
 }
 
-# The client keeps standard input open until it needs nothing more: its end, also by a broken
-# connection, stops this run. First come the hashes of the bases, which become an empty line in
-# `words`; then lines, the last of which is `done`. Only the watcher writes to the FIFO `words`: a
-# reader of it ends when the watcher does.
+# The end of standard input, also by a broken connection, stops this run. First come the hashes of
+# the bases, which become an empty line in the FIFO `words`; then lines, up to `done`. Only the
+# watcher writes to the FIFO: a reader ends when the watcher does.
 watch_client() {
 	mkfifo words || fail no-space "cannot make a pipe in $stage"
 	exec 3<&0 4<>words

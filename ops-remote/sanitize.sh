@@ -4,8 +4,7 @@
 #
 # Uses `sql`, `literal`, `header_byte`, `is_number`, `require_number`, `on_all_cores`, `await_jobs`,
 # `fail` and `fail_sql` of other files; `prepare_to_fill` and `scrub` of scrub.sh; `quote_lines`,
-# `collect_old`, `write_old` and `look` of leak-check.sh. The copies are 0.db, 1.db, … in the
-# current directory.
+# `collect_old`, `write_old` and `look` of leak-check.sh. The copies are ./0.db, ./1.db, …
 # shellcheck disable=SC2154,SC2034 # rules, only and jobs are set in other files
 
 # Triggers are off: one could copy a value that a rule is about to remove.

@@ -1,9 +1,8 @@
 #!/bin/sh
 # shellcheck shell=dash
-# Scrubbing: prepare-pull.sh is sent after this file, and sanitize.sh calls it. Deleted or moved
-# rows leave their bytes in free pages, between the cells of a page and after the end of a long
-# value. These unused bytes are zeroed. No page moves, so that the delta of the next pull stays
-# small; only without `dbstat` it runs VACUUM instead.
+# Scrubbing: prepare-pull.sh is sent after this file, and sanitize.sh calls it. It zeroes the unused
+# bytes that deleted or moved rows left: in free pages, between cells, after the end of long values.
+# Pages stay in place, so that the next delta is small; only without `dbstat` it runs VACUUM.
 #
 # Uses `sql`, `measure`, `is_number`, `header_byte` and `await_jobs` of prepare-pull.sh; `page_size`
 # and `CHUNK` of compare.sh; `sanitizer` and `prelude` of sanitize.sh.
@@ -27,9 +26,8 @@ scrub() {
 }
 
 # list_holes NUMBER: its pages with unused bytes, as PAGE|TAIL|BYTES. With TAIL they are at the end
-# of the page, else between the cells. A page of unknown use must not be taken for a free one;
-# dbstat reports a negative number for an empty page of 64 KiB. NUMBER.spilled lists the tables
-# that have values on more than one page, by their rowid in the schema.
+# of the page, else between the cells. dbstat reports a negative number for an empty page of 64 KiB.
+# NUMBER.spilled lists the tables with values on more than one page, by their rowid in the schema.
 list_holes() {
 	list_trunks "$1" >"$1.trunks" || return 1
 	sql -readonly "$1.db" <<-SQL >/dev/null
@@ -105,10 +103,9 @@ fill_holes() {
 	await_jobs && [ ! -e "$1.unfilled" ]
 }
 
-# prepare_to_fill: makes the SQL that writes a chunk with zeroed bytes to the file @new, if there is
-# anything to zero. Of each page it uses the start, the header (at 100 in page 1) and the first free
-# block. Free blocks form a list, in order: all but their own first four bytes is unused, and so is
-# the gap between the cell pointers and the cells.
+# prepare_to_fill: makes the SQL that writes a chunk with zeroed bytes to @new, if any byte changes.
+# Unused are the free blocks of a page, which form a list in order, without their first four bytes,
+# and the gap between the cell pointers and the cells. In page 1 the header is at offset 100.
 prepare_to_fill() {
 	local high low
 	all_bytes=''

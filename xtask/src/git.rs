@@ -37,9 +37,7 @@ pub struct Repository<'a> {
 }
 
 impl<'a> Repository<'a> {
-    /// # Errors
-    ///
-    /// `root` is in no work tree, or git is missing; the error contains git's message.
+    /// Fails with git's message if `root` is in no work tree, or git is missing.
     pub fn of(sh: &'a Shell, root: &Path) -> Result<Self> {
         let asked = cmd!(sh, "git -C {root} rev-parse --show-prefix --show-toplevel");
         let answer = asked

@@ -68,9 +68,7 @@ pub struct Hook {
 }
 
 impl Hook {
-    /// # Errors
-    ///
-    /// No hook can be installed, or the existing one cannot be read.
+    /// Fails if no hook can be installed, or the existing one cannot be read.
     pub fn find(tree: &Repository<'_>) -> Result<Self> {
         let mut dir = tree.git_path("hooks")?;
         if dir.exists() && !dir.is_dir() {

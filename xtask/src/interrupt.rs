@@ -78,9 +78,7 @@ pub fn is_asked() -> bool {
     ASKED.load(Ordering::SeqCst)
 }
 
-/// # Errors
-///
-/// This process was asked to end.
+/// Fails if this process was asked to end.
 pub fn check() -> Result<(), Interrupted> {
     if is_asked() { Err(Interrupted) } else { Ok(()) }
 }

@@ -8,7 +8,7 @@
 //! }
 //! ```
 //!
-//! Beside the commands of another program:
+//! As commands of another program:
 //!
 //! ```no_run
 //! use std::process::ExitCode;

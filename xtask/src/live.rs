@@ -136,9 +136,7 @@ impl<'a> LockedLiveSet<'a> {
         Ok(Self { ui: &cx.ui, sh: &cx.sh, settings, store, wait: cx.global.wait() })
     }
 
-    /// # Errors
-    ///
-    /// The directory cannot be read.
+    /// The databases of the live set, sorted.
     pub fn databases(&self) -> Result<Vec<String>> {
         databases(&self.store.dir, &self.settings.names)
     }
@@ -182,7 +180,7 @@ impl<'a> LockedLiveSet<'a> {
     ///
     /// # Errors
     ///
-    /// The snapshot is damaged, a program is in the way, or the disk fails. Either the live set is
+    /// The snapshot is corrupt, a program is in the way, or the disk fails. Either the live set is
     /// unchanged, or a journal lets the next command finish.
     pub fn replace(&self, replacement: &Replacement<'_>) -> Result<Replaced> {
         let prepared = self.prepare(replacement).map_err(interrupt::prefer_interrupt);

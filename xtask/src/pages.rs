@@ -82,9 +82,7 @@ pub struct PageFile {
 }
 
 impl PageFile {
-    /// # Errors
-    ///
-    /// The file cannot be opened for reading, or for writing if `writable`.
+    /// Opens the file for reading, and for writing if `writable`.
     pub fn open(path: &Path, page_size: u32, writable: bool) -> Result<Self> {
         let file = fs_err::OpenOptions::new().read(true).write(writable).open(path)?;
         Ok(Self { file: file.into_file(), page_size })
@@ -114,9 +112,6 @@ impl PageFile {
         filled(self.file.read_exact_at(buffer, self.offset(page)))
     }
 
-    /// # Errors
-    ///
-    /// The file cannot be written.
     pub fn write(&self, page: u32, data: &[u8]) -> io::Result<()> {
         self.file.write_all_at(data, self.offset(page))
     }
@@ -130,9 +125,6 @@ impl PageFile {
         self.file.set_len(self.offset(pages + 1))
     }
 
-    /// # Errors
-    ///
-    /// The file cannot be synced.
     pub fn sync(&self) -> io::Result<()> {
         self.file.sync_all()
     }
@@ -257,7 +249,6 @@ fn filled(read: io::Result<()>) -> io::Result<bool> {
 /// # Errors
 ///
 /// A file cannot be read.
-/// One of them cannot be read.
 pub fn same_content(a: &Path, b: &Path) -> Result<bool> {
     let (mut left, mut right) = (fs_err::File::open(a)?, fs_err::File::open(b)?);
     if left.metadata()?.len() != right.metadata()?.len() {

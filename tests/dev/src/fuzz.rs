@@ -45,9 +45,7 @@ impl Args {
         run(cx, self.seconds(&cx.sh)?)
     }
 
-    /// # Errors
-    ///
-    /// The variable is not a number.
+    /// The flag, else the variable, which must be a number.
     pub fn seconds(&self, sh: &Shell) -> Result<u64> {
         match (self.seconds, sh.var(SECONDS_VARIABLE)) {
             (Some(seconds), _) => Ok(seconds),

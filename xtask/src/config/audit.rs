@@ -36,9 +36,7 @@ pub struct Audit {
 }
 
 impl AuditToml {
-    /// # Errors
-    ///
-    /// An entry of `allow` has no column.
+    /// Fails if an entry of `allow` has no column.
     pub fn resolve(self) -> Result<Audit> {
         let allow = self.allow.iter().map(|text| {
             let (table, column) = text.rsplit_once('.').ok_or_else(|| {

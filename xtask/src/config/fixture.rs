@@ -63,9 +63,7 @@ pub struct Fixture {
 }
 
 impl FixtureToml {
-    /// # Errors
-    ///
-    /// A value is invalid.
+    /// Fails if a value is invalid.
     pub fn resolve(self) -> Result<Fixture> {
         // Also in git's spelling: git does not find a file under another one.
         let is_name = |part: &str| !matches!(part, "" | "." | ".." | ".git");

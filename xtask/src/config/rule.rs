@@ -70,9 +70,7 @@ impl RuleToml {
         Self { database: every_database(), scrub: Some(scrub), ..Self::default() }
     }
 
-    /// # Errors
-    ///
-    /// The keys cannot be combined into one statement.
+    /// Fails if the keys cannot be combined into one statement.
     pub fn resolve(self) -> Result<Rule> {
         let database = pattern(&self.database)?;
         let condition = self.r#where.as_ref().map(|w| format!(" WHERE {w}")).unwrap_or_default();

@@ -35,7 +35,6 @@ impl Repository<'_> {
     /// # Errors
     ///
     /// The checkout cannot be written.
-    /// It cannot be written.
     pub fn check_out_staged(
         &self,
         data: &Path,

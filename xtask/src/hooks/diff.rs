@@ -58,9 +58,7 @@ pub fn install(tree: &Repository<'_>, tool: &Tool, patterns: &[String]) -> Resul
     })
 }
 
-/// # Errors
-///
-/// git's configuration or `info/attributes` cannot be read or written.
+/// Removes the driver and its attributes.
 pub fn uninstall(tree: &Repository<'_>) -> Result<Done> {
     let mut done = Done::Nothing;
     if value(tree, "textconv").is_some() || value(tree, "xfuncname").is_some() {

@@ -269,7 +269,6 @@ impl Source<'_> {
 /// # Errors
 ///
 /// The file cannot be read.
-/// It cannot be read.
 pub(super) fn describe(path: &Path, damaged: bool, sha256: Option<String>) -> Result<Database> {
     let found = match sqlite::describe(path) {
         _ if damaged => None,

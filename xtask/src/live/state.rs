@@ -43,9 +43,7 @@ pub struct State {
 }
 
 impl State {
-    /// # Errors
-    ///
-    /// The state cannot be read.
+    /// The recorded state; the default if there is none.
     pub fn read(store: &Store) -> Result<Self> {
         let path = store.state_dir().join(STATE);
         let state = read_json(&path).map_err(|error| {

@@ -51,9 +51,7 @@ impl<'a> Incoming<'a> {
         self.progress = None;
     }
 
-    /// # Errors
-    ///
-    /// The server announces a database that was not requested, or the disk is too small.
+    /// Fails if a database was not requested, or the disk is too small.
     pub fn begin(&mut self, index: &Index) -> Result<(), PullError> {
         for IndexEntry { name, is_delta, .. } in &index.databases {
             let wanted = match &self.missing {
@@ -78,9 +76,7 @@ impl<'a> Incoming<'a> {
         Ok(())
     }
 
-    /// # Errors
-    ///
-    /// The file cannot be created.
+    /// Creates the file of a database, for a delta as a copy of its base.
     pub fn create(&mut self, database: &IndexEntry) -> Result<(), PullError> {
         let IndexEntry { name, bytes, is_delta } = database;
         if let Some(progress) = &self.progress {
@@ -102,9 +98,6 @@ impl<'a> Incoming<'a> {
         Ok(())
     }
 
-    /// # Errors
-    ///
-    /// The bytes cannot be written.
     pub fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), PullError> {
         if let Some((file, _)) = &self.open {
             file.write_all_at(bytes, offset).context("cannot write what arrives")?;
@@ -113,9 +106,7 @@ impl<'a> Incoming<'a> {
         Ok(())
     }
 
-    /// # Errors
-    ///
-    /// The check of an earlier database could not run.
+    /// Starts the check of the database.
     pub fn complete(&mut self, database: &IndexEntry) -> Result<(), PullError> {
         self.advance_to(database.bytes);
         let base = self.base(&database.name).filter(|_| database.is_delta).cloned();

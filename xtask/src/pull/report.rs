@@ -103,9 +103,7 @@ struct Row<'a> {
     unsanitized: bool,
 }
 
-/// # Errors
-///
-/// Standard output cannot be written.
+/// Prints the report of a pull.
 pub fn pulled(
     ui: &Ui,
     transport: &Transport<'_>,
@@ -165,9 +163,7 @@ pub fn pulled(
     Ok(())
 }
 
-/// # Errors
-///
-/// Standard output cannot be written.
+/// Prints the report of a dry run.
 pub fn planned(
     ui: &Ui,
     transport: &Transport<'_>,

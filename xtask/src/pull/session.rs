@@ -142,9 +142,7 @@ impl<'a, 'b> Session<'a, 'b> {
         if asked && !received.sanitized { Err(PullError::NotSanitized) } else { Ok(()) }
     }
 
-    /// # Errors
-    ///
-    /// A rule matches nothing in the databases, and is not for others.
+    /// Fails if a rule is unmatched, and not for other databases.
     pub fn check_rules_matched(&self, received: &Received) -> Result<()> {
         let names: Vec<_> = received.databases.iter().map(|one| &*one.name).collect();
         let rules = self.request.rules.applied();

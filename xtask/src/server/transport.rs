@@ -1,9 +1,8 @@
 //! Runs a command on the server. This is the only module that starts `fly`, `ssh` or `docker`.
 //!
-//! A new transport needs a variant of [`Via`], a name in `source` (earlier pulls of the same source
-//! are the bases of the next), a command in `start`, and in `offline.rs` the messages of its
-//! program when there is no network. It must transfer bytes unchanged in both directions, and close
-//! the script's input when the client ends, so that the script removes its copies.
+//! A transport needs a variant of [`Via`], a name in `source` (which identifies the bases of a
+//! pull), a command in `start`, and its program's messages in `offline.rs`. It must not change
+//! bytes, and must close the script's input when the client ends, which removes the copies.
 
 mod connection;
 mod fly;
@@ -188,7 +187,7 @@ impl<'a> Transport<'a> {
     ///
     /// # Errors
     ///
-    /// It did not arrive; nothing is left at `local`.
+    /// The file did not arrive; nothing is left at `local`.
     pub fn sftp_get(
         &self,
         ui: &Ui,

@@ -5,10 +5,9 @@
 pub struct Facts<'a>(&'a str);
 
 impl<'a> Facts<'a> {
-    /// Generated, the rowid itself, NOT NULL, unique, WITHOUT ROWID, prefers NULL (has a CHECK, a
-    /// reference, or a generated column over it), JSON, and x for constraints that no known value
-    /// satisfies (an expression or condition of a unique index; a generated column over it that is
-    /// unique, or NOT NULL and computed from JSON). Types: integer or real, blob, text.
+    /// Generated, the rowid itself, NOT NULL, unique, WITHOUT ROWID, made for NULL (has a CHECK, a
+    /// reference, or a generated column over it), JSON, x if no known value fits (in a unique index
+    /// by an expression or condition, or a generated column); type integer or real, blob, text.
     const ALL: &'static str = "gknuwzjxibt";
 
     pub fn parse(said: &'a str) -> Option<Self> {

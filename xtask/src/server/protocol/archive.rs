@@ -51,9 +51,7 @@ pub struct Archive<'r> {
 }
 
 impl<'r> Archive<'r> {
-    /// # Errors
-    ///
-    /// `input` is neither zstd nor gzip.
+    /// Fails if `input` is neither zstd nor gzip.
     pub fn new(mut input: impl BufRead + 'r) -> Result<Self, Error> {
         let magic = input.fill_buf().map_err(|_| Error::Cut)?.first().copied();
         Ok(Self::of_tar(match magic {
@@ -75,9 +73,7 @@ impl<'r> Archive<'r> {
         Self { tar, left }
     }
 
-    /// # Errors
-    ///
-    /// The members cannot be iterated, as after an earlier read.
+    /// The events of the archive. A second call fails.
     pub fn events(&mut self, content: Content) -> Result<Events<'_, 'r>, Error> {
         let members = self.tar.entries().map_err(|_| Error::Cut)?.raw(true);
         Ok(Events {

@@ -90,10 +90,6 @@ pub struct Flows<'a> {
 
 impl<'a> Flows<'a> {
     /// Starts the servers, with their files in `dir`, and pulls the production of the day before.
-    ///
-    /// # Errors
-    ///
-    /// A server does not start, or the pull fails.
     pub fn start(
         sh: &'a Shell,
         xtask: PathBuf,
@@ -123,10 +119,6 @@ impl<'a> Flows<'a> {
     }
 
     /// Runs a prepared flow; with `watch`, measures its resources on the server.
-    ///
-    /// # Errors
-    ///
-    /// The flow fails.
     pub fn run(&mut self, flow: Flow, shape: Shape, watch: bool) -> Result<Run> {
         let server = self.server(flow);
         server.shape(shape)?;
@@ -148,10 +140,6 @@ impl<'a> Flows<'a> {
 
     /// Verifies that the result of a flow equals production. A scrubbed result has other bytes;
     /// `pull-db` has compared them with the server's.
-    ///
-    /// # Errors
-    ///
-    /// The result differs.
     pub fn check(&self, flow: Flow) -> Result<()> {
         if flow.is_scrubbed() {
             return Ok(());
@@ -165,10 +153,6 @@ impl<'a> Flows<'a> {
     }
 
     /// Prepares the initial state of a flow, which is not timed.
-    ///
-    /// # Errors
-    ///
-    /// A file cannot be written.
     pub fn prepare(&self, flow: Flow) -> Result<()> {
         let (sh, data) = (self.sh, self.here("data"));
         let (base, scrubbed) = (self.here("base"), self.here("scrubbed"));
@@ -229,10 +213,6 @@ impl<'a> Flows<'a> {
     }
 
     /// Pulls like a user; returns the peak memory in bytes.
-    ///
-    /// # Errors
-    ///
-    /// The pull fails.
     fn pull(&self, server: &Server, config: &Path, data: &Path) -> Result<Option<u64>> {
         let (sh, remote) = (self.sh, self.source.production());
         let (xtask, host, port) = (&self.xtask, server.host(), server.port().to_string());

@@ -41,9 +41,6 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// # Errors
-    ///
-    /// The program does not start.
     pub fn start(command: Cmd<'_>) -> Result<Self> {
         let name = command.to_string();
         let mut command = Command::from(command);
@@ -54,9 +51,7 @@ impl Asked {
         Ok(Self { child, stdin, stdout: BufReader::new(stdout) })
     }
 
-    /// # Errors
-    ///
-    /// The program has ended; it has printed the reason itself.
+    /// Sends a line and returns the answer. A program that has ended has printed the reason.
     pub fn ask(&mut self, line: &str) -> Result<String> {
         let mut stdin = self.stdin.as_ref().context("it has an input")?;
         writeln!(stdin, "{line}")?;
@@ -102,10 +97,6 @@ struct Way {
 
 impl Server {
     /// Starts a server without the program `without`; all its files are in the new directory `dir`.
-    ///
-    /// # Errors
-    ///
-    /// The server does not start.
     pub fn start(sh: &Shell, program: &Path, dir: &Path, without: Option<&str>) -> Result<Self> {
         remove(dir)?;
         let (tmp, bin, config) = (dir.join("tmp"), dir.join("bin"), dir.join("ssh_config"));
@@ -169,10 +160,6 @@ impl Server {
 }
 
 /// A path as a word for the server's shell.
-///
-/// # Errors
-///
-/// The path is not UTF-8.
 pub fn quoted(path: &Path) -> Result<String> {
     let path = path.to_str().context("a path that is not UTF-8")?;
     Ok(shlex::try_quote(path)?.into_owned())

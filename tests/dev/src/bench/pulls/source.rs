@@ -60,10 +60,6 @@ pub struct Database {
 
 impl Source {
     /// Makes both states below `dir`, each `size` bytes in total, unless they exist.
-    ///
-    /// # Errors
-    ///
-    /// A file cannot be written.
     pub fn prepare(ui: &Ui, dir: &Path, size: u64, fresh: bool) -> Result<Self> {
         let (states, making) = (dir.join("states"), dir.join("making"));
         for old in [fresh.then_some(&states), Some(&making)].into_iter().flatten() {
@@ -101,10 +97,6 @@ impl Source {
     }
 
     /// Deploys the databases in `dir` as production.
-    ///
-    /// # Errors
-    ///
-    /// The symbolic link cannot be replaced.
     pub fn deploy(&self, dir: &Path) -> Result<()> {
         durable::remove(&self.production())?;
         std::os::unix::fs::symlink(dir, self.production())?;
@@ -112,10 +104,6 @@ impl Source {
     }
 
     /// Copies the databases of a state into the new directory `to`, with yesterday's date.
-    ///
-    /// # Errors
-    ///
-    /// A file cannot be copied.
     pub fn copy(&self, state: &str, to: &Path) -> Result<()> {
         remove(to)?;
         std::fs::create_dir_all(to)?;
@@ -129,10 +117,6 @@ impl Source {
     }
 
     /// Verifies that `dir` has the content of production.
-    ///
-    /// # Errors
-    ///
-    /// The content differs.
     pub fn check(&self, dir: &Path) -> Result<()> {
         for (name, _) in DATABASES {
             if !pages::same_content(&self.production().join(name), &dir.join(name))? {
@@ -144,10 +128,6 @@ impl Source {
 }
 
 /// Removes a directory, if it exists.
-///
-/// # Errors
-///
-/// The directory cannot be removed.
 pub fn remove(dir: &Path) -> Result<()> {
     if dir.exists() {
         std::fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))?;

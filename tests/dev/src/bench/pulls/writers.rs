@@ -38,10 +38,6 @@ impl Writers {
 
 /// Lets `program` write into the largest database of a copy of production in `dir`, for `alone`
 /// without a pull, and during pulls.
-///
-/// # Errors
-///
-/// The program cannot write, or a pull fails.
 pub fn measure(
     ui: &Ui,
     sh: &Shell,
