@@ -75,7 +75,7 @@ explain_copy() {
 
 # A copy is consistent if the -wal was not reset meanwhile: what a checkpoint writes into the main
 # file is in the -wal too, until a writer resets it, with a new header. A database with an empty
-# -wal is unchanged if its times are.
+# -wal is unchanged if its file times are unchanged.
 copy_mains() {
 	local i
 	for i in $stale; do
@@ -265,7 +265,7 @@ pin_all() {
 }
 
 # hold DATABASE ATTACH NUMBERS NAME…: starts a sqlite3 that pins these databases, and its
-# director, which copies them. Each ends when the other or this script ends.
+# director, which copies them. Each ends when the other one or this script ends.
 hold() {
 	local database=$1 attach=$2 numbers=$3 script
 	shift 3

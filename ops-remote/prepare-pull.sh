@@ -146,7 +146,7 @@ place() {
 began() {
 	local stat
 	if read -r stat <"/proc/$1/stat"; then
-		# shellcheck disable=SC2086 # its words, behind the name, which may have blanks
+		# shellcheck disable=SC2086 # fields after the name, which may contain blanks
 		set -- ${stat##*) }
 		[ "$1" = Z ] || echo "${20}"
 	elif kill -0 "$1"; then echo 0; fi
