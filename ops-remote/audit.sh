@@ -379,7 +379,7 @@ audit_all() {
 	add_up_findings "$@" >audit.lines || fail no-space "the audit failed (is $stage full?)"
 	findings=0
 	while read -r databases first rest; do
-		require_number "$first" sqlite3 'what the audit found'
+		require_number "$first" sqlite3 'the findings of the audit'
 		findings=$((findings + 1))
 		[ "$findings" -le "$MOST_FINDINGS" ] || continue
 		eval "name=\${$((first + 1))}"

@@ -135,7 +135,7 @@ hash_copies() {
 		set -- "$count"
 		w=$((w + 1))
 	done
-	await_jobs || fail no-space "cannot write what the copies hash to in $staging_dir"
+	await_jobs || fail no-space "cannot write the hashes of the copies in $staging_dir"
 	cat hashed.* >hashed 2>/dev/null
 }
 

@@ -220,9 +220,9 @@ guard_the_rest() {
 		if [ "$owner" = "$uid" ] && [ -e "$path-wal" ] && [ -e "$path-shm" ]; then
 			case " $guarded " in *" $i "*) ;; *) guarded="$guarded $i" ;; esac
 		elif [ "$tries" -ge "$GIVE_UP" ] && [ "$owner" = "$uid" ]; then
-			fail busy-alone "$path is written faster than it can be copied, and its app keeps it for itself alone (PRAGMA locking_mode)"
+			fail busy-alone "$path is written faster than it can be copied, and its app locks it for itself (PRAGMA locking_mode)"
 		elif [ "$tries" -ge "$GIVE_UP" ]; then
-			fail moving "$path is written faster than it can be copied, and what user $uid must leave beside it to lock it would lock out its owner, user ${owner:-?}"
+			fail moving "$path is written faster than it can be copied, and the files that user $uid would create beside it to lock it would lock out its owner, user ${owner:-?}"
 		fi
 		[ "$tries" -lt $((GIVE_UP * 2)) ] || fail moving "$path is written faster than it can be copied"
 	done

@@ -64,7 +64,7 @@ selected() {
 	[ -z "$excludes" ] || ! matches "$1" "$excludes" || return 1
 	[ -z "$only" ] || matches "$1" "$only" || return 1
 	# Skipping it would remove the database of an earlier pull from the client.
-	[ -e "$directory/$1" ] || ! is_named "$1" || fail unreadable "$directory/$1 is a link that leads nowhere"
+	[ -e "$directory/$1" ] || ! is_named "$1" || fail unreadable "$directory/$1 is a dangling symbolic link"
 	[ -f "$directory/$1" ]
 }
 
@@ -91,7 +91,7 @@ is_database() {
 	set -- "$1" $(od -An -v -tx1 -N60 "$path" 2>/dev/null)
 	case "$* " in "$1 $SQLITE_MAGIC "*) add_database "${20-}" "${61-}" && return ;; esac
 	! is_sidecar "$1" || return 1
-	! is_named "$1" || fail no-database "$path does not begin as a SQLite database: it is another file, or encrypted"
+	! is_named "$1" || fail no-database "$path has no SQLite header: it is another file, or encrypted"
 	return 1
 }
 
@@ -105,7 +105,7 @@ add_database() {
 # locate NAME: sets `path` to the file itself, after links: SQLite keeps the sidecars beside it.
 locate() {
 	path=$directory/$1
-	[ ! -L "$path" ] || path=$(readlink -f "$path") || fail unreadable "$directory/$1 leads nowhere"
+	[ ! -L "$path" ] || path=$(readlink -f "$path") || fail unreadable "$directory/$1 is a dangling symbolic link"
 }
 
 # locate_copy NUMBER NAME…: the same for the NUMBERth name.

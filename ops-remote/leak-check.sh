@@ -98,7 +98,7 @@ find_whole() {
 write_pieces() {
 	cat <<-SQL
 		.output @COPY@.look.found
-		SELECT DISTINCT replace(s.place || ' is still in ' || p.name, char(10), ' ') FROM temp.xtask_found
+		SELECT DISTINCT replace(s.place || ', which are still in ' || p.name, char(10), ' ') FROM temp.xtask_found
 		  JOIN temp.xtask_scope AS s USING (scope) JOIN temp.xtask_place AS p USING (place);
 		.output
 		INSERT INTO temp.xtask_sure SELECT (coalesce(length(readfile('@COPY@.look.found')), 0) > 0) = EXISTS (SELECT 1 FROM temp.xtask_found);
@@ -148,7 +148,7 @@ look() {
 	found=''
 	while read -r line || [ -n "$line" ]; do found="$found${found:+, and of }$line"; done <"$1.look.found"
 	find_places "$@"
-	[ -z "$found" ] || fail remains "in $2, what a rule removes of $found"
+	[ -z "$found" ] || fail remains "in $2, a rule removes values of $found"
 	rm -f "$1".look.*
 }
 
@@ -172,7 +172,7 @@ has_line() {
 # was_looked NUMBER NAME STATUS: only status 1 means that grep read everything and found nothing.
 was_looked() {
 	if [ "$3" -gt 1 ] || [ -e "$1.look.unread" ]; then
-		fail_sql sanitize "looking for what rules remove from $2 failed: $(head -n 3 "$1.look.err")"
+		fail_sql sanitize "searching $2 for removed values failed: $(head -n 3 "$1.look.err")"
 	fi
 	return "$3"
 }
@@ -205,7 +205,7 @@ find_places() {
 # add_place FROM TO: files that contain column names. `fail` joins the lines.
 add_place() {
 	local line
-	line="$(cat "$1") is still in $(cat "$2")"
+	line="$(cat "$1"), which are still in $(cat "$2")"
 	case "$found, and of " in *"$line, and of "*) ;; *) found="$found${found:+, and of }$line" ;; esac
 }
 

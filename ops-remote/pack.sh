@@ -144,7 +144,7 @@ send_whole() {
 explain_failed_pack() {
 	local error
 	error=$(cat compare.*.err 2>/dev/null | head -n 3)
-	[ -n "$error" ] || fail no-space "cannot write what is packed in $staging_dir"
+	[ -n "$error" ] || fail no-space "cannot write the archive in $staging_dir"
 	fail_sql compare "comparing failed: $error"
 }
 

@@ -277,7 +277,7 @@ deliver() {
 		return
 	fi
 	archive=$staging_dir/xtask-databases-$(date -u +%Y-%m-%dT%H-%M-%SZ)-$$.tar.gz
-	echo 'prepare-pull: by hand, nothing is sanitized: the archive holds production data' >&2
+	echo 'prepare-pull: by hand, nothing is masked: the archive holds production data' >&2
 	pack_by_hand "$archive" "$@" || fail no-space "cannot write $archive"
 	announce_archive "$archive" "$@"
 }

@@ -83,5 +83,5 @@ await_word() {
 	head -n 1 <&4 >said &
 	jobs="$jobs $!"
 	await_jobs
-	read -r word <said || fail request "what the client has did not arrive whole"
+	read -r word <said || fail request "the hashes of the client's databases did not arrive whole"
 }

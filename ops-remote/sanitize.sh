@@ -242,7 +242,7 @@ complaint() {
 		case $rules in *"${said#*rror: no such *: }"*) echo "$said" && return ;; esac
 		;;
 	esac
-	echo 'a value made it fail (what SQLite says may quote that: run the rule by hand to read it)'
+	echo 'a value made it fail (the message of SQLite may quote the value: run the rule by hand to read it)'
 }
 
 # mark_wal NUMBER BYTE: two bytes of the header say whether the copy is in WAL mode (2) or not (1).
@@ -264,13 +264,13 @@ sanitize() {
 	sanitize_script "$1" "$2" >"$1.sql" || fail no-space "cannot write in $staging_dir"
 	if ! sanitizer "$1" || { [ -s "$1.scrub" ] && ! scrub "$1"; }; then
 		[ ! -s "$1.outreach" ] || fail outreach "in the schema of $2, $(cat "$1.outreach")(), which reaches out of the database"
-		[ -s "$1.err" ] || fail no-space "sanitizing $2 failed without a word (is $staging_dir full?)"
+		[ -s "$1.err" ] || fail no-space "masking $2 failed without a message (is $staging_dir full?)"
 		! grep -q 'database disk image is malformed' "$1.err" || fail damaged "$directory/$2"
-		fail_sql sanitize "sanitizing $2 failed: $(complaint "$1")"
+		fail_sql sanitize "masking $2 failed: $(complaint "$1")"
 	fi
 	look "$1" "$2"
 	rows=$(cat "$1.rows")
-	require_number "$rows" sqlite3 "the sanitized rows of $2"
+	require_number "$rows" sqlite3 "the masked rows of $2"
 	[ "$wal" != 2 ] || mark_wal "$1" 2 || fail no-space "cannot write in $staging_dir"
 }
 

@@ -283,7 +283,7 @@ fn may_fail(hit: &str) -> bool {
 /// Steps after the replacement may fail with a warning.
 fn warns(run: &Run) -> bool {
     let stderr = &run.output.stderr;
-    ["warning: old snapshots stay: ", " is saved without its sha256: "]
+    ["warning: old snapshots were not pruned: ", " is saved without its sha256: "]
         .iter()
         .any(|warning| stderr.contains(warning))
 }

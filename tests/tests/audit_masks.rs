@@ -75,7 +75,7 @@ fn proposed(env: &TestEnv) -> (BTreeMap<String, Option<String>>, String) {
     });
     let found: BTreeMap<_, _> = found.collect();
     let rules = output.stderr.split("such as\n").nth(1).expect("there are rules");
-    (found, rules.split("\nor say").next().expect("a part").to_owned())
+    (found, rules.split("\nor allow").next().expect("a part").to_owned())
 }
 
 fn what_is_proposed_fits(build: Build, cases: &[Case]) {
@@ -183,7 +183,7 @@ fn a_generated_column_names_what_it_is_made_of_and_a_rule_for_that_covers_it() {
         env.local_pull(&[])
             .fails(1)
             .stderr_has("\n  users.email  in data.db, 1 row, generated from a, c d\n")
-            .stderr_has("add a rule for what it is generated from, or say which are fine")
+            .stderr_has("add a rule for its sources, or allow those that are fine")
             .stderr_lacks("[[sanitize]]");
         let rule = "[[sanitize]]\ntable = 'users'\nset = { a = 'NULL' }\n";
         env.db_toml(&format!("[audit]\nlevel = 'fail'\n{rule}"));

@@ -34,10 +34,10 @@ fn a_column_that_appears_later_stops_a_pull_before_anything_is_sent() {
     env.replace_fly(&format!("standin-fly \"$@\" | tee {}", captured.display()));
     for args in [&[][..], &["--dry-run"], &["--sftp"], &["-q"]] {
         pull_fails(&env, args, 1).stderr_has(
-            "error: nothing was sent: what looks like a secret or personal data is in a column that no rule covers\n  \
+            "error: nothing was sent: a column that no rule covers looks like a secret or personal data\n  \
              users.phoneNumber  in data.db, 0 rows\n\
              hint: in xtask/db.toml, add a rule for each, such as\n  [[sanitize]]\n  table = \"users\"\n  \
-             set = { \"phoneNumber\" = \"''\" }\nor say which are fine:\n  [audit]\n  \
+             set = { \"phoneNumber\" = \"''\" }\nor allow those that are fine:\n  [audit]\n  \
              allow = [\"users.phoneNumber\"]\n",
         );
         let said = fs::read(&captured).expect("it was captured");
@@ -59,12 +59,12 @@ fn a_warning_comes_last_and_names_what_to_write() {
          INSERT INTO users VALUES ('a'), ('b'), (NULL); INSERT INTO hooks VALUES ('xoxb-0123456789')",
     );
     databases::execute(&env.production().join("tenant.db"), "CREATE TABLE users (id, email)");
-    let text = "warning: what looks like secrets or personal data is in 2 columns that no rule covers\n  \
+    let text = "warning: 2 columns that no rule covers look like secrets or personal data\n  \
                 hooks.body   in data.db, 1 row with what looks like a Slack token\n  \
                 users.email  in 2 databases, 2 rows\n";
     let hint = "hint: in xtask/db.toml, add a rule for each, such as\n  [[sanitize]]\n  table = \"hooks\"\n  \
                 set = { \"body\" = \"''\" }\n  [[sanitize]]\n  table = \"users\"\n  set = { \"email\" = \"''\" }\n\
-                or say which are fine:\n  [audit]\n  allow = [\"hooks.body\", \"users.email\"]\n";
+                or allow those that are fine:\n  [audit]\n  allow = [\"hooks.body\", \"users.email\"]\n";
     let output = env.local_pull(&[]).ok();
     assert!(output.stderr.ends_with(&format!("{text}{hint}")), "{output}");
     env.local_pull(&["-q"]).ok().stderr_is(text);
@@ -186,7 +186,7 @@ fn of_thousands_of_columns_only_so_many_are_told() {
     let output = env.local_pull(&["--json"]).ok();
     assert_eq!(output.json()["audit"].as_array().map(Vec::len), Some(1000));
     output
-        .stderr_has("in 1,010 columns that no rule covers")
+        .stderr_has("1,010 columns that no rule covers")
         .stderr_has("\n  and 990 more; --json lists the first 1,000\n");
     env.db_toml("[audit]\nlevel = 'fail'");
     env.local_pull(&["--json"])
@@ -201,8 +201,8 @@ fn what_is_set_for_the_audit_must_mean_something() {
     for (toml, said) in [
         ("level = 'warning'", "did you mean `warn`?"),
         ("alow = []", "did you mean `allow`?"),
-        ("allow = ['members']", "allow has \"members\", which is no column of a table"),
-        ("allow = ['a.[^b]']", "has a class that not every shell knows"),
+        ("allow = ['members']", "allow has \"members\", which is not a column of a table"),
+        ("allow = ['a.[^b]']", "has a character class that not every shell supports"),
         ("allow = [\"a.\\u001b\"]", "the pattern has a control character"),
         ("allow = ['a.[b']", "is malformed"),
     ] {

@@ -52,23 +52,23 @@ fn what_the_server_cannot_look_at_is_in_a_section_of_its_own_and_can_be_allowed(
         virtual_table(&env, "data.db", "notes_fts", "ours (body)");
         app_function(&env, "tenant.db");
         // One that cannot be read hides no other.
-        let section = "warning: not looked at by the audit\n  \
+        let section = "warning: the audit could not check these\n  \
                        notes_fts.*  in data.db, no such module\n  \
                        odd.token    in tenant.db, a generated column that cannot be read\n";
-        let columns = "that no rule covers\n  \
+        let columns = "that no rule covers look like secrets or personal data\n  \
                        odd.email    in tenant.db, 1 row\n  \
                        plain.email  in tenant.db, 1 row\n  \
                        words.email  in data.db, 0 rows\n";
         let output = env.local_pull(&["--dry-run"]).ok().stderr_has(section).stderr_has(columns);
         let allow = "allow = [\"odd.email\", \"plain.email\", \"words.email\", \"notes_fts.*\", \"odd.token\"]";
-        output.stderr_has(allow).stderr_has("in 3 columns");
+        output.stderr_has(allow).stderr_has("warning: 3 columns ");
         env.db_toml("[audit]\nallow = ['*.email']");
-        let hint = "hint: in xtask/db.toml, say which are fine:\n  [audit]\n  allow = [\"notes_fts.*\", \"odd.token\"]\n";
+        let hint = "hint: in xtask/db.toml, allow those that are fine:\n  [audit]\n  allow = [\"notes_fts.*\", \"odd.token\"]\n";
         let output = env.local_pull(&["--dry-run"]).ok().stderr_has(&format!("{section}{hint}"));
         output.stderr_lacks("no rule covers");
         env.db_toml("[audit]\nlevel = 'fail'\nallow = ['*.email', 'odd.*']");
         env.local_pull(&[]).fails(1).stderr_has(
-            "error: nothing was sent: not looked at by the audit\n  notes_fts.*  in data.db, no such module\n",
+            "error: nothing was sent: the audit could not check these\n  notes_fts.*  in data.db, no such module\n",
         );
         env.db_toml("[audit]\nlevel = 'fail'\nallow = ['*.email', 'odd.token', 'Notes_FTS.*']");
         env.local_pull(&[]).ok().stderr_lacks("warning");

@@ -24,7 +24,9 @@ fn the_pull_just_made_is_the_latest_when_the_clock_has_gone_back() {
         assert_same(&content(&env.data()), &content(&env.production()));
         change(&env.data().join("data.db"));
         let mine = content(&env.data());
-        env.xtask(["restore-db", "--latest", "--yes"]).ok().stderr_has(&format!("Live {second}"));
+        env.xtask(["restore-db", "--latest", "--yes"])
+            .ok()
+            .stderr_has(&format!("Current {second}"));
         env.xtask(["restore-db", "--undo", "--yes"]).ok();
         assert_same(&content(&env.data()), &mine);
         env.xtask(["restore-db", "--undo", "--yes"]).ok();
@@ -56,7 +58,7 @@ fn an_earlier_pull_is_as_old_as_the_clock_said_whatever_it_is_called() {
     let via = format!("local:{}", env.production().display());
     let hook = || env.xtask(["pull-db", "--via", &via, "--if-older", "24h"]).ok();
     hook().stderr_has("Pulled ");
-    hook().stderr_has("is young enough (pulled just now, ");
+    hook().stderr_has("is fresh (pulled just now, ");
     for made in store::snapshots(&env.data()) {
         made.edit(|json| json["time"] = "2020-01-01T00:00:00Z".into());
     }

@@ -18,7 +18,7 @@ fn the_demo_pulls_breaks_restores_and_leaves_nothing() {
         Running::start(env.command(binaries::dev()).args(["demo", "--rows", "300"])).wait();
     let output = output.ok();
     let stdout = output.stdout();
-    for shown in ["iris|0|0", "juno|0|0", "300\n300\n", "before-restore", "B live"] {
+    for shown in ["iris|0|0", "juno|0|0", "300\n300\n", "before-restore", "B current"] {
         assert!(stdout.contains(shown), "{shown:?} is missing:\n{output}");
     }
     output.stderr_has("Pulled 3 databases").stderr_has("tenant_iris.db is damaged");
@@ -43,7 +43,7 @@ fn how_long_to_fuzz_is_asked_before_all_else() {
     let mut test = env.command(binaries::dev());
     test.args(["test", "--long"]).env("XTASK_FUZZ_SECONDS", "a while");
     let output = Running::start(&mut test).wait().fails(2);
-    output.stderr_is("error: XTASK_FUZZ_SECONDS=\"a while\" is no number\n");
+    output.stderr_is("error: XTASK_FUZZ_SECONDS=\"a while\" is not a number\n");
 }
 
 /// A machine that has nothing but an `apt-get`, which notes how it was called

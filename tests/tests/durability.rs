@@ -22,7 +22,7 @@ fn what_is_in_the_way_is_said_before_anything_changes() {
     fs::create_dir(&obstacle).expect("a directory in the way");
     env.xtask(["restore-db", "--latest", "--yes"])
         .fails(1)
-        .stderr_has("tenant_iris.db is in the way, and no file; nothing was changed");
+        .stderr_has("tenant_iris.db: it is not a file; nothing was changed");
     assert!(databases::content(&env.data().join("data.db")) == before);
     assert_eq!(named(&env, "before-restore"), [""; 0]);
 }
@@ -67,7 +67,7 @@ fn a_local_pull_that_fails_leaves_no_copy() {
     databases::execute(&env.production().join("large.db"), &format!("CREATE TABLE t (a); {rows}"));
     env.db_toml("[[sanitize]]\nsql = 'DELETE FROM no_such_table'\n");
     let via = format!("local:{}", env.production().display());
-    env.xtask(["pull-db", "--via", &via]).fails(1).stderr_has("sanitizing");
+    env.xtask(["pull-db", "--via", &via]).fails(1).stderr_has("masking");
     assert_eq!(databases::files(&env.path("local-tmp")), [""; 0]);
 }
 

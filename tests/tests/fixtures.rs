@@ -116,7 +116,7 @@ fn check_says_what_is_stale_and_needs_no_snapshot() {
             "orders.db: migrations/1.sql changed",
             "orders.db: migrations/2.sql is new",
             "orders.db: migrate.sh is gone",
-            "people.db: it is not what fixtures.lock records: edited by hand, or only one of the two is staged",
+            "people.db: it differs from fixtures.lock: it was edited by hand, or only one of the two is staged",
         ],
     );
     let json = env.xtask(["refresh-fixtures", "--check", "--json"]).fails(1).json();
@@ -239,9 +239,9 @@ fn without_a_snapshot_a_migration_that_changed_runs_on_what_was_before_it() {
     write("three");
     // Of what is in all versions none is without it.
     env.write("repo/migrate.sh", &format!("{MIGRATE}\n"));
-    env.xtask(["refresh-fixtures"])
-        .ok()
-        .stderr_has("warning: tests/fixtures/orders.db may have run already what changed");
+    env.xtask(["refresh-fixtures"]).ok().stderr_has(
+        "warning: tests/fixtures/orders.db may already have the migrations that changed",
+    );
 }
 
 #[test]
@@ -273,8 +273,8 @@ fn one_that_fails_leaves_all_as_they_are() {
     env.xtask(["refresh-fixtures"])
         .fails(1)
         .stderr_has("error: cannot refresh tests/fixtures/people.db; nothing was changed")
-        .stderr_has("bytes, and max-bytes is 5000")
-        .stderr_has("hint: ask for fewer `rows`, or raise `max-bytes`");
+        .stderr_has("bytes, but max-bytes is 5000")
+        .stderr_has("hint: select fewer `rows`, or raise `max-bytes`");
     assert!(before == [ORDERS, PEOPLE, LOCK].map(|path| bytes(&env, path)));
 }
 
@@ -288,8 +288,8 @@ fn a_large_one_is_said_to_be() {
     sets::pull(&env);
     env.xtask(["refresh-fixtures"])
         .ok()
-        .stderr_has("warning: tests/fixtures/people.db has 1.2 MB, which every clone will have")
-        .stderr_has("hint: ask for fewer `rows`");
+        .stderr_has("warning: tests/fixtures/people.db has 1.2 MB, and every clone will have it")
+        .stderr_has("hint: select fewer `rows`");
 }
 
 #[test]
@@ -310,7 +310,7 @@ fn rows_that_refer_to_nothing_are_left_out_with_a_warning() {
 fn what_cannot_be_done_is_said() {
     let env = pulled();
     for (settings, code, said) in [
-        ("", 2, "error: there are no fixtures in the settings"),
+        ("", 2, "error: no [[fixture]] in the config file"),
         ("[[fixture]]\npath = 'x.db'\nform = 'a.db'", 2, "hint: did you mean `from`?"),
         ("[[fixture]]\npath = 'x.db'\nfrom = 'gone.db'", 1, "hint: cargo xtask pull-db"),
         ("[[fixture]]\npath = '../x.db'\nfrom = 'shop.db'", 2, "[[fixture]] number 1"),
@@ -406,7 +406,7 @@ fn a_lock_file_that_is_nonsense_is_named() {
             .fails(1)
             .stderr_has("error: tests/fixtures/fixtures.lock is malformed")
             .stderr_has(
-                "hint: take it back with `git checkout HEAD -- tests/fixtures/fixtures.lock`",
+                "hint: restore it with `git checkout HEAD -- tests/fixtures/fixtures.lock`",
             );
     }
 }

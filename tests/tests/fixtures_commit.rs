@@ -99,7 +99,7 @@ fn a_broken_migration_stops_the_commit_and_changes_nothing() {
     output
         .stderr_has("error: cannot refresh tests/fixtures/orders.db; nothing was changed")
         .stderr_has("migrations/2.sql:2: ")
-        .stderr_has("hint: fix that, `git add` it and commit again; or SKIP_FIXTURES=1 git commit");
+        .stderr_has("hint: fix the cause, `git add` the fix and commit again; or SKIP_FIXTURES=1 git commit");
     assert_eq!(env.git(&["rev-parse", "HEAD"]).stdout(), before);
     assert_eq!(status(&env), staged);
     assert_eq!(columns(&env), "id person total");
@@ -127,7 +127,7 @@ fn a_fixture_edited_by_hand_stops_the_commit() {
     env.git(&["add", "--all"]);
     commit(&env, &[])
         .fails(1)
-        .stderr_has("tests/fixtures/orders.db: it is not what fixtures.lock records")
+        .stderr_has("tests/fixtures/orders.db: it differs from fixtures.lock: ")
         .stderr_has("hint: cargo xtask refresh-fixtures, then git add tests/fixtures/orders.db tests/fixtures/fixtures.lock;");
     assert_eq!(fs::read(env.repo().join(ORDERS)).unwrap(), edited);
     env.xtask(["refresh-fixtures"]).ok().stderr_has("Refreshed tests/fixtures/orders.db");
@@ -152,7 +152,7 @@ fn a_commit_of_paths_says_that_it_cannot_take_the_fixture_along() {
     migration(&env, 2, ADD_NOTE);
     commit(&env, &["migrations/2.sql"])
         .fails(1)
-        .stderr_has("`git commit PATH` cannot take along the fixtures")
+        .stderr_has("`git commit PATH` cannot include the fixtures")
         .stderr_has("hint: git add PATH, and commit without a path");
     assert_eq!(status(&env), ["A  migrations/2.sql"]);
     commit(&env, &["--all"]).ok();
@@ -192,7 +192,7 @@ fn a_fixture_cannot_be_removed_while_the_settings_have_it() {
     env.git(&["rm", "--quiet", PEOPLE]);
     commit(&env, &[])
         .fails(1)
-        .stderr_has("tests/fixtures/people.db is removed, and db.toml still has it")
+        .stderr_has("tests/fixtures/people.db is removed, but db.toml still has it")
         .stderr_has("hint: remove its [[fixture]] from db.toml too");
 }
 

@@ -24,8 +24,7 @@ migrate = 'sh migrate.sh {db}'
 inputs = ['migrations/**']
 ";
 const QUIET: &str = "[audit]\nlevel = 'off'\n";
-const LEAK: &str =
-    "in shop.db, what a rule removes of auth_user.email is still in django_admin_log.object_repr\n";
+const LEAK: &str = "in shop.db, a rule removes values of auth_user.email, which are still in django_admin_log.object_repr\n";
 
 /// Pulled without rules; whom the log names is in no cut of it.
 fn shop() -> TestEnv {
@@ -56,7 +55,7 @@ fn leaks(output: Output, what: &str) {
         .stderr_has(&format!("error: cannot refresh {FIXTURE}; nothing was changed\n"))
         .stderr_has(what)
         .stderr_has(
-            "hint: add a [[sanitize]] rule for the column that still has it, or `leak-check = false`",
+            "hint: add a [[sanitize]] rule for the column that still has them, or `leak-check = false`",
         )
         .stderr_lacks("@example");
 }
@@ -103,7 +102,7 @@ fn what_a_migration_puts_back_is_not_written() {
     let env = hooked(env);
     let note = "ALTER TABLE auth_user ADD COLUMN note TEXT; UPDATE auth_user SET note = ";
     migration(&env, 2, &format!("{note} 'was ' || 'bobby' || '@example.com';"));
-    let leak = "what a rule removes of auth_user.email is still in auth_user.note\n";
+    let leak = "a rule removes values of auth_user.email, which are still in auth_user.note\n";
     leaks(commit(&env, &[]), leak);
     leaks(env.xtask(["refresh-fixtures"]), leak);
     assert_eq!(status(&env), ["A  migrations/2.sql"]);
@@ -115,7 +114,7 @@ fn what_a_migration_puts_back_is_not_written() {
 fn a_column_that_no_rule_covers_is_told_or_stops_what_would_take_it_along() {
     let env = shop();
     settings(&env, &[]);
-    let what = "what looks like a secret or personal data is in a column that no rule covers\n";
+    let what = "a column that no rule covers looks like a secret or personal data\n";
     let output = env.xtask(["refresh-fixtures", "--json"]).ok();
     let warning = format!(
         "warning: {FIXTURE}: {what}  auth_user.email  in shop.db, 1 row\nhint: in xtask/db.toml, add a rule"
@@ -163,12 +162,12 @@ fn a_snapshot_of_other_rules_is_named_once() {
     let none: Vec<String> = Vec::new();
     let rules = [QUIET, EMAIL, LOG].concat();
     assert_eq!(again(QUIET), none);
-    assert_eq!(again(&rules), named("without the rules of db.toml"));
+    assert_eq!(again(&rules), named("without the rules in db.toml"));
     env.local_pull(&[]).ok();
     assert_eq!(again(&rules), none);
     let other = rules.replace("user' || id", "person' || id");
-    assert_eq!(again(&other), named("under other rules than those of db.toml"));
-    assert_eq!(again(QUIET), named("under other rules than those of db.toml"));
+    assert_eq!(again(&other), named("with other rules than those in db.toml"));
+    assert_eq!(again(QUIET), named("with other rules than those in db.toml"));
 }
 
 #[test]
@@ -226,7 +225,7 @@ fn what_fails_a_pull_fails_a_fixture() {
         let pull = env.local_pull(&["--dry-run"]);
         let fixture = env.xtask(["refresh-fixtures"]);
         let what = |output: &Output| {
-            let said = output.stderr.split("what a rule removes of ").nth(1).unwrap_or_default();
+            let said = output.stderr.split("a rule removes values of ").nth(1).unwrap_or_default();
             let places = said.lines().next().unwrap_or_default().split(", and of ");
             places.map(str::to_owned).collect::<BTreeSet<_>>()
         };

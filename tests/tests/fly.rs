@@ -152,7 +152,7 @@ fn a_script_that_is_killed_for_memory_is_told_of() {
     pull_fails(&env, &["--full"], 1)
         .stderr_has("error: the connection was cut after 100000 bytes, ")
         .stderr_has(
-            "hint: it was most likely for memory: fly logs --app upflow; give the machine more",
+            "hint: most likely it ran out of memory: fly logs --app upflow; give the machine more",
         );
 }
 
@@ -169,6 +169,6 @@ fn a_token_that_is_not_taken_is_named() {
         .wait()
         .fails(1)
         .stderr_has("error: fly is not logged in\n  | Error: get app: server returned")
-        .stderr_has("hint: FLY_API_TOKEN is set, and Fly.io does not take it: ")
+        .stderr_has("hint: Fly.io rejects the token in FLY_API_TOKEN: ")
         .stderr_lacks("secret-token");
 }

@@ -123,7 +123,7 @@ fn each_state_has_its_sentence_and_its_next_step() {
     let start = "cargo xtask pull-db --start";
     let again = "run the same command again in a moment";
     for (state, is, hint) in [
-        ("created", "was made and never started", start),
+        ("created", "was created and never started", start),
         ("starting", "is starting", again),
         ("stopping", "is stopping", start),
         ("stopped", "is stopped", start),

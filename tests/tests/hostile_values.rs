@@ -336,7 +336,7 @@ fn a_rule_cannot_take_the_next_ones_in() {
         scene.env.xtask(["pull-db"])
     };
     for end in ["/* and so on", "AND data = 'x", "AND [data = 1"] {
-        rule(end).fails(2).stderr_has("a quote or a comment is left open");
+        rule(end).fails(2).stderr_has("a quote or a comment is not closed");
     }
     for end in ["/* and so on */", "-- /* it's"] {
         rule(end).ok();

@@ -94,9 +94,9 @@ fn what_our_block_cannot_go_into_is_left_alone() {
                    cargo xtask refresh-fixtures --staged\n";
     let cases: [(&[u8], &str, &str); 4] = [
         (b"#!/usr/bin/env python3\nprint(1)\n", "is not a shell script; it was", by_hand),
-        (b"\x7fELF\0\0", "is not a shell script; it was left alone", by_hand),
-        (b"#!/bin/sh\r\necho\r\n", "has line ends of Windows", "hint: perl -pi -e "),
-        (&[b"#!/bin/sh\n", start.as_bytes()].concat(), "is broken", "hint: there must be one"),
+        (b"\x7fELF\0\0", "is not a shell script; it was not changed", by_hand),
+        (b"#!/bin/sh\r\necho\r\n", "has Windows line endings", "hint: perl -pi -e "),
+        (&[b"#!/bin/sh\n", start.as_bytes()].concat(), "is broken", "hint: it must have one"),
     ];
     for (content, why, hint) in cases {
         foreign(&env, content);
@@ -131,7 +131,7 @@ fn a_link_stays_and_what_it_leads_to_is_edited() {
 
     fs::remove_file(env.path("repo/scripts/check")).expect("remove a file");
     let rm = format!("hint: rm {}\n", hook(&env).display());
-    env.xtask(["install-hooks"]).fails(1).stderr_has("leads nowhere").stderr_has(&rm);
+    env.xtask(["install-hooks"]).fails(1).stderr_has("is a dangling symbolic link").stderr_has(&rm);
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn a_hook_that_git_ignored_is_made_executable() {
     let env = developer();
     foreign(&env, "#!/bin/sh\n");
     chmod(&hook(&env), 0o644);
-    let warning = "warning: .git/hooks/pre-commit was not executable, so that git ignored it; \
+    let warning = "warning: git ignored .git/hooks/pre-commit, because it was not executable; \
                    now all of it runs\n";
     env.xtask(["install-hooks"]).ok().stderr_has(warning);
     assert_eq!(mode(&hook(&env)), 0o755);
@@ -186,7 +186,7 @@ fn the_directory_is_the_one_that_git_is_told_of() {
     env.git(&["config", "core.hooksPath", "/dev/null"]);
     env.xtask(["install-hooks"])
         .fails(1)
-        .stderr_has("git looks for hooks in /dev/null, which is no directory")
+        .stderr_has("git looks for hooks in /dev/null, which is not a directory")
         .stderr_has("hint: git config --show-origin core.hooksPath");
 }
 

@@ -156,7 +156,7 @@ fn while_the_server_copies_and_sanitizes() {
     for (program, what, says) in [
         ("dd", "*/data.db*", "Copying"),
         ("sqlite3", "*' '-readonly' '*", "Copying"),
-        ("sqlite3", "*' '0.db", "Sanitizing"),
+        ("sqlite3", "*' '0.db", "Masking"),
     ] {
         for other in ["dd", "sqlite3"] {
             let begins = if other == program { what } else { "''" };
@@ -239,12 +239,12 @@ fn while_all_of_a_database_comes_a_second_time() {
     env.edit_world(|world| {
         world.faults = Faults { stall_after_bytes: Some(300_000), ..Faults::default() };
     });
-    let said = interrupt_when(&env, &["pull-db"], "so all of it is fetched", &|| {
+    let said = interrupt_when(&env, &["pull-db"], "the database is fetched whole", &|| {
         store::has_arrived(&env.data(), NAMES[1], 100_000)
     });
     ends_with(&said, UNCHANGED);
     env.edit_world(|world| world.faults = Faults::default());
-    pull::pull(&env, &[]).stderr_has("so all of it is fetched");
+    pull::pull(&env, &[]).stderr_has("the database is fetched whole");
     pull::assert_live_equals_production(&env, &NAMES);
 }
 
@@ -306,9 +306,9 @@ fn while_the_app_sets_its_databases_up() {
     // What was live is saved before; the second time, it is saved already.
     env.xtask(["snapshots", "create"]).ok();
     let said = interrupt(&env, &["setup-db"]);
-    let so = "error: the command was interrupted, and may have changed the live set\n  \
-              caused by: interrupted\nhint: cargo xtask restore-db --undo brings back what was \
-              live before\n";
+    let so = "error: the setup command was interrupted, and may have changed the current data\n  \
+              caused by: interrupted\nhint: cargo xtask restore-db --undo brings back the previous \
+              data\n";
     ends_with(&said, so);
 }
 
@@ -322,7 +322,10 @@ fn when_the_app_has_set_its_databases_up_all_the_same() {
     let mut xtask = env.start_xtask(["setup-db"]);
     xtask.wait_for("the command to run", |_| env.path("held").exists());
     xtask.interrupt();
-    xtask.wait().fails(130).stderr_has("\nwarning: interrupted, when all was done already\n");
+    xtask
+        .wait()
+        .fails(130)
+        .stderr_has("\nwarning: interrupted, but the command had already finished\n");
 }
 
 /// A fly that heeds nothing, and goes on with a pull when `gate` is there.

@@ -65,11 +65,11 @@ fn check(scene: &Scene, output: &Output) -> bool {
     let says = |text: &str| output.stderr.contains(text);
     let done = match output.code {
         Some(0) => !says("interrupted"),
-        Some(130) if says("interrupted, when all was done already") => true,
+        Some(130) if says("interrupted, but the command had already finished") => true,
         Some(130) if says("error: interrupted; nothing was changed") => false,
         // The system was still loading it, and it did not listen yet.
         None if output.stderr.is_empty() => false,
-        Some(130) if says(" was pulled, but did not become the live set\n") => false,
+        Some(130) if says(" was pulled, but did not become the current data\n") => false,
         _ => panic!("{output}"),
     };
     let live = content(&env.data());

@@ -143,7 +143,7 @@ fn a_list_waits_for_nobody_to_finish_a_killed_run() {
     drop(program);
     let lock = File::open(env.data().join(".xtask/lock")).expect("open");
     lock.lock().expect("lock");
-    lists_all_and_says("another command is at work\nhint: ");
+    lists_all_and_says("another command is running\nhint: ");
 }
 
 #[test]

@@ -194,7 +194,7 @@ fn a_lock_that_would_last_is_not_taken_without_a_word() {
     env.db_toml("max-lock = '1h'\n");
     env.local_pull(&[]).ok();
     env.db_toml("max-lock = 'soon'\n");
-    env.local_pull(&[]).fails(2).stderr_has("max-lock \"soon\" is no duration");
+    env.local_pull(&[]).fails(2).stderr_has("max-lock \"soon\" is not a duration");
     // What is in WAL mode is not locked.
     databases::execute(&path(&env, "data.db"), "PRAGMA journal_mode = WAL");
     env.db_toml("max-lock = '1ms'\n");

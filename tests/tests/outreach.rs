@@ -44,56 +44,56 @@ fn planted(canary: &str) -> Vec<(String, &'static str)> {
     vec![
         (
             with(&format!("CHECK (--table\n {edit} IS NOT NULL)")),
-            "u calls edit(), which reaches out of the database\nhint: look at",
+            "u calls edit(), which reaches out of the database\nhint: find out where",
         ),
         (
             with(&format!("CHECK ({} IS NOT NULL)", edit.replace('(', " \u{feff}("))),
-            "u calls edit(), which reaches out of the database\nhint: look at",
+            "u calls edit(), which reaches out of the database\nhint: find out where",
         ),
         (
             with(&format!("CHECK ({edit} IS NOT NULL)")),
-            "u calls edit(), which reaches out of the database\nhint: look at",
+            "u calls edit(), which reaches out of the database\nhint: find out where",
         ),
         (
             with(&format!("CHECK ({} IS NOT NULL)", edit.replace("edit(", "EDIT\n ("))),
-            "u calls edit(), which reaches out of the database\nhint: look at",
+            "u calls edit(), which reaches out of the database\nhint: find out where",
         ),
         (
             with(&format!("CHECK ({} IS NOT NULL)", edit.replace("edit", "\"edit\""))),
-            "u calls edit(), which reaches out of the database\nhint: look at",
+            "u calls edit(), which reaches out of the database\nhint: find out where",
         ),
         (
             with(&format!("CHECK ({} IS NOT NULL)", edit.replace("edit(", "[edit]/**/("))),
-            "u calls edit(), which reaches out of the database\nhint: look at",
+            "u calls edit(), which reaches out of the database\nhint: find out where",
         ),
         (
             with(&format!(", b DEFAULT ({})", edit.replace("(a", "(1"))),
-            "u calls edit(), which reaches out of the database\nhint: look at",
+            "u calls edit(), which reaches out of the database\nhint: find out where",
         ),
         (with(&format!(", b AS ({edit})")), "non-deterministic"),
         (beside(&format!("CREATE INDEX i ON u ({edit})")), "non-deterministic"),
         (beside(&format!("CREATE INDEX i ON u (a) WHERE {edit}")), "non-deterministic"),
         (
             beside(&format!("CREATE VIEW v AS SELECT {edit} FROM u")),
-            "v calls edit(), which reaches out of the database\nhint: look at",
+            "v calls edit(), which reaches out of the database\nhint: find out where",
         ),
         (
             beside(&format!("CREATE VIEW v AS SELECT 1 FROM u JOIN u AS x ON {edit}")),
-            "v calls edit(), which reaches out of the database\nhint: look at",
+            "v calls edit(), which reaches out of the database\nhint: find out where",
         ),
         (
             beside(&format!(
                 "CREATE VIEW v AS SELECT 1 FROM u AS \"create index\" JOIN u AS \"my index\" ON {}",
                 edit.replace("(a", "(1")
             )),
-            "v calls edit(), which reaches out of the database\nhint: look at",
+            "v calls edit(), which reaches out of the database\nhint: find out where",
         ),
         (
             beside(&format!(
                 "CREATE TRIGGER v AFTER UPDATE ON u BEGIN SELECT {}; END",
                 edit.replace("(a", "(new.a")
             )),
-            "v calls edit(), which reaches out of the database\nhint: look at",
+            "v calls edit(), which reaches out of the database\nhint: find out where",
         ),
         (
             beside(&format!("CREATE VIEW v AS SELECT writefile('{canary}', a) FROM u")),
@@ -139,5 +139,5 @@ fn tables_and_columns_may_be_called_so() {
          CREATE VIEW v AS SELECT u.edit, zipfile FROM u",
     );
     env.db_toml(RULE);
-    env.local_pull(&[]).ok().stderr_has("1 row sanitized");
+    env.local_pull(&[]).ok().stderr_has("1 row masked");
 }

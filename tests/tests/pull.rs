@@ -209,7 +209,7 @@ fn what_was_live_is_saved_once_and_not_at_all_with_no_backup() {
     store::brings(&env.data(), "gone.db");
     let mine = databases::content(&env.data().join("data.db"));
 
-    let said = pull(&env, &[]).stderr_has("Saved what was live as backup_");
+    let said = pull(&env, &[]).stderr_has("Saved the previous data as backup_");
     said.stderr_has("Removed gone.db, which the snapshot does not have\n")
         .stderr_has("hint: cargo xtask restore-db --undo");
     assert_eq!(store::kinds(&env.data()), ["pull", "before-pull"]);

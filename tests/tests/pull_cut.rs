@@ -155,7 +155,7 @@ fn a_bit_that_is_flipped_in_a_part_is_found() {
         bytes.extend(compress(Codec::Gzip, &archive[..]));
         play(&impostor, &recording, &bytes);
         let output = impostor.is_refused(&format!("flipped at {at}"), &[]);
-        output.stderr_has("so all of it is fetched");
+        output.stderr_has("the database is fetched whole");
     }
 }
 

@@ -38,7 +38,7 @@ fn a_base_that_was_damaged_comes_whole_and_it_alone() {
             assert_live_equals_production(&env, &NAMES);
             let log = &env.fly_invocations()[before..];
             assert_eq!(log.iter().filter(|argv| argv[1] == "console").count(), 1, "{log:?}");
-            let warning = "/tenant_iris.db is not what was pulled, so all of it is fetched";
+            let warning = "/tenant_iris.db differs from what was pulled: the database is fetched";
             assert_eq!(report.output.stderr.contains(warning), warns, "{}", report.output);
             // No older pull stands in.
             let newest = snapshot(&env).path;
@@ -89,7 +89,7 @@ fn all_may_be_damaged() {
     let report = scene.pull(&[]);
     assert_eq!(report.all_changed(&NAMES), [None; 3]);
     for name in NAMES {
-        let warning = format!("/{name} is not what was pulled, so all of it is fetched");
+        let warning = format!("/{name} differs from what was pulled: the database is fetched");
         assert!(report.output.stderr.contains(&warning), "{}", report.output);
     }
 }
@@ -102,7 +102,11 @@ fn a_dry_run_does_not_believe_a_base_that_was_damaged() {
     flip(&base(&scene.env));
     let report = scene.report(&["--dry-run"]);
     assert_eq!(report.all_changed(&NAMES), [Some(0), None, Some(0)]);
-    assert!(report.output.stderr.contains("so all of it will be fetched"), "{}", report.output);
+    assert!(
+        report.output.stderr.contains("the database will be fetched whole"),
+        "{}",
+        report.output
+    );
 }
 
 #[test]

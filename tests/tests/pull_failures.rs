@@ -70,7 +70,7 @@ fn what_fly_refuses_is_explained_with_the_next_command() {
     fails(
         &["--container", "nope"],
         "upflow has no such container",
-        "name one of those that the machine has with --container",
+        "name a container of the machine with --container",
     );
     env.edit_world(|world| "stopped".clone_into(&mut first_machine(world).state));
     fails(&[], "the app upflow has no started machine", "cargo xtask pull-db --start");
@@ -86,9 +86,7 @@ fn a_refused_connection_is_said_in_flys_words() {
         .stderr_has(
             "error: the machine of upflow is up, but its SSH server does not answer\n  | Error: ",
         )
-        .stderr_has(
-            "hint: run the same command again in a moment; what the machine does says: fly logs",
-        );
+        .stderr_has("hint: run the same command again in a moment; fly logs --app upflow shows");
 }
 
 #[test]
@@ -119,8 +117,8 @@ fn a_directory_without_databases_is_named() {
     let production = env.production().display().to_string();
     pull_fails(&env, &["--remote-dir", "/no/such/dir"], 1)
         .stderr_has("error: the remote script failed: there is no directory /no/such/dir here\n")
-        .stderr_has("hint: name another with --remote-dir or remote-dir in xtask/db.toml, or behind --via local:\n");
-    let hint = "hint: look at include and exclude in xtask/db.toml, and at --only\n";
+        .stderr_has("hint: name another with --remote-dir or remote-dir in xtask/db.toml, or after --via local:\n");
+    let hint = "hint: check include and exclude in xtask/db.toml, and --only\n";
     let message = format!(
         "error: the remote script failed: no database in {production} matches: include = [\"*.db\"]"
     );
@@ -138,7 +136,7 @@ fn a_file_that_is_no_database_is_named() {
     let path = env.production().join("notes.db");
     pull_fails(&env, &[], 1)
         .stderr_has(&format!(
-            "error: the remote script failed: {} does not begin as a SQLite",
+            "error: the remote script failed: {} has no SQLite header",
             path.display()
         ))
         .stderr_has("hint: add it to exclude in xtask/db.toml, or let include name the others\n");
@@ -156,7 +154,7 @@ fn a_database_that_is_damaged_on_the_server_does_not_replace_a_sound_one() {
         bytes[8192..12288].fill(0xa5);
         fs::write(&path, bytes).expect("write");
         pull_fails(&env, &[], 1)
-            .stderr_has("damaged on the server already; nothing was changed\n")
+            .stderr_has("a database is damaged on the server; nothing was changed\n")
             .stderr_has(&format!("{name} is damaged\n"))
             .stderr_has("hint: on the server: sqlite3 FILE 'PRAGMA integrity_check'\n");
     }
@@ -168,7 +166,7 @@ fn a_full_disk_on_the_server_is_noticed_before_and_during_the_copy() {
     let bin = shells::debian(&env.path(""), &["df"]);
     let _sshd = env.start_server(&env.server_environment().set("PATH", &bin));
     databases::create(&env.production().join("data.db"), 20_000, 1);
-    let hint = "hint: free some, or set staging-dir in xtask/db.toml to a directory on a larger";
+    let hint = "hint: free space, or set staging-dir in xtask/db.toml to a directory on a larger";
     let free = |kibibytes: u32| {
         let header = "Filesystem 1024-blocks Used Available Capacity Mounted on";
         shells::script(&bin, "df", &format!("echo '{header}'; echo 'disk 1 1 {kibibytes} 1% /'"));
@@ -200,8 +198,8 @@ fn a_full_disk_here_is_noticed_before_anything_arrives() {
     disk.fill();
     pull_fails(&env, &[], 1)
         .stderr_has("the disk of ")
-        .stderr_has(" are needed; nothing was changed\n")
-        .stderr_has("hint: free some: cargo xtask snapshots prune --keep 3\n")
+        .stderr_has(" free, but the pull needs ")
+        .stderr_has("hint: free space: cargo xtask snapshots prune --keep 3\n")
         .stderr_lacks("Receiving");
 }
 
@@ -228,7 +226,7 @@ fn a_disk_that_fills_up_meanwhile_is_said_to_be_full() {
     disk.free();
     output
         .stderr_has("is full; nothing was changed\n")
-        .stderr_has("hint: free some: cargo xtask snapshots prune --keep 3\n");
+        .stderr_has("hint: free space: cargo xtask snapshots prune --keep 3\n");
     assert_eq!(store::fingerprint(&env.data()), before);
     assert_eq!(store::kinds(&env.data()), ["pull"]);
     assert_tidy(&env);
@@ -252,7 +250,7 @@ fn without_an_app_or_a_directory_the_ways_to_give_one_are_named() {
     let (env, _sshd) = pulled();
     env.write("repo/fly.toml", "app = 'upflow'\n");
     pull_fails(&env, &[], 2)
-        .stderr_has("error: where on the server are the databases?\n")
+        .stderr_has("error: no directory on the server given\n")
         .stderr_has("hint: give --remote-dir, or set `remote-dir` in xtask/db.toml");
     fs::remove_file(env.path("repo/fly.toml")).expect("it was there");
     pull_fails(&env, &["--remote-dir", "/data"], 2)
@@ -349,7 +347,7 @@ fn a_damaged_database_is_named_also_where_rules_find_it() {
     let shown = path.display();
     env.local_pull(&[])
         .fails(1)
-        .stderr_has(&format!("error: {shown} is damaged on the server already"))
+        .stderr_has(&format!("error: {shown} is damaged on the server"))
         .stderr_has(&format!("hint: on the server: sqlite3 {shown} 'PRAGMA integrity_check'\n"));
 }
 
@@ -357,5 +355,5 @@ fn a_damaged_database_is_named_also_where_rules_find_it() {
 fn another_directory_does_not_go_with_local() {
     let env = developer();
     let output = env.local_pull(&["--remote-dir", "/data"]).fails(2);
-    output.stderr_has("error: --remote-dir does not go with local:");
+    output.stderr_has("error: --remote-dir does not work with local:");
 }

@@ -84,7 +84,7 @@ fn before(kind: u8, name: &[u8], said: &[u8]) -> Vec<u8> {
 /// What is wrong with it, the bytes of both archives, and what is said of it.
 fn archives_of_others() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let misplaced = "came where the file \"0.db\" belongs";
-    let no_name = "is no name for a database";
+    let no_name = "is not a name for a database";
     let kind = |kind| instead(member(b"0.db", kind, 0, b""));
     let many = |n: usize| {
         let list: Vec<_> = (0..n).map(|i| (format!("{i}.db"), "1".to_owned())).collect();
@@ -135,7 +135,7 @@ fn archives_of_others() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("a sparse extension", before(b'x', b"Pax/0.db", b"22 GNU.sparse.major=1\n"), misplaced),
         ("no database", Forged { data: Vec::new(), ..honest() }.archives(), misplaced),
         ("a duplicate", duplicate.archives(), "came where the file \"end.json\" belongs"),
-        ("a surplus member", surplus.archives(), "there is more behind the end record"),
+        ("a surplus member", surplus.archives(), "there is more after the end record"),
         ("a longer one", instead(file("0.db", [b'x'; 701])), "has 701 bytes, not the 700"),
         ("a shorter one", instead(file("0.db", [b'x'; 699])), "has 699 bytes, not the 700"),
         ("a header alone", header(b"0.db", b'0', 700).to_vec(), "came where the file \"index.json"),
@@ -145,17 +145,13 @@ fn archives_of_others() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("no archive", vec![b'x'; 40 * TAR_BLOCK], "refused"),
         // The index.
         ("a size that overflows", sized("18446744073709551616"), "the index is malformed"),
-        (
-            "a size of all there is",
-            sized("18446744073709551615"),
-            "are needed; nothing was changed",
-        ),
+        ("a size of all there is", sized("18446744073709551615"), " free, but the pull needs "),
         ("a size below nothing", sized("-1"), "the index is malformed"),
-        ("a size beyond the disk", sized("1000000000000000"), "are needed; nothing was changed"),
+        ("a size beyond the disk", sized("1000000000000000"), " free, but the pull needs "),
         (
             "sizes whose sum overflows",
             announced(&index(&[(b"a.db", u64::MAX.to_string()), (b"b.db", u64::MAX.to_string())])),
-            "are needed; nothing was changed",
+            " free, but the pull needs ",
         ),
         ("no databases", announced(&index(&[])), "it announces no database"),
         ("10,001 databases", announced(&many(10_001)), "more than 10000 databases"),
@@ -180,7 +176,7 @@ fn archives_of_others() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("the name of our record", called("snapshot.json"), no_name),
         ("a name of 256 bytes", called(format!("a{long}")), no_name),
         ("a name of a megabyte", called("a".repeat(1 << 20)), no_name),
-        ("a name that was not asked for", called("data.sqlite"), "was not asked for"),
+        ("a name that was not requested", called("data.sqlite"), "was not requested"),
         (
             "a name that is not hex",
             announced(&index_with(r#"[{"name":"zz\u001b]0;x\u0007","bytes":700}]"#)),
@@ -197,8 +193,12 @@ fn archives_of_others() -> Vec<(&'static str, Vec<u8>, &'static str)> {
             announced(&index_with(&format!("[],\"\\u001b{}\":1", "x".repeat(1 << 20)))),
             "the index is malformed",
         ),
-        ("a machine of a megabyte", announced(&from(&"m".repeat(1 << 20))), "is no machine"),
-        ("a machine with control codes", announced(&from("\\u001b]0;x\\u0007")), "is no machine"),
+        ("a machine of a megabyte", announced(&from(&"m".repeat(1 << 20))), "is not a machine"),
+        (
+            "a machine with control codes",
+            announced(&from("\\u001b]0;x\\u0007")),
+            "is not a machine",
+        ),
         ("keys twice", announced(&index_with("[],\"version\":1")), "the index is malformed"),
         ("an index that is none", announced("{"), "the index is malformed"),
         (
@@ -244,7 +244,7 @@ fn a_database_that_was_not_asked_for_changes_nothing() {
     impostor.env.db_toml("exclude = ['durably.db']\n");
     for (name, args) in [("durably.db", &[][..]), (NAME, &["--only", "tenant_*"])] {
         impostor.sends(&stream(Codec::Gzip, &members(&[(name, DATA.to_vec())])));
-        let why = format!("\"{name}\" was not asked for");
+        let why = format!("\"{name}\" was not requested");
         impostor.is_refused(name, args).stderr_has(&why).stderr_has("nothing was changed");
     }
 }
@@ -368,6 +368,6 @@ fn an_archive_that_is_fetched_is_trusted_no_more() {
             1000,
             &[b" 7811 ", path.as_bytes(), b"\n"].concat(),
         );
-        impostor.is_refused(path, &["--sftp"]).stderr_has("is no path of an archive");
+        impostor.is_refused(path, &["--sftp"]).stderr_has("is not a path of an archive");
     }
 }

@@ -109,14 +109,10 @@ fn parts_that_are_not_ours_change_nothing() {
         ("a size of all", scene.archives(&[claim(u64::MAX)]), "refused"),
         ("a size of 2^63", scene.archives(&[claim(1 << 63)]), "refused"),
         ("a size of gigabytes", scene.archives(&[claim(10 << 30)]), "refused"),
-        (
-            "a database of 2^63 bytes",
-            sized("9223372036854775808"),
-            "are needed; nothing was changed",
-        ),
+        ("a database of 2^63 bytes", sized("9223372036854775808"), " free, but the pull needs "),
         ("a database of 2^64 bytes", sized("18446744073709551616"), "the index is malformed"),
         ("a database of nothing", sized("0"), misplaced),
-        ("no base of it", other(&no_base, "[[1,1],[1,1]]"), "\"test.db\" was not asked for"),
+        ("no base of it", other(&no_base, "[[1,1],[1,1]]"), "\"test.db\" was not requested"),
         ("nothing changed", ended("[null]"), "does not fit"),
         ("no word of a change", ended("[]"), "does not fit"),
         ("a change too many", ended("[[1,1],null]"), "does not fit"),
@@ -132,7 +128,7 @@ fn parts_that_are_not_ours_change_nothing() {
     }
     scene.impostor.sends(&compress(CODECS[0], &scene.honest()[..]));
     let output = scene.impostor.is_refused("parts that were not asked for", &["--full"]);
-    output.stderr_has("was not asked for");
+    output.stderr_has("was not requested");
 }
 
 #[test]
@@ -163,11 +159,11 @@ fn what_comes_a_second_time_is_what_was_asked_for() {
         [file("index.json", &index), file("0.db", data), file("end.json", end(&index, &[data]))];
     let whole = stream(CODECS[0], &good);
     for (name, second, why) in [
-        ("another", named(&["other.db"]), "was not asked for"),
-        ("one more", named(&[NAME, "other.db"]), "was not asked for"),
+        ("another", named(&["other.db"]), "was not requested"),
+        ("one more", named(&[NAME, "other.db"]), "was not requested"),
         ("none", stream(CODECS[0], &members(&[])), "it announces no database"),
-        ("parts again", parts, "was not asked for"),
-        ("the wrong parts again", wrong.clone(), "was not asked for"),
+        ("parts again", parts, "was not requested"),
+        ("the wrong parts again", wrong.clone(), "was not requested"),
         ("nothing", Vec::new(), "cut"),
         ("half of it", whole[..whole.len() / 2].to_vec(), "the connection was cut"),
         (
@@ -183,7 +179,7 @@ fn what_comes_a_second_time_is_what_was_asked_for() {
     ] {
         scene.impostor.sends_in_turn(&wrong, &second);
         let output = scene.impostor.is_refused(name, &[]);
-        output.stderr_has(why).stderr_has("so all of it is fetched");
+        output.stderr_has(why).stderr_has("the database is fetched whole");
         assert_eq!(fs::read_to_string(scene.impostor.env.path("word")).expect("asked"), "0");
     }
     scene.impostor.sends_in_turn(&wrong, &whole);
@@ -298,7 +294,7 @@ fn what_no_rule_was_applied_to_is_refused_each_time() {
     scene.impostor.sends(&whole);
     let refused = |name: &str| {
         let output = scene.impostor.is_refused(name, &[]);
-        output.stderr_has("error: the server applied no rules; nothing was changed\n");
+        output.stderr_has("error: the server did not apply the rules; nothing was changed\n");
     };
     refused("the first time");
     // The base as if these rules had been applied to it.

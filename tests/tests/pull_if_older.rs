@@ -57,9 +57,8 @@ fn where_the_newest_pull_is_young_nothing_happens_and_that_is_said() {
     let (env, sshd) = pulled();
     let name = date(&env, &snapshot(&env), "-23 hours");
     databases::execute(&env.data().join(NAMES[0]), "UPDATE items SET data = 'mine'");
-    let line = format!(
-        "     Skipped the pull: {name} is young enough (pulled 23 h ago, --if-older 24h)\n"
-    );
+    let line =
+        format!("     Skipped the pull: {name} is fresh (pulled 23 h ago, --if-older 24h)\n");
     skips(&env, &HOOK).stdout_is("").stderr_is(&line);
     skips(&env, &["-q", "--if-older", "24h"]).stdout_is("").stderr_is("");
     let output = skips(&env, &["--json", "--if-older", "24h"]);

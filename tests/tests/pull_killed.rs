@@ -370,7 +370,7 @@ fn blocked(env: &TestEnv, wrap: &[&str]) -> (Running, PathBuf) {
     let (held, go) = (env.path("held"), env.path("go"));
     let _ = fs::remove_file(&held);
     let wait = format!(
-        "case \" $BLOCK $* \" in \" yes \"*' of=0.db '*) : >'{}'\nuntil [ -e '{}' ]; do sleep 0.01; done ;; esac\nexec '{}' \"$@\"",
+        "case \" $TEST_BLOCK $* \" in \" yes \"*' of=0.db '*) : >'{}'\nuntil [ -e '{}' ]; do sleep 0.01; done ;; esac\nexec '{}' \"$@\"",
         held.display(),
         go.display(),
         find("dd").display()
@@ -379,7 +379,7 @@ fn blocked(env: &TestEnv, wrap: &[&str]) -> (Running, PathBuf) {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../ops-remote/prepare-pull.sh");
     let argv = [wrap, &["dash", script]].concat();
     let mut command = env.command(argv[0]);
-    command.args(&argv[1..]).arg(env.production()).env("BLOCK", "yes");
+    command.args(&argv[1..]).arg(env.production()).env("TEST_BLOCK", "yes");
     let before = databases::files(&env.path("local-tmp"));
     let mut running = Running::start(&mut command);
     running.wait_for("the copying to begin", |_| held.exists());

@@ -117,10 +117,10 @@ fn what_only_fly_knows_is_refused_elsewhere() {
         let name = flag.split('=').next().unwrap_or_default();
         env.xtask(["pull-db", "--via", "local:x", flag])
             .fails(2)
-            .stderr_has(&format!("{name} goes with `fly` only"));
+            .stderr_has(&format!("{name} works with `fly` only"));
     }
     env.db_toml("keep = 0\n");
-    env.xtask(["pull-db", "--via", "local:x"]).fails(2).stderr_has("keep is at least 1");
+    env.xtask(["pull-db", "--via", "local:x"]).fails(2).stderr_has("keep must be at least 1");
 }
 
 /// As the master of a shared ssh connection does.

@@ -43,7 +43,7 @@ fn without_the_flag_it_is_an_error_that_says_what_is_missing() {
     let (env, _sshd) = offline();
     pull_fails(&env, &[], 1)
         .stderr_has(&format!("error: upflow on Fly.io cannot be reached: no network\n{LOOKUP}"))
-        .stderr_has("\nhint: try again with a network; what was pulled last comes back without one: cargo xtask restore-db --latest\n");
+        .stderr_has("\nhint: try again with a network; cargo xtask restore-db --latest restores the newest pull without one\n");
     pull_fails(&env, &["--if-older", "1ms"], 1).stderr_has("cannot be reached: no network\n");
 }
 
@@ -128,20 +128,22 @@ fn a_network_that_goes_in_the_middle_is_an_error() {
     env.replace_fly("");
     offline_at("'machine start' | 'ssh sftp'");
     pull_fails(&env, &["--offline-ok", "--start"], 1)
-        .stderr_has("machine 48ed667c733018 was to be started, and it is not known to be\n")
+        .stderr_has("machine 48ed667c733018 was told to start, but did not report that it has\n")
         .stderr_has("no such host\n")
         .stderr_has("hint: fly machine status 48ed667c733018 --app upflow\n");
     env.edit_world(|world| {
         let machine = &mut world.apps.get_mut("upflow").expect("the app exists")[0];
         "started".clone_into(&mut machine.state);
     });
-    pull_fails(&env, &["--offline-ok", "--sftp"], 1).stderr_has("could not be looked up\n");
+    pull_fails(&env, &["--offline-ok", "--sftp"], 1)
+        .stderr_has("cannot resolve a host name of Fly.io\n");
     // There was a network for the list of machines, or to choose one.
     offline_at("'ssh console'");
-    pull_fails(&env, &["--offline-ok", "--start"], 1).stderr_has("could not be looked up\n");
+    pull_fails(&env, &["--offline-ok", "--start"], 1)
+        .stderr_has("cannot resolve a host name of Fly.io\n");
     let chose = "echo No machine specified, using x in region nrt";
     shells::script(&env.path("bin"), "fly", &format!("{chose}; echo '{offline}' >&2; exit 1"));
-    pull_fails(&env, &["--offline-ok"], 1).stderr_has("could not be looked up\n");
+    pull_fails(&env, &["--offline-ok"], 1).stderr_has("cannot resolve a host name of Fly.io\n");
 }
 
 #[test]

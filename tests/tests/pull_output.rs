@@ -27,10 +27,10 @@ fn without_a_terminal_every_step_is_a_line_on_stderr() {
              tenant_iris.db   <SIZE>
              tenant_juno.db   <SIZE>
         Took <SECS>, <SIZE> on the wire for <SIZE>
-       Saved what was live as backup_<TIME>
+       Saved the previous data as backup_<TIME>
      Removed old.db, which the snapshot does not have
-        Live backup_<TIME> (3 databases)
-hint: cargo xtask restore-db --undo brings back what was live before
+     Current backup_<TIME> (3 databases)
+hint: cargo xtask restore-db --undo brings back the previous data
 ";
     // The sizes are set to the right, and their width is theirs.
     assert_eq!(said.replace("  <SIZE>\n", " <SIZE>\n"), wanted.replace("  <SIZE>\n", " <SIZE>\n"));
@@ -103,7 +103,7 @@ fn on_a_terminal_a_bar_shows_what_has_come_and_is_gone_at_the_end() {
 
     env.edit_world(|world| world.faults = Faults::default());
     let session = env.xtask_on_pty(["pull-db"]);
-    let screen = session.wait_for_text("Live backup_");
+    let screen = session.wait_for_text("Current backup_");
     assert_eq!(session.wait_exit(), 0);
     for gone in ["Receiving", "Connecting", "Copying", "Packing", "Saving"] {
         assert!(!screen.contains(gone), "{gone} stayed:\n{screen}");

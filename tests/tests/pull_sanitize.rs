@@ -82,15 +82,13 @@ fn what_a_rule_sets_leaves_no_byte_behind_and_production_as_it_is() {
     assert_eq!(fs::read(&path).expect("read"), before, "production is not touched");
     let lines: Vec<&str> = output.stderr.lines().map(str::trim).collect();
     assert!(
-        lines.iter().any(|line| line.starts_with("data.db") && line.ends_with("20 rows sanitized"))
+        lines.iter().any(|line| line.starts_with("data.db") && line.ends_with("20 rows masked"))
     );
     assert!(
-        lines
-            .iter()
-            .any(|line| line.starts_with("tenant.db") && line.ends_with("30 rows sanitized"))
+        lines.iter().any(|line| line.starts_with("tenant.db") && line.ends_with("30 rows masked"))
     );
     assert!(lines.iter().any(|line| line.starts_with("other.db") && line.ends_with("kB")));
-    output.stderr_has("  Sanitizing the copies on the server\n");
+    output.stderr_has("     Masking the copies on the server\n");
     databases::assert_same(&env.production().join("other.db"), &env.data().join("other.db"));
     for (name, rows) in [("data.db", 20), ("tenant.db", 30)] {
         let live = env.data().join(name);
@@ -200,7 +198,7 @@ fn without_sanitizing_needs_a_yes_and_is_recorded() {
         let plan = pull(&env, &[&["--dry-run", "--json"], args].concat()).json();
         assert_eq!(plan["databases"][0]["unsanitized"], unsanitized, "{plan}");
     }
-    pull(&env, &["--no-sanitize", "--yes"]).stderr_lacks("Sanitizing");
+    pull(&env, &["--no-sanitize", "--yes"]).stderr_lacks("Masking");
     let pulled = store::snapshots(&env.data()).into_iter().filter(|s| s.kind() == "pull");
     let recorded: Vec<Value> =
         pulled.map(|snapshot| snapshot.json["origin"]["sanitize_rules"].clone()).collect();
@@ -214,7 +212,7 @@ fn a_person_at_a_terminal_can_decline_to_take_the_secrets() {
     let (env, _sshd) = production();
     env.db_toml(RULES);
     let session = env.xtask_on_pty(["pull-db", "--no-sanitize"]);
-    session.wait_for_text("Bring production data here with its secrets?");
+    session.wait_for_text("Pull production data without masking its secrets?");
     session.send("n");
     session.send(tests::pty::ENTER);
     assert_eq!(session.wait_exit(), 130);
@@ -235,7 +233,7 @@ fn a_rule_that_fails_stops_the_pull_and_nothing_is_sent() {
         let captured = tap(&env);
         // Which database is the first, among several at a time, is not said.
         pull_fails(&env, &[], 1)
-            .stderr_has("error: the remote script failed: sanitizing ")
+            .stderr_has("error: the remote script failed: masking ")
             .stderr_has(".db failed: [[sanitize]] number 2: ")
             .stderr_has("hint: fix the [[sanitize]] rules in xtask/db.toml; nothing was sent\n");
         assert!(!databases::bytes_contain(&captured, "XTASK-DB 1 "), "no stream begins");
@@ -250,7 +248,7 @@ fn a_rule_that_means_nothing_is_refused_before_anyone_connects() {
         ("table = 'export_settings'", "a rule is `table` with `set` or `delete = true`"),
         ("tabel = 'export_settings'\ndelete = true", "did you mean `table`?"),
         ("sql = \".shell touch owned\"", "must not begin with a dot"),
-        ("database = '../*.db'\ntable = 'x'\ndelete = true", "is not one of a file name"),
+        ("database = '../*.db'\ntable = 'x'\ndelete = true", "is not a pattern of file names"),
     ] {
         env.db_toml(&format!("[[sanitize]]\n{rule}\n"));
         pull_fails(&env, &[], 2).stderr_has(said).stderr_has("db.toml");

@@ -58,7 +58,7 @@ fn plain_ssh_is_a_way_too() {
     pull(&env, &["--via", &via]).stderr_has(&format!("3 databases from {host}, machine 48ed"));
     assert_live_equals_production(&env, &NAMES);
     assert_eq!((env.fly_invocations().len(), sshd.connections()), (0, 1));
-    pull_fails(&env, &["--via", &via, "--sftp"], 2).stderr_has("--sftp goes with `fly` only");
+    pull_fails(&env, &["--via", &via, "--sftp"], 2).stderr_has("--sftp works with `fly` only");
     drop(sshd);
     pull_fails(&env, &["--via", &via], 1)
         .stderr_has(&format!("error: ssh cannot connect to {host}\n"))

@@ -62,7 +62,7 @@ fn a_snapshot_is_found_by_its_name_or_a_part_that_only_it_has() {
         restore(&env, &["--name", suffix]).ok().stderr_has(&second);
     }
     refused(&env, &["--yes", "--name", "backup_"], 2)
-        .stderr_has("2 snapshots are called like \"backup_\"")
+        .stderr_has("2 snapshots have a name like \"backup_\"")
         .stderr_has(&format!("hint: name one, for example {second}\n"));
     refused(&env, &["--yes", "--name", "1999"], 1)
         .stderr_has("is called \"1999\"")
@@ -123,7 +123,7 @@ fn undo_takes_away_what_a_wider_pull_brought() {
 fn without_a_change_there_is_nothing_to_undo() {
     let env = developer();
     refused(&env, &["--yes", "--undo"], 1)
-        .stderr_has("there is nothing to go back to")
+        .stderr_has("there is nothing to undo")
         .stderr_has("restore-db --list");
 }
 
@@ -157,8 +157,8 @@ fn the_list_is_data_on_standard_output() {
     let list = env.xtask(["restore-db", "--list"]).ok().stderr_is("");
     assert_eq!(
         env.normalize(&list.stdout()),
-        "backup_<TIME> just now   before-restore   2 db  <SIZE>\n\
-         backup_<TIME> just now   pull             2 db  <SIZE> live\n"
+        "backup_<TIME> just now   before-restore  2 db  <SIZE>\n\
+         backup_<TIME> just now   pull            2 db  <SIZE> current\n"
     );
     let [saved, pulled] = &snapshots(&env)[..] else { panic!("two snapshots") };
     assert_eq!((&saved["kind"], &pulled["kind"]), (&"before-restore".into(), &"pull".into()));
@@ -185,13 +185,13 @@ fn what_was_live_is_saved_once() {
     let env = developer();
     change(&env.data().join("data.db"));
     let mine = content(&env.data());
-    restore(&env, &["--latest"]).ok().stderr_has("Saved what was live as backup_");
+    restore(&env, &["--latest"]).ok().stderr_has("Saved the previous data as backup_");
     let saved = named(&env, "before-restore");
     assert_eq!(saved.len(), 1);
     assert_same(&content(&env.data().join(&saved[0])), &mine);
     restore(&env, &["--latest"]).ok().stderr_has("with the same content as before");
     for _ in 0..3 {
-        restore(&env, &["--undo"]).ok().stderr_has("which holds what was live");
+        restore(&env, &["--undo"]).ok().stderr_has("which holds the previous data");
     }
     assert_eq!(named(&env, "before-restore"), saved);
     assert_same(&content(&env.data()), &mine);

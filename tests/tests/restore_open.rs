@@ -57,7 +57,7 @@ fn an_app_under_load_goes_on_and_no_write_of_it_is_lost() {
         output
             .stderr_has("     Running app (process ")
             .stderr_has("): sees the new data at its next query\n")
-            .stderr_has("what it wrote before is in backup_")
+            .stderr_has("its earlier writes are in backup_")
             .stderr_lacks("warning");
         // Whoever asks now, sees it: no restart, no error.
         let (status, stats) = app.client().get("/orgs/iris/stats").expect("the app answers");
@@ -141,7 +141,7 @@ fn a_transaction_that_does_not_end_is_named_after_the_wait() {
         .stderr_has("--wait SECONDS waits longer");
     env.xtask(["pull-db", "--via", &via, "--no-wait"])
         .fails(1)
-        .stderr_has(" was pulled, but did not become the live set\n")
+        .stderr_has(" was pulled, but did not become the current data\n")
         .stderr_has(locked)
         .stderr_has(") for longer than 0 s; nothing was changed\n")
         .stderr_has("--wait SECONDS waits longer")

@@ -55,9 +55,9 @@ impl Desk {
     }
 }
 
-const MANUAL: &str = "backup_<TIME> just now   manual           3 db  <SIZE>";
-const SECOND: &str = "backup_<TIME> just now   pull             3 db  <SIZE> live";
-const FIRST: &str = "backup_<TIME> just now   pull             2 db  <SIZE>";
+const MANUAL: &str = "backup_<TIME> just now   manual          3 db  <SIZE>";
+const SECOND: &str = "backup_<TIME> just now   pull            3 db  <SIZE> current";
+const FIRST: &str = "backup_<TIME> just now   pull            2 db  <SIZE>";
 const KEYS: &str = "[↑↓ to move, enter to select, type to filter]";
 
 #[test]
@@ -87,10 +87,10 @@ fn the_picker_shows_the_newest_first_and_restores_what_is_chosen() {
         &[
             &chosen,
             &answered,
-            "       Saved what was live as backup_<TIME>",
+            "       Saved the previous data as backup_<TIME>",
             "     Removed tenant_juno.db, which the snapshot does not have",
-            "        Live backup_<TIME> (2 databases)",
-            "hint: cargo xtask restore-db --undo brings back what was live before",
+            "     Current backup_<TIME> (2 databases)",
+            "hint: cargo xtask restore-db --undo brings back the previous data",
         ],
     );
     assert_same(&content(&desk.env.data()), &content(&desk.env.data().join(&desk.pulls[1])));

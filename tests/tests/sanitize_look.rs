@@ -92,8 +92,9 @@ fn a_value_of_any_form_that_another_column_has_stops_the_pull() {
                 ),
                 &format!("[[sanitize]]\n{rule}\n"),
             );
-            let place = format!(" is still in {place}");
-            let output = run(&env, None).fails(1).stderr_has("in data.db, what a rule removes of ");
+            let place = format!(", which are still in {place}");
+            let output =
+                run(&env, None).fails(1).stderr_has("in data.db, a rule removes values of ");
             output.stderr_has(&place).stderr_has("leak-check = false").stderr_lacks(SECRET);
             assert!(!live(&env).exists(), "{schema}: {copy}: {rule}");
         }
@@ -116,7 +117,7 @@ fn a_column_that_cannot_be_read_stops_the_pull() {
     shells::script(&env.path("bin"), "sqlite3", &body);
     run(&env, None)
         .fails(1)
-        .stderr_has("looking for what rules remove from data.db failed: no sqlite3\n")
+        .stderr_has("searching data.db for removed values failed: no sqlite3\n")
         .stderr_lacks(SECRET);
 }
 
@@ -128,7 +129,7 @@ fn a_rule_that_keeps_what_it_removes_stops_the_pull() {
             &format!("CREATE TABLE t (a, b); INSERT INTO t VALUES ('{SECRET}', 1)"),
             &format!("[[sanitize]]\ntable = 't'\nset = {{ {set} }}\n"),
         );
-        run(&env, None).fails(1).stderr_has("what a rule removes of t.a is still in t.");
+        run(&env, None).fails(1).stderr_has("a rule removes values of t.a, which are still in t.");
     }
 }
 
@@ -151,7 +152,7 @@ fn text_of_two_bytes_a_character_is_removed_and_looked_for() {
         assert!(has(&path));
         let output = run(&env, None);
         if found {
-            output.fails(1).stderr_has("tokens.token is still in audit.old");
+            output.fails(1).stderr_has("tokens.token, which are still in audit.old");
         } else {
             output.ok();
             assert!(!is_vacuumed(&env) && !has(&live(&env)));
@@ -183,7 +184,7 @@ fn where_grep_cannot_look_whole_values_are_found() {
             databases::execute(&env.production().join("other.db"), &planted());
             let output = run(&env, server(&env));
             if found {
-                output.fails(1).stderr_has("tokens.token is still in audit.old");
+                output.fails(1).stderr_has("tokens.token, which are still in audit.old");
             } else {
                 let hints = output.ok().stderr.matches("only: the server has no GNU grep").count();
                 assert_eq!(hints, 1, "of two databases");
@@ -199,7 +200,7 @@ fn a_grep_that_fails_stops_the_pull() {
     for grep in ["echo no memory >&2; exit 2", "kill -KILL $$"] {
         let env = production(&planted(), RULE);
         shells::script(&env.path("bin"), "grep", &format!("{version} {grep}"));
-        run(&env, None).fails(1).stderr_has("looking for what rules remove from data.db failed");
+        run(&env, None).fails(1).stderr_has("searching data.db for removed values failed");
     }
 }
 
@@ -218,7 +219,7 @@ fn each_shell_removes_and_looks() {
             let exec = format!("exec {} {words} \"$@\"", find(shell).display());
             shells::script(&env.path("bin"), "sh", &exec);
             if found {
-                run(&env, None).fails(1).stderr_has("tokens.token is still in audit.old");
+                run(&env, None).fails(1).stderr_has("tokens.token, which are still in audit.old");
                 continue;
             }
             let copy = pulled(&env);
@@ -239,7 +240,7 @@ fn of_very_many_values_one_that_another_column_has_is_found() {
          CREATE TABLE audit (old); INSERT INTO audit VALUES ('the secret number 31415')",
         "[[sanitize]]\ntable = 't'\nset = { a = \"''\" }\n",
     );
-    run(&env, None).fails(1).stderr_has("t.a is still in audit.old");
+    run(&env, None).fails(1).stderr_has("t.a, which are still in audit.old");
     databases::execute(&env.production().join("data.db"), "DELETE FROM audit");
     run(&env, None).ok();
 }
@@ -258,7 +259,7 @@ fn a_disk_that_is_full_when_the_values_are_written_stops_the_pull() {
     let body =
         format!("case $* in *0.db) {sed} | exec {real} \"$@\" ;; *) exec {real} \"$@\" ;; esac");
     shells::script(&env.path("bin"), "sqlite3", &body);
-    run(&env, None).fails(1).stderr_has("free some, or set staging-dir").stderr_lacks(SECRET);
+    run(&env, None).fails(1).stderr_has("free space, or set staging-dir").stderr_lacks(SECRET);
     assert!(databases::files(&small).is_empty(), "no value is left there");
 }
 
@@ -293,7 +294,9 @@ fn of_values_with_the_same_middle_each_is_looked_for() {
         run(&env, None).ok();
         let copy = format!("INSERT INTO audit VALUES ('{copy}')");
         databases::execute(&env.production().join("data.db"), &copy);
-        run(&env, None).fails(1).stderr_has("what a rule removes of t.a is still in audit.old");
+        run(&env, None)
+            .fails(1)
+            .stderr_has("a rule removes values of t.a, which are still in audit.old");
     }
 }
 
@@ -304,7 +307,7 @@ fn the_only_values_of_two_columns_are_told_apart() {
          CREATE TABLE audit (old, other); INSERT INTO audit SELECT b, a FROM t",
         "[[sanitize]]\ntable = 't'\nset = { a = \"''\", b = \"''\" }\n",
     );
-    let both = "t.b is still in audit.old, and of t.a is still in audit.other";
+    let both = "t.b, which are still in audit.old, and of t.a, which are still in audit.other";
     run(&env, None).fails(1).stderr_has(both);
 }
 
@@ -321,7 +324,10 @@ fn a_value_that_goes_on_in_the_next_page_is_found() {
     let path = env.production().join("data.db");
     assert!(!databases::bytes_contain(&path, &SECRET[1..]), "it is in one page");
     databases::execute(&path, &value);
-    run(&env, None).fails(1).stderr_has("tokens.token is still in audit.old").stderr_lacks(SECRET);
+    run(&env, None)
+        .fails(1)
+        .stderr_has("tokens.token, which are still in audit.old")
+        .stderr_lacks(SECRET);
     // What fails to read the table must not pass for finding nothing.
     let real = find("sqlite3");
     let body = format!(
@@ -330,7 +336,7 @@ fn a_value_that_goes_on_in_the_next_page_is_found() {
         real.display()
     );
     shells::script(&env.path("bin"), "sqlite3", &body);
-    run(&env, None).fails(1).stderr_has("looking for what rules remove from data.db failed");
+    run(&env, None).fails(1).stderr_has("searching data.db for removed values failed");
 }
 
 #[test]
@@ -434,5 +440,5 @@ fn tables_and_columns_may_be_called_as_the_script_calls_its_own() {
         "CREATE TABLE tokens (token); INSERT INTO tokens VALUES ('{SECRET}');
          CREATE TABLE xtask_old (id, body); INSERT INTO xtask_old VALUES (1, '{SECRET}')"
     );
-    run(&production(&copy, RULE), None).fails(1).stderr_has("is still in xtask_old.body");
+    run(&production(&copy, RULE), None).fails(1).stderr_has("which are still in xtask_old.body");
 }

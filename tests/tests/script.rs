@@ -111,7 +111,7 @@ impl Server {
     /// `dd` that stops before it copies, until the file `go` is there.
     fn block(&mut self) {
         let body = format!(
-            "case \" $BLOCK $* \" in \" yes \"*' of=0.db '*)\n: >'{}'\n\
+            "case \" $TEST_BLOCK $* \" in \" yes \"*' of=0.db '*)\n: >'{}'\n\
              while [ ! -e '{}' ]; do sleep 0.01; done ;; esac\nexec '{}' \"$@\"",
             self.env.path("blocked").display(),
             self.env.path("go").display(),
@@ -132,7 +132,7 @@ impl Server {
         start: impl FnOnce(&mut Command) -> Running,
     ) -> Running {
         drop(fs::remove_file(self.env.path("blocked")));
-        let mut running = start(script.arg(self.data()).env("BLOCK", "yes"));
+        let mut running = start(script.arg(self.data()).env("TEST_BLOCK", "yes"));
         running.wait_for("the copying to begin", |_| self.env.path("blocked").exists());
         assert_eq!(self.left().len(), 1, "{:?}", self.left());
         running
@@ -284,7 +284,7 @@ fn what_is_wrong_is_named() {
         failed(missing, "there is no directory /no such/directory here");
         databases::create(&server.data().join("a.db"), 10, 1);
         server.env.write("production/junk.db", &"this is not a database ".repeat(200));
-        failed(server.run(), &format!("{empty}/junk.db does not begin as a SQLite"));
+        failed(server.run(), &format!("{empty}/junk.db has no SQLite header"));
         let without = match server.shell.name {
             "busybox" => {
                 fs::create_dir(server.env.path("bare")).expect("make a directory");

@@ -87,7 +87,7 @@ fn a_connection_that_breaks_leaves_nothing() {
     }
     leaky.env.edit_world(|world| world.faults.kill_ssh_after_bytes = None);
     let mut killed = leaky.env.start_xtask(["pull-db", "--yes", "-v"]);
-    killed.wait_for_stderr("Sanitizing");
+    killed.wait_for_stderr("Masking");
     killed.kill();
     let output = killed.wait();
     wait_for("the server to clean up", || {

@@ -14,7 +14,7 @@ fn production() -> TestEnv {
 #[test]
 fn no_value_is_in_what_is_said_of_a_rule_that_fails() {
     let env = production();
-    let withheld = "sanitizing data.db failed: [[sanitize]] number 2: a value made it fail";
+    let withheld = "masking data.db failed: [[sanitize]] number 2: a value made it fail";
     for (value, said) in [
         ("json_extract('{}', v)", withheld),
         ("json_set('{}', '$.\"' || v, 1)", withheld),

@@ -107,7 +107,7 @@ fn pruning_leaves_the_last_copy_of_what_no_pull_can_bring() {
     // That of a database which pulls have brought is pruned like the rest.
     fs::remove_file(tenant).expect("remove");
     let kept = format!("Kept {holder} has the last copy of mine.db, which no pull has brought\n");
-    let hint = format!("hint: where that is of no use: cargo xtask snapshots rm {holder}\n");
+    let hint = format!("hint: if nobody needs it: cargo xtask snapshots rm {holder}\n");
     again().stderr_has(&kept).stderr_has(&hint);
     again().stderr_has("Pruned 2 snapshots,").stderr_lacks(&kept);
     again().stderr_lacks(&kept);
@@ -141,9 +141,9 @@ fn a_terminal_without_colour_shows_plain_lines() {
     let screen = env.normalize(&session.wait_for_text("hint"));
     assert_eq!(
         screen.trim_end(),
-        "        Kept backup_<TIME>, which holds what was live\n        \
-         Live backup_<TIME> (2 databases)\n\
-         hint: cargo xtask restore-db --undo brings back what was live before"
+        "        Kept backup_<TIME>, which holds the previous data\n     \
+         Current backup_<TIME> (2 databases)\n\
+         hint: cargo xtask restore-db --undo brings back the previous data"
     );
 }
 
@@ -204,7 +204,7 @@ fn setup_migrates_and_seeds_and_both_ways_lead_back() {
     // What is there keeps its rows, and what is missing is made anew.
     fs::remove_file(env.data().join("tenant_iris.db")).expect("remove");
     let mine = content(&env.data());
-    env.xtask(["setup-db"]).ok().stderr_has("restore-db --undo brings back what was live before");
+    env.xtask(["setup-db"]).ok().stderr_has("restore-db --undo brings back the previous data");
     assert_eq!(pull_requests(&env.data()), 50);
     env.xtask(["restore-db", "--undo", "--yes"]).ok();
     assert_same(&content(&env.data()), &mine);
@@ -230,7 +230,7 @@ fn setup_makes_a_first_set_and_refuses_one_in_use() {
 #[test]
 fn setup_without_a_command_names_the_setting() {
     let env = developer();
-    env.xtask(["setup-db"]).fails(2).stderr_has("hint: in xtask/db.toml: setup = ");
+    env.xtask(["setup-db"]).fails(2).stderr_has("hint: add to xtask/db.toml: setup = ");
     env.db_toml("setup = \"sh -c 'exit 3'\"");
     let live = content(&env.data());
     env.xtask(["setup-db"]).fails(1).stderr_has("sh");

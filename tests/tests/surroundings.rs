@@ -201,7 +201,7 @@ fn the_data_directory_may_be_a_link() {
                 .fails(1)
                 .stdout_is("")
                 .stderr_has(&format!("error: {} is a link to ", env.data().display()))
-                .stderr_has("elsewhere, which is not there\nhint: connect its disk, ");
+                .stderr_has("elsewhere, which does not exist\nhint: connect its disk, ");
         }
         assert!(!env.path("elsewhere").exists(), "nothing is made there");
     }
@@ -270,7 +270,7 @@ fn a_snapshot_on_a_disk_of_its_own_is_one_and_is_not_removed() {
     env.xtask(["snapshots", "prune", "--keep", "1"]).ok().stderr_has("Pruned 0 snapshots,");
     env.xtask(["snapshots", "rm", "--yes", &name])
         .fails(1)
-        .stderr_has("is a file system of its own\n")
+        .stderr_has("is a mount point\n")
         .stderr_has(&format!("hint: umount {}; ", here.display()));
     assert_eq!(snapshots(&env).len(), 3);
     drop(disk);
@@ -305,7 +305,7 @@ fn a_live_database_that_is_a_link_becomes_a_file() {
     symlink(&target, &live).expect("link");
     change(&target);
     let mine = databases::content(&target);
-    env.xtask(["restore-db", "--yes", "--latest"]).ok().stderr_has("Saved what was live");
+    env.xtask(["restore-db", "--yes", "--latest"]).ok().stderr_has("Saved the previous data");
     assert!(!live.is_symlink());
     assert!(databases::content(&target) == mine);
     env.xtask(["restore-db", "--yes", "--undo"]).ok();
@@ -331,11 +331,11 @@ fn without_a_place_for_temporary_files_what_needs_none_works() {
         run(&args.each_ref().map(String::as_str))
             .fails(1)
             .stderr_has(&format!("there is no directory {} to copy to\n", place.display()))
-            .stderr_has("hint: free some, or set staging-dir");
+            .stderr_has("hint: free space, or set staging-dir");
         run(&["refresh-fixtures"])
             .fails(1)
             .stderr_has(&place.display().to_string())
-            .stderr_has("hint: set TMPDIR to a directory that can be written\n");
+            .stderr_has("hint: set TMPDIR to a writable directory\n");
         assert!(state(&env) == before);
     }
 }

@@ -314,6 +314,6 @@ fn what_a_user_may_not_read_is_named() {
     pull()
         .fails(1)
         .stderr_has(&format!("failed to open file `{}`: ", state.display()))
-        .stderr_has("hint: this user may not: run it as the owner of that file (ls -l), or change")
+        .stderr_has("hint: this user has no permission: run the command as the owner of that file (ls -l), or change")
         .stderr_lacks("remove ");
 }

@@ -75,7 +75,7 @@ fn with_no_wait_each_command_fails_at_once_and_names_the_other() {
     let busy = Busy::new();
     let live = content(&busy.env.data());
     let message = format!(
-        "error: {} is at work in {}; nothing was changed\n",
+        "error: {} is running in {}; nothing was changed\n",
         busy.who(),
         busy.env.data().display()
     );
@@ -85,7 +85,7 @@ fn with_no_wait_each_command_fails_at_once_and_names_the_other() {
             .wait()
             .fails(1)
             .stderr_has(&message)
-            .stderr_has("hint: run it again later, or without --no-wait\n")
+            .stderr_has("hint: run the command again later, or without --no-wait\n")
             .stderr_lacks("Waiting");
     }
     assert_same(&content(&busy.env.data()), &live);

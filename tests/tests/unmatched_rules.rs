@@ -26,12 +26,12 @@ fn a_rule_for_what_no_database_has_names_the_nearest_and_sends_nothing() {
         (
             "table = 'zzz'\ndelete = true",
             "none of the databases has a table zzz",
-            "correct or remove it in xtask/db.toml",
+            "fix or remove it in xtask/db.toml",
         ),
         (
             "database = 'x*.db'\nsql = 'DELETE FROM items'",
             "no database has a name that its `database` matches",
-            "correct or remove it in xtask/db.toml",
+            "fix or remove it in xtask/db.toml",
         ),
     ] {
         env.db_toml(&format!(
@@ -46,7 +46,7 @@ fn a_rule_for_what_no_database_has_names_the_nearest_and_sends_nothing() {
     }
 }
 
-const SAY_WHICH: &str = "hint: where a rule is for other databases, say which: database = \"…\"\n";
+const SAY_WHICH: &str = "hint: if a rule is for other databases, name them: database = \"…\"\n";
 
 /// Another database may have what it names, so that only what seems to be misspelt is refused.
 #[test]

@@ -128,17 +128,17 @@ fn assert_marks_tell_the_truth(env: &TestEnv) {
 #[test]
 fn a_pull_without_its_rules_says_so_and_so_does_all_that_shows_it() {
     let desk = Desk::new();
-    desk.pull(&[]).stderr_lacks("nsanitized");
+    desk.pull(&[]).stderr_lacks("nmasked");
     let planned = desk.pull(&["--dry-run", "--no-sanitize"]);
     let report = desk.pull(&RAW);
     for output in [&planned, &report] {
         let rows: Vec<_> = output.stderr.lines().map(str::trim).collect();
         for (name, marked) in [("data.db", true), ("tenant.db", true), ("other.db", false)] {
-            let of_it = |row: &&&str| row.starts_with(name) && row.contains("  unsanitized");
+            let of_it = |row: &&&str| row.starts_with(name) && row.contains("  unmasked");
             assert_eq!(rows.iter().any(|row| of_it(&row)), marked, "{name}: {output}");
         }
     }
-    report.stderr_has(" Unsanitized data.db, tenant.db: live, secrets included\n");
+    report.stderr_has(" Unmasked data.db, tenant.db: secrets included\n");
     change(&desk.data("data.db"));
     let json = desk.pull(&["--json", "--no-sanitize", "--yes"]).json();
     assert_eq!(json["unsanitized_databases"], json!(ALL));
@@ -148,11 +148,11 @@ fn a_pull_without_its_rules_says_so_and_so_does_all_that_shows_it() {
 
     // What was saved before the second raw pull, the two, and what came sanitized.
     let lines = desk.lines();
-    let ends = [" unsanitized", " live unsanitized", " unsanitized", "B"];
+    let ends = [" unmasked", " current unmasked", " unmasked", "B"];
     assert_eq!(lines.len(), ends.len(), "{lines:#?}");
     for (line, end) in lines.iter().zip(ends) {
         assert!(line.ends_with(end), "{lines:#?}");
-        assert!(line.split(" unsanitized").next().is_some_and(|line| line.len() <= 80), "{line}");
+        assert!(line.split(" unmasked").next().is_some_and(|line| line.len() <= 80), "{line}");
     }
     let listed = tests::sets::snapshots(&desk.env);
     let marked: Vec<_> = listed.iter().map(|snapshot| &snapshot["unsanitized"]).collect();
@@ -174,13 +174,13 @@ fn a_question_says_that_secrets_come_back() {
         Session::spawn_sized(&desk.env.xtask_command([&["restore-db"], args].concat()), 30, 200)
     };
     let session = ask(&[]);
-    session.wait_for_text(" unsanitized");
-    session.send("unsanitized\r");
-    session.wait_for_text(&format!("(saved first), to get {raw} with its secrets? (y/N)"));
+    session.wait_for_text(" unmasked");
+    session.send("unmasked\r");
+    session.wait_for_text(&format!("(saved first), to get {raw} with unmasked secrets? (y/N)"));
     session.send("y\r");
     assert_eq!(session.wait_exit(), 0);
     let screen = session.wait_for_text("hint: ");
-    assert!(screen.contains(" Unsanitized data.db, tenant.db: live, secrets"), "{screen}");
+    assert!(screen.contains(" Unmasked data.db, tenant.db: secrets"), "{screen}");
     for args in [&["--name", &raw, "--only", "other.db"][..], &["--latest"]] {
         let session = ask(args);
         let screen = session.wait_for_text("? (y/N)");
@@ -198,12 +198,12 @@ fn a_mark_stays_with_its_database_when_others_come_and_go() {
     desk.pull(&["--only", "data.db", "--no-sanitize", "--yes"]);
     assert_eq!(desk.marks_of_live(), ["data.db"]);
     let mixed = desk.newest().name;
-    desk.pull(&["--only", "t*"]).stderr_has(" Unsanitized data.db: live");
+    desk.pull(&["--only", "t*"]).stderr_has(" Unmasked data.db: secrets");
     assert_eq!(desk.marks_of_live(), ["data.db"]);
-    desk.pull(&["--only", "data.db"]).stderr_lacks("nsanitized");
+    desk.pull(&["--only", "data.db"]).stderr_lacks("nmasked");
     assert_eq!(desk.marks_of_live(), [""; 0]);
-    desk.restore(&["--name", &mixed, "--only", "t*"]).stderr_lacks("nsanitized");
-    desk.restore(&["--name", &mixed]).stderr_has(" Unsanitized data.db: live");
+    desk.restore(&["--name", &mixed, "--only", "t*"]).stderr_lacks("nmasked");
+    desk.restore(&["--name", &mixed]).stderr_has(" Unmasked data.db: secrets");
     desk.restore(&["--name", &clean, "--only", "t*"]);
     assert_eq!(desk.marks_of_live(), ["data.db"]);
     change(&desk.data("tenant.db"));
@@ -234,13 +234,13 @@ fn a_snapshot_of_the_same_bytes_is_no_substitute_for_a_marked_one_nor_the_revers
     desk.pull(&[]);
     let unmarked = desk.newest().name;
     desk.env.db_toml(RULES);
-    desk.pull(&RAW).stderr_has(&format!("Kept {unmarked}, which holds what was live"));
+    desk.pull(&RAW).stderr_has(&format!("Kept {unmarked}, which holds the previous data"));
     let marked = desk.newest().name;
     let is_saved = |restored: &str, held_by: Option<&str>| {
         let output = desk.restore(&["--name", restored]);
         match held_by {
-            Some(name) => output.stderr_has(name).stderr_lacks("Saved what was live"),
-            None => output.stderr_has("Saved what was live as"),
+            Some(name) => output.stderr_has(name).stderr_lacks("Saved the previous data"),
+            None => output.stderr_has("Saved the previous data as"),
         };
         let saved = desk.newest();
         assert_eq!(saved.kind() == "before-restore", held_by.is_none());
@@ -262,11 +262,11 @@ fn a_snapshot_of_the_same_bytes_is_no_substitute_for_a_marked_one_nor_the_revers
 fn where_there_are_no_rules_nothing_is_asked_and_nothing_marked() {
     let desk = Desk::new();
     desk.env.db_toml("");
-    desk.pull(&["--no-sanitize"]).stderr_lacks("nsanitized");
+    desk.pull(&["--no-sanitize"]).stderr_lacks("nmasked");
     assert_eq!(desk.marks_of_live(), [""; 0]);
     // Nor is what rules are not meant for.
     desk.env.db_toml("[[sanitize]]\ndatabase = 'data.db'\ntable = 'items'\ndelete = true\n");
-    desk.pull(&RAW).stderr_has(" Unsanitized data.db: live");
+    desk.pull(&RAW).stderr_has(" Unmasked data.db: secrets");
     assert_eq!(desk.marks_of_live(), ["data.db"]);
 }
 
@@ -294,7 +294,7 @@ fn what_a_killed_restore_leaves_half_done_is_marked_for_what_it_is() {
         for name in ALL {
             change(&desk.data(name));
         }
-        desk.env.xtask(["snapshots", "create"]).ok().stderr_has("what was written to it since is");
+        desk.env.xtask(["snapshots", "create"]).ok().stderr_has("the writes since then are");
         let since =
             store::snapshots(&desk.env.data()).into_iter().rev().nth(1).expect("a snapshot");
         assert_eq!((since.kind(), marks(&since)), ("before-restore", vec![half.to_owned()]));

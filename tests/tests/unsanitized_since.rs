@@ -23,7 +23,7 @@ fn pulled(rules: &str) -> TestEnv {
     env.db_toml(rules);
     env.local_pull(&[]).ok();
     change(&env.data().join("data.db"));
-    env.local_pull(&[]).ok().stderr_lacks("nsanitized");
+    env.local_pull(&[]).ok().stderr_lacks("nmasked");
     assert_eq!(store::kinds(&env.data()), ["pull", "pull", "before-pull"]);
     env
 }
@@ -36,7 +36,7 @@ fn marks(env: &TestEnv) -> Vec<bool> {
     let json: Vec<_> = json.map(|snapshot| snapshot["unsanitized"] == true).collect();
     for list in [&["snapshots", "list"][..], &["restore-db", "--list"]] {
         let said = env.xtask(list).ok().stdout();
-        let lines: Vec<_> = said.lines().map(|line| line.contains(" unsanitized")).collect();
+        let lines: Vec<_> = said.lines().map(|line| line.contains(" unmasked")).collect();
         assert_eq!(lines, json, "{said}");
     }
     json
@@ -55,10 +55,10 @@ fn what_was_pulled_before_there_were_rules_is_unsanitized_once_there_are() {
     assert_eq!(marks(&env), [true; 3]);
 
     let picker = Session::spawn_sized(&env.xtask_command(["restore-db"]), 30, 200);
-    picker.wait_for_text(" live unsanitized");
+    picker.wait_for_text(" current unmasked");
     let undo = Session::spawn_sized(&env.xtask_command(["restore-db", "--undo"]), 30, 200);
     let saved = &named(&env, "before-pull")[0];
-    undo.wait_for_text(&format!("(saved first), to get {saved} with its secrets? (y/N)"));
+    undo.wait_for_text(&format!("(saved first), to get {saved} with unmasked secrets? (y/N)"));
     undo.send("n\r");
     undo.wait_exit();
     let back = env.xtask(["restore-db", "--undo", "--yes", "--json"]).ok().json();
@@ -67,12 +67,12 @@ fn what_was_pulled_before_there_were_rules_is_unsanitized_once_there_are() {
     env.xtask(["snapshots", "create"]).ok();
     assert_eq!(marks(&env), [true; 4]);
     // tenant.db is live as it came, and only a rule of its own makes something of that.
-    env.local_pull(&["--only", "data.db"]).ok().stderr_lacks("nsanitized");
+    env.local_pull(&["--only", "data.db"]).ok().stderr_lacks("nmasked");
     env.db_toml(&[OF_DATA, OF_TENANT].concat());
-    env.local_pull(&["--only", "data.db"]).ok().stderr_has(" Unsanitized tenant.db: live");
+    env.local_pull(&["--only", "data.db"]).ok().stderr_has(" Unmasked tenant.db: secrets");
     env.xtask(["snapshots", "create"]).ok();
     assert!(marks(&env)[0]);
-    env.local_pull(&[]).ok().stderr_lacks("nsanitized");
+    env.local_pull(&[]).ok().stderr_lacks("nmasked");
     assert!(!marks(&env)[0]);
     assert_eq!(state(&env)["unsanitized"], json!([]));
     env.db_toml("");

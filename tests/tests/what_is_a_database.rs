@@ -28,12 +28,10 @@ fn what_a_pattern_names_and_is_none_is_an_error() {
     env.write("production/notes.db", "not a database");
     env.local_pull(&[])
         .fails(1)
-        .stderr_has(
-            "notes.db does not begin as a SQLite database: it is another file, or encrypted\n",
-        )
+        .stderr_has("notes.db has no SQLite header: it is another file, or encrypted\n")
         .stderr_has("hint: add it to exclude in xtask/db.toml, or let include name the others\n");
     env.db_toml("include = ['*', '*.db']\n");
-    env.local_pull(&[]).fails(1).stderr_has("notes.db does not begin");
+    env.local_pull(&[]).fails(1).stderr_has("notes.db has no SQLite header");
     env.db_toml("exclude = ['notes.db']\n");
     env.local_pull(&[]).ok();
 }
@@ -74,7 +72,7 @@ fn a_link_that_leads_nowhere_is_not_passed_over() {
         .expect("make a link");
     env.local_pull(&[])
         .fails(1)
-        .stderr_has("/other.db is a link that leads nowhere")
+        .stderr_has("/other.db is a dangling symbolic link")
         .stderr_has("exclude in xtask/db.toml");
     env.db_toml("exclude = ['other.db']\n");
     env.local_pull(&[]).ok();

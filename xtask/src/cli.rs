@@ -13,7 +13,7 @@ use crate::resources::ResourceUsage;
 use crate::ui::Ui;
 use crate::{commands, error, interrupt, invocation};
 
-/// Bring production SQLite databases to this machine, and back
+/// Pull production SQLite databases to this machine, and restore earlier ones
 #[derive(Parser)]
 #[command(name = "cargo xtask", version)]
 struct Cli {
@@ -70,7 +70,7 @@ impl Command {
         }?;
         cx.ui.verbose(ResourceUsage::since(started));
         if interrupt::is_asked() {
-            cx.ui.warn("interrupted, when all was done already");
+            cx.ui.warn("interrupted, but the command had already finished");
         }
         Ok(())
     }

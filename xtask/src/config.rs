@@ -108,7 +108,7 @@ impl Location {
     pub fn new(config: Option<&Path>) -> Result<Self> {
         let file = match config {
             Some(file) => std::path::absolute(file)
-                .with_context(|| Failure::usage(format!("--config {file:?} names no file")))?,
+                .with_context(|| Failure::usage(format!("cannot find config file {file:?}")))?,
             None => default_config()?,
         };
         Ok(Self { root: root_of(&file), file })
@@ -142,7 +142,7 @@ impl Settings {
     pub fn load(config: Option<&Path>, local_dir: Option<&Path>) -> Result<Self> {
         let location = Location::new(config)?;
         let text = read(&location.file)?.ok_or_else(|| {
-            Failure::usage(format!("there are no settings at {}", location.file.display()))
+            Failure::usage(format!("there is no config file {}", location.file.display()))
                 .hint("copy xtask/db.toml of this tool, or name a file with --config")
         })?;
         Self::parse(location, &text, local_dir)
@@ -168,7 +168,7 @@ impl Settings {
             directory("staging-dir", dir).with_context(in_file)?;
         }
         if db.keep == Some(0) {
-            return Err(Failure::usage("keep is at least 1")).with_context(in_file);
+            return Err(Failure::usage("keep must be at least 1")).with_context(in_file);
         }
         let rules = db.sanitize.into_iter().chain(db.scrub.map(RuleToml::scrubbing));
         Ok(Self {
@@ -326,7 +326,7 @@ const MAX_LOCK: SignedDuration = SignedDuration::from_secs(3);
 fn max_lock(text: Option<&str>) -> Result<SignedDuration> {
     let Some(text) = text else { return Ok(MAX_LOCK) };
     duration(text).ok_or_else(|| {
-        Failure::usage(format!("max-lock {text:?} is no duration")).hint("such as \"5s\"").into()
+        Failure::usage(format!("max-lock {text:?} is not a duration")).hint("such as \"5s\"").into()
     })
 }
 

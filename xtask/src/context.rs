@@ -19,22 +19,22 @@ pub struct GlobalArgs {
     /// Print only warnings, errors and data
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
-    /// Also print what the server and `fly` say
+    /// Also print the output of the server and of `fly`
     #[arg(short, long, global = true)]
     pub(crate) verbose: bool,
     /// Print data as JSON
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// Fail at once where another command, or a program's transaction, would be waited for
+    /// Fail at once instead of waiting for another command or for a program's transaction
     #[arg(long, global = true, conflicts_with = "wait")]
     pub(crate) no_wait: bool,
-    /// The settings [default: db.toml beside the Cargo.toml of the crate that runs this]
+    /// Read this config file [default: db.toml beside the Cargo.toml of the crate that runs this]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// The local data directory [default: `local-dir` in the settings]
+    /// Use this local data directory [default: `local-dir` in the config file]
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) local_dir: Option<PathBuf>,
-    /// How long to wait for a transaction of a program that has the live set open, in seconds
+    /// Wait at most this long for a transaction of a program that has the current data open
     #[arg(long, global = true, value_name = "SECONDS", default_value_t = 10)]
     pub(crate) wait: u32,
 }

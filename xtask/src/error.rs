@@ -114,10 +114,9 @@ pub fn hint(error: &anyhow::Error) -> Option<&str> {
     hints(error).first().copied()
 }
 
-const MAKE_ROOM: &str = "where the disk is full: cargo xtask snapshots prune --keep 3";
+const MAKE_ROOM: &str = "if the disk is full: cargo xtask snapshots prune --keep 3";
 
-const CHANGE_USER: &str =
-    "this user may not: run it as the owner of that file (ls -l), or change the owner with chown";
+const CHANGE_USER: &str = "this user has no permission: run the command as the owner of that file (ls -l), or change the owner with chown";
 
 /// Whether an I/O error of this kind is among the causes.
 pub fn has_io(error: &anyhow::Error, kind: std::io::ErrorKind) -> bool {

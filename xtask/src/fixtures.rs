@@ -106,7 +106,7 @@ impl fmt::Display for Stale {
                 let lock = lock::NAME;
                 write!(
                     f,
-                    "it is not what {lock} records: edited by hand, or only one of the two is staged"
+                    "it differs from {lock}: it was edited by hand, or only one of the two is staged"
                 )
             }
         }

@@ -44,7 +44,7 @@ impl<'a> Repository<'a> {
             .quiet()
             .ignore_status()
             .output()
-            .with_context(|| Failure::new("git does not run").hint("install git"))?;
+            .with_context(|| Failure::new("cannot run git").hint("install git"))?;
         if !answer.status.success() {
             let said = String::from_utf8_lossy(&answer.stderr);
             let why = said.lines().next().unwrap_or("no reason given");
@@ -59,7 +59,8 @@ impl<'a> Repository<'a> {
             return Err(anyhow::Error::msg(why)).context(failure);
         }
         let answer = String::from_utf8(answer.stdout).context("a path that is not UTF-8")?;
-        let (prefix, top) = answer.split_once('\n').context("git answers one question of two")?;
+        let (prefix, top) =
+            answer.split_once('\n').context("git printed one line instead of two")?;
         Ok(Self {
             sh,
             root: root.to_owned(),

@@ -73,7 +73,7 @@ impl Hook {
         let mut dir = tree.git_path("hooks")?;
         if dir.exists() && !dir.is_dir() {
             let message =
-                format!("git looks for hooks in {}, which is no directory", dir.display());
+                format!("git looks for hooks in {}, which is not a directory", dir.display());
             return Err(Failure::new(message)
                 .hint("git config --show-origin core.hooksPath shows where that is set")
                 .into());
@@ -141,7 +141,7 @@ impl Hook {
     /// The offset of a new block: after the line that names the interpreter.
     fn start(&self, content: &[u8]) -> Result<usize> {
         let refused = |why: &str, hint: &str| {
-            Failure::new(format!("{} {why}; it was left alone", self.file.display())).hint(hint)
+            Failure::new(format!("{} {why}; it was not changed", self.file.display())).hint(hint)
         };
         if !is_shell_script(content) {
             let hint = "add to it by hand, so that it fails when this does: \
@@ -154,7 +154,7 @@ impl Hook {
         }
         if line.ends_with(b"\r\n") || line.ends_with(b"\r") {
             let hint = format!("perl -pi -e 's/\\r$//' {}", quoted(&self.file)?);
-            return Err(refused("has line ends of Windows, with which it cannot run", &hint).into());
+            return Err(refused("has Windows line endings, and cannot run with them", &hint).into());
         }
         Ok(line.len())
     }
@@ -255,7 +255,7 @@ fn place(content: &[u8], file: &Path) -> Result<Option<std::ops::Range<usize>>> 
     block::find(content).map_err(|()| {
         let (start, end) = (block::START, block::END);
         Failure::new(format!("the block of cargo xtask in {} is broken", file.display()))
-            .hint(format!("there must be one `{start}` and one `{end}` behind it: remove the rest"))
+            .hint(format!("it must have one `{start}` and one `{end}` after it: remove the others"))
             .into()
     })
 }
@@ -267,7 +267,7 @@ fn follow(path: &Path) -> Result<PathBuf> {
     }
     let remove = format!("rm {}", quoted(path)?);
     path.canonicalize().with_context(|| {
-        Failure::new(format!("{} is a link that leads nowhere", path.display())).hint(remove)
+        Failure::new(format!("{} is a dangling symbolic link", path.display())).hint(remove)
     })
 }
 

@@ -172,10 +172,10 @@ mod tests {
     #[test]
     fn nothing_was_changed_unless_something_says_what() {
         let told = |error: anyhow::Error| crate::error::chain(&into_user_error(error));
-        let error = || Err::<(), _>(Interrupted).context("cannot save the live set");
+        let error = || Err::<(), _>(Interrupted).context("cannot save the current data");
         assert_eq!(told(error().unwrap_err()), ["interrupted; nothing was changed"]);
         let so = error().context(Failure::new("it was pulled")).unwrap_err();
-        assert_eq!(told(so), ["it was pulled", "cannot save the live set", "interrupted"]);
+        assert_eq!(told(so), ["it was pulled", "cannot save the current data", "interrupted"]);
         assert_eq!(told(Failure::new("no app").into()), ["no app"]);
     }
 

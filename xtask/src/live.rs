@@ -113,7 +113,7 @@ impl<'a> LockedLiveSet<'a> {
         if !is_being_replaced(&store()) {
             return Ok(());
         }
-        let at_work = |holder: &str| Err(Failure::new(format!("{holder} is at work")).into());
+        let at_work = |holder: &str| Err(Failure::new(format!("{holder} is running")).into());
         // Only warnings are printed before the list.
         let ui = &Ui::new(true, false, cx.ui.json, false);
         let recovered = store().lock_if("cargo xtask snapshots list", at_work).and_then(|store| {
@@ -125,7 +125,7 @@ impl<'a> LockedLiveSet<'a> {
             interrupt::check()?;
             let dir = settings.data_dir.display();
             cx.ui.warn(format!("the databases in {dir} are only partly replaced: {error:#}"));
-            cx.ui.hint("every command tries to finish that first: list again when it is possible");
+            cx.ui.hint("every command tries to finish that first: fix the cause, and run the command again");
         }
         Ok(())
     }
@@ -195,7 +195,7 @@ impl<'a> LockedLiveSet<'a> {
     fn commit(&self, prepared: Prepared) -> Result<Replaced> {
         let Prepared { journal, locked, before, others, programs } = prepared;
         journal.commit(&self.store, self.sh, locked).map_err(|error| {
-            Failure::new("the live set could not be replaced as a whole")
+            Failure::new("cannot finish replacing the current data")
                 .hint("fix the cause; the next command finishes the replacement")
                 .over(error)
         })?;
@@ -305,11 +305,10 @@ impl<'a> LockedLiveSet<'a> {
     fn recover(&self) -> Result<()> {
         let path = self.store.state_dir().join(JOURNAL);
         let journal = read_json::<Journal>(&path).with_context(|| {
-            Failure::new("a run was killed while it replaced the live set, and cannot be finished")
-                .hint(format!(
-                    "look at {} and what is in staged/ beside it, then remove both",
-                    path.display()
-                ))
+            Failure::new(
+                "a run was killed while it replaced the current data, and cannot be finished",
+            )
+            .hint(format!("look at {} and at staged/ beside it, then remove both", path.display()))
         })?;
         if let Some(mut journal) = journal {
             let name = escape(journal.state.live.as_deref().unwrap_or_default());
@@ -321,7 +320,7 @@ impl<'a> LockedLiveSet<'a> {
             ));
         } else if self.store.state_dir().join(STAGED).exists() {
             journal::remove_staged(&self.store)?;
-            self.ui.warn("a run was killed before it changed the live set, which is as it was");
+            self.ui.warn("a run was killed before it changed the current data, which is as it was");
         }
         Ok(())
     }
@@ -370,7 +369,7 @@ impl<'a> LockedLiveSet<'a> {
         journal.write(&self.store)?;
         journal.commit(&self.store, self.sh, locked)?;
         if let Some(saved) = saved {
-            self.ui.warn(format!("what was written to it since is in {}", saved.name));
+            self.ui.warn(format!("the writes since then are in {}", saved.name));
             self.backfill_hashes(&saved);
         }
         Ok(())

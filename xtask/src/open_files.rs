@@ -30,10 +30,10 @@ pub fn refuse(ui: &Ui, sh: &Shell, dir: &Path, names: &[String], force: bool) ->
         let message = format!("{} is open in {}", path.display(), escape(&programs.join(", ")));
         if !force {
             return Err(Failure::new(message + "; nothing was changed")
-                .hint("stop it and try again; --force goes on, and what it writes from then on is lost")
+                .hint("stop it and run the command again; --force runs it anyway, and later writes of that program are lost")
                 .into());
         }
-        ui.warn(format!("{message}: it keeps the old data until it is started again"));
+        ui.warn(format!("{message}: it keeps the old data until it restarts"));
     }
     Ok(())
 }

@@ -91,8 +91,8 @@ impl Store {
         let (no_wait, dir) = (self.no_wait, self.dir.display().to_string());
         self.lock_if(command, |holder| {
             if no_wait {
-                let message = format!("{holder} is at work in {dir}; nothing was changed");
-                let hint = "run it again later, or without --no-wait";
+                let message = format!("{holder} is running in {dir}; nothing was changed");
+                let hint = "run the command again later, or without --no-wait";
                 return Err(Failure::new(message).hint(hint).into());
             }
             ui.status("Waiting", format!("for {holder} in {dir}"));
@@ -150,7 +150,7 @@ impl Store {
         match self.dir.read_link() {
             Ok(target) if !self.dir.exists() => {
                 let (dir, target) = (self.dir.display(), target.display());
-                Err(Failure::new(format!("{dir} is a link to {target}, which is not there"))
+                Err(Failure::new(format!("{dir} is a link to {target}, which does not exist"))
                     .hint("connect its disk, make that directory, or remove the link")
                     .into())
             }
@@ -242,8 +242,8 @@ impl LockedStore {
             }
             Some(External::Mount) => {
                 let path = snapshot.path.display();
-                return Err(Failure::new(format!("{path} is a file system of its own"))
-                    .hint(format!("umount {path}; what is in it stays there"))
+                return Err(Failure::new(format!("{path} is a mount point"))
+                    .hint(format!("umount {path}; its content stays there"))
                     .into());
             }
             None => {}
@@ -303,7 +303,7 @@ impl SnapshotBuilder<'_> {
 
 fn next(time: Timestamp) -> Result<Timestamp> {
     time.checked_add(SignedDuration::from_millis(1)).with_context(|| {
-        Failure::new("no snapshot can be named behind the end of time").hint("rename that one")
+        Failure::new("no name is left after the latest possible time").hint("rename that one")
     })
 }
 
@@ -331,7 +331,7 @@ pub fn find<'a>(snapshots: &'a [Snapshot], text: &str, dir: &Path) -> Result<&'a
             .hint("cargo xtask restore-db --list")
             .into()),
         _ => Err(Failure::usage(format!(
-            "{} are called like {text:?}",
+            "{} have a name like {text:?}",
             count(found.len(), "snapshot")
         ))
         .hint(format!("name one, for example {}", found[0].name))

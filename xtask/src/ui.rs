@@ -131,8 +131,7 @@ impl Ui {
             return Ok(());
         }
         if !self.interactive() {
-            let why =
-                if self.json { "nothing is asked with --json" } else { "there is no terminal" };
+            let why = if self.json { "--json does not ask" } else { "there is no terminal" };
             return Err(Failure::usage(format!("this needs a confirmation, and {why}"))
                 .hint("add --yes")
                 .into());

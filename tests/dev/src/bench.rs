@@ -14,23 +14,23 @@ use xtask_db::internals::ui::count;
 
 use crate::Context;
 
-/// Measure this tool, against what it has promised to take at most
+/// Measure this tool, and compare the results with its targets
 ///
-/// Measures `pull-db` through shaped links, beside what one would do without it, and
-/// writes docs/benchmarks.md where all is as it is by default. What it is measured
-/// on is made once, and kept below target/. Exits with 1 where a target is missed.
+/// Measure `pull-db` through shaped links, beside the same work without it, and
+/// write docs/benchmarks.md if every option has its default. The databases are made
+/// once, and kept below target/. Exit with 1 if a target is missed.
 #[derive(clap::Args)]
 pub struct Args {
     /// Measure `refresh-fixtures` instead, and what a hook that runs it costs each commit
     #[arg(long)]
     fixtures: bool,
-    /// How often each is measured; a hook three times as often [default: 3, of fixtures 5]
+    /// Measure each this many times; a hook three times as often [default: 3, fixtures 5]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
     runs: Option<u32>,
-    /// Make what is measured anew
+    /// Make the databases again
     #[arg(long)]
     fresh: bool,
-    /// Where that is kept [default: target/bench]
+    /// Keep the databases in this directory [default: target/bench]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
     #[command(flatten)]

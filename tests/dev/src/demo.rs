@@ -9,13 +9,13 @@ use xtask_db::internals::interrupt;
 use crate::Context;
 use crate::install::{self, SQLITE3};
 
-/// Show a pull, an accident and a restore, on a throwaway production
+/// Show a pull, an accident and a restore, on temporary databases
 ///
-/// Starts this repository's app on a temporary directory, pulls from it while
-/// it runs, breaks the local data, and restores it. Nothing is left behind.
+/// Start this repository's app on a temporary directory, pull from it while it
+/// runs, damage the local data, and restore it. Leave no file behind.
 #[derive(clap::Args)]
 pub struct Args {
-    /// How many pull requests each of the two tenants has
+    /// Give each of the two tenants this many pull requests
     #[arg(long, default_value_t = 20_000)]
     rows: u32,
 }
@@ -41,10 +41,12 @@ impl Args {
         let server = Server::start(sh, &app, &production)?;
         demo.shell(cmd!(sh, "ls -l {production}"))?;
 
-        demo.say("Bring them here. Over Fly.io it is `cargo xtask pull-db`; here the server is a directory.");
+        demo.say(
+            "Pull them. From Fly.io it is `cargo xtask pull-db`; here the server is a directory.",
+        );
         let via = format!("local:{}", production.display());
         demo.xtask(&["pull-db", "--via", &via])?;
-        demo.say("Secrets were removed on the way:");
+        demo.say("Secrets were masked on the server:");
         let shared = data.join("data.db");
         demo.shell(cmd!(sh, "sqlite3 {shared} {SECRETS}"))?;
 
@@ -54,24 +56,24 @@ impl Args {
         std::fs::remove_file(&juno)?;
         demo.shell(cmd!(sh, "sqlite3 {iris} {COUNT}").ignore_status())?;
 
-        demo.say("Back, in a moment:");
+        demo.say("Restore both:");
         demo.xtask(&["restore-db", "--latest", "--yes"])?;
         demo.shell(cmd!(sh, "sqlite3 {iris} {COUNT}"))?;
         demo.shell(cmd!(sh, "sqlite3 {juno} {COUNT}"))?;
 
-        demo.say("The app may run here as well. Someone deletes what it serves:");
+        demo.say("The app may run here as well. Someone deletes rows that it serves:");
         let here = Server::start(sh, &app, &data)?;
         demo.shell(cmd!(sh, "sqlite3 {shared} {DELETE}"))?;
-        demo.say("It needs no stop, and sees what is restored at its next query:");
+        demo.say("It keeps running, and sees the restored data at its next query:");
         demo.xtask(&["restore-db", "--latest", "--yes"])?;
         demo.shell(cmd!(sh, "sqlite3 {shared} {SECRETS}"))?;
         drop(here);
 
-        demo.say("All that was saved on the way; without a flag, `restore-db` lets you pick one:");
+        demo.say("The snapshots that were saved meanwhile; without a flag, `restore-db` lets you pick one:");
         demo.xtask(&["restore-db", "--list"])?;
         drop(server);
         demo.say(
-            "That was all. Nothing of it is left; the README tells how to use it for your app.",
+            "That was all. Every temporary file is removed; README.md says how to use it for your app.",
         );
         Ok(())
     }

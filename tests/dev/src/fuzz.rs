@@ -31,10 +31,10 @@ const INSTRUMENTED: &str = "-Cpasses=sancov-module \
     -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares";
 
-/// Feed the readers of what is not ours with what no test thinks of
+/// Fuzz the readers of untrusted input
 #[derive(clap::Args, Default)]
 pub struct Args {
-    /// How long each target is fuzzed, in seconds [default: $XTASK_FUZZ_SECONDS, else 600]
+    /// Fuzz each target for this many seconds [default: $XTASK_FUZZ_SECONDS, else 600]
     #[arg(long, value_name = "N")]
     seconds: Option<u64>,
 }
@@ -50,7 +50,7 @@ impl Args {
         match (self.seconds, sh.var(SECONDS_VARIABLE)) {
             (Some(seconds), _) => Ok(seconds),
             (None, Ok(text)) => text.parse().map_err(|_| {
-                Failure::usage(format!("{SECONDS_VARIABLE}={text:?} is no number")).into()
+                Failure::usage(format!("{SECONDS_VARIABLE}={text:?} is not a number")).into()
             }),
             (None, Err(_)) => Ok(SECONDS),
         }
@@ -88,8 +88,8 @@ pub fn run(cx: &Context, seconds: u64) -> Result<()> {
         let said = String::from_utf8_lossy(&output.stderr);
         if !output.status.success() {
             return Err(anyhow!("{said}").context(
-                Failure::new(format!("{name} fails with an input that was found"))
-                    .hint(format!("again: {} {prefix}*", program.display())),
+                Failure::new(format!("{name} fails on an input that the fuzzer found"))
+                    .hint(format!("run it again: {} {prefix}*", program.display())),
             ));
         }
         // The rest of the output is mostly a dictionary.

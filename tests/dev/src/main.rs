@@ -34,7 +34,7 @@ struct Global {
     /// Print only warnings, errors and data
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
-    /// Also print what each step takes
+    /// Also print the time of each step
     #[arg(short, long, global = true)]
     verbose: bool,
     /// Print data as JSON

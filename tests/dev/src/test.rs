@@ -18,13 +18,13 @@ const PACKAGES: [&str; 4] = ["xtask-db", "app", "dev", "tests"];
 
 /// Check this repository: formatting, lints, shell scripts, fixtures, all tests
 ///
-/// Installs what the tests need and this machine lacks.
+/// Install the programs that the tests need and this machine lacks.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Also what takes longer: kills and faults at every system call, cuts at every byte, fuzzing
+    /// Run the long tests too: kills and faults at every system call, cuts at every byte, fuzzing
     #[arg(long)]
     long: bool,
-    /// More arguments for `cargo test`
+    /// Add these arguments to `cargo test`
     #[arg(last = true)]
     args: Vec<String>,
 }

@@ -10,13 +10,13 @@ use crate::ui::Ui;
 
 /// Refresh the fixtures before each commit, and show them in git diff
 ///
-/// Puts a marked block into git's pre-commit hook, which runs
-/// `cargo xtask refresh-fixtures --staged`; the rest of a hook that is there
-/// already stays as it is. SKIP_FIXTURES=1 git commit skips it. In `git diff`
-/// fixtures are then text, a row a line.
+/// Add a marked block to git's pre-commit hook, which runs
+/// `cargo xtask refresh-fixtures --staged`; the rest of an existing hook stays
+/// as it is. SKIP_FIXTURES=1 git commit skips it. Let `git diff` show fixtures
+/// as text, one row per line.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Remove what was put there
+    /// Remove the block and the diff driver
     #[arg(long)]
     uninstall: bool,
 }
@@ -101,7 +101,7 @@ impl Places<'_> {
         if self.hook.ignored {
             let file = self.shown(file);
             self.ui.warn(format!(
-                "{file} was not executable, so that git ignored it; now all of it runs"
+                "git ignored {file}, because it was not executable; now all of it runs"
             ));
         }
         let file = file.canonicalize()?;

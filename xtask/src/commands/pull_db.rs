@@ -17,17 +17,17 @@ use crate::server::transport::{Target, Transport, Via, plain_word};
 use crate::snapshots::{Kind, Meta, Origin, Snapshot, Store};
 use crate::{git, interrupt};
 
-/// Bring the databases of the app to this machine
+/// Pull the databases of the app to this machine
 ///
-/// Copies them on the server, all of one moment, removes secrets there, and
-/// receives them over one connection. They become a snapshot, and then the live
-/// set; what was live before is a snapshot too (`restore-db --undo`).
+/// Copy them on the server, all at one moment, mask secrets there, and receive
+/// them over one connection. They become a snapshot and then the current data.
+/// The previous data is saved as a snapshot too (`restore-db --undo`).
 #[derive(clap::Args)]
 pub struct Args {
-    /// The Fly.io app [default: $FLY_APP, `app` in db.toml, `app` in fly.toml]
+    /// Pull from this Fly.io app [default: $FLY_APP, `app` in db.toml, `app` in fly.toml]
     #[arg(long, value_parser = app_name)]
     app: Option<String>,
-    /// The machine to pull from [default: the first that is started]
+    /// Pull from this machine [default: the first that is started]
     #[arg(long, value_name = "ID", value_parser = word)]
     machine: Option<String>,
     /// Pull from a machine in this region
@@ -36,43 +36,43 @@ pub struct Args {
     /// Pull from a machine of this process group
     #[arg(long, value_name = "GROUP", value_parser = word)]
     process_group: Option<String>,
-    /// Start a machine if none is started
+    /// Start a machine if none is started, and stop it afterwards
     #[arg(long)]
     start: bool,
-    /// The container within the machine
+    /// Pull from this container of the machine
     #[arg(long, value_parser = word)]
     container: Option<String>,
-    /// Where the databases are on the server [default: `remote-dir` in db.toml, the mount in fly.toml]
+    /// Pull from this directory on the server [default: `remote-dir` in db.toml, the mount in fly.toml]
     #[arg(long, value_name = "DIR")]
     remote_dir: Option<String>,
-    /// Only databases with such a name
+    /// Pull only databases whose name matches
     #[arg(long, value_name = "GLOB", value_parser = pattern)]
     only: Option<Pattern>,
-    /// How to reach the server: fly, ssh:USER@HOST[:PORT], docker:CONTAINER or local:DIR
+    /// Reach the server with fly, ssh:USER@HOST[:PORT], docker:CONTAINER or local:DIR
     /// [default: `via` in db.toml, else fly]
     #[arg(long)]
     via: Option<Via>,
-    /// Do not save the live set first
+    /// Do not save the current data first
     #[arg(long)]
     no_backup: bool,
-    /// Leave secrets in the copies; asks first, and marks what came as unsanitized
+    /// Pull without masking secrets: ask first, and mark the databases as unmasked
     #[arg(long)]
     no_sanitize: bool,
-    /// Fetch all of each database, also what an earlier pull has left here
+    /// Fetch each database whole, also if an earlier pull has most of it
     #[arg(long)]
     full: bool,
-    /// Say what would come, and change nothing here
+    /// Show what a pull would bring, and change nothing
     #[arg(long, conflicts_with = "sftp")]
     dry_run: bool,
     /// Make an archive on the server, and fetch it with `fly ssh sftp get`
     #[arg(long)]
     sftp: bool,
-    /// Do nothing while the newest pull of the same databases, with the same rules, is
-    /// not older than this: 24h, 90m, 7d, 1h30m
+    /// Skip the pull if the newest one of the same databases, with the same rules, is at
+    /// most this old: 24h, 90m, 7d, 1h30m
     #[arg(long, value_name = "AGE", allow_hyphen_values = true)]
     if_older: Option<MaxAge>,
-    /// Where there is no network, warn and exit with 0; a connection that is refused, or
-    /// cut, is an error still
+    /// Without a network, warn and exit with 0; a refused or cut connection is still
+    /// an error
     #[arg(long)]
     offline_ok: bool,
 }
@@ -112,7 +112,7 @@ impl Args {
         }
         let start = Instant::now();
         if spec.rules.leave_secrets() {
-            cx.ui.confirm("Bring production data here with its secrets?")?;
+            cx.ui.confirm("Pull production data without masking its secrets?")?;
         }
 
         let live = LockedLiveSet::lock(cx, settings, "cargo xtask pull-db")?;
@@ -137,7 +137,7 @@ impl Args {
         match prune::prune(&live.store, settings.keep) {
             Ok(pruned) => prune::report(&cx.ui, &pruned, true),
             // Not an error: the pull itself succeeded.
-            Err(error) => cx.ui.warn(format!("old snapshots stay: {error:#}")),
+            Err(error) => cx.ui.warn(format!("old snapshots were not pruned: {error:#}")),
         }
         let seconds = start.elapsed().as_secs_f64();
         report::pulled(&cx.ui, &transport, &pulled, &snapshot, &replaced, seconds)
@@ -249,8 +249,9 @@ impl Args {
             _ => self.app.clone().or_else(|| settings.app.clone()),
         };
         let app = match (&via, &given) {
-            (_, Some(app)) => app_name(app)
-                .map_err(|why| Failure::usage(format!("{app:?} is no name of an app: {why}")))?,
+            (_, Some(app)) => app_name(app).map_err(|why| {
+                Failure::usage(format!("{app:?} is not the name of an app: {why}"))
+            })?,
             (Via::Fly, None) => {
                 return Err(Failure::usage("no Fly.io app given")
                     .hint(
@@ -271,7 +272,7 @@ impl Args {
         if via != Via::Fly
             && let Some((flag, _)) = for_fly.iter().find(|(_, given)| *given)
         {
-            return Err(Failure::usage(format!("{flag} goes with `fly` only"))
+            return Err(Failure::usage(format!("{flag} works with `fly` only"))
                 .hint(format!("leave out {flag}, or --via"))
                 .into());
         }
@@ -288,7 +289,7 @@ impl Args {
     fn directory(&self, settings: &Settings, via: &Via) -> Result<String> {
         if let (Via::Local(_), Some(_)) = (via, &self.remote_dir) {
             let failure =
-                Failure::usage("--remote-dir does not go with local:, which names the directory");
+                Failure::usage("--remote-dir does not work with local:, which names the directory");
             return Err(failure.hint("--via local:DIR").into());
         }
         let directory = match (via, &self.remote_dir) {
@@ -297,7 +298,7 @@ impl Args {
             (_, given) => given.clone(),
         };
         let Some(directory) = directory else {
-            return Err(Failure::usage("where on the server are the databases?")
+            return Err(Failure::usage("no directory on the server given")
                 .hint("give --remote-dir, or set `remote-dir` in xtask/db.toml, or [[mounts]] in fly.toml")
                 .into());
         };
@@ -313,9 +314,12 @@ impl Args {
     fn replace(&self, live: &LockedLiveSet<'_>, snapshot: &Snapshot) -> Result<Replaced> {
         let save = (!self.no_backup).then_some(Kind::BeforePull);
         live.replace(&Replacement { snapshot, only: None, save }).map_err(|error| {
-            Failure::new(format!("{} was pulled, but did not become the live set", snapshot.name))
-                .hint(format!("cargo xtask restore-db --name {}", snapshot.name))
-                .over(error)
+            Failure::new(format!(
+                "{} was pulled, but did not become the current data",
+                snapshot.name
+            ))
+            .hint(format!("cargo xtask restore-db --name {}", snapshot.name))
+            .over(error)
         })
     }
 }
@@ -369,7 +373,7 @@ fn warn_unless_ignored(cx: &Context, settings: &Settings, live: &[String]) {
     let names: Vec<_> = live.iter().cloned().chain(examples).collect();
     let Some(exposure) = git::exposure::of(&cx.sh, dir, &names, &include) else { return };
     cx.ui.warn(format!(
-        "git does not ignore all of {}: a commit could take production data along",
+        "git does not ignore all of {}: a commit could include production data",
         dir.display()
     ));
     let file = match exposure.file.strip_prefix(&settings.root) {
@@ -377,7 +381,7 @@ fn warn_unless_ignored(cx: &Context, settings: &Settings, live: &[String]) {
         Err(_) => exposure.file.display(),
     };
     let hint = match &exposure.lines[..] {
-        [] => format!("git check-ignore -v names the line of {file} that is in the way"),
+        [] => format!("git check-ignore -v shows which line of {file} prevents that"),
         [line] => format!("add a line to {file}: {line}"),
         lines => format!("add these lines to {file}:\n{}", lines.join("\n")),
     };

@@ -17,17 +17,17 @@ const SKIP: &str = "SKIP_FIXTURES";
 
 /// Regenerate the fixture databases from the newest pulled snapshot
 ///
-/// Each [[fixture]] in db.toml defines one. Where no pulled snapshot has its
-/// database, the fixture as it was recorded is migrated in place.
+/// Each [[fixture]] in db.toml defines one. If no pulled snapshot has its
+/// database, the recorded fixture is migrated in place.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The snapshot to cut them from [default: the newest pulled one]
+    /// Cut from this snapshot [default: the newest pulled one]
     #[arg(long, value_name = "NAME")]
     from: Option<String>,
-    /// Write nothing; say which fixtures are stale and why, and exit with 1 if one is
+    /// Write nothing; show which fixtures are stale and why, and exit with 1 if one is
     #[arg(long, conflicts_with_all = ["from", "staged"])]
     check: bool,
-    /// For a pre-commit hook: refresh what the staged files make stale, and stage it
+    /// For a pre-commit hook: refresh the fixtures that the staged files make stale, and stage them
     #[arg(long)]
     staged: bool,
 }
@@ -50,8 +50,8 @@ impl Args {
             return check(&cx.ui, &survey);
         }
         if settings.fixtures.is_empty() {
-            return Err(Failure::usage("there are no fixtures in the settings")
-                .hint("add [[fixture]] to xtask/db.toml")
+            return Err(Failure::usage("no [[fixture]] in the config file")
+                .hint("add one to xtask/db.toml")
                 .into());
         }
         for (path, why) in survey.idle_inputs() {
@@ -126,13 +126,13 @@ fn refuse_what_is_not_ours(repository: &Repository<'_>, survey: &Status<'_>) -> 
                 .into());
         }
         if found.stale.contains(&Stale::Missing) && repository.committed(path)?.is_some() {
-            return Err(Failure::new(format!("{path} is removed, and db.toml still has it"))
+            return Err(Failure::new(format!("{path} is removed, but db.toml still has it"))
                 .hint("remove its [[fixture]] from db.toml too, and git add that")
                 .into());
         }
     }
     if is_commit_of_paths(repository.sh) {
-        let what = "`git commit PATH` cannot take along the fixtures that have to be refreshed";
+        let what = "`git commit PATH` cannot include the fixtures that must be refreshed";
         return Err(Failure::new(what)
             .hint("git add PATH, and commit without a path; or SKIP_FIXTURES=1 git commit PATH")
             .into());
@@ -145,9 +145,7 @@ fn stopped(error: anyhow::Error) -> anyhow::Error {
     if hint(&error).is_some() || interrupt::is_asked() {
         return error;
     }
-    error.context(
-        Failure::new("the fixtures cannot be refreshed").hint("SKIP_FIXTURES=1 git commit"),
-    )
+    error.context(Failure::new("cannot refresh the fixtures").hint("SKIP_FIXTURES=1 git commit"))
 }
 
 /// Prints which fixtures are stale, and why.
@@ -172,6 +170,6 @@ fn check(ui: &Ui, survey: &Status<'_>) -> Result<()> {
         return Ok(());
     }
     Err(Failure::new(format!("fixtures are stale: {}", count(problems.len(), "problem")))
-        .hint("cargo xtask refresh-fixtures, and commit what it writes")
+        .hint("cargo xtask refresh-fixtures, and commit the changed files")
         .into())
 }

@@ -12,26 +12,26 @@ use crate::sanitize::Rule;
 use crate::snapshots::{Kind, Snapshot, Store};
 use crate::ui::{Ui, count, escape};
 
-/// Bring an earlier set of databases back
+/// Restore an earlier snapshot of the databases
 ///
-/// Without a flag, on a terminal, lets you pick a snapshot. What is live before
-/// is saved as a snapshot of its own, so that `--undo` brings it back.
+/// Without a flag, on a terminal, pick a snapshot from a list. The current data
+/// is saved as a snapshot first, so that `--undo` brings it back.
 #[derive(clap::Args)]
 #[group(skip)]
 pub struct Args {
-    /// The snapshot of this name, or whose name begins or ends so
+    /// Restore the snapshot with this name, or with a name that begins or ends like this
     #[arg(long, group = "which")]
     name: Option<String>,
-    /// The newest pulled snapshot
+    /// Restore the newest pulled snapshot
     #[arg(long, group = "which")]
     latest: bool,
-    /// The set before the last pull or restore
+    /// Restore the data from before the last pull, restore or setup
     #[arg(long, group = "which")]
     undo: bool,
     /// List the snapshots
     #[arg(long, group = "which")]
     list: bool,
-    /// Restore only databases with such a name
+    /// Restore only databases whose name matches
     #[arg(long, value_name = "GLOB", value_parser = pattern, conflicts_with = "list")]
     only: Option<Pattern>,
 }
@@ -87,8 +87,8 @@ impl Args {
             LockedLiveSet::recover_without_waiting(cx, settings)?;
             pick(&cx.ui, store, &settings.rules)
         } else {
-            Err(Failure::usage("which snapshot? There is no terminal to pick one on")
-                .hint("give --name, --latest or --undo; --list shows what is there")
+            Err(Failure::usage("no snapshot given, and there is no terminal to pick one on")
+                .hint("give --name, --latest or --undo; --list shows the snapshots")
                 .into())
         }
     }
@@ -97,7 +97,7 @@ impl Args {
         if let Some(why) = snapshot.defect_of(self.only.as_ref()) {
             return Err(Failure::new(format!("{} cannot be restored: {why}", snapshot.name))
                 .hint(format!(
-                    "restore another one (cargo xtask restore-db --list), or others of its databases \
+                    "restore another snapshot (cargo xtask restore-db --list), or its other databases \
                      with --only GLOB; its files are in {}",
                     snapshot.path.display()
                 ))
@@ -132,7 +132,7 @@ impl Args {
         question += &format!(" (saved first), to get {}", replacement.snapshot.name);
         let unsanitized = replacement.snapshot.unsanitized(&settings.rules);
         if installs.iter().any(|name| unsanitized.contains(name)) {
-            question += " with its secrets";
+            question += " with unmasked secrets";
         }
         ui.confirm(&(question + "?"))
     }
@@ -151,7 +151,7 @@ fn latest(store: &Store) -> Result<Snapshot> {
         .ok_or_else(|| {
             let newest = snapshots.first().map(|snapshot| {
                 let defect = snapshot.defect.as_deref().unwrap_or_default();
-                format!("; of the newest, {}: {defect}", snapshot.path.display())
+                format!("; the newest, {}: {defect}", snapshot.path.display())
             });
             Failure::new("every snapshot is damaged".to_owned() + &newest.unwrap_or_default())
                 .hint("cargo xtask restore-db --list says why")
@@ -163,7 +163,7 @@ fn undo(store: &Store) -> Result<Snapshot> {
     match State::read(store)?.before {
         Some(name) => store.find(&name),
         None => Err(Failure::new(
-            "there is nothing to go back to: no set was saved before the last pull or restore",
+            "there is nothing to undo: no data was saved before the last pull or restore",
         )
         .hint("pick one: cargo xtask restore-db --list")
         .into()),

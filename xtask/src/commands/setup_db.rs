@@ -8,16 +8,17 @@ use crate::live::LockedLiveSet;
 use crate::live::report::WAY_BACK;
 use crate::snapshots::Kind;
 
-/// Run the app's migrations and seed on the live set
+/// Run the app's migrations and seed on the current data
 ///
-/// The command is `setup` in db.toml. What was live before is saved:
-/// `restore-db --undo` brings it back, `restore-db --latest` the data pulled last.
+/// The command is `setup` in db.toml. The current data is saved first:
+/// `restore-db --undo` brings it back, and `restore-db --latest` restores the
+/// newest pull.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Go on although a program has the live set open
+    /// Run the command even if a program has the current data open
     #[arg(long)]
     force: bool,
-    /// More arguments for the command
+    /// Add these arguments to the command
     #[arg(last = true)]
     args: Vec<String>,
 }
@@ -26,8 +27,8 @@ impl Args {
     pub(crate) fn run(self, cx: &Context) -> Result<()> {
         let settings = cx.settings()?;
         let Some(words) = &settings.setup else {
-            return Err(Failure::usage("there is no command that sets the databases up")
-                .hint("in xtask/db.toml: setup = \"cargo run -q -p app -- setup --data-dir {dir}\"")
+            return Err(Failure::usage("no `setup` command in the config file")
+                .hint("add to xtask/db.toml: setup = \"cargo run -q -p app -- setup --data-dir {dir}\"")
                 .into());
         };
         let dir = settings.data_dir.display().to_string();
@@ -41,13 +42,13 @@ impl Args {
         interrupt::check()?;
         live.about_to_change(saved.as_ref())?;
         if let Some(saved) = &saved {
-            cx.ui.status("Saved", format!("what was live as {}", saved.name));
+            cx.ui.status("Saved", format!("the current data as {}", saved.name));
         }
         cx.ui.status("Running", words.join(" "));
         let _root = cx.sh.push_dir(&settings.root);
         interrupt::run(cmd!(cx.sh, "{program} {args...} {more...}")).with_context(|| {
             let what = if interrupt::is_asked() { "was interrupted" } else { "failed" };
-            Failure::new(format!("the command {what}, and may have changed the live set"))
+            Failure::new(format!("the setup command {what}, and may have changed the current data"))
                 .hint(WAY_BACK)
         })?;
         if saved.is_some() {

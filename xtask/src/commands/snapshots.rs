@@ -19,16 +19,16 @@ pub struct Args {
 enum Action {
     /// List the snapshots, newest first
     List,
-    /// Save the live set; what you save yourself is never pruned
+    /// Save the current data; such a snapshot is never pruned
     Create,
     /// Remove a snapshot
     Rm {
-        /// Its name, or how its name begins or ends
+        /// Remove the snapshot with this name, or with a name that begins or ends like this
         name: String,
     },
     /// Remove old snapshots that pulls and restores made
     Prune {
-        /// How many stay of the pulled ones, and of those saved before a change
+        /// Keep this many pulled snapshots, and as many of those saved before a change
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
         keep: Option<u32>,
     },

@@ -40,8 +40,8 @@ impl AuditToml {
     pub fn resolve(self) -> Result<Audit> {
         let allow = self.allow.iter().map(|text| {
             let (table, column) = text.rsplit_once('.').ok_or_else(|| {
-                Failure::usage(format!("allow has {text:?}, which is no column of a table"))
-                    .hint("write it as \"table.column\"; *, ? and [abc] stand for more")
+                Failure::usage(format!("allow has {text:?}, which is not a column of a table"))
+                    .hint("write it as \"table.column\"; *, ? and [abc] are wildcards")
             })?;
             let pattern = |text: &str| unambiguous(&text.to_ascii_lowercase());
             Ok((pattern(table)?, pattern(column)?))

@@ -76,11 +76,7 @@ impl FixtureToml {
             ));
         }
         if self.path.rsplit('/').next() == Some(LOCK) {
-            return Err(wrong(
-                "path",
-                &self.path,
-                "is where it is recorded what fixtures are made of",
-            ));
+            return Err(wrong("path", &self.path, "is the file that records the fixtures"));
         }
         if !within(&self.from) || self.from.contains('/') {
             return Err(wrong(
@@ -128,9 +124,9 @@ impl Rows {
         let has = |word: &str| words.iter().any(|w| w == word);
         if has("limit") && !has("order") {
             return Err(Failure::usage(format!(
-                "rows of {table}: LIMIT without ORDER BY picks arbitrary ones"
+                "rows of {table}: LIMIT without ORDER BY picks arbitrary rows"
             ))
-            .hint("say which: ORDER BY id LIMIT 10")
+            .hint("add an order: ORDER BY id LIMIT 10")
             .into());
         }
         Ok(match first {

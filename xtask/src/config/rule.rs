@@ -87,7 +87,7 @@ impl RuleToml {
                 return Err(Failure::usage(
                     "a rule is `table` with `set` or `delete = true`, or it is `sql`, or `scrub` alone",
                 )
-                .hint("`where` goes with `set` and `delete`")
+                .hint("`where` works only with `set` and `delete`")
                 .into());
             }
         };
@@ -95,7 +95,9 @@ impl RuleToml {
             Change::Set { .. } => self.leak_check.unwrap_or(true),
             Change::Delete { .. } => self.leak_check.unwrap_or(false),
             _ if self.leak_check.is_some() => {
-                return Err(Failure::usage("`leak-check` goes with `set` and `delete`").into());
+                return Err(
+                    Failure::usage("`leak-check` works only with `set` and `delete`").into()
+                );
             }
             _ => false,
         };
@@ -106,7 +108,7 @@ impl RuleToml {
             plain("a rule", text)?;
         }
         if !is_closed(&sql) {
-            let why = "a quote or a comment is left open, and would take the next rules in";
+            let why = "a quote or a comment is not closed, and would include the next rules";
             return Err(Failure::usage(format!("{why}: {sql}")).into());
         }
         // The sqlite3 shell would run such a line as a dot command.

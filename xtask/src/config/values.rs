@@ -34,7 +34,7 @@ pub fn data_directory<'a>(key: &str, dir: &'a Path) -> Result<&'a Path> {
     if dir.starts_with("~") {
         // A directory named `~` is dangerous: `rm -r ~` removes the home directory.
         return Err(Failure::usage(format!(
-            "{key} {dir:?} begins with a ~, which only a shell reads"
+            "{key} {dir:?} begins with a ~, which only a shell expands"
         ))
         .hint("write the path out")
         .into());
@@ -70,7 +70,9 @@ pub fn plain(key: &str, text: &str) -> Result<()> {
 pub fn pattern(text: &str) -> Result<Pattern> {
     let wrong = |why: &str| Failure::usage(format!("the pattern {text:?} {why}"));
     if text.is_empty() || text.contains(['/', '\\']) || text.chars().any(char::is_control) {
-        return Err(wrong("is not one of a file name").hint("use *, ? and [abc] in it").into());
+        return Err(wrong("is not a pattern of file names")
+            .hint("use *, ? and [abc] in it")
+            .into());
     }
     unambiguous(text)
 }
@@ -83,7 +85,9 @@ pub fn pattern(text: &str) -> Result<Pattern> {
 pub fn unambiguous(text: &str) -> Result<Pattern> {
     let wrong = |why: &str| Failure::usage(format!("the pattern {text:?} {why}"));
     if is_ambiguous(text) {
-        return Err(wrong("has a class that not every shell knows").hint("use [!abc]").into());
+        return Err(wrong("has a character class that not every shell supports")
+            .hint("use [!abc]")
+            .into());
     }
     plain("the pattern", text)?;
     Pattern::new(text).map_err(|error| wrong(&format!("is malformed: {error}")).into())

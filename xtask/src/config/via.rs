@@ -22,7 +22,7 @@ impl FromStr for Via {
             "ssh" => {
                 let (host, port) = match rest.rsplit_once(':') {
                     Some((host, port)) => {
-                        (host, Some(port.parse().map_err(|_| format!("{port:?} is no port"))?))
+                        (host, Some(port.parse().map_err(|_| format!("{port:?} is not a port"))?))
                     }
                     None => (rest, None),
                 };
@@ -49,6 +49,6 @@ pub fn plain_word(name: &str, extra: &str) -> Result<String, String> {
     {
         Ok(name.to_owned())
     } else {
-        Err(format!("only letters, digits and {extra:?} are allowed, and one of the former first"))
+        Err(format!("only letters, digits and {extra:?} are allowed, and a letter or digit first"))
     }
 }

@@ -50,7 +50,7 @@ impl Repository<'_> {
             .env("GIT_INDEX_FILE", index)
             .quiet()
             .run()
-            .context("git cannot check out what is staged")?;
+            .context("git cannot check out the staged files")?;
         // Compared without links in the path, as git prints paths.
         let data = data.canonicalize().unwrap_or_else(|_| data.to_owned());
         let ignored =

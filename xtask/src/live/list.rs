@@ -19,7 +19,7 @@ pub fn lines(snapshots: &[Snapshot], state: &State, rules: &[Rule]) -> Vec<Strin
         .map(|snapshot| {
             // With its mark, a line has at most 80 columns.
             let mut line = format!(
-                "{} {:<10} {:<14} {:>3} db {:>8}",
+                "{} {:<10} {:<14} {:>2} db {:>8}",
                 snapshot.name,
                 age(now - snapshot.time.as_second()),
                 snapshot.kind(),
@@ -27,10 +27,10 @@ pub fn lines(snapshots: &[Snapshot], state: &State, rules: &[Rule]) -> Vec<Strin
                 bytes(snapshot.bytes()),
             );
             if state.live.as_ref() == Some(&snapshot.name) {
-                line += " live";
+                line += " current";
             }
             if !snapshot.unsanitized(rules).is_empty() {
-                line += " unsanitized";
+                line += " unmasked";
             }
             if let Some(only) = snapshot.only() {
                 line += &format!("  only {}", escape(only));

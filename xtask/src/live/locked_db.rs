@@ -104,7 +104,8 @@ impl Access {
             return Ok(Self::Missing);
         }
         if !path.is_file() {
-            let why = format!("{} is in the way, and no file; nothing was changed", path.display());
+            let why =
+                format!("cannot replace {}: it is not a file; nothing was changed", path.display());
             return Err(Failure::new(why).hint("move it away").into());
         }
         if programs.is_empty() {
@@ -256,7 +257,7 @@ impl LockedDb {
                 None
             }
             Access::Missing if self.path.exists() => {
-                bail!("{} was made by another program meanwhile", self.path.display())
+                bail!("another program has created {}", self.path.display())
             }
             // The exclusive connection ends after the rename.
             Access::Exclusive(_) | Access::Corrupt | Access::Missing => {

@@ -30,8 +30,8 @@ pub(super) fn follow(
         .filter(|(.., differs)| *differs)
         .try_for_each(|(uid, gid, _)| chown(copy, uid, gid));
     if let Err(error) = given {
-        ui.warn(format!("{} will not be of user {uid} and group {gid}: {error}", live.display()));
-        ui.hint(format!("where its app is that user: sudo chown {uid}:{gid} {}", live.display()));
+        ui.warn(format!("cannot give {} to user {uid} and group {gid}: {error}", live.display()));
+        ui.hint(format!("if the app runs as that user: sudo chown {uid}:{gid} {}", live.display()));
     }
     Ok(fs_err::set_permissions(copy, Permissions::from_mode(model.mode() & 0o777))?)
 }

@@ -41,7 +41,7 @@ pub fn report(ui: &Ui, pruned: &Pruned, only_new: bool) {
     for (snapshot, names, _) in pruned.left.iter().filter(|(_, _, new)| *new || !only_new) {
         let what = format!("{snapshot} has the last copy of {}", escape(names));
         ui.status("Kept", what + ", which no pull has brought");
-        ui.hint(format!("where that is of no use: cargo xtask snapshots rm {snapshot}"));
+        ui.hint(format!("if nobody needs it: cargo xtask snapshots rm {snapshot}"));
     }
     let Pruned { removed, .. } = pruned;
     if removed.is_empty() && only_new {

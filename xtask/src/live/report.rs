@@ -5,17 +5,19 @@ use crate::snapshots::Snapshot;
 use crate::ui::{Ui, count, escape};
 
 /// Printed by every command that has changed the live set.
-pub const WAY_BACK: &str = "cargo xtask restore-db --undo brings back what was live before";
+pub const WAY_BACK: &str = "cargo xtask restore-db --undo brings back the previous data";
 
 /// Reports what the live set is now, and how to undo the replacement.
 pub fn replaced(ui: &Ui, snapshot: &Snapshot, replaced: &Replaced) {
     match &replaced.before {
-        Some(saved) if saved.new => ui.status("Saved", format!("what was live as {}", saved.name)),
+        Some(saved) if saved.new => {
+            ui.status("Saved", format!("the previous data as {}", saved.name));
+        }
         Some(saved) if saved.name == snapshot.name => {
-            ui.status("Live", format!("{}, with the same content as before", snapshot.name));
+            ui.status("Current", format!("{}, with the same content as before", snapshot.name));
             return unsanitized(ui, replaced);
         }
-        Some(saved) => ui.status("Kept", format!("{}, which holds what was live", saved.name)),
+        Some(saved) => ui.status("Kept", format!("{}, which holds the previous data", saved.name)),
         None => {}
     }
     if !replaced.removed.is_empty() {
@@ -28,14 +30,14 @@ pub fn replaced(ui: &Ui, snapshot: &Snapshot, replaced: &Replaced) {
         ui.status("Left", escape(&replaced.others.join(", ")) + ", which no pull has brought");
     }
     ui.status(
-        "Live",
+        "Current",
         format!("{} ({})", snapshot.name, count(replaced.installed.len(), "database")),
     );
     unsanitized(ui, replaced);
     programs(ui, replaced);
     match &replaced.before {
         Some(saved) if saved.damaged => ui.hint(format!(
-            "what was sound of the set before is in {}: cargo xtask restore-db --undo --only GLOB",
+            "the undamaged part of the previous data is in {}: cargo xtask restore-db --undo --only GLOB",
             saved.name
         )),
         Some(_) => ui.hint(WAY_BACK),
@@ -51,7 +53,7 @@ fn unsanitized(ui: &Ui, replaced: &Replaced) {
     }
     let few = names.len() <= 3;
     let what = if few { names.join(", ") } else { count(names.len(), "database") };
-    ui.status("Unsanitized", escape(&what) + ": live, secrets included");
+    ui.status("Unmasked", escape(&what) + ": secrets included");
 }
 
 /// Says what happens to the writes of running programs.
@@ -64,9 +66,9 @@ fn programs(ui: &Ui, replaced: &Replaced) {
         escape(&replaced.programs.join(", ")) + ": sees the new data at its next query",
     );
     let before = match &replaced.before {
-        Some(saved) => format!("is in {}", saved.name),
-        None => "is gone".to_owned(),
+        Some(saved) => format!("are in {}", saved.name),
+        None => "are lost".to_owned(),
     };
-    ui.status("", format!("what it wrote before {before}"));
-    ui.status("", "what it writes from now on goes to the new data");
+    ui.status("", format!("its earlier writes {before}"));
+    ui.status("", "its later writes go to the new data");
 }

@@ -89,7 +89,7 @@ impl<'a> Saver<'a> {
             git_commit: git::head(self.sh, &self.settings.root),
             raw,
         };
-        copies.fill(dir, locked).context("cannot save the live set")?;
+        copies.fill(dir, locked).context("cannot save the current data")?;
         for name in &copies.damaged {
             self.ui.warn(format!("{} is damaged: it is saved as it is", escape(name)));
         }

@@ -40,10 +40,10 @@ impl Way {
     ) -> Result<Self, Failure> {
         match old {
             Some(old) if old.text_encoding != new.text_encoding && old.text_encoding != 0 => {
-                Err(refused("the new one has another text encoding"))
+                Err(refused("the new database has another text encoding"))
             }
             Some(old) if old.page_size == new.page_size => Ok(Self::Pages),
-            _ if wal => Err(refused("the new one has another page size")),
+            _ if wal => Err(refused("the new database has another page size")),
             _ => Ok(Self::Backup),
         }
     }
@@ -80,7 +80,7 @@ impl SharedDb {
         wait: Duration,
         refused: &dyn Fn(&str) -> Failure,
     ) -> Result<Self> {
-        let new = header(staged)?.ok_or_else(|| refused("the new one is empty"))?;
+        let new = header(staged)?.ok_or_else(|| refused("the new database is empty"))?;
         let pages = PageFile::open(staged, new.page_size, true)?;
         let (reader, writer, version) = match connect(path, wait) {
             Err(error) if sqlite::is_damage(&error) => {

@@ -46,6 +46,6 @@ fn stage_unrecorded(from: &Path, copy: &Path) -> Result<()> {
 }
 
 fn damaged(path: &Path) -> Failure {
-    Failure::new(format!("{} is damaged; the live set was not changed", path.display()))
+    Failure::new(format!("{} is damaged; the current data was not changed", path.display()))
         .hint("restore another one: cargo xtask restore-db --list")
 }

@@ -47,8 +47,9 @@ impl State {
     pub fn read(store: &Store) -> Result<Self> {
         let path = store.state_dir().join(STATE);
         let state = read_json(&path).map_err(|error| {
-            let failure = Failure::new("it is not known what is live and what was before");
-            let remove = format!("remove {}; then restore by name", path.display());
+            let failure =
+                Failure::new("cannot read which snapshot is current and which was before");
+            let remove = format!("remove {}; then restore a snapshot by name", path.display());
             // A state that another user may read is intact, so it must not be removed.
             let failure = if is_forbidden(&error) { failure } else { failure.hint(remove) };
             failure.over(error)

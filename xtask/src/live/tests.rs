@@ -433,7 +433,10 @@ fn a_snapshot_that_is_not_what_was_recorded_changes_nothing() {
     let before = env.files();
     for snapshot in [&recorded, &hand] {
         let error = env.run(&env.replacement(snapshot)).err().unwrap();
-        assert!(error.to_string().ends_with("is damaged; the live set was not changed"), "{error}");
+        assert!(
+            error.to_string().ends_with("is damaged; the current data was not changed"),
+            "{error}"
+        );
         assert!(crate::error::hint(&error).is_some());
         assert_eq!(env.files(), before);
         assert!(State::read(&env.live.store).unwrap().live.is_none());

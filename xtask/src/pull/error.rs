@@ -12,10 +12,10 @@ use crate::server::request::Request;
 use crate::server::transport::{Ended, Transport};
 use crate::ui::bytes;
 
-pub const ADVICE_ON_LEAKS: &str = "add a [[sanitize]] rule for the column that still has it, or `leak-check = false` to the rule if it \
+pub const ADVICE_ON_LEAKS: &str = "add a [[sanitize]] rule for the column that still has them, or `leak-check = false` to the rule if they \
      may stay there";
 
-const FREE_SOME: &str = "free some: cargo xtask snapshots prune --keep 3";
+const FREE_SOME: &str = "free space: cargo xtask snapshots prune --keep 3";
 const LOOK_AT_ALL: &str = "run the same command again, with -v to see what the server says";
 
 #[derive(Debug)]
@@ -90,29 +90,30 @@ impl PullError {
             ))
             .hint(LOOK_AT_ALL),
             Self::Stream(error) => Failure::new(format!("{error}; nothing was changed")),
-            Self::NotSanitized => Failure::new("the server applied no rules; nothing was changed")
-                .hint("run the same command again"),
-            Self::Incomplete => {
-                Failure::new("the server did not send all that was asked for; nothing was changed")
-                    .hint(LOOK_AT_ALL)
+            Self::NotSanitized => {
+                Failure::new("the server did not apply the rules; nothing was changed")
+                    .hint("run the same command again")
             }
+            Self::Incomplete => Failure::new(
+                "the server did not send every requested database; nothing was changed",
+            )
+            .hint(LOOK_AT_ALL),
             Self::DiskTooSmall { needed, free } => {
                 let (needed, free, dir) = (bytes(needed), bytes(free), dir.display());
                 Failure::new(format!(
-                    "the disk of {dir} has {free} free, and {needed} are needed; nothing was changed"
+                    "the disk of {dir} is full: {free} free, but the pull needs {needed}; nothing was changed"
                 ))
                 .hint(FREE_SOME)
             }
             Self::DamagedThere(error) => {
                 return error.context(
-                    Failure::new("what the server sent is whole, but damaged on the server already; nothing was changed")
+                    Failure::new("a database is damaged on the server; nothing was changed")
                         .hint("on the server: sqlite3 FILE 'PRAGMA integrity_check'"),
                 );
             }
             Self::DamagedHere(path, error) => {
-                let what =
-                    format!("{} cannot be read as it arrived; nothing was changed", path.display());
-                return error.context(Failure::new(what).hint("look whether this disk is broken"));
+                let what = format!("{} cannot be read back; nothing was changed", path.display());
+                return error.context(Failure::new(what).hint("check whether this disk is broken"));
             }
             Self::Other(error) if error::is_disk_full(&error) => {
                 let what = format!("the disk of {} is full; nothing was changed", dir.display());
@@ -148,7 +149,7 @@ fn script(code: &str, text: &str) -> Failure {
         "unmatched-rule" => {
             Unmatched::parse(text).map_or(failure, |rule| rule.failure("nothing was sent"))
         }
-        "damaged" => Failure::new(format!("{} is damaged on the server already", clipped(text)))
+        "damaged" => Failure::new(format!("{} is damaged on the server", clipped(text)))
             .hint(format!("on the server: sqlite3 {} 'PRAGMA integrity_check'", as_word(text))),
         "locked" => {
             Failure::new(format!("{} stayed locked for 10 s; nothing was sent", clipped(text)))
@@ -165,13 +166,13 @@ fn script(code: &str, text: &str) -> Failure {
             failure.hint("add it to exclude in xtask/db.toml, or let include name the others")
         }
         "no-directory" => failure.hint(
-            "name another with --remote-dir or remote-dir in xtask/db.toml, or behind --via local:",
+            "name another with --remote-dir or remote-dir in xtask/db.toml, or after --via local:",
         ),
         "no-databases" => {
-            failure.hint("look at include and exclude in xtask/db.toml, and at --only")
+            failure.hint("check include and exclude in xtask/db.toml, and --only")
         }
         "no-space" => failure
-            .hint("free some, or set staging-dir in xtask/db.toml to a directory on a larger disk"),
+            .hint("free space, or set staging-dir in xtask/db.toml to a directory on a larger disk"),
         "sanitize" => {
             failure.hint("fix the [[sanitize]] rules in xtask/db.toml; nothing was sent")
         }
@@ -180,7 +181,7 @@ fn script(code: &str, text: &str) -> Failure {
             "run that program on the server; `cargo xtask pull-db -v` shows all that the server says",
         ),
         "outreach" => failure.hint(
-            "look at who wrote that; to pull without it, add the database to exclude in xtask/db.toml",
+            "find out where that comes from; to pull without the database, add it to exclude in xtask/db.toml",
         ),
         "compare" => Failure::new(format!("{failure}; nothing was changed"))
             .hint("fetch all of each database: cargo xtask pull-db --full"),

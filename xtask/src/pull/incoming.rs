@@ -59,7 +59,7 @@ impl<'a> Incoming<'a> {
                 None => self.request.settings.names.selects(name, self.request.only),
             };
             if !wanted || (*is_delta && self.base(name).is_none()) {
-                return Err(PullError::Refused(format!("{name:?} was not asked for")));
+                return Err(PullError::Refused(format!("{name:?} was not requested")));
             }
         }
         let total =
@@ -100,7 +100,7 @@ impl<'a> Incoming<'a> {
 
     pub fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), PullError> {
         if let Some((file, _)) = &self.open {
-            file.write_all_at(bytes, offset).context("cannot write what arrives")?;
+            file.write_all_at(bytes, offset).context("cannot write the received data")?;
         }
         self.advance_to(offset + bytes.len() as u64);
         Ok(())
@@ -152,7 +152,9 @@ impl<'a> Incoming<'a> {
     pub fn warn_of_bases(&self, names: &[String], what_happens: &str) {
         for base in names.iter().filter_map(|name| self.base(name)) {
             let path = base.path.display();
-            self.ui.warn(format!("{path} is not what was pulled, so all of it {what_happens}"));
+            self.ui.warn(format!(
+                "{path} differs from what was pulled: the database {what_happens} whole"
+            ));
         }
     }
 

@@ -72,19 +72,19 @@ impl<'a> RemoteStatus<'a> {
                     format!("{} on the server ({})", count(n, "database"), bytes(size)),
                 ))
             }
-            ["sanitizing"] => Some(self.ui.working("Sanitizing", "the copies on the server")),
+            ["sanitizing"] => Some(self.ui.working("Masking", "the copies on the server")),
             ["whole"] => {
-                self.ui.hint("the server's sqlite3 cannot compare, and all of each database comes: 3.39 or newer can");
+                self.ui.hint("the server's sqlite3 cannot compare databases, so each comes whole: 3.39 or newer can");
                 None
             }
             ["unlooked", why] => {
                 let why = match why {
                     "grep" => "the server has no GNU grep (apk add grep)",
-                    "many" => "they are very many (and of more than 200,000 only so many)",
-                    _ => "their database is in UTF-16",
+                    "many" => "there are very many (at most 200,000 are searched for)",
+                    _ => "the database is in UTF-16",
                 };
                 self.ui
-                    .hint(format!("what rules removed was looked for as whole values only: {why}"));
+                    .hint(format!("removed values were searched for as whole values only: {why}"));
                 None
             }
             ["auditing"] => Some(self.ui.working("Auditing", "the copies on the server")),

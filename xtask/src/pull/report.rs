@@ -156,7 +156,7 @@ pub fn pulled(
     let moment = if skew > 0 { format!(", all within {skew} ms") } else { String::new() };
     ui.status("Took", format!("{seconds:.1} s, {wire}{moment}"));
     ui.verbose(format!(
-        "on the server: copy {copy} ms, sanitize {sanitize} ms, hash {compare} ms, compare and pack {pack} ms"
+        "on the server: copy {copy} ms, mask {sanitize} ms, hash {compare} ms, compare and pack {pack} ms"
     ));
     live::report::replaced(ui, snapshot, replaced);
     pulled.findings.warn(ui, "");
@@ -240,16 +240,16 @@ fn summarize(ui: &Ui, mut rows: Vec<Row<'_>>) {
     let width = rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0);
     for row in &rows {
         let sanitized = match row.sanitized {
-            0 if row.unsanitized => "  unsanitized".to_owned(),
+            0 if row.unsanitized => "  unmasked".to_owned(),
             0 => String::new(),
-            n => format!("  {} sanitized", count(n as usize, "row")),
+            n => format!("  {} masked", count(n as usize, "row")),
         };
         let (name, size) = (escape(row.name), bytes(row.bytes));
         ui.status("", format!("{name:width$} {size:>9}{}{sanitized}", row.differs.describe()));
     }
     if rows.len() < all {
         let (more, sanitized) = (all - rows.len(), count(changed as usize, "row"));
-        ui.status("", format!("and {more} more; {sanitized} sanitized in all"));
+        ui.status("", format!("and {more} more; {sanitized} masked in all"));
     }
 }
 
@@ -270,7 +270,7 @@ struct Skipped<'a> {
 pub fn fresh(ui: &Ui, spec: &PullSpec<'_>, fresh: &Snapshot) -> Result<()> {
     let limit = spec.if_older.map_or("", MaxAge::text);
     let when = format!("pulled {}, --if-older {limit}", ago(fresh));
-    ui.status("Skipped", format!("the pull: {} is young enough ({when})", fresh.name));
+    ui.status("Skipped", format!("the pull: {} is fresh ({when})", fresh.name));
     say_skipped(ui, "young", Some(fresh))
 }
 

@@ -11,7 +11,7 @@ use crate::snapshots::Snapshot;
 use crate::sqlite::open_closed;
 use crate::ui::Ui;
 
-const SAY_WHICH: &str = "where a rule is for other databases, say which: database = \"…\"";
+const SAY_WHICH: &str = "if a rule is for other databases, name them: database = \"…\"";
 
 /// A rule whose table or column is in none of the databases that it matches.
 #[derive(Debug, PartialEq, Eq)]
@@ -51,7 +51,7 @@ impl Unmatched {
             Failure::new(format!("[[sanitize]] number {}: {what}; {outcome}", self.number));
         match nearest(wanted, self.names.iter().map(String::as_str)) {
             Some(near) => failure.hint(format!("did you mean `{near}`?")),
-            None => failure.hint("correct or remove it in xtask/db.toml"),
+            None => failure.hint("fix or remove it in xtask/db.toml"),
         }
     }
 

@@ -95,7 +95,7 @@ impl<'a> Transport<'a> {
             }
             Via::Ssh { .. } if ended.code == Some(OWN_FAILURE) => self.cut(ended, wire),
             _ => Failure::new(format!("{} sent no databases{}", self.peer(), quoted(said)))
-                .hint("add -v to see all that it says"),
+                .hint("add -v to see all of its output"),
         })
     }
 

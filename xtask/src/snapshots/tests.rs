@@ -152,7 +152,7 @@ fn a_name_that_fits_none_or_several_is_an_error_with_a_next_step() {
     assert!(store.find("").is_err(), "an empty name names nothing, also where there is one");
     commit(&store, "2026-03-15T14:18:51.365Z", "two");
     let several = store.find("365Z").unwrap_err();
-    assert_eq!(several.to_string(), "2 snapshots are called like \"365Z\"");
+    assert_eq!(several.to_string(), "2 snapshots have a name like \"365Z\"");
     assert_eq!(crate::error::exit(&several), crate::error::Exit::Usage);
     let hint = crate::error::hint(&several);
     assert_eq!(hint, Some("name one, for example backup_2026-03-15T14-18-51-365Z"));
@@ -366,7 +366,7 @@ fn who_is_not_to_be_waited_for_is_named() {
     let (dir, _first) = store();
     let second = Store::new(dir.path()).no_wait(true).lock(&ui(), "second");
     let error = second.err().unwrap();
-    let me = format!("test (process {}) is at work in ", std::process::id());
+    let me = format!("test (process {}) is running in ", std::process::id());
     assert!(error.to_string().starts_with(&me), "{error}");
     assert!(crate::error::hint(&error).unwrap().contains("--no-wait"));
 }

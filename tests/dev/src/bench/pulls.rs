@@ -28,13 +28,13 @@ use crate::install::{self, RSYNC, SQLITE3, SSH, SSHD, ZSTD};
 #[derive(clap::Args)]
 #[group(skip)]
 pub struct Args {
-    /// How large the production that is pulled is, in megabytes
+    /// Pull databases of this many megabytes
     #[arg(long, value_name = "N", default_value_t = STANDARD_MB, conflicts_with = "fixtures", value_parser = clap::value_parser!(u64).range(3..=100_000))]
     mb: u64,
-    /// The round trip of the link, in milliseconds [default: of three links]
+    /// Delay the link by this round trip, in milliseconds [default: three links]
     #[arg(long, value_name = "MS", requires = "mbit", conflicts_with = "fixtures", value_parser = clap::value_parser!(u32).range(0..=10_000))]
     rtt: Option<u32>,
-    /// The rate of the link in each direction, in megabits a second
+    /// Limit the link to this rate in each direction, in megabits per second
     #[arg(long, value_name = "N", requires = "rtt", conflicts_with = "fixtures", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     mbit: Option<u32>,
 }
@@ -114,7 +114,7 @@ impl Args {
             std::fs::write(&document, report.document(PLOT))?;
             ui.status("Wrote", DOCUMENT);
         } else {
-            let standard = format!("it is of {STANDARD_MB} MB through three links");
+            let standard = format!("it is for {STANDARD_MB} MB through three links");
             ui.status("Left", format!("{DOCUMENT} as it is: {standard}"));
         }
         Ok(report.missed())

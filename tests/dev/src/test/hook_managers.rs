@@ -35,7 +35,7 @@ pub fn install(cx: &Context, target: &Path) -> Result<()> {
     cx.ui.status("Installing", format!("pre-commit, prek and lefthook into {}", dir.display()));
     from_pypi(sh, root, &dir.join("python")).with_context(|| {
         Failure::new("the hook managers cannot be installed")
-            .hint("they come from PyPI: `cargo dev test`, when there is a network")
+            .hint("they come from PyPI: run `cargo dev test` again with a network")
     })?;
     durable::write_shared(&stamp, versions.as_bytes(), false)
 }

@@ -91,7 +91,7 @@ fn what_sqlite_cannot_change_under_a_program_is_refused() {
         (page_size, "WAL", "another page size"),
         (utf16, "WAL", "another text encoding"),
         (utf16, "DELETE", "another text encoding"),
-        ("", "WAL", "the new one is empty"),
+        ("", "WAL", "the new database is empty"),
     ] {
         let env = Env::new();
         let snapshot = snapshot_of(&env, sql);

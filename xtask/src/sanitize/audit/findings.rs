@@ -168,10 +168,9 @@ impl Findings {
         let found = self.which(false);
         let title = match found.len() as u64 + self.more {
             0 => return None,
-            1 => "what looks like a secret or personal data is in a column that no rule covers"
-                .to_owned(),
+            1 => "a column that no rule covers looks like a secret or personal data".to_owned(),
             total => format!(
-                "what looks like secrets or personal data is in {} columns that no rule covers",
+                "{} columns that no rule covers look like secrets or personal data",
                 thousands(total)
             ),
         };
@@ -181,7 +180,7 @@ impl Findings {
     fn list_unread(&self, all: &str) -> Option<String> {
         let unread = self.which(true);
         (!unread.is_empty())
-            .then(|| "not looked at by the audit".to_owned() + &lines(&unread, 0, all))
+            .then(|| "the audit could not check these".to_owned() + &lines(&unread, 0, all))
     }
 
     fn advice(&self) -> String {
@@ -192,7 +191,7 @@ impl Findings {
         if !rules.is_empty() {
             let _ = write!(text, "add a rule for each, such as{rules}\nor ");
         } else if shown.iter().any(|finding| !finding.generated_from.is_empty()) {
-            text += "add a rule for what it is generated from, or ";
+            text += "add a rule for its sources, or ";
         }
         let unread = self.which(true);
         let mut allowed: Vec<_> = shown
@@ -201,7 +200,11 @@ impl Findings {
             .map(|finding| quoted(&finding.allowed()))
             .collect();
         allowed.dedup();
-        let _ = write!(text, "say which are fine:\n  [audit]\n  allow = [{}]", allowed.join(", "));
+        let _ = write!(
+            text,
+            "allow those that are fine:\n  [audit]\n  allow = [{}]",
+            allowed.join(", ")
+        );
         text
     }
 }
@@ -292,7 +295,7 @@ mod tests {
         ] {
             let findings = Findings { columns: vec![finding(table, column)], more: 0 };
             let advice = escape(&findings.advice());
-            let (rule, allow) = advice.split_once("\nor say which are fine:\n").unwrap();
+            let (rule, allow) = advice.split_once("\nor allow those that are fine:\n").unwrap();
             let (tables, columns) = toml::from_str::<AuditToml>(&allow.replace("[audit]", ""))
                 .unwrap()
                 .resolve()

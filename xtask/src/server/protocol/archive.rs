@@ -245,7 +245,7 @@ impl<'a, 'r> Events<'a, 'r> {
     fn read_end(&mut self) -> Result<Event<'_>, Error> {
         let end = records::end(&record(self.member()?, "end.json")?)?;
         if self.members.next().transpose().map_err(|error| broken(&error))?.is_some() {
-            return Err(refused("there is more behind the end record"));
+            return Err(refused("there is more after the end record"));
         }
         // A dry run has no databases, and so no hashes.
         self.hashes.resize(self.index.databases.len(), None);

@@ -88,15 +88,16 @@ impl<'n, R: BufRead> Preamble<'n, R> {
                 }
             } else if let Some(text) = self.own(line, "XTASK-DB-AUDIT") {
                 let finding = Finding::parse(text)
-                    .ok_or_else(|| refused(format!("{text:?} is no finding")))?;
+                    .ok_or_else(|| refused(format!("{text:?} is not a finding")))?;
                 self.findings += 1;
                 if self.findings > MAX_FINDINGS {
-                    let why = format!("its audit tells more than {MAX_FINDINGS} columns");
+                    let why = format!("its audit reports more than {MAX_FINDINGS} columns");
                     return Err(refused(why));
                 }
                 return Ok(PreambleEvent::Finding(finding));
             } else if let Some(more) = self.own(line, "XTASK-DB-AUDIT-MORE") {
-                let more = more.parse().map_err(|_| refused(format!("{more:?} is no number")))?;
+                let more =
+                    more.parse().map_err(|_| refused(format!("{more:?} is not a number")))?;
                 return Ok(PreambleEvent::MoreFindings(more));
             } else if let Some(why) = self.own(line, "XTASK-DB-FAILED") {
                 let (code, text) = failure(why);
@@ -151,7 +152,7 @@ pub fn archive_place(text: &str) -> Result<(Option<String>, String), Error> {
         |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "/._- +@=,:%".contains(c));
     let named = machine == "-" || !(machine.is_empty() || machine.starts_with('-'));
     if !path.starts_with('/') || path.contains("..") || !plain(path) || !named || !plain(machine) {
-        return Err(refused(format!("{text:?} is no path of an archive")));
+        return Err(refused(format!("{text:?} is not a path of an archive")));
     }
     Ok((Some(machine.to_owned()).filter(|machine| machine != "-"), path.to_owned()))
 }
@@ -162,5 +163,5 @@ pub fn archive_place(text: &str) -> Result<(Option<String>, String), Error> {
 ///
 /// The text is not a number.
 pub fn planned_bytes(text: &str) -> Result<u64, Error> {
-    text.parse().map_err(|_| refused(format!("{text:?} is no number of bytes")))
+    text.parse().map_err(|_| refused(format!("{text:?} is not a number of bytes")))
 }

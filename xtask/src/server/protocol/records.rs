@@ -99,7 +99,7 @@ pub fn index(text: &str) -> Result<Index, Error> {
     }
     let odd = |text: &&String| text.len() > MAX_WORD || text.chars().any(char::is_control);
     if let Some(odd) = [&record.machine, &record.region, &record.sqlite].into_iter().find(odd) {
-        return Err(refused(format!("{odd:?} is no machine, region or version")));
+        return Err(refused(format!("{odd:?} is not a machine, region or version")));
     }
     // A set without databases would remove the whole live set.
     if record.databases.is_empty() {
@@ -139,7 +139,7 @@ fn file_name(hex: &str) -> Result<String, Error> {
         || reserved
         || name.contains(['/', '\\'])
         || name.chars().any(char::is_control);
-    if bad { Err(refused(format!("{name:?} is no name for a database"))) } else { Ok(name) }
+    if bad { Err(refused(format!("{name:?} is not a name for a database"))) } else { Ok(name) }
 }
 
 pub fn end(text: &str) -> Result<EndRecord, Error> {

@@ -58,7 +58,7 @@ pub fn silent(peer: &str, seconds: u64) -> Failure {
 
 fn failure(peer: &str, why: &str, hint: &str) -> Failure {
     Failure::offline(format!("{peer} cannot be reached: {why}")).hint(format!(
-        "{hint}; what was pulled last comes back without one: cargo xtask restore-db --latest"
+        "{hint}; cargo xtask restore-db --latest restores the newest pull without one"
     ))
 }
 

@@ -89,7 +89,7 @@ impl Machine {
         let wait = "run the same command again in a moment".to_owned();
         let start = "cargo xtask pull-db --start".to_owned();
         let (is, hint) = match self.state.as_str() {
-            "created" => ("was made and never started", start),
+            "created" => ("was created and never started", start),
             "starting" => ("is starting", wait),
             "stopping" => ("is stopping", start),
             "stopped" => ("is stopped", start),
@@ -125,7 +125,7 @@ impl Started {
         });
         if !stopped.is_ok_and(|output| output.status.success()) {
             ui.warn(format!(
-                "machine {id} of {app} could not be stopped again: it may still be started"
+                "machine {id} of {app} could not be stopped again: it may still be running"
             ));
             ui.hint(format!("fly machine {verb} {id} --app {app}"));
         }
@@ -136,7 +136,7 @@ impl Started {
 fn fitting(sh: &Shell, target: &Target) -> Result<Vec<Machine>> {
     let listed = run(sh, target, &["machine", "list", "--json"])?;
     let machines: Vec<Machine> = serde_json::from_str(&listed)
-        .with_context(|| format!("`fly machine list` said {}", escape(&listed)))?;
+        .with_context(|| format!("`fly machine list` printed {}", escape(&listed)))?;
     let usable =
         |one: &Machine| plain_word(&one.id, "-").is_ok() && one.is_active() && one.fits(target);
     Ok(machines.into_iter().filter(usable).collect())
@@ -157,7 +157,7 @@ pub fn start(ui: &Ui, sh: &Shell, target: &Target) -> Result<Option<Started>> {
     if interrupt::is_asked() {
         return Err(error);
     }
-    let failure = format!("machine {id} was to be started, and it is not known to be");
+    let failure = format!("machine {id} was told to start, but did not report that it has");
     Err(Failure::new(failure).hint(format!("fly machine status {id} --app {app}")).over(error))
 }
 

@@ -28,13 +28,13 @@ const KNOWN: [Known; 18] = [
             "agent: failed to start",
             "already starting the agent",
         ],
-        message: "fly's agent does not get through to the network of {app}",
+        message: "fly's agent cannot reach the network of {app}",
         hint: "fly agent restart, and run the same command again",
     },
     Known {
         words: &["no containers found", "not present"],
         message: "{app} has no such container",
-        hint: "name one of those that the machine has with --container",
+        hint: "name a container of the machine with --container",
     },
     Known {
         words: &[
@@ -44,7 +44,7 @@ const KNOWN: [Known; 18] = [
             "host unavailable at",
         ],
         message: "the machine of {app} is up, but its SSH server does not answer",
-        hint: "run the same command again in a moment; what the machine does says: fly logs --app {app}",
+        hint: "run the same command again in a moment; fly logs --app {app} shows what the machine does",
     },
     Known {
         words: &[
@@ -60,7 +60,7 @@ const KNOWN: [Known; 18] = [
     Known {
         words: &["not authorized"],
         message: "this account has no access to {app} or its organization",
-        hint: "ask its owner for access; which account it is says: fly auth whoami",
+        hint: "ask its owner for access; fly auth whoami shows which account this is",
     },
     Known {
         words: &["could not find app", "app not found"],
@@ -85,7 +85,7 @@ const KNOWN: [Known; 18] = [
     Known {
         words: &["failed loading app config"],
         message: "fly cannot read fly.toml",
-        hint: "correct the line that it names in fly.toml",
+        hint: "fix the line that it names in fly.toml",
     },
     Known {
         words: &["x509:", "invalid character '<'"],
@@ -95,7 +95,7 @@ const KNOWN: [Known; 18] = [
     Known {
         words: &["status code: 5", "\": eof", "connection reset by peer", "internal server error"],
         message: "Fly.io's API is failing",
-        hint: "run the same command again; how it is says https://status.flyio.net",
+        hint: "run the same command again; its status: https://status.flyio.net",
     },
     Known { words: KILLED, message: "the script was killed on the server", hint: OUT_OF_MEMORY },
     Known {
@@ -105,7 +105,7 @@ const KNOWN: [Known; 18] = [
     },
     Known {
         words: &["no such host"],
-        message: "a name of Fly.io could not be looked up",
+        message: "cannot resolve a host name of Fly.io",
         hint: AGAIN,
     },
     Known {
@@ -121,12 +121,12 @@ const KNOWN: [Known; 18] = [
     Known {
         words: &["connection refused", "timed out", "i/o timeout"],
         message: "the connection failed",
-        hint: "run the same command again; how Fly.io is says https://status.flyio.net",
+        hint: "run the same command again; the status of Fly.io: https://status.flyio.net",
     },
 ];
 
 const KILLED: &[&str] = &["exited with status 137", "signal kill"];
-const OUT_OF_MEMORY: &str = "it was most likely for memory: fly logs --app {app}; give the machine more, or set \
+const OUT_OF_MEMORY: &str = "most likely it ran out of memory: fly logs --app {app}; give the machine more, or set \
                              staging-dir in xtask/db.toml to a directory that is not in memory";
 
 /// The text from the last line that starts with `Error:`, without colours: the lines before are
@@ -147,7 +147,9 @@ fn fill(text: &str, app: &str) -> String {
     let token =
         ["FLY_API_TOKEN", "FLY_ACCESS_TOKEN"].into_iter().find(|name| var_os(name).is_some());
     let login = token.map_or("fly auth login".to_owned(), |name| {
-        format!("{name} is set, and Fly.io does not take it: set it anew, or unset it and: fly auth login")
+        format!(
+            "Fly.io rejects the token in {name}: set a new one, or unset it and run fly auth login"
+        )
     });
     text.replace("{app}", app).replace("{login}", &login)
 }
@@ -202,10 +204,10 @@ mod tests {
 
     #[test]
     fn each_failure_of_fly_has_its_own_next_step() {
-        let api = "run the same command again; how it is says https://status.flyio.net";
+        let api = "run the same command again; its status: https://status.flyio.net";
         let agent = "fly agent restart, and run the same command again";
         let ssh =
-            "run the same command again in a moment; what the machine does says: fly logs --app x";
+            "run the same command again in a moment; fly logs --app x shows what the machine does";
         let proxy =
             "log in to the network in a browser, or let this machine trust the proxy's certificate";
         for (said, wanted) in [
@@ -214,7 +216,7 @@ mod tests {
             ("get app: server returned a non-200 status code: 401", "fly auth login"),
             (
                 "Not authorized to access this app",
-                "ask its owner for access; which account it is says: fly auth whoami",
+                "ask its owner for access; fly auth whoami shows which account this is",
             ),
             ("get app: Could not find App \"x\"", "fly apps list"),
             ("failed to get app: app not found", "fly apps list"),
@@ -243,9 +245,9 @@ mod tests {
             ("ssh: setenv failed", ssh),
             (
                 "no containers found on machine 1",
-                "name one of those that the machine has with --container",
+                "name a container of the machine with --container",
             ),
-            ("container db not present", "name one of those that the machine has with --container"),
+            ("container db not present", "name a container of the machine with --container"),
             ("could not start machine 1: no capacity", "wait for the deploy: fly status --app x"),
             (
                 "failed to obtain lease: lease currently held",
@@ -255,7 +257,7 @@ mod tests {
             ("app x has no started VMs.\nIt may be", "cargo xtask pull-db --start"),
             (
                 "failed loading app config from fly.toml: toml: line 3",
-                "correct the line that it names in fly.toml",
+                "fix the line that it names in fly.toml",
             ),
         ] {
             assert_eq!(explained(&format!("Error: {said}")).1, wanted, "{said}");
