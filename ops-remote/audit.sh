@@ -9,6 +9,8 @@
 # shellcheck disable=SC2154,SC2034 # audit, nonce, stage and jobs are set in prepare-pull.sh
 
 MOST_FINDINGS=1000
+# Maximum length of the findings that the client keeps for the next pull.
+MOST_KEPT=2000000
 # Maximum number of columns that one statement reads.
 MOST_COLUMNS=40
 # Bytes. For a smaller copy, a scan by grep saves no time.
@@ -298,11 +300,41 @@ list_unread() {
 	SQL
 }
 
-# add_up_findings NAME…: merges the findings of all databases: number of databases, first
-# database, table, column, rows, kind, facts, sources. Of several kinds, the kind of the values
-# wins. A database whose audit did not end is a finding too, unless that is allowed.
+# reuse_findings COUNT: adds the findings of the bases of unchanged databases, which are numbered
+# from COUNT on. The client sends them as BASE TABLE COLUMN ROWS KIND FACTS SOURCES.
+reuse_findings() {
+	local one n=$1
+	echo 'CREATE TABLE same (base INTEGER, db INTEGER);'
+	for one in $same; do
+		echo "INSERT INTO same VALUES (${one%%:*}, $n);"
+		n=$((n + 1))
+	done
+	cat <<-SQL
+		CREATE TABLE old (base INTEGER, tbl TEXT, col TEXT, rows INTEGER, kind TEXT, facts TEXT, sources TEXT);
+		.import base.found old
+		INSERT INTO found SELECT db, tbl, col, rows, kind, facts, sources FROM same JOIN old USING (base);
+		INSERT INTO found SELECT db, '-', '-', 0, 'end', '-', '-' FROM same;
+	SQL
+}
+
+# keep_findings COUNT: writes the findings of each copy to found.json, for the client to keep.
+keep_findings() {
+	cat <<-SQL
+		.output found.json
+		SELECT CASE WHEN sum(length(lines)) < $MOST_KEPT THEN '[' || group_concat('"' || lines || '"') || ']' ELSE 'null' END FROM (
+		       SELECT coalesce(group_concat(tbl || ' ' || col || ' ' || rows || ' ' || kind || ' ' || facts || ' ' || sources, ';'), '') AS lines
+		         FROM database AS d LEFT JOIN found AS f ON f.db = d.db AND kind <> 'end' WHERE d.db < $1 GROUP BY d.db ORDER BY d.db);
+		.output
+	SQL
+}
+
+# add_up_findings COUNT NAME…: merges the findings of all databases, of which COUNT are copies:
+# number of databases, first database, table, column, rows, kind, facts, sources. Of several kinds,
+# the kind of the values wins. A database whose audit did not end is a finding too, unless allowed.
 add_up_findings() {
-	local n database quoted
+	local n database quoted count=$1
+	shift
+	printf '%s\n' "$base_found" >base.found
 	{
 		printf '%s\n' "$audit" 'CREATE TABLE database (db INTEGER PRIMARY KEY, name TEXT);'
 		n=0
@@ -315,9 +347,15 @@ add_up_findings() {
 			CREATE TABLE found (db INTEGER, tbl TEXT, col TEXT, rows INTEGER, kind TEXT, facts TEXT, sources TEXT);
 			.separator ' '
 			.import audit.found found
+		SQL
+		reuse_findings "$count"
+		cat <<-SQL
 			INSERT INTO found SELECT db, '2a', '2a', 0, 'unread', 'end', '-' FROM database AS d
 			 WHERE db NOT IN (SELECT db FROM found WHERE kind = 'end') AND NOT EXISTS (
 			       SELECT 1 FROM temp.xtask_fine WHERE lower(d.name) GLOB tbl AND tbl GLOB '*.*' AND col = '*');
+		SQL
+		keep_findings "$count"
+		cat <<-SQL
 			SELECT databases, first, tbl, col, rows, kind, facts, sources FROM (
 			       SELECT *, row_number() OVER (PARTITION BY tbl, col, why ORDER BY kind IN ('secret', 'personal'), rows DESC, kind) AS nth
 			         FROM (SELECT count(DISTINCT db) AS databases, min(db) AS first, tbl, col, sum(rows) AS rows, kind, max(sources) AS sources,
@@ -364,8 +402,15 @@ audit() {
 	await_jobs || :
 }
 
+# print_finding DATABASES REST NUMBER NAME…: for the client. NUMBER is that of the first one.
+print_finding() {
+	local databases=$1 rest=$2
+	shift $(($3 + 3))
+	printf '\nXTASK-DB-AUDIT 1 %s %d %s %s\n' "$nonce" "$databases" "$(hex "$1")" "$rest"
+}
+
 audit_all() {
-	local outreach table_in_hex column_in_hex name_in_hex every_form any_form large findings databases first rest name
+	local outreach table_in_hex column_in_hex name_in_hex every_form any_form large findings databases first rest
 	outreach=$(find_outreach) || fail no-space "the audit failed (is $stage full?)"
 	table_in_hex=$(in_hex tbl) column_in_hex=$(in_hex col) name_in_hex=$(in_hex name)
 	printf "%s\nSELECT kind || ' ' || group_concat(form, '|') FROM temp.xtask_value GROUP BY kind;" "$audit" |
@@ -374,16 +419,16 @@ audit_all() {
 	any_form=$(while read -r _ form; do printf '%s|' "$form"; done <audit.forms)
 	any_form=${any_form%|}
 	large=$((total + 1)) # A larger limit than any size: each copy uses one core.
+	: >audit.found.none
 	on_all_cores audit "$@"
 	cat audit.found.* >audit.found || fail no-space "the audit failed (is $stage full?)"
-	add_up_findings "$@" >audit.lines || fail no-space "the audit failed (is $stage full?)"
+	with_lines "$same_names" add_up_findings $# "$@" >audit.lines || fail no-space "the audit failed (is $stage full?)"
 	findings=0
 	while read -r databases first rest; do
 		require_number "$first" sqlite3 'the findings of the audit'
 		findings=$((findings + 1))
 		[ "$findings" -le "$MOST_FINDINGS" ] || continue
-		eval "name=\${$((first + 1))}"
-		printf '\nXTASK-DB-AUDIT 1 %s %d %s %s\n' "$nonce" "$databases" "$(hex "$name")" "$rest"
+		with_lines "$same_names" print_finding "$databases" "$rest" "$first" "$@"
 	done <audit.lines
 	[ "$findings" -le "$MOST_FINDINGS" ] ||
 		printf '\nXTASK-DB-AUDIT-MORE 1 %s %d\n' "$nonce" $((findings - MOST_FINDINGS))

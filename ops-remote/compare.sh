@@ -21,20 +21,34 @@ AHEAD=8388608
 SAMPLE=131072
 SAMPLED=16777216
 
-# State between calls: the client's bases; the number of copies that are compared or need no
-# comparison; the chunks that are compared but not yet sent.
-bases=''
+# State between calls: the number of copies that are compared or need no comparison; the chunks
+# that are compared but not yet sent; the bases whose hashes the client sends.
 compared=0
 ready=' '
+wanted=''
+hash=sha3 # of a block: its first four bytes
 
-# add_base "SHA256 BYTES PAGE-SIZE NAME"
-add_base() {
+# want_hashes I: those of the base of copy I, whose line is `base`. I.old says what the client has:
+# its sha256 and page size, where its groups of hashes begin, how many, whether it is scrubbed.
+want_hashes() {
 	local groups
-	set -- "${1%% *}" "${1#* }"
-	set -- "$1" "${2%% *}" "${2#* }"
-	groups=$((($2 + GROUP_OF - 1) / GROUP_OF))
-	bases="$bases$newline${3#* }/$1 ${3%% *} $base_groups $groups"
-	base_groups=$((base_groups + groups))
+	# shellcheck disable=SC2086 # words
+	set -- "$1" $base
+	groups=$((($4 + GROUP_OF - 1) / GROUP_OF))
+	echo "$3 $5 $base_groups $groups $6" >"$1.old"
+	base_groups=$((base_groups + groups)) wanted="$wanted $2"
+}
+
+# ask_for_hashes: the client waits for that if it has any base.
+ask_for_hashes() {
+	[ "$base_count" -gt 0 ] || return 0
+	: >base
+	if [ -n "$wanted" ] && ! can_compare; then
+		status whole
+		wanted='' base_groups=0
+		rm -f ./*.old
+	fi
+	printf '\nXTASK-DB-NEED 1 %s %s%s\n' "$nonce" "$hash" "$wanted"
 }
 
 # Every sqlite3 since 3.39 can compare, unless it was built without sha3(). In older versions,
@@ -45,7 +59,11 @@ can_compare() {
 		"SELECT length(sha3(@a)) || typeof(readfile('base')) || typeof(writefile('probe', x'')) ||
 		 length(CAST(group_concat(x'0041', '') AS BLOB));" |
 		sql :memory: 2>/dev/null)
-	[ "$answer" = 32blobinteger2 ]
+	[ "$answer" = 32blobinteger2 ] || return 1
+	# zipfile() computes CRC-32 in half the time of sha3().
+	hash=sha3
+	answer=$(sql :memory: "SELECT hex(substr(substr(zipfile('0000', NULL, 0, 'a', 0), -81, 59), 17, 4));" 2>/dev/null)
+	[ "$answer" != 43BEB7E8 ] || hash=crc32
 }
 
 # page_size FILE: sets `page` to its page size, or to 0 if the file is empty.
@@ -60,25 +78,17 @@ page_size() {
 	[ "$page" -ne 1 ] || page=65536
 }
 
-# compare_to_bases NAME…: writes the base of copy I to I.base, if a comparison is worthwhile:
-# sha256, page size, first group of hashes, number of groups. If the sha256 is the same, nothing
-# has to be sent, and I.changed says so.
+# compare_to_bases COUNT: copies I.old to I.base if a comparison is worthwhile. If the sha256 is the
+# same, nothing has to be sent, and I.changed says so.
 compare_to_bases() {
-	local i name entry old page sum base
+	local i=0 old page sum name base
 	count_cores
-	can_compare || { status whole && return 0; }
-	i=0
-	for name do
-		case $bases$newline in
-		*"$newline$name/"*)
-			# Both sides use the same order, so entries before this one are not searched again.
-			bases=${bases#*"$newline$name/"}
-			entry=${bases%%"$newline"*}
-			old=${entry#* }
+	while [ "$i" -lt "$1" ]; do
+		if [ -e "$i.old" ]; then
+			read -r sum old <"$i.old"
 			page_size "$i.db"
-			[ "${old%% *}" != "$page" ] || echo "$entry" >"$i.base"
-			;;
-		esac
+			[ "${old%% *}" != "$page" ] || echo "$sum $old" >"$i.base"
+		fi
 		i=$((i + 1))
 	done
 	hash_copies "$i"
@@ -108,7 +118,8 @@ is_mostly_new() {
 		while [ "$s" -lt 8 ]; do
 			k=$((s * (size / SAMPLE) / 8))
 			load_sql sample "$1" "$SAMPLE" "$k" $((first + k * (SAMPLE / GROUP_OF))) $((SAMPLE / GROUP_OF))
-			differ_sql $((SAMPLE / BLOCK))
+			ask_sql $((SAMPLE / BLOCK))
+			differ_sql
 			printf 'INSERT INTO seen SELECT count(*) FROM differs; DELETE FROM differs;\n'
 			s=$((s + 1))
 		done
@@ -146,6 +157,7 @@ send_delta() {
 	measure "$1.db"
 	k=0 blocks=0 pages=0
 	while [ $((k * CHUNK)) -lt "$size" ]; do
+		! has_no_noted "$1" "$k" || { k=$((k + 1)) && continue; }
 		await_chunk "$1.$k" || return 1
 		if [ "${differs%:*}" -gt 0 ]; then
 			tar_members "$1.$k" && rm "$1.$k" || return 1
@@ -155,6 +167,10 @@ send_delta() {
 	done
 	echo "[$blocks,$pages]" >"$1.changed"
 }
+
+# has_no_noted I K: whether scrub.sh has found that no block of a chunk differs. The bytes of the
+# first one change later.
+has_no_noted() { [ -e "$1.fast" ] && [ ! -s "$1.noted.$2" ] && [ "$2" -gt 0 ]; }
 
 # start_comparing I COUNT: compares on all cores, at low priority. It starts with copy I and takes
 # as many copies as are together not larger than the largest, which bounds the disk space of
@@ -191,7 +207,7 @@ start_comparing() {
 # list_chunks I: prints number, size in bytes and position of the hashes of each chunk.
 list_chunks() {
 	local page first groups k bytes skip count
-	read -r _ page first groups <"$1.base"
+	read -r _ page first groups _ <"$1.base"
 	k=0
 	while [ $((k * CHUNK)) -lt "$size" ]; do
 		bytes=$((size - k * CHUNK)) skip=$((k * (CHUNK / GROUP_OF)))
@@ -199,6 +215,7 @@ list_chunks() {
 		count=$((groups - skip))
 		[ "$count" -le $((CHUNK / GROUP_OF)) ] || count=$((CHUNK / GROUP_OF))
 		[ "$count" -ge 0 ] || count=0
+		! has_no_noted "$1" "$k" || { k=$((k + 1)) && continue; }
 		echo "$1 $k $bytes $page $((first + skip)) $count"
 		k=$((k + 1))
 	done
@@ -241,7 +258,8 @@ compare_sql() {
 			blocks=$(((bytes + BLOCK - 1) / BLOCK))
 			load_sql "$1" "$i" "$CHUNK" "$k" "$skip" "$count"
 			printf '%s\n' "INSERT INTO sure VALUES (length(@new) = $bytes AND length(@old) = $((count * GROUP)));"
-			differ_sql "$blocks"
+			if [ -e "$i.fast" ]; then ask_noted_sql "$i.noted.$k"; else ask_sql "$blocks"; fi
+			differ_sql
 			printf '%s\n' \
 				"SELECT writefile('$i.$k', CAST(
 				 (SELECT group_concat(i IN differs, '') FROM (SELECT i FROM block WHERE i < $blocks ORDER BY i)) ||
@@ -262,6 +280,8 @@ compare_tables() {
 		PRAGMA temp_store = MEMORY;
 		CREATE TEMP TABLE block (i INTEGER PRIMARY KEY);
 		WITH r(i) AS (VALUES (0) UNION ALL SELECT i + 1 FROM r WHERE i + 1 < $((CHUNK / BLOCK))) INSERT INTO block SELECT i FROM r;
+		CREATE TEMP TABLE asked (n INTEGER PRIMARY KEY, i INTEGER);
+		CREATE TEMP TABLE noted (i INTEGER PRIMARY KEY);
 		CREATE TEMP TABLE differs (i INTEGER PRIMARY KEY);
 		CREATE TEMP TABLE seen (blocks INTEGER);
 		CREATE TEMP TABLE sure (written CONSTRAINT "disk is full" CHECK (written));
@@ -277,8 +297,35 @@ load_sql() {
 		".parameter set @old \"readfile('old.$1')\""
 }
 
-# differ_sql BLOCKS: fills `differs` with the numbers of the blocks that differ.
+# differ_sql: fills `differs` with the blocks of `asked` whose hash is not that of the base.
 differ_sql() {
-	printf '%s\n' "INSERT INTO differs SELECT i FROM block WHERE i < $1
-		AND substr(sha3(substr(@new, i * $BLOCK + 1, $BLOCK)), 1, 4) IS NOT substr(@old, i * 4 + 1, 4);"
+	if [ "$hash" = crc32 ]; then
+		# In the central directory each entry has 59 bytes, and the checksum at offset 16.
+		printf '%s\n' "REPLACE INTO temp.sqlite_parameters SELECT '@sums', substr(
+			zipfile(printf('%04d', n), NULL, 0, substr(@new, i * $BLOCK + 1, $BLOCK), 0), -59 * count(*) - 22, 59 * count(*)) FROM asked;" \
+			'INSERT INTO differs SELECT i FROM asked WHERE substr(@sums, n * 59 + 17, 4) IS NOT substr(@old, i * 4 + 1, 4);'
+	else
+		printf '%s\n' "INSERT INTO differs SELECT i FROM asked
+			WHERE substr(sha3(substr(@new, i * $BLOCK + 1, $BLOCK)), 1, 4) IS NOT substr(@old, i * 4 + 1, 4);"
+	fi
+	echo 'DELETE FROM asked;'
+}
+
+# ask_sql BLOCKS: asks for the first BLOCKS of a chunk.
+ask_sql() { echo "INSERT INTO asked SELECT i, i FROM block WHERE i < $1;"; }
+
+# note_sql FILE: writes the blocks of all pages that differ to a file, for ask_noted_sql. Zeroing may
+# change any block of such a page.
+note_sql() {
+	printf '%s\n' "INSERT INTO noted SELECT i FROM block WHERE i * $BLOCK < length(@new)
+		AND i * $BLOCK / @page IN (SELECT i * $BLOCK / @page FROM differs);" \
+		".output $1" 'SELECT i FROM noted;' '.output' \
+		"INSERT INTO sure SELECT length(readfile('$1')) IS sum(length(i) + 1) FROM noted HAVING count(*) > 0;" \
+		'DELETE FROM noted;'
+}
+
+# ask_noted_sql FILE: asks for the blocks in a file; also for the first one, whose bytes change later.
+ask_noted_sql() {
+	printf '%s\n' ".import $1 noted" 'INSERT INTO asked SELECT row_number() OVER (ORDER BY i) - 1, i FROM (
+		SELECT i FROM noted UNION SELECT 0);' 'DELETE FROM noted;'
 }

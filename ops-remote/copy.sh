@@ -31,7 +31,10 @@ copy_all() {
 	stale=$files
 	check_locks "$@"
 	until copy_once "$tries" "$@"; do tries=$((tries + 1)); done
-	for i in $files; do [ ! -s "$i.db-wal" ] || take_log_in "$i" "$@"; done
+	for i in $files; do
+		is_log_settled "$i" || : >"$i.pending"
+		[ ! -s "$i.db-wal" ] || take_log_in "$i" "$@"
+	done
 	measure_skew
 }
 
@@ -194,6 +197,23 @@ cut_log() {
 	# shellcheck disable=SC2086 # words: the second one is the first byte
 	set -- $log
 	kept=$((32 + frames * (24 + 0x${10}${11}${12}${13})))
+}
+
+# is_log_settled NUMBER: whether its -wal has no valid frame after the last commit. Such a frame
+# could be committed later without a change of the file.
+is_log_settled() {
+	local frames log
+	rm -f "$1.pending"
+	[ -s "$1.db-wal" ] && [ -e "$1.mark" ] || return 0
+	read -r frames _ <"$1.mark"
+	read -r log <"$1.seen"
+	# shellcheck disable=SC2086 # words
+	set -- "$1" $log
+	[ $# -eq 34 ] || return 1
+	log="${19} ${20} ${21} ${22} ${23} ${24} ${25} ${26}"
+	# shellcheck disable=SC2046 # words
+	set -- $(od -An -v -tx1 -j$((32 + 8 + frames * (24 + 0x${11}${12}${13}${14}))) -N8 "$1.db-wal" 2>/dev/null)
+	[ "$*" != "$log" ]
 }
 
 # take_log_in NUMBER NAME…: recovers the copied -wal, as SQLite does after a crash.

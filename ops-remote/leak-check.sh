@@ -149,7 +149,7 @@ look() {
 	while read -r line || [ -n "$line" ]; do found="$found${found:+, and of }$line"; done <"$1.look.found"
 	find_places "$@"
 	[ -z "$found" ] || fail remains "in $2, a rule removes values of $found"
-	rm -f "$1".look.*
+	rm -f "$1".look.* "$1".fresh.*
 }
 
 # is_clean NUMBER NAME: whether the bytes contain no middle.
@@ -157,16 +157,22 @@ is_clean() {
 	local middles
 	for middles in "$1".look.middle.*; do
 		[ -e "$middles" ] || return 0
-		! has_line "$@" -z "$middles" "$1.db" || return 1
+		if [ ! -e "$1.fast" ]; then
+			! has_line "$@" -z "$middles" "$1.db" || return 1
+		elif ls "$1".fresh.* >/dev/null 2>&1; then
+			! has_line "$@" -z "$middles" "$1".fresh.* || return 1
+		fi
 	done
 }
 
-# has_line NUMBER NAME OPTION LINES FILE: whether FILE contains one of LINES.
+# has_line NUMBER NAME OPTION LINES FILE…: whether a file contains one of LINES.
 has_line() {
-	grep -q -a -F "$3" -f "$4" "$5" 2>"$1.look.err" &
+	local number=$1 name=$2 option=$3 lines=$4
+	shift 4
+	grep -q -a -F "$option" -f "$lines" "$@" 2>"$number.look.err" &
 	jobs=$!
 	await_jobs
-	was_looked "$1" "$2" $?
+	was_looked "$number" "$name" $?
 }
 
 # was_looked NUMBER NAME STATUS: only status 1 means that grep read everything and found nothing.

@@ -38,6 +38,9 @@ write_index() {
 		printf '{"name":"%s","bytes":%d,"delta":%s}' "$(hex "$name")" "$size" "$delta"
 		i=$((i + 1))
 	done
+	printf '],"boot":"%s","same":[' "$boot"
+	i=''
+	for name in $same; do printf '%s%d' "$i" "${name%%:*}" && i=,; done
 	printf ']}\n'
 }
 
@@ -54,7 +57,40 @@ write_end() {
 	numbers_in "$1" changed
 	printf ',"sanitized":'
 	if [ -n "$rules" ]; then numbers_in "$1" rows; else printf null; fi
+	printf ',"scrubbed":'
+	numbers_in "$1" scrub
+	printf ',"state":'
+	states_of "$1"
+	[ ! -s found.json ] || { printf ',"found":' && cat found.json; }
 	printf '}\n'
+}
+
+# states_of COUNT: for each copy its state and the rules and columns that matched something in it,
+# as JSON. The client sends them back with the base of a later pull.
+states_of() {
+	local i=0 comma='' state lines
+	printf '['
+	while [ "$i" -lt "$1" ]; do
+		state=-
+		[ ! -e "$i.state" ] || read -r state <"$i.state"
+		if [ "$state" != - ]; then
+			join_lines "$i.applied" && state="$state $lines"
+			join_lines "$i.columns" && printf '%s"%s/%s"' "$comma" "$state" "$lines"
+		else
+			printf '%snull' "$comma"
+		fi
+		comma=, i=$((i + 1))
+	done
+	printf ']'
+}
+
+# join_lines FILE: sets `lines` to its lines, separated by commas, or to `-`.
+join_lines() {
+	local line
+	lines=''
+	[ ! -e "$1" ] || while read -r line; do lines="$lines,$line"; done <"$1"
+	lines=${lines#,}
+	lines=${lines:--}
 }
 
 # numbers_in COUNT KIND: the contents of 0.KIND, 1.KIND, … as JSON.
@@ -64,7 +100,7 @@ numbers_in() {
 	printf '['
 	while [ "$i" -lt "$1" ]; do
 		number=null
-		[ ! -e "$i.$2" ] || read -r number <"$i.$2"
+		[ ! -s "$i.$2" ] || read -r number <"$i.$2"
 		printf '%s%s' "$comma" "$number"
 		comma=, i=$((i + 1))
 	done
@@ -186,8 +222,9 @@ send_again() {
 		case " $word " in
 		*" $i "*)
 			rm -f "$i.base" "$i.changed"
+			scrub_the_rest "$i" || fail no-space "cannot write in $staging_dir"
 			[ "$i" -eq "$kept" ] || mv "$i.db" "$kept.db"
-			[ "$i" -eq "$kept" ] || [ ! -e "$i.rows" ] || mv "$i.rows" "$kept.rows"
+			if [ "$i" -ne "$kept" ] && [ -e "$i.rows" ]; then mv "$i.rows" "$kept.rows" && mv "$i.scrub" "$kept.scrub"; fi
 			set -- "$@" "$name"
 			kept=$((kept + 1))
 			;;
@@ -195,8 +232,8 @@ send_again() {
 		esac
 		i=$((i + 1))
 	done
-	base_groups=0
+	base_groups=0 same=''
 	: >sums
-	rm -f packed pull.archive
+	rm -f packed pull.archive found.json ./*.state
 	send "$@"
 }

@@ -28,7 +28,10 @@ excludes=''
 only=''
 rules=''
 audit=''
-base_groups=0 # number of groups of hashes that the client sends after the request
+same=''       # unchanged databases, see unchanged.sh
+base_found='' # findings of the audit in the client's bases
+base_groups=0 # number of groups of hashes that the client is asked for
+has_hashes=0  # whether they have arrived
 newline='
 '
 CLOCK="SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER);" # in milliseconds
@@ -133,6 +136,19 @@ measure() {
 	require_number "$size" ls "the size of $1"
 }
 
+# with_lines TEXT COMMAND…: runs the command with each line of a text as one more argument.
+with_lines() {
+	local text=$1
+	shift
+	IFS=$newline
+	set -f
+	# shellcheck disable=SC2086 # lines
+	set -- "$@" $text
+	set +f
+	unset IFS
+	"$@"
+}
+
 # ---- the staging directory -----------------------------------------------
 
 # place: identifies the boot and the namespace within which process ids are unique.
@@ -235,25 +251,39 @@ announce_archive() {
 
 # ---- the plan ------------------------------------------------------------
 
-prepare() {
+enter_stage() {
 	stage=$(mktemp -d "$staging_dir/xtask-pull.$$.$(began $$).$place.XXXXXX") ||
 		fail no-space "cannot make a directory in $staging_dir"
 	cd "$stage" || fail no-space "cannot enter $stage"
 	# Sorting must write its temporary files there too: they may contain old values.
 	export SQLITE_TMPDIR="$stage" TMPDIR="$stage"
-	[ "$mode" = by-hand ] || watch_client
-	check_space "$@"
+}
 
+# The databases that are copied; the others have not changed since the earlier pull.
+prepare() {
+	check_space "$@"
 	read_clock && t_start=$now
-	status copying $# "$total"
+	[ $# -eq 0 ] || status copying $# "$total"
 	copy_all "$@"
+	until [ "$mode" = by-hand ] || are_still_same "$@"; do
+		while [ -n "$moved" ]; do
+			if add_copy "${moved%%"$newline"*}"; then set -- "$@" "${moved%%"$newline"*}"; fi
+			moved=${moved#*"$newline"}
+		done
+		copy_all "$@"
+	done
 	read_clock && t_copied=$now
 
-	if [ -n "$rules" ]; then
+	if [ "$base_groups" -gt 0 ]; then
+		await_word
+		[ -z "$word" ] || fail no-space "cannot write in $staging_dir"
+		has_hashes=1
+	fi
+	if [ -n "$rules" ] && [ $# -gt 0 ]; then
 		status sanitizing
 		sanitize_all "$@"
 	fi
-	if [ -n "$audit" ]; then
+	if [ -n "$audit" ] && [ -n "$*$base_found" ]; then
 		status auditing
 		audit_all "$@"
 	fi
@@ -261,13 +291,12 @@ prepare() {
 
 	: >sums
 	if [ "$base_groups" -gt 0 ]; then
-		await_word
-		[ -z "$word" ] || fail no-space "cannot write in $staging_dir"
 		status comparing
-		compare_to_bases "$@"
+		compare_to_bases $#
 	fi
 	read_clock && t_compared=$now
 	status packing
+	deliver "$@"
 }
 
 deliver() {
@@ -308,11 +337,21 @@ main() {
 	set --
 	for entry in "$directory"/*; do
 		entry=${entry##*/}
-		if selected "$entry" && is_database "$entry"; then set -- "$@" "$entry"; fi
+		if selected "$entry"; then set -- "$@" "$entry"; fi
 	done
-	[ $# -gt 0 ] || fail no-databases "no database in $directory matches"
+	enter_stage
+	choose=is_database
+	[ "$mode" = by-hand ] || { choose=is_to_copy && read_first_states "$@"; }
+	for entry do
+		shift
+		if $choose "$entry"; then set -- "$@" "$entry"; fi
+	done
+	[ -n "$same$*" ] || fail no-databases "no database in $directory matches"
+	if [ "$mode" != by-hand ]; then
+		ask_for_hashes
+		watch_client
+	fi
 	prepare "$@"
-	deliver "$@"
 }
 
 main "$@"

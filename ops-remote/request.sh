@@ -29,7 +29,9 @@ read_request() {
 		'include '*) includes=$includes$value$newline ;;
 		'exclude '*) excludes=$excludes$value$newline ;;
 		'only '*) only=$value ;;
+		'boot '*) base_boot=$value ;;
 		'base '*) add_base "$value" ;;
+		'found '*) base_found=$(take "$value") || return 1 ;;
 		'rules '*) rules=$(take "$value") || return 1 ;;
 		'audit '*) audit_level=${value% *} && audit=$(take "${value#* }") || return 1 ;;
 		end) return 0 ;;

@@ -254,6 +254,7 @@ sanitize_all() {
 		fail no-space "cannot write in $staging_dir"
 	fi
 	on_all_cores sanitize "$@"
+	note_matches
 	find_unmatched_rules "$@"
 }
 
@@ -262,7 +263,7 @@ sanitize() {
 	header_byte "$1.db" 18 && wal=$byte
 	[ "$wal" != 2 ] || mark_wal "$1" 1 || fail no-space "cannot write in $staging_dir"
 	sanitize_script "$1" "$2" >"$1.sql" || fail no-space "cannot write in $staging_dir"
-	if ! sanitizer "$1" || { [ -s "$1.scrub" ] && ! scrub "$1"; }; then
+	if ! sanitizer "$1" || { [ -s "$1.scrub" ] && { choose_fast "$1"; ! scrub "$1"; }; }; then
 		[ ! -s "$1.outreach" ] || fail outreach "in the schema of $2, $(cat "$1.outreach")(), which reaches out of the database"
 		[ -s "$1.err" ] || fail no-space "masking $2 failed without a message (is $staging_dir full?)"
 		! grep -q 'database disk image is malformed' "$1.err" || fail damaged "$directory/$2"

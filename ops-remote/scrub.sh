@@ -5,11 +5,22 @@
 # Pages stay in place, so that the next delta is small; only without `dbstat` it runs VACUUM.
 #
 # Uses `sql`, `measure`, `is_number`, `header_byte` and `await_jobs` of prepare-pull.sh; `page_size`
-# and `CHUNK` of compare.sh; `sanitizer` and `prelude` of sanitize.sh.
+# and `CHUNK` of compare.sh; `sanitizer`, `prelude` and `mark_wal` of sanitize.sh.
 # shellcheck disable=SC2154,SC2034 # jobs, CHUNK and cores are set in other files
 
 # State between calls, set once by `prepare_to_fill`.
 fill_sql='' all_bytes=''
+
+# choose_fast NUMBER: decides whether only pages that differ from the base are scrubbed, and checked
+# for leaks. The base must be scrubbed, and its hashes must be here.
+choose_fast() {
+	local size scrubbed
+	[ -e "$1.old" ] && [ "$has_hashes" -eq 1 ] || return 0
+	read -r _ size _ _ scrubbed <"$1.old"
+	page_size "$1.db"
+	if [ "$scrubbed" != 1 ] || [ "$size" != "$page" ] || [ "$page" -lt "$BLOCK" ]; then return 0; fi
+	: >"$1.fast"
+}
 
 # scrub NUMBER
 scrub() {
@@ -20,9 +31,19 @@ scrub() {
 	if list_holes "$1" 2>/dev/null && fill_holes "$1"; then return 0; fi
 	# The copy is thrown away if this fails, so it needs no journal. The SELECT recovers one that a
 	# killed sqlite3 left.
-	rm -f "$1.spilled"
+	rm -f "$1.spilled" "$1.fast" "$1".fresh.* "$1".noted.*
 	{ prelude && printf '%s;\n' 'SELECT count(*) FROM sqlite_master' 'PRAGMA journal_mode = OFF' VACUUM; } >"$1.sql" || return 1
 	sanitizer "$1"
+}
+
+# scrub_the_rest NUMBER: a copy that is sent whole needs all of its pages scrubbed.
+scrub_the_rest() {
+	local byte wal
+	[ -e "$1.fast" ] || return 0
+	rm -f "$1.fast" "$1".noted.*
+	header_byte "$1.db" 18 && wal=$byte
+	[ "$wal" != 2 ] || mark_wal "$1" 1 || return 1
+	scrub "$1" && { [ "$wal" != 2 ] || mark_wal "$1" 2; }
 }
 
 # list_holes NUMBER: its pages with unused bytes, as PAGE|TAIL|BYTES. With TAIL they are at the end
@@ -103,7 +124,7 @@ fill_holes() {
 	await_jobs && [ ! -e "$1.unfilled" ]
 }
 
-# prepare_to_fill: makes the SQL that writes a chunk with zeroed bytes to @new, if any byte changes.
+# prepare_to_fill: makes the SQL that writes a chunk with zeroed bytes to @target, if any byte changes.
 # Unused are the free blocks of a page, which form a list in order, without their first four bytes,
 # and the gap between the cell pointers and the cells. In page 1 the header is at offset 100.
 prepare_to_fill() {
@@ -118,7 +139,8 @@ prepare_to_fill() {
 	INSERT INTO hole SELECT at, size FROM (
 		WITH RECURSIVE
 		here(no, tail, unused, base) AS (SELECT no, tail, unused, (no - @first) * @page + 1 FROM page
-			WHERE no >= @first AND no < @first + $CHUNK / @page),
+			WHERE no >= @first AND no < @first + $CHUNK / @page
+			  AND (NOT @fast OR no IN (SELECT @first + i * $BLOCK / @page FROM differs))),
 		tree(base, head) AS (SELECT base, base + CASE no WHEN 1 THEN 100 ELSE 0 END FROM here WHERE NOT tail),
 		block(base, at, next, size) AS (
 			SELECT base, at, two(base + at), two(base + at + 2) FROM (SELECT base, two(head + 1) AS at FROM tree) WHERE at
@@ -131,35 +153,47 @@ prepare_to_fill() {
 			       head + CASE WHEN byte(head) < 8 THEN 12 ELSE 8 END + 2 * two(head + 3) AS at FROM tree)
 		UNION ALL
 		SELECT base + @page - @reserved - unused, unused FROM here WHERE tail
-		) WHERE size > 0 AND substr(@chunk, at, size) <> zeroblob(size);
-	SELECT writefile(@new, CAST(group_concat(substr(@chunk, past, at - past) || zeroblob(size), '') AS BLOB))
+		) WHERE size > 0 AND substr(@new, at, size) <> zeroblob(size);
+	SELECT writefile(@target, CAST(group_concat(substr(@new, past, at - past) || zeroblob(size), '') AS BLOB))
 	  FROM (SELECT at, size, lag(at + size, 1, 1) OVER (ORDER BY at) AS past
-	          FROM (SELECT at, size FROM hole UNION ALL SELECT length(@chunk) + 1, 0) ORDER BY at)
+	          FROM (SELECT at, size FROM hole UNION ALL SELECT length(@new) + 1, 0) ORDER BY at)
 	 WHERE EXISTS (SELECT 1 FROM hole);
-	INSERT INTO sure SELECT length(readfile(@new)) IS length(@chunk) FROM hole LIMIT 1;" | sed 's/two(\([^)]*\))/(byte(\1) * 256 + byte(\1 + 1))/g
-		s/byte(\([^)]*\))/(instr(@bytes, substr(@chunk, \1, 1)) - 1)/g')
+	INSERT INTO sure SELECT length(readfile(@target)) IS length(@new) FROM hole LIMIT 1;" | sed 's/two(\([^)]*\))/(byte(\1) * 256 + byte(\1 + 1))/g
+		s/byte(\([^)]*\))/(instr(@bytes, substr(@new, \1, 1)) - 1)/g')
 }
 
 # fill_script NUMBER W: prints the script of process W that zeroes chunks. The sizes are checked, so
 # that a failed read or write is not taken for the chunk.
 fill_script() {
-	local k
+	local k fast=0 first=0
+	[ ! -e "$1.fast" ] || { fast=1 && read -r _ _ first _ <"$1.old"; }
+	compare_tables || return 1
 	printf '%s\n' \
 		'CREATE TEMP TABLE page (no INTEGER PRIMARY KEY, tail INTEGER, unused INTEGER);' \
 		".import $1.holes page" \
 		'CREATE TEMP TABLE hole (at INTEGER PRIMARY KEY, size INTEGER);' \
-		'CREATE TEMP TABLE sure (written CONSTRAINT "disk is full" CHECK (written));' \
+		".parameter set @fast $fast" \
 		".parameter set @bytes \"x'$all_bytes'\"" ".parameter set @page $page" ".parameter set @reserved $reserved" \
-		".parameter set @new \"'$1.new.$2'\"" || return 1
-	k=0
+		".parameter set @target \"'$1.new.$2'\"" || return 1
+	k=$2
 	while [ "$k" -lt "$chunks" ]; do
-		[ $((k % fillers)) -ne "$2" ] || printf '%s\n' \
-			".system dd if=$1.db of=$1.old.$2 bs=$CHUNK skip=$k count=1 2>/dev/null" \
-			".parameter set @chunk \"readfile('$1.old.$2')\"" \
+		load_sql "fill.$1.$2" "$1" "$CHUNK" "$k" $((first + k * (CHUNK / GROUP_OF))) $((fast * (CHUNK / GROUP_OF))) || return 1
+		printf '%s\n' \
 			".parameter set @first $((k * (CHUNK / page) + 1))" \
-			"INSERT INTO sure SELECT length(@chunk) = min($CHUNK, $((size - k * CHUNK)));" \
-			"$fill_sql" \
-			".system [ ! -e $1.new.$2 ] || { dd if=$1.new.$2 of=$1.db bs=$CHUNK seek=$k conv=notrunc && rm $1.new.$2; } 2>/dev/null || : >$1.unfilled" || return 1
-		k=$((k + 1))
+			"INSERT INTO sure SELECT length(@new) = min($CHUNK, $((size - k * CHUNK)));" || return 1
+		[ "$fast" -eq 0 ] || { ask_sql $((((size - k * CHUNK < CHUNK ? size - k * CHUNK : CHUNK) + BLOCK - 1) / BLOCK)) && differ_sql && note_sql "$1.noted.$k"; } || return 1
+		echo "$fill_sql" || return 1
+		[ "$fast" -eq 0 ] || fresh_sql "$1.fresh.$k" || return 1
+		echo ".system [ ! -e $1.new.$2 ] || { dd if=$1.new.$2 of=$1.db bs=$CHUNK seek=$k conv=notrunc && rm $1.new.$2; } 2>/dev/null || : >$1.unfilled" || return 1
+		k=$((k + fillers))
 	done
+}
+
+# fresh_sql FILE: writes the pages that differ from the base to a file, for the leak check.
+fresh_sql() {
+	printf '%s\n' "REPLACE INTO temp.sqlite_parameters SELECT '@new', readfile(@target) FROM hole LIMIT 1;" \
+		"SELECT writefile('$1', CAST(group_concat(substr(@new, p * @page + 1, @page), '') AS BLOB))
+		   FROM (SELECT DISTINCT i * $BLOCK / @page AS p FROM differs ORDER BY p) HAVING count(*) > 0;" \
+		"INSERT INTO sure SELECT length(readfile('$1')) IS @page * count(DISTINCT i * $BLOCK / @page) FROM differs HAVING count(*) > 0;" \
+		'DELETE FROM differs;'
 }

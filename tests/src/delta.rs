@@ -1,7 +1,9 @@
 //! Pulls with bases, and the checks after each.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -19,6 +21,9 @@ pub struct Scene {
     pub env: TestEnv,
     /// If set, the only directory of programs.
     bin: Option<PathBuf>,
+    /// Whether the databases count as just written before each pull. Otherwise it depends on the
+    /// speed of the machine which of them the script finds unchanged.
+    pub fresh: bool,
 }
 
 /// The output of a pull or dry run with `--json`.
@@ -31,7 +36,7 @@ impl Scene {
     pub fn new() -> Scene {
         let env = TestEnv::new();
         env.write("repo/.gitignore", "/data\n/full\n");
-        Scene { env, bin: None }
+        Scene { env, bin: None, fresh: true }
     }
 
     /// A scene whose script runs in busybox, with busybox's programs.
@@ -71,6 +76,11 @@ impl Scene {
 
     #[track_caller]
     pub fn start(&self, args: &[&str]) -> Running {
+        for name in databases::files(&self.env.production()).iter().filter(|_| self.fresh) {
+            if let Ok(file) = fs::File::options().write(true).open(self.path(name)) {
+                file.set_modified(SystemTime::now()).expect("set a time");
+            }
+        }
         let via = format!("local:{}", self.env.production().display());
         let args = [&["pull-db", "--json", "--yes", "--via", &via], args].concat();
         let mut xtask = self.env.xtask_command(args);
@@ -145,7 +155,7 @@ impl Report {
 
 /// The file must not be open in this process.
 pub fn sha256(path: &Path) -> String {
-    let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let bytes = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

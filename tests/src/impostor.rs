@@ -73,7 +73,8 @@ impl Impostor {
         let marker = "printf '\\nXTASK-DB 1 %s\\n' \"$nonce\"";
         self.runs(&format!(
             "while read -r line && [ \"$line\" != end ]; do :; done
-             head -c {hashes} >/dev/null; {marker}; cat \"$here/first\"
+             printf '\\nXTASK-DB-NEED 1 %s sha3 0\\n' \"$nonce\"; head -c {hashes} >/dev/null
+             {marker}; cat \"$here/first\"
              read -r word && printf %s \"$word\" >\"$here/word\"; {marker}; cat \"$here/second\""
         ));
     }

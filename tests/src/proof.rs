@@ -283,7 +283,10 @@ fn may_fail(hit: &str) -> bool {
 /// Steps after the replacement may fail with a warning.
 fn warns(run: &Run) -> bool {
     let stderr = &run.output.stderr;
-    ["warning: old snapshots were not pruned: ", " is saved without its sha256: "]
-        .iter()
-        .any(|warning| stderr.contains(warning))
+    let warnings = [
+        "warning: old snapshots were not pruned: ",
+        "warning: the next command compares the current data again: ",
+        " is saved without its sha256: ",
+    ];
+    warnings.iter().any(|warning| stderr.contains(warning))
 }

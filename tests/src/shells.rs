@@ -12,6 +12,7 @@ use crate::process::command;
 pub fn pull_script(directory: &Path) -> PathBuf {
     let parts = [
         "request.sh",
+        "unchanged.sh",
         "cores.sh",
         "audit.sh",
         "compare.sh",

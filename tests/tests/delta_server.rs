@@ -58,7 +58,7 @@ impl Production {
         let mut hashes = Vec::new();
         for name in ["data.db", "tenant.db"] {
             let bytes = production.join(name).metadata().expect("it is there").len() as usize;
-            request += &format!("base {:064} {bytes} 4096 {name}\n", 0);
+            request += &format!("base {:064} {bytes} 4096 0 - -/-//{name}\n", 0);
             hashes.resize(hashes.len() + bytes.div_ceil(16384) * 64, 0);
         }
         Production { env, request: request + "end\n", hashes }

@@ -80,7 +80,9 @@ fn traced(env: &TestEnv, args: &[&str]) -> String {
 #[test]
 fn what_is_saved_and_staged_is_synced_before_it_is_renamed() {
     let env = developer();
+    // An unchanged database would be neither saved nor staged.
     change(&env.data().join("data.db"));
+    change(&env.data().join("tenant_iris.db"));
     let trace = traced(&env, &["restore-db", "--latest", "--yes"]);
     let lines: Vec<&str> = trace.lines().collect();
     let at = |what: &str, from: &str| {

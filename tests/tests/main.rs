@@ -49,6 +49,7 @@ mod pull_offline;
 mod pull_output;
 mod pull_sanitize;
 mod pull_stream;
+mod pull_unchanged;
 mod pull_ways;
 mod restore;
 mod restore_choice;

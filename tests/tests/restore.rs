@@ -247,6 +247,7 @@ fn a_damaged_snapshot_changes_nothing() {
     let env = developer();
     let good = env.data().join(named(&env, "pull").remove(0));
     change(&env.data().join("data.db"));
+    change(&env.data().join("tenant_iris.db"));
     for (message, damage) in damages {
         let bad = env.data().join(OLD);
         copy_dir(&good, &bad);

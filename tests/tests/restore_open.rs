@@ -128,6 +128,7 @@ fn a_sqlite_of_the_distribution_sees_the_new_data_too() {
 #[test]
 fn a_transaction_that_does_not_end_is_named_after_the_wait() {
     let env = developer();
+    change(&env.data().join("data.db"));
     change(&env.data().join("tenant_iris.db"));
     let before = content(&env.data());
     let holder = shell(&env, "BEGIN IMMEDIATE; DELETE FROM items");
@@ -181,6 +182,7 @@ fn who_opens_a_database_just_before_it_is_replaced_writes_to_the_new_one() {
         let env = developer();
         let live = env.data().join("data.db");
         databases::execute(&live, &format!("PRAGMA journal_mode = {mode}"));
+        change(&live);
         change(&env.data().join("tenant_iris.db"));
         let said = env.path("said");
         env.replace_git(&format!(

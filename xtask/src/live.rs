@@ -8,6 +8,7 @@ mod journal;
 pub mod list;
 mod locked_db;
 mod ownership;
+mod placed;
 pub mod prune;
 mod replacement;
 pub mod report;
@@ -34,7 +35,7 @@ use self::state::read_json;
 use crate::config::{Names, Settings};
 use crate::context::Context;
 use crate::error::Failure;
-use crate::snapshots::{Kind, LockedStore, Store};
+use crate::snapshots::{Kind, LockedStore, Snapshot, Store};
 use crate::sqlite::SIDECARS;
 use crate::ui::{Ui, escape};
 use crate::{fs, interrupt, open_files, pages, snapshots};
@@ -188,12 +189,12 @@ impl<'a> LockedLiveSet<'a> {
             // The first error is the one to report; the next command tries again to clean up.
             let _ = journal::undo(&self.store);
         }
-        self.commit(prepared?)
+        self.commit(prepared?, replacement.snapshot)
     }
 
     /// Commits the prepared replacement; if that fails, the next command finishes it.
-    fn commit(&self, prepared: Prepared) -> Result<Replaced> {
-        let Prepared { journal, locked, before, others, programs } = prepared;
+    fn commit(&self, prepared: Prepared, snapshot: &Snapshot) -> Result<Replaced> {
+        let Prepared { journal, locked, before, others, programs, all } = prepared;
         journal.commit(&self.store, self.sh, locked).map_err(|error| {
             Failure::new("cannot finish replacing the current data")
                 .hint("fix the cause; the next command finishes the replacement")
@@ -202,17 +203,27 @@ impl<'a> LockedLiveSet<'a> {
         if let Some(saved) = &before {
             self.backfill_hashes(saved);
         }
-        let Journal { install: installed, remove: removed, state, .. } = journal;
+        let Journal { install, remove: removed, state, .. } = journal;
+        if let Err(error) = placed::record(&self.store, snapshot, &install) {
+            self.ui.warn(format!("the next command compares the current data again: {error:#}"));
+        }
         let is_there = |name: &String| self.store.dir.join(name).exists();
         let unsanitized = state.unsanitized.into_iter().filter(is_there).collect();
-        Ok(Replaced { before, installed, removed, others, programs, unsanitized })
+        Ok(Replaced { before, installed: all, removed, others, programs, unsanitized })
     }
 
     /// Does all steps that change nothing, then writes the journal.
     fn prepare(&self, replacement: &Replacement<'_>) -> Result<Prepared> {
-        let install = replacement.installs(&self.settings.names);
+        let all = replacement.installs(&self.settings.names);
         let live = self.databases()?;
         let old = State::read(&self.store)?;
+        // A database that has the content already is not touched.
+        let unchanged = placed::unchanged(&self.store, &old);
+        let is_installed = |name: &&String| {
+            let wanted = placed::sha256_in(replacement.snapshot, name);
+            wanted.is_some() && wanted == unchanged.get(*name).map(String::as_str)
+        };
+        let install: Vec<_> = all.iter().filter(|name| !is_installed(name)).cloned().collect();
         let brought = old.brought(&self.store);
         let remove = replacement.removes(&self.settings.names, &live, &brought);
         journal::remove_staged(&self.store)?;
@@ -228,7 +239,7 @@ impl<'a> LockedLiveSet<'a> {
         let mut copies = match replacement.save {
             // Databases of others are not touched.
             Some(_) => {
-                let ours = |name: &&String| brought.contains(*name) || install.contains(name);
+                let ours = |name: &&String| brought.contains(*name) || all.contains(name);
                 self.saver().copy(live.iter().filter(ours).cloned().collect(), &mut locked)?
             }
             None => None,
@@ -250,7 +261,7 @@ impl<'a> LockedLiveSet<'a> {
         let pulled = Some(old.pulled(&self.store)?);
         let state = State { brought: Some(brought), raw, pulled, ..old };
         let (snapshot, rules) = (replacement.snapshot, &self.settings.rules);
-        let state = state.after(snapshot, before.as_ref(), &live, &install, &remove, rules);
+        let state = state.after(snapshot, before.as_ref(), &live, &all, &remove, rules);
         let others = state.others.difference(&named).cloned().collect();
         let save = replacement.save.is_some();
         let journal = Journal { install, remove, in_place, save, state };
@@ -260,7 +271,7 @@ impl<'a> LockedLiveSet<'a> {
             self.discard_save(before.as_ref());
         }
         decided?;
-        Ok(Prepared { journal, locked, before, others, programs })
+        Ok(Prepared { journal, locked, before, others, programs, all })
     }
 
     fn open_and_lock(&self, remove: &[String], install: &[String]) -> Result<Vec<LockedDb>> {
@@ -425,6 +436,8 @@ struct Prepared {
     before: Option<Saved>,
     others: Vec<String>,
     programs: Vec<String>,
+    /// The databases to install, and those that have the content already.
+    all: Vec<String>,
 }
 
 #[cfg(test)]

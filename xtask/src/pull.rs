@@ -1,5 +1,6 @@
 //! One pull: spec → connect → receive → verify → report.
 
+pub mod base;
 pub mod delta;
 pub mod error;
 mod incoming;

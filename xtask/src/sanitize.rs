@@ -9,7 +9,7 @@ use rusqlite::Connection;
 
 pub use crate::config::{Change, Rule};
 use crate::fs::sha256_of;
-use crate::sql::literal;
+use crate::sql::{self, literal};
 
 /// SQL that fills `temp.xtask_rule` and `temp.xtask_set`, from which `sanitize.sh` makes the
 /// statements for a database; empty without rules.
@@ -146,6 +146,12 @@ impl<'a> EffectiveRules<'a> {
     /// Whether rules match a database of this name, but do not run.
     pub fn leave_unsanitized(&self, name: &str) -> bool {
         !self.run && is_for(self.configured, name)
+    }
+
+    /// Whether the result of a rule for this database may depend on the time.
+    pub fn depend_on_time(&self, name: &str) -> bool {
+        let rules = self.applied().iter().filter(|rule| rule.is_for(name));
+        rules.into_iter().any(|rule| sql::depends_on_time(&text([rule])))
     }
 
     /// Whether no rule is applied to it, even if none matches it.

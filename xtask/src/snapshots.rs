@@ -14,7 +14,9 @@ use fs_err::os::unix::fs::OpenOptionsExt as _;
 use jiff::{SignedDuration, Timestamp};
 
 pub use self::prune::prune_plan;
-pub use self::snapshot::{Database, External, Kind, Meta, Origin, Snapshot, unsanitized};
+pub use self::snapshot::{
+    Database, External, FileId, Kind, Meta, Origin, RemoteState, Snapshot, unsanitized,
+};
 use self::snapshot::{META, PREFIX, name_of, time_of};
 use crate::error::Failure;
 use crate::fs;

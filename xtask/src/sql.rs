@@ -30,6 +30,24 @@ pub fn is_closed(sql: &str) -> bool {
     true
 }
 
+/// Whether the SQL, which may be quoted once more, may read the clock.
+pub fn depends_on_time(sql: &str) -> bool {
+    let sql: String = sql.to_lowercase().split_whitespace().collect();
+    let sql = sql.replace("''", "'");
+    let asks = [
+        "current_date",
+        "current_time",
+        "'now'",
+        "\"now\"",
+        "date()",
+        "time()",
+        "julianday()",
+        "unixepoch()",
+        "strftime(",
+    ];
+    asks.iter().any(|asks| sql.contains(asks))
+}
+
 /// The words of the SQL in lower case, without quoted ones.
 pub fn words(sql: &str) -> Vec<String> {
     let outside: Vec<_> = sql.split(['\'', '"']).step_by(2).collect();

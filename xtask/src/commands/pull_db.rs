@@ -229,10 +229,12 @@ impl Args {
         transport: &Transport<'_>,
         directory: &str,
     ) -> PullSpec<'a> {
+        let rules = EffectiveRules::new(&settings.rules, !self.no_sanitize);
         PullSpec {
             source: transport.source(directory),
             flags: transport.target.choice(),
-            rules: EffectiveRules::new(&settings.rules, !self.no_sanitize),
+            recipe: request::recipe(settings, rules),
+            rules,
             only: self.only.as_ref(),
             if_older: self.if_older.as_ref(),
         }
@@ -339,6 +341,8 @@ fn meta(
         machine: pulled.machine.clone(),
         region: pulled.region.clone(),
         sanitize_rules: spec.rules.hash(),
+        recipe: Some(spec.recipe.clone()),
+        boot: pulled.boot.clone(),
         seconds,
         wire_bytes: pulled.wire_bytes,
     };

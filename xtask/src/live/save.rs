@@ -10,6 +10,7 @@ use xshell::Shell;
 
 use super::State;
 use super::locked_db::{self, Access, LockedDb};
+use super::placed::{self, Stamp};
 use super::shared_db::SharedDb;
 use crate::config::Settings;
 use crate::pages::{self, PageFile};
@@ -31,6 +32,8 @@ pub struct Saved {
 
 /// Copies of the live set that are not yet a snapshot.
 pub(super) struct Copies<'a> {
+    /// The databases whose content a file of a snapshot has: they are not copied.
+    known: BTreeMap<String, Known>,
     incoming: SnapshotBuilder<'a>,
     names: Vec<String>,
     /// Databases that SQLite cannot read: copied byte by byte, with their sidecars.
@@ -46,6 +49,14 @@ pub(super) struct Copies<'a> {
     git_commit: Option<String>,
     /// The databases to which no rule was applied.
     pub raw: BTreeSet<String>,
+}
+
+/// A live database that is as it was installed.
+struct Known {
+    sha256: String,
+    /// The file of a snapshot with this content.
+    file: PathBuf,
+    stamp: Stamp,
 }
 
 /// The context of saving a locked live set.
@@ -75,10 +86,13 @@ impl<'a> Saver<'a> {
         }
         let mut raw = State::read(self.store)?.raw(self.store);
         raw.retain(|name| names.contains(name));
-        let what = format!("{} in {}", count(names.len(), "database"), dir.display());
-        let _working = self.ui.working("Saving", what);
+        let known = self.known(&names)?;
+        let unknown = names.len() - known.len();
+        let what = format!("{} in {}", count(unknown, "database"), dir.display());
+        let _working = (unknown > 0).then(|| self.ui.working("Saving", what));
         let incoming = self.store.begin()?;
         let mut copies = Copies {
+            known,
             incoming,
             damaged: Vec::new(),
             changed: Vec::new(),
@@ -89,11 +103,30 @@ impl<'a> Saver<'a> {
             git_commit: git::head(self.sh, &self.settings.root),
             raw,
         };
-        copies.fill(dir, locked).context("cannot save the current data")?;
+        copies.fill(dir, locked).context("cannot save the live set")?;
+        if copies.is_written_meanwhile(dir, locked) {
+            // The copies must be of one moment.
+            copies.known.clear();
+            copies.fill(dir, locked).context("cannot save the live set")?;
+        }
         for name in &copies.damaged {
             self.ui.warn(format!("{} is damaged: it is saved as it is", escape(name)));
         }
         Ok(Some(copies))
+    }
+
+    /// The databases that are as they were installed from a snapshot.
+    fn known(&self, names: &[String]) -> Result<BTreeMap<String, Known>> {
+        let state = State::read(self.store)?;
+        let snapshots = self.store.list()?;
+        let unchanged = placed::unchanged(self.store, &state).into_iter();
+        let known =
+            unchanged.filter(|(name, _)| names.contains(name)).filter_map(|(name, sha256)| {
+                let file = placed::find_file(&snapshots, &name, &sha256)?;
+                let stamp = state.placed.get(&name)?.stamp.clone();
+                Some((name, Known { sha256, file, stamp }))
+            });
+        Ok(known.collect())
     }
 
     /// Searches for a snapshot with the content of `copies`, first in `next`, which is about to be
@@ -117,9 +150,10 @@ impl<'a> Saver<'a> {
 
     /// Makes a snapshot of `copies`, unless one holds the same.
     pub(super) fn keep(&self, copies: Copies<'_>, kind: Kind) -> Result<Saved> {
-        if let Some(name) = copies.held_by.filter(|_| copies.changed.is_empty()) {
+        if let Some(name) = copies.held_by.clone().filter(|_| copies.changed.is_empty()) {
             return Ok(Saved { name, new: false, damaged: false, hashed: true });
         }
+        copies.link_known()?;
         let dir = copies.incoming.path();
         let databases = copies.names.iter().zip(copies.hashes).map(|(name, hash)| {
             let hash = hash.filter(|_| !copies.changed.contains(name));
@@ -148,16 +182,51 @@ impl Copies<'_> {
         self.incoming.path().join(name)
     }
 
-    /// The copy of a database that programs have open, as pages.
-    pub fn pages(&self, name: &str, live: &SharedDb) -> Result<PageFile> {
-        PageFile::open(&self.path(name), live.page_size()?, true)
+    /// The copy of a database that programs have open and that is locked by now, as pages; `None`
+    /// if the database is still known.
+    fn pages(&mut self, one: &Path, name: &str, live: &SharedDb) -> Result<Option<PageFile>> {
+        if let Some(known) = self.known.get(name) {
+            if Stamp::of(one).as_ref() == Some(&known.stamp) {
+                return Ok(None);
+            }
+            self.known.remove(name);
+            self.changed.push(name.to_owned());
+            drop(fs::create(&self.path(name))?);
+            let copy = PageFile::open(&self.path(name), live.page_size()?, true)?;
+            return live.copy_to(&copy).map(|()| Some(copy));
+        }
+        PageFile::open(&self.path(name), live.page_size()?, true).map(Some)
+    }
+
+    /// Whether a program has written to a known database. A shared one is checked again when it is
+    /// locked.
+    fn is_written_meanwhile(&self, dir: &Path, locked: &[LockedDb]) -> bool {
+        let is_shared = |name: &String| {
+            locked.iter().any(|one| one.name == *name && one.access.shared().is_some())
+        };
+        self.known.iter().any(|(name, known)| {
+            !is_shared(name) && Stamp::of(&dir.join(name)).as_ref() != Some(&known.stamp)
+        })
+    }
+
+    fn link_known(&self) -> Result<()> {
+        for (name, known) in &self.known {
+            let to = self.path(name);
+            if fs_err::hard_link(&known.file, &to).is_err() {
+                fs::duplicate(&known.file, &to)?.sync_all()?;
+            }
+        }
+        Ok(())
     }
 
     fn fill(&mut self, dir: &Path, locked: &mut [LockedDb]) -> Result<()> {
         let not_copied = |name: &str| format!("{} cannot be copied", dir.join(name).display());
         let locked: BTreeMap<_, _> =
             locked.iter_mut().map(|one| (one.name.clone(), &mut one.access)).collect();
-        let others: Vec<_> = self.names.iter().filter(|name| !locked.contains_key(*name)).collect();
+        let is_known = |name: &String| self.known.contains_key(name);
+        let others =
+            self.names.iter().filter(|name| !locked.contains_key(*name) && !is_known(name));
+        let others: Vec<_> = others.collect();
         let pin = |name: &&String| {
             let source = Source::pin(&dir.join(name)).with_context(|| not_copied(name))?;
             anyhow::Ok(((*name).clone(), source))
@@ -165,7 +234,8 @@ impl Copies<'_> {
         let mut sources = locked_db::all_or_none(sqlite::BUSY, || {
             others.iter().map(pin).collect::<Result<Vec<_>>>()
         })?;
-        let locked = locked.into_iter().filter(|(name, _)| self.names.contains(name));
+        let locked = locked.into_iter();
+        let locked = locked.filter(|(name, _)| self.names.contains(name) && !is_known(name));
         sources.extend(locked.map(|(name, by)| (name, Source::LockedDb(by))));
         for (name, source) in &mut sources {
             source.copy(&self.path(name)).with_context(|| not_copied(name))?;
@@ -189,7 +259,7 @@ impl Copies<'_> {
                 fs::copy(&sidecar(&from, end), &sidecar(&to, end))?;
             }
         }
-        for name in &self.names {
+        for name in self.names.iter().filter(|name| !self.known.contains_key(*name)) {
             fs::sync(&self.path(name))?;
         }
         Ok(())
@@ -197,7 +267,10 @@ impl Copies<'_> {
 
     pub fn hash(&mut self) -> Result<()> {
         for (name, hash) in self.names.iter().zip(&mut self.hashes) {
-            *hash = Some(fs::sha256(&self.incoming.path().join(name))?);
+            *hash = Some(match self.known.get(name) {
+                Some(known) => known.sha256.clone(),
+                None => fs::sha256(&self.incoming.path().join(name))?,
+            });
         }
         Ok(())
     }
@@ -214,7 +287,11 @@ impl Copies<'_> {
             return Ok(false);
         }
         for name in &self.names {
-            if !pages::same_content(&snapshot.path.join(name), &self.path(name))? {
+            let is_same = match self.known.get(name) {
+                Some(known) => placed::sha256_in(snapshot, name) == Some(&known.sha256),
+                None => pages::same_content(&snapshot.path.join(name), &self.path(name))?,
+            };
+            if !is_same {
                 return Ok(false);
             }
         }
@@ -287,6 +364,9 @@ pub(super) fn describe(path: &Path, damaged: bool, sha256: Option<String>) -> Re
         damaged,
         unsanitized: false,
         raw: false,
+        scrubbed: false,
+        remote: None,
+        file: None,
     })
 }
 
@@ -306,9 +386,10 @@ pub(super) fn write(
         let (path, name) = (&one.path, &one.name);
         let Some(shared) = one.access.shared_mut() else { continue };
         let mut write = || {
-            let saved = copies.as_ref().map(|copies| copies.pages(name, shared)).transpose()?;
-            if shared.catch_up(saved.as_ref())?
+            let saved = copies.as_mut().map(|copies| copies.pages(path, name, shared));
+            if shared.catch_up(saved.transpose()?.flatten().as_ref())?
                 && let Some(copies) = &mut copies
+                && !copies.changed.contains(name)
             {
                 copies.changed.push(name.clone());
             }

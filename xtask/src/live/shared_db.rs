@@ -165,6 +165,15 @@ impl SharedDb {
         Ok(self.writer.pragma_query_value(None, "page_size", |row| row.get(0))?)
     }
 
+    /// Copies all pages, as they are now that it is locked.
+    pub fn copy_to(&self, copy: &PageFile) -> Result<()> {
+        pages::for_each(&self.writer, |page, data| {
+            interrupt::check()?;
+            Ok(copy.write(page, data)?)
+        })?;
+        Ok(copy.sync()?)
+    }
+
     /// Compares again the pages that programs wrote between the reader's moment and the lock.
     /// Returns whether `saved` lacked some; they are added to it.
     pub fn catch_up(&mut self, saved: Option<&PageFile>) -> Result<bool> {

@@ -1,11 +1,12 @@
 //! The state of the live set between two commands.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
+use super::placed::Placed;
 use super::save::Saved;
 use crate::error::{Failure, is_forbidden};
 use crate::fs;
@@ -40,6 +41,9 @@ pub struct State {
     /// The snapshots that a prune kept for their last copies, and reported once.
     #[serde(default)]
     pub(super) last_copies: BTreeSet<String>,
+    /// The live databases as they were installed, where that is certain.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) placed: BTreeMap<String, Placed>,
 }
 
 impl State {
@@ -117,7 +121,7 @@ impl State {
         remove: &[String],
         rules: &[Rule],
     ) -> Self {
-        let Self { before, raw, brought, others, mut pulled, last_copies, .. } = self;
+        let Self { before, raw, brought, others, mut pulled, last_copies, placed, .. } = self;
         let before = match saved {
             // The live set already was this snapshot: keep the one to undo to.
             Some(saved) if saved.name == snapshot.name => before,
@@ -147,6 +151,7 @@ impl State {
             others,
             pulled,
             last_copies,
+            placed,
         }
     }
 

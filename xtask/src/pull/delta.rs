@@ -3,58 +3,64 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use sha3::{Digest as _, Sha3_256};
 
-use crate::snapshots::Database;
+use crate::pull::base::Base;
 
 /// Bytes of a file that share one hash.
 pub const BLOCK: u64 = 1 << 10;
 /// Bytes that are compared at a time.
 pub const CHUNK: u64 = 2 << 20;
-/// Bytes of the sha3-256 that are sent per block. A collision does no harm: the sha256 of the whole
+/// Bytes of the hash that are sent per block. A collision does no harm: the sha256 of the whole
 /// file does not match then, and the database is sent again.
 const HASH: usize = 4;
 /// The hashes of each database are padded to a multiple of this number of bytes.
 const GROUP: usize = 64;
 
+/// How blocks are hashed: the server chooses what its sqlite3 computes fastest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlockHash {
+    Sha3,
+    Crc32,
+}
+
+impl BlockHash {
+    pub fn of(name: &str) -> Option<Self> {
+        match name {
+            "sha3" => Some(Self::Sha3),
+            "crc32" => Some(Self::Crc32),
+            _ => None,
+        }
+    }
+
+    fn of_block(self, block: &[u8]) -> [u8; HASH] {
+        match self {
+            Self::Sha3 => {
+                let hash = Sha3_256::digest(block);
+                [hash[0], hash[1], hash[2], hash[3]]
+            }
+            // As a ZIP file has it.
+            Self::Crc32 => crc32fast::hash(block).to_le_bytes(),
+        }
+    }
+}
+
 /// The number of hashing threads, and the number of chunks that each may be ahead.
 const THREADS: usize = 4;
 const AHEAD: usize = 512;
 
-/// A database of an earlier pull.
-#[derive(Clone, Debug)]
-pub struct Base {
-    pub path: PathBuf,
-    /// The record of the database at the time of its pull.
-    pub database: Database,
-}
-
-impl Base {
-    /// `None` if the server cannot compare anything with it.
-    pub fn new(dir: &Path, database: &Database) -> Option<Self> {
-        let usable = database.bytes > 0 && database.sha256.is_some() && !database.damaged;
-        let path = dir.join(&database.name);
-        usable.then(|| Self { path, database: database.clone() })
-    }
-
-    /// The offset and the length of each chunk.
-    fn chunks(&self) -> impl Iterator<Item = (u64, u64)> + use<> {
-        let bytes = self.database.bytes;
-        (0..bytes.div_ceil(CHUNK)).map(move |i| (i * CHUNK, CHUNK.min(bytes - i * CHUNK)))
-    }
-}
-
 /// The hashes of all blocks of `bases`, in order, chunk by chunk, as many as the recorded sizes
 /// require. Threads compute them on demand. Chunks that cannot be read get hashes that match no
 /// block.
-pub fn hashes(bases: &[Base]) -> impl Iterator<Item = Vec<u8>> + Send + use<> {
+pub fn hashes(bases: &[&Base], kind: BlockHash) -> impl Iterator<Item = Vec<u8>> + Send + use<> {
     let chunks: Vec<_> = bases
         .iter()
-        .flat_map(|base| base.chunks().map(|(offset, bytes)| (base.path.clone(), offset, bytes)))
+        .flat_map(|base| {
+            chunks(base.database.bytes).map(|(offset, bytes)| (base.path.clone(), offset, bytes))
+        })
         .collect();
     let count = chunks.len();
     let chunks = Arc::new(chunks);
@@ -69,7 +75,7 @@ pub fn hashes(bases: &[Base]) -> impl Iterator<Item = Vec<u8>> + Send + use<> {
                     let chunk = &mut buffer[..*bytes as usize];
                     let read = File::open(path).and_then(|file| file.read_exact_at(chunk, *offset));
                     // The receiver is gone if the pull has failed.
-                    if tell.send(hashes_of(chunk, read.is_ok())).is_err() {
+                    if tell.send(hashes_of(chunk, read.is_ok(), kind)).is_err() {
                         return;
                     }
                 }
@@ -80,11 +86,16 @@ pub fn hashes(bases: &[Base]) -> impl Iterator<Item = Vec<u8>> + Send + use<> {
     (0..count).map_while(move |i| made[i % threads].recv().ok())
 }
 
-fn hashes_of(chunk: &[u8], was_read: bool) -> Vec<u8> {
+/// The offset and the length of each chunk of a file.
+fn chunks(bytes: u64) -> impl Iterator<Item = (u64, u64)> {
+    (0..bytes.div_ceil(CHUNK)).map(move |i| (i * CHUNK, CHUNK.min(bytes - i * CHUNK)))
+}
+
+fn hashes_of(chunk: &[u8], was_read: bool, kind: BlockHash) -> Vec<u8> {
     let mut hashes = Vec::with_capacity(chunk.len() / BLOCK as usize * HASH + GROUP);
     if was_read {
         for block in chunk.chunks(BLOCK as usize) {
-            hashes.extend_from_slice(&Sha3_256::digest(block)[..HASH]);
+            hashes.extend(kind.of_block(block));
         }
     }
     let size = chunk.len().div_ceil(BLOCK as usize) * HASH;
@@ -94,7 +105,10 @@ fn hashes_of(chunk: &[u8], was_read: bool) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::snapshots::Database;
 
     fn base(path: &Path, bytes: u64) -> Base {
         let database = Database {
@@ -107,8 +121,11 @@ mod tests {
             damaged: false,
             unsanitized: false,
             raw: false,
+            scrubbed: false,
+            remote: None,
+            file: None,
         };
-        Base { path: path.to_owned(), database }
+        Base { path: path.to_owned(), database, boot: None, scrubbed: false }
     }
 
     /// Printed by sqlite3: `SELECT hex(substr(sha3(zeroblob(1024)), 1, 4))`.
@@ -139,11 +156,11 @@ mod tests {
         let mut long = ZEROS.repeat(3 * in_a_chunk);
         long[in_a_chunk * HASH..][..HASH].copy_from_slice(&X);
         long.extend(ABC);
-        let made: Vec<_> = hashes(&bases).collect();
+        let made: Vec<_> = hashes(&bases.iter().collect::<Vec<_>>(), BlockHash::Sha3).collect();
         assert!(made.concat() == [short.clone(), padded(long), short].concat());
         let sizes: Vec<_> = made.iter().map(Vec::len).collect();
         assert_eq!(sizes, [64, 8192, 8192, 8192, 64, 64]);
-        assert_eq!(hashes(&[]).count(), 0);
+        assert_eq!(hashes(&[], BlockHash::Crc32).count(), 0);
     }
 
     #[test]
@@ -157,7 +174,7 @@ mod tests {
             base(dir.path(), 1),
             base(&short, CHUNK),
         ];
-        let made: Vec<_> = hashes(&bases).collect();
+        let made: Vec<_> = hashes(&bases.iter().collect::<Vec<_>>(), BlockHash::Sha3).collect();
         let nothing = |bytes| vec![0; bytes];
         let read = ZEROS.repeat((CHUNK / BLOCK) as usize);
         assert!(made[..2] == [nothing(8192), nothing(64)]);

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use crate::pull::delta::Base;
+use crate::pull::base::Base;
 use crate::pull::error::PullError;
 use crate::pull::verify::{Checks, VerifiedDb};
 use crate::server::protocol::{Changed, Index, IndexEntry, ReceivedDb};
 use crate::server::request::Request;
+use crate::snapshots::{Database, FileId};
 use crate::ui::{Progress, Ui};
 use crate::{fs, interrupt};
 
@@ -53,6 +54,16 @@ impl<'a> Incoming<'a> {
 
     /// Fails if a database was not requested, or the disk is too small.
     pub fn begin(&mut self, index: &Index) -> Result<(), PullError> {
+        for &number in &index.same {
+            let base = self.request.bases.get(number).filter(|base| base.can_be_same());
+            let base = base.filter(|_| self.missing.is_none());
+            let is_listed = |base: &&Base| {
+                index.databases.iter().any(|listed| listed.name == base.database.name)
+            };
+            if base.is_none_or(|base| is_listed(&base)) {
+                return Err(PullError::Refused(format!("base {number} was not offered")));
+            }
+        }
         for IndexEntry { name, is_delta, .. } in &index.databases {
             let wanted = match &self.missing {
                 Some(missing) => missing.contains(name) && !is_delta,
@@ -74,6 +85,27 @@ impl<'a> Incoming<'a> {
         }
         self.progress = Some(self.ui.progress(total));
         Ok(())
+    }
+
+    /// Links the files of the bases of unchanged databases. Files of snapshots are never written.
+    ///
+    /// # Errors
+    ///
+    /// A file is gone.
+    pub fn link_same(&self, numbers: &[usize]) -> Result<Vec<VerifiedDb>, PullError> {
+        let linked = numbers.iter().map(|&number| {
+            let Base { path, database, .. } = &self.request.bases[number];
+            let to = self.path(&database.name);
+            if fs_err::hard_link(path, &to).is_err() {
+                fs::duplicate(path, &to)?.sync_all().context("cannot write what is unchanged")?;
+            }
+            Ok(VerifiedDb {
+                database: Database { file: FileId::of(&to).ok(), ..database.clone() },
+                sanitized: 0,
+                changed: Some(Changed::default()),
+            })
+        });
+        linked.collect()
     }
 
     /// Creates the file of a database, for a delta as a copy of its base.

@@ -5,12 +5,13 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::fs;
+use crate::pull::base::Base;
 use crate::pull::error::PullError;
 use crate::pull::incoming::Incoming;
 use crate::pull::session::Session;
 use crate::pull::verify::VerifiedDb;
 use crate::sanitize::audit::Findings;
-use crate::server::protocol::{Received, ReceivedDb, Timings};
+use crate::server::protocol::{Changed, Received, ReceivedDb, Timings};
 use crate::server::request::Request;
 use crate::server::transport::Transport;
 use crate::ui::Ui;
@@ -20,6 +21,7 @@ pub struct Pulled {
     pub databases: Vec<VerifiedDb>,
     pub findings: Findings,
     pub timings: Timings,
+    pub boot: Option<String>,
     pub machine: Option<String>,
     pub region: Option<String>,
     pub wire_bytes: u64,
@@ -44,6 +46,7 @@ pub fn receive(
         Ok((databases, received)) => Ok(Pulled {
             databases,
             timings: received.timings,
+            boot: received.boot,
             wire_bytes: session.wire.get(),
             machine: session.status.machine,
             region: session.status.region,
@@ -79,6 +82,8 @@ fn receive_sound(
     }
     let databases: Option<Vec<_>> = databases.into_iter().collect();
     let mut databases = databases.ok_or(PullError::Incomplete)?;
+    databases.extend(incoming.link_same(&received.same)?);
+    databases.sort_by(|a, b| a.database.name.cmp(&b.database.name));
     for VerifiedDb { database, .. } in &mut databases {
         database.unsanitized = session.request.rules.leave_unsanitized(&database.name);
         database.raw = session.request.rules.leave_raw(&database.name);
@@ -135,5 +140,20 @@ fn plan_sound(
     session.check_rules_matched(&received)?;
     incoming.verify_bases(&mut received.databases)?;
     session.release();
-    Ok((received.databases, wire_bytes))
+    let mut databases = received.databases;
+    databases.extend(received.same.iter().map(|&number| unchanged(&session.request.bases[number])));
+    databases.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok((databases, wire_bytes))
+}
+
+fn unchanged(Base { database, .. }: &Base) -> ReceivedDb {
+    ReceivedDb {
+        name: database.name.clone(),
+        bytes: database.bytes,
+        sha256: database.sha256.clone().unwrap_or_default(),
+        sanitized: 0,
+        changed: Some(Changed::default()),
+        scrubbed: database.scrubbed,
+        remote: None,
+    }
 }

@@ -34,7 +34,7 @@ impl<'a> RemoteStatus<'a> {
             PreambleEvent::Status(text) => self.status(&text),
             PreambleEvent::Finding(finding) => self.findings.columns.push(finding),
             PreambleEvent::MoreFindings(more) => self.findings.more = more,
-            PreambleEvent::End(_) => {}
+            PreambleEvent::Need(..) | PreambleEvent::End(_) => {}
         }
     }
 

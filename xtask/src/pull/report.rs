@@ -24,7 +24,7 @@ struct Report<'a> {
     skipped: bool,
     snapshot: &'a str,
     before: Option<&'a str>,
-    databases: Vec<OfDatabase<'a>>,
+    databases: Vec<OfDatabase>,
     audit: &'a [Finding],
     removed: &'a [String],
     programs: &'a [String],
@@ -39,9 +39,9 @@ struct Report<'a> {
 }
 
 #[derive(Serialize)]
-struct OfDatabase<'a> {
+struct OfDatabase {
     #[serde(flatten)]
-    database: &'a Database,
+    database: Database,
     #[serde(flatten)]
     differs: Differs,
 }
@@ -132,7 +132,8 @@ pub fn pulled(
             before: replaced.before.as_ref().map(|saved| saved.name.as_str()),
             databases: databases
                 .map(|(arrived, row)| OfDatabase {
-                    database: &arrived.database,
+                    // The rest is for later pulls.
+                    database: Database { remote: None, file: None, ..arrived.database.clone() },
                     differs: row.differs,
                 })
                 .collect(),

@@ -54,11 +54,8 @@ impl<'a, 'b> Session<'a, 'b> {
             status.spinner = Some(ui.working("Connecting", connecting));
         }
         let mut connection = transport.start(ui)?;
-        // Hashes the bases while it connects.
-        let hashes = delta::hashes(&request.bases);
         connection.send(&message);
         transport.wait_for_a_sign(&connection)?;
-        connection.send_beside(hashes);
         let wire = Rc::new(Cell::new(0));
         let output = connection.take_output(transport.is_fly());
         let output = Counted { inner: output, count: wire.clone() };
@@ -83,8 +80,8 @@ impl<'a, 'b> Session<'a, 'b> {
             fs::remove(&archive)?;
             received
         } else {
-            let Self { output, request, status, .. } = self;
-            let (_, input) = read_preamble(output, request, Marker::Databases, status)?;
+            let Self { output, connection, request, status, .. } = self;
+            let (_, input) = read_preamble(output, connection, request, Marker::Databases, status)?;
             read_archive(input, Content::Databases, status, incoming)?
         };
         self.check_sanitized(&received)?;
@@ -100,8 +97,8 @@ impl<'a, 'b> Session<'a, 'b> {
         &mut self,
         incoming: &mut Incoming<'_>,
     ) -> Result<(u64, Received), PullError> {
-        let Self { output, request, status, .. } = self;
-        let (said, input) = read_preamble(output, request, Marker::Plan, status)?;
+        let Self { output, connection, request, status, .. } = self;
+        let (said, input) = read_preamble(output, connection, request, Marker::Plan, status)?;
         let bytes = protocol::planned_bytes(&said)?;
         let received = read_archive(input, Content::Plan, status, incoming)?;
         self.check_sanitized(&received)?;
@@ -110,8 +107,8 @@ impl<'a, 'b> Session<'a, 'b> {
 
     /// Fetches the archive that the server made; returns its path in `dir`.
     fn fetch_archive(&mut self, dir: &Path) -> Result<PathBuf, PullError> {
-        let Self { output, request, status, .. } = self;
-        let (said, _) = read_preamble(output, request, Marker::Archive, status)?;
+        let Self { output, connection, request, status, .. } = self;
+        let (said, _) = read_preamble(output, connection, request, Marker::Archive, status)?;
         let (machine, path) = protocol::archive_place(&said)?;
         // No database can have this name: names must not begin with a dot.
         let archive = dir.join(".archive");
@@ -144,7 +141,9 @@ impl<'a, 'b> Session<'a, 'b> {
 
     /// Fails if a rule is unmatched, and not for other databases.
     pub fn check_rules_matched(&self, received: &Received) -> Result<()> {
-        let names: Vec<_> = received.databases.iter().map(|one| &*one.name).collect();
+        let copied = received.databases.iter().map(|one| &one.name);
+        let same = received.same.iter().map(|&number| &self.request.bases[number].database.name);
+        let names: Vec<_> = copied.chain(same).map(String::as_str).collect();
         let rules = self.request.rules.applied();
         let RemoteStatus { ui, unmatched, .. } = &self.status;
         unmatched::check(ui, unmatched, rules, &names, "nothing was changed")
@@ -188,9 +187,11 @@ impl<'a, 'b> Session<'a, 'b> {
     }
 }
 
-/// Reads the preamble; returns the text of the marker's line, and the input after it.
+/// Reads the preamble, and sends the hashes that the server asks for; returns the text of the
+/// marker's line, and the input after it.
 fn read_preamble<R: Read>(
     output: R,
+    connection: &mut Option<Connection>,
     request: &Request<'_>,
     marker: Marker,
     status: &mut RemoteStatus<'_>,
@@ -200,6 +201,15 @@ fn read_preamble<R: Read>(
     loop {
         match preamble.read_event()? {
             PreambleEvent::End(said) => return Ok((said, preamble.into_input())),
+            PreambleEvent::Need(hash, numbers) => {
+                let bases = numbers.iter().map(|&number| request.bases.get(number));
+                let bases = bases.collect::<Option<Vec<_>>>().ok_or_else(|| {
+                    PullError::Refused("it wants hashes of what was not offered".to_owned())
+                })?;
+                if let Some(connection) = connection {
+                    connection.send_beside(delta::hashes(&bases, hash));
+                }
+            }
             event => status.record(event),
         }
     }

@@ -7,7 +7,7 @@ use glob::Pattern;
 use jiff::Timestamp;
 
 use crate::config::MaxAge;
-use crate::pull::delta::Base;
+use crate::pull::base::Base;
 use crate::sanitize::EffectiveRules;
 use crate::snapshots::{Database, Origin, Snapshot, Store};
 
@@ -17,6 +17,8 @@ pub struct PullSpec<'a> {
     pub source: String,
     pub flags: Vec<String>,
     pub rules: EffectiveRules<'a>,
+    /// As [`Origin`] has it.
+    pub recipe: String,
     pub only: Option<&'a Pattern>,
     /// The maximum age; `None` if a new pull is required.
     pub if_older: Option<&'a MaxAge>,
@@ -77,17 +79,30 @@ impl PullSpec<'_> {
         };
         let mut bases = BTreeMap::new();
         for snapshot in store.list()?.iter().filter(|snapshot| fits(snapshot)) {
+            let origin = snapshot.origin().filter(|origin| self.was_made_alike(origin));
+            let boot = origin.and_then(|origin| origin.boot.as_deref());
             for database in snapshot.meta.iter().flat_map(|meta| &meta.databases) {
                 let Database { name, bytes, .. } = database;
                 if snapshot.files.contains(&(name.clone(), *bytes))
                     && self.only.is_none_or(|only| only.matches(name))
-                    && let Some(base) = Base::new(&snapshot.path, database)
+                    && let boot = boot.filter(|_| !self.rules.depend_on_time(name))
+                    && let Some(base) = Base::new(&snapshot.path, database, origin.is_some(), boot)
                 {
                     bases.entry(name.clone()).or_insert(base);
                 }
             }
         }
-        Ok(bases.into_values().collect())
+        let mut bases: Vec<Base> = bases.into_values().collect();
+        let boot = bases.iter().find_map(|base| base.boot.clone());
+        for base in bases.iter_mut().filter(|base| base.boot != boot) {
+            base.boot = None; // The request names one.
+        }
+        Ok(bases)
+    }
+
+    /// Whether the server would make the same of the same database.
+    fn was_made_alike(&self, origin: &Origin) -> bool {
+        origin.recipe.as_ref() == Some(&self.recipe)
     }
 
     fn has_same_rules(&self, origin: &Origin) -> bool {
@@ -145,6 +160,7 @@ mod tests {
             source: SOURCE.to_owned(),
             flags: Vec::new(),
             rules: EffectiveRules::new(&rules, true),
+            recipe: String::new(),
             only: only.as_ref(),
             if_older: None,
         };

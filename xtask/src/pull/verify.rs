@@ -8,10 +8,10 @@ use std::thread::JoinHandle;
 
 use anyhow::{Context as _, Result};
 
-use crate::pull::delta::Base;
+use crate::pull::base::Base;
 use crate::pull::error::PullError;
 use crate::server::protocol::{Changed, ReceivedDb};
-use crate::snapshots::Database;
+use crate::snapshots::{Database, FileId};
 use crate::sqlite::{self, Description};
 use crate::ui::{Ui, escape};
 use crate::{fs, interrupt};
@@ -114,7 +114,7 @@ fn verified(
     if check.sha256.is_some_and(|sha256| sha256 != received.sha256) {
         return Ok(None);
     }
-    let ReceivedDb { name, bytes, sha256, sanitized, changed } = received.clone();
+    let ReceivedDb { name, bytes, sha256, sanitized, changed, scrubbed, remote } = received.clone();
     let found = check.description.map_err(|error| {
         let path = dir.join(&name);
         // The hash tells whether it was corrupt on the server, or became so on this disk.
@@ -124,7 +124,7 @@ fn verified(
     let Description { page_size, user_version, schema, unchecked } = found;
     warn_of_unchecked(ui, &name, &unchecked);
     let (damaged, unsanitized, raw) = (false, false, false);
-    let sha256 = Some(sha256);
+    let (sha256, file) = (Some(sha256), FileId::of(&dir.join(&received.name)).ok());
     let database = Database {
         name,
         bytes,
@@ -135,6 +135,9 @@ fn verified(
         damaged,
         unsanitized,
         raw,
+        scrubbed,
+        remote,
+        file,
     };
     Ok(Some(VerifiedDb { database, sanitized, changed }))
 }

@@ -10,6 +10,8 @@ mod records;
 
 use std::fmt;
 
+use crate::snapshots::RemoteState;
+
 pub use self::archive::{Archive, Content, Event};
 pub use self::preamble::{
     Marker, Preamble, PreambleEvent, archive_place, failure_in, planned_bytes,
@@ -64,6 +66,10 @@ pub fn clipped(text: &str) -> String {
 #[derive(Debug)]
 pub struct Received {
     pub databases: Vec<ReceivedDb>,
+    /// The numbers of the bases whose databases have not changed.
+    pub same: Vec<usize>,
+    /// The run of the server's kernel.
+    pub boot: Option<String>,
     /// Whether the server applied rules.
     pub sanitized: bool,
     pub timings: Timings,
@@ -79,6 +85,10 @@ pub struct ReceivedDb {
     pub sanitized: u64,
     /// The differences from its base; `None` if it came complete.
     pub changed: Option<Changed>,
+    /// Whether its unused bytes are zero.
+    pub scrubbed: bool,
+    /// By which a later pull may find that it has not changed.
+    pub remote: Option<RemoteState>,
 }
 
 /// The server's measurements, in milliseconds.

@@ -12,14 +12,15 @@ use jiff::SignedDuration;
 
 use crate::config::Settings;
 use crate::error::Failure;
-use crate::pull::delta::Base;
+use crate::fs;
+use crate::pull::base::Base;
 use crate::sanitize::audit::{self, Level};
 use crate::sanitize::{self, EffectiveRules};
-use crate::snapshots::Database;
 
 /// The script for the server; the last file runs what the others define.
-const SCRIPT: [&str; 11] = [
+const SCRIPT: [&str; 12] = [
     include_str!("../../ops-remote/request.sh"),
+    include_str!("../../ops-remote/unchanged.sh"),
     include_str!("../../ops-remote/cores.sh"),
     include_str!("../../ops-remote/audit.sh"),
     include_str!("../../ops-remote/compare.sh"),
@@ -92,23 +93,22 @@ impl Request<'_> {
         if let Some(only) = self.only {
             line("only", only.as_str())?;
         }
-        for Base { database, .. } in &self.bases {
-            let Database { name, bytes, page_size, .. } = database;
-            let sha256 = database.sha256.as_deref().unwrap_or_default();
-            line("base", &format!("{sha256} {bytes} {page_size} {name}"))?;
+        if let Some(boot) = self.bases.iter().find_map(|base| base.boot.as_deref()) {
+            line("boot", boot)?;
+        }
+        for base in &self.bases {
+            line("base", &base.line())?;
+        }
+        let found: String = (0..).zip(&self.bases).flat_map(|(i, base)| base.findings(i)).collect();
+        if !found.is_empty() {
+            write!(message, "found {}\n{found}", found.len())?;
         }
         let rules = sanitize::script(self.rules.applied());
         if !rules.is_empty() {
             writeln!(message, "rules {}", rules.len())?;
             message.extend(rules.as_bytes());
         }
-        let audit = || audit::script(&settings.audit, self.rules.applied());
-        let audit = self.rules.are_audited().then(audit).flatten();
-        if let Some(audit) = audit {
-            let level = if settings.audit.level == Level::Fail { "fail" } else { "warn" };
-            writeln!(message, "audit {level} {}", audit.len())?;
-            message.extend(audit.as_bytes());
-        }
+        message.extend(audit_lines(settings, self.rules).as_bytes());
         message.extend(b"end\n");
         Ok(message)
     }
@@ -139,6 +139,21 @@ pub fn audit_request(
     }
     write!(message, "audit warn {}\n{audit}end\n", audit.len())?;
     Ok(message)
+}
+
+/// The SQL of the audit, if there is one.
+fn audit_lines(settings: &Settings, rules: EffectiveRules<'_>) -> String {
+    let audit = || audit::script(&settings.audit, rules.applied());
+    let level = if settings.audit.level == Level::Fail { "fail" } else { "warn" };
+    let audit = rules.are_audited().then(audit).flatten();
+    audit.map_or_else(String::new, |audit| format!("audit {level} {}\n{audit}", audit.len()))
+}
+
+/// The sha256 of everything that decides what the server makes of a database: the script, the
+/// rules and the audit.
+pub fn recipe(settings: &Settings, rules: EffectiveRules<'_>) -> String {
+    let rest = [sanitize::script(rules.applied()), audit_lines(settings, rules)];
+    fs::sha256_of(SCRIPT.concat() + &rest.concat())
 }
 
 /// The script in the format of `BOOTSTRAP`.

@@ -67,8 +67,47 @@ pub struct Origin {
     pub region: Option<String>,
     /// sha256 of the rules; `None` without rules.
     pub sanitize_rules: Option<String>,
+    /// Names the script, the rules and the audit that made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipe: Option<String>,
+    /// The run of the server's kernel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<String>,
     pub seconds: f64,
     pub wire_bytes: u64,
+}
+
+/// What the server said of a database beside its content, all of it in words that only the
+/// script of the same recipe understands.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct RemoteState {
+    /// Of its files: the same state is the same content.
+    pub state: String,
+    /// Which rules matched something in it.
+    pub matched: String,
+    /// What the audit found in it, with a `;` between two.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub found: String,
+}
+
+/// Which file it is, and when it was written: a file of a snapshot is never written to again.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct FileId {
+    dev: u64,
+    ino: u64,
+    /// Seconds and nanoseconds.
+    mtime: (i64, i64),
+}
+
+impl FileId {
+    /// # Errors
+    ///
+    /// The file is not there.
+    pub fn of(path: &Path) -> io::Result<Self> {
+        let metadata = path.symlink_metadata()?;
+        let mtime = (metadata.mtime(), metadata.mtime_nsec());
+        Ok(Self { dev: metadata.dev(), ino: metadata.ino(), mtime })
+    }
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -92,6 +131,15 @@ pub struct Database {
     /// Whether no rule was applied to it, even if none matched then.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub raw: bool,
+    /// Whether the server has zeroed all of its unused bytes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub scrubbed: bool,
+    /// Of a pull, what the server said of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote: Option<RemoteState>,
+    /// The file as it was recorded: an equal one need not be hashed again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<FileId>,
 }
 
 /// The databases in `raw` that a rule matches.

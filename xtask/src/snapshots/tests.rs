@@ -33,6 +33,9 @@ pub(super) fn meta(kind: Kind, time: Timestamp, databases: &[(&str, u64)]) -> Me
         damaged: false,
         unsanitized: false,
         raw: false,
+        scrubbed: false,
+        remote: None,
+        file: None,
     };
     let databases = databases.iter().map(database).collect();
     Meta { version: 1, kind, time, origin: None, git_commit: None, only: None, databases }

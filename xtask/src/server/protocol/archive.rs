@@ -292,13 +292,27 @@ fn match_end_record(
     if end.changed.is_empty() {
         end.changed = vec![None; hashes.len()];
     }
+    if end.state.is_empty() {
+        end.state = vec![None; hashes.len()];
+    }
+    if end.scrubbed.is_empty() {
+        end.scrubbed = vec![None; hashes.len()];
+    }
+    let found = end.found.unwrap_or_else(|| vec![String::new(); hashes.len()]);
     if end.index != hex(&Sha256::digest(index_text)) {
         return Err(refused("the index is not what the server sent (sha256)"));
     }
     let applied = end.sanitized.is_some();
     let sanitized = end.sanitized.unwrap_or_else(|| vec![0; hashes.len()]);
     let rows = sanitized.iter().try_fold(0_u64, |sum, rows| sum.checked_add(*rows));
-    let lengths = [end.sha256.len(), sanitized.len(), end.changed.len()];
+    let lengths = [
+        end.sha256.len(),
+        sanitized.len(),
+        end.changed.len(),
+        end.scrubbed.len(),
+        end.state.len(),
+        found.len(),
+    ];
     let fits = index
         .databases
         .iter()
@@ -312,17 +326,27 @@ fn match_end_record(
         let name = &index.databases[i].name;
         return Err(refused(format!("{name:?} is not what the server sent (sha256)")));
     }
-    let ends = end.sha256.into_iter().zip(sanitized).zip(end.changed);
-    let databases = index.databases.into_iter().zip(ends);
-    let databases = databases.map(|(db, ((sha256, sanitized), changed))| ReceivedDb {
-        name: db.name,
-        bytes: db.bytes,
-        sha256,
-        sanitized,
-        changed,
+    let remote = end.state.iter().zip(&found).map(|(state, found)| {
+        state.as_ref().map(|state| records::remote_state(state, found)).transpose()
     });
+    let remote = remote.collect::<Result<Vec<_>, _>>()?;
+    let ends = end.sha256.into_iter().zip(sanitized).zip(end.changed);
+    let ends = ends.zip(end.scrubbed).zip(remote);
+    let databases = index.databases.into_iter().zip(ends);
+    let databases =
+        databases.map(|(db, ((((sha256, sanitized), changed), scrubbed), remote))| ReceivedDb {
+            name: db.name,
+            bytes: db.bytes,
+            sha256,
+            sanitized,
+            changed,
+            scrubbed: scrubbed == Some(1),
+            remote,
+        });
     Ok(Received {
         databases: databases.collect(),
+        same: index.same,
+        boot: index.boot,
         sanitized: applied,
         timings: Timings {
             copy: end.copy_ms,

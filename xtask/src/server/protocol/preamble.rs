@@ -4,6 +4,7 @@
 use std::io::{BufRead, Read as _};
 
 use super::{Error, clipped, refused};
+use crate::pull::delta::BlockHash;
 use crate::sanitize::audit::Finding;
 
 /// Maximum bytes of a line, and of the whole preamble.
@@ -45,6 +46,8 @@ pub enum PreambleEvent {
     Finding(Finding),
     /// The number of findings that are not listed.
     MoreFindings(u64),
+    /// The kind of the hashes that the server asks for, and the numbers of the bases.
+    Need(BlockHash, Vec<usize>),
     /// The end of the preamble, with the text of the marker's line.
     End(String),
 }
@@ -99,6 +102,8 @@ impl<'n, R: BufRead> Preamble<'n, R> {
                 let more =
                     more.parse().map_err(|_| refused(format!("{more:?} is not a number")))?;
                 return Ok(PreambleEvent::MoreFindings(more));
+            } else if let Some(numbers) = self.own(line, "XTASK-DB-NEED") {
+                return needed(numbers);
             } else if let Some(why) = self.own(line, "XTASK-DB-FAILED") {
                 let (code, text) = failure(why);
                 return Err(Error::Server { code, text });
@@ -127,6 +132,18 @@ impl<'n, R: BufRead> Preamble<'n, R> {
 fn own<'l>(line: &'l str, word: &str, nonce: &str) -> Option<&'l str> {
     let rest = line.strip_prefix(word)?.strip_prefix(" 1 ")?.strip_prefix(nonce)?;
     if rest.is_empty() { Some("") } else { rest.strip_prefix(' ') }
+}
+
+/// The numbers must rise, so that no base is sent twice.
+fn needed(text: &str) -> Result<PreambleEvent, Error> {
+    let mut words = text.split_whitespace();
+    let hash = words.next().and_then(BlockHash::of);
+    let numbers = words.map(str::parse).collect::<Result<Vec<_>, _>>();
+    let numbers = numbers.ok().filter(|numbers| numbers.is_sorted_by(|a, b| a < b));
+    match (hash, numbers) {
+        (Some(hash), Some(numbers)) => Ok(PreambleEvent::Need(hash, numbers)),
+        _ => Err(refused(format!("{text:?} asks for no hashes of databases"))),
+    }
 }
 
 fn failure(why: &str) -> (String, String) {

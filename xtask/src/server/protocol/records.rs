@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::{Error, refused};
 use crate::fs::from_hex;
+use crate::snapshots::RemoteState;
 use crate::sqlite::SIDECARS;
 
 const MAX_DATABASES: usize = 10_000;
@@ -21,6 +22,10 @@ pub struct Index {
     /// The version of the server's SQLite.
     pub sqlite: String,
     pub databases: Vec<IndexEntry>,
+    /// The run of the server's kernel, where states of files mean something there.
+    pub boot: Option<String>,
+    /// The numbers of the bases whose databases have not changed, in rising order.
+    pub same: Vec<usize>,
 }
 
 #[derive(Clone, Debug)]
@@ -39,6 +44,10 @@ struct IndexRecord {
     region: String,
     sqlite: String,
     databases: Vec<DatabaseRecord>,
+    #[serde(default)]
+    boot: String,
+    #[serde(default)]
+    same: Vec<usize>,
 }
 
 #[derive(Deserialize)]
@@ -89,6 +98,16 @@ pub struct EndRecord {
     /// `None` for a complete database; empty if all are complete.
     #[serde(default)]
     pub changed: Vec<Option<Changed>>,
+    /// For each database the state of its files and which rules matched, where a later pull may
+    /// go by that; nothing where no pull may.
+    #[serde(default)]
+    pub state: Vec<Option<String>>,
+    /// 1 for each database whose unused bytes are zero, else null.
+    #[serde(default)]
+    pub scrubbed: Vec<Option<u8>>,
+    /// What the audit found in each.
+    #[serde(default)]
+    pub found: Option<Vec<String>>,
 }
 
 pub fn index(text: &str) -> Result<Index, Error> {
@@ -98,14 +117,18 @@ pub fn index(text: &str) -> Result<Index, Error> {
         return Err(refused(format!("it has version {}, not 1", record.version)));
     }
     let odd = |text: &&String| text.len() > MAX_WORD || text.chars().any(char::is_control);
-    if let Some(odd) = [&record.machine, &record.region, &record.sqlite].into_iter().find(odd) {
+    let words = [&record.machine, &record.region, &record.sqlite, &record.boot];
+    if let Some(odd) = words.into_iter().find(odd) {
         return Err(refused(format!("{odd:?} is not a machine, region or version")));
     }
     // A set without databases would remove the whole live set.
-    if record.databases.is_empty() {
+    if record.databases.is_empty() && record.same.is_empty() {
         return Err(refused("it announces no database"));
     }
-    if record.databases.len() > MAX_DATABASES {
+    if !record.same.is_sorted_by(|a, b| a < b) {
+        return Err(refused("the databases that have not changed are in no order"));
+    }
+    if record.databases.len().max(record.same.len()) > MAX_DATABASES {
         return Err(refused(format!("it announces more than {MAX_DATABASES} databases")));
     }
     let mut seen = HashSet::new();
@@ -124,6 +147,8 @@ pub fn index(text: &str) -> Result<Index, Error> {
         region: some(record.region),
         sqlite: record.sqlite,
         databases,
+        boot: some(record.boot),
+        same: record.same,
     })
 }
 
@@ -149,5 +174,21 @@ pub fn end(text: &str) -> Result<EndRecord, Error> {
         Ok(end)
     } else {
         Err(refused(format!("its end has version {}, not 1", end.version)))
+    }
+}
+
+/// What the end record says of a database for later pulls, which send it back in lines.
+pub fn remote_state(state: &str, found: &str) -> Result<RemoteState, Error> {
+    let is_plain = |text: &str, marks: &str| {
+        text.chars().all(|c| c.is_ascii_alphanumeric() || marks.contains(c))
+    };
+    match state.split_once(' ') {
+        Some((state, matched))
+            if is_plain(state, "._-") && is_plain(matched, ",/-") && is_plain(found, " ;,-") =>
+        {
+            let (state, matched) = (state.to_owned(), matched.to_owned());
+            Ok(RemoteState { state, matched, found: found.to_owned() })
+        }
+        _ => Err(refused(format!("{state:?} is no state of a database"))),
     }
 }

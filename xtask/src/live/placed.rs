@@ -1,0 +1,123 @@
+//! What is known of live databases without reading them: the content that was installed, and the
+//! stamp of the file right after. As long as the stamp is the same, so is the content.
+
+use std::collections::BTreeMap;
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+use super::State;
+use crate::snapshots::{FileId, Snapshot, Store};
+use crate::sqlite::sidecar;
+use crate::{fs, interrupt};
+
+/// How long the clock of the file system may take to advance, and how often that is tried.
+const TICK: Duration = Duration::from_millis(5);
+const TICKS: usize = 10;
+
+/// Device, inode, size, and the times of the last write and of the last change of a file.
+type File = (u64, u64, u64, (i64, i64), (i64, i64));
+
+/// The files of a live database; an empty `-wal` has no content. The `-shm` is left out: programs
+/// write to it while they only read the database.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct Stamp {
+    file: File,
+    wal: Option<File>,
+}
+
+impl Stamp {
+    /// `None` if the file is missing.
+    pub fn of(path: &Path) -> Option<Self> {
+        let wal = sidecar(&path.canonicalize().ok()?, "-wal").metadata().ok();
+        let wal = wal.filter(|wal| wal.len() > 0).map(|wal| file(&wal));
+        Some(Self { file: file(&path.metadata().ok()?), wal })
+    }
+
+    fn newest(&self) -> (i64, i64) {
+        let times = [Some(self.file), self.wal].into_iter().flatten();
+        times.flat_map(|(.., written, changed)| [written, changed]).max().unwrap_or_default()
+    }
+}
+
+fn file(metadata: &Metadata) -> File {
+    let written = (metadata.mtime(), metadata.mtime_nsec());
+    let changed = (metadata.ctime(), metadata.ctime_nsec());
+    (metadata.dev(), metadata.ino(), metadata.len(), written, changed)
+}
+
+/// A live database as it was installed.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Placed {
+    pub sha256: String,
+    pub stamp: Stamp,
+}
+
+/// Records what was installed from `snapshot`. The stamp counts only once a write that comes later
+/// would get another time.
+///
+/// # Errors
+///
+/// The state cannot be written.
+pub fn record(store: &Store, snapshot: &Snapshot, installed: &[String]) -> Result<()> {
+    let stamps: Vec<_> = installed.iter().map(|name| Stamp::of(&store.dir.join(name))).collect();
+    let newest = stamps.iter().flatten().map(Stamp::newest).max();
+    let mut state = State::read(store)?;
+    for name in installed {
+        state.placed.remove(name);
+    }
+    if newest.is_some_and(|newest| has_passed(store, newest)) {
+        for (name, stamp) in installed.iter().zip(stamps) {
+            if let (Some(sha256), Some(stamp)) = (sha256_in(snapshot, name), stamp)
+                && Stamp::of(&store.dir.join(name)).as_ref() == Some(&stamp)
+            {
+                state.placed.insert(name.clone(), Placed { sha256: sha256.to_owned(), stamp });
+            }
+        }
+    }
+    state.write(store)
+}
+
+/// Whether the clock of the file system goes past `time` soon.
+fn has_passed(store: &Store, time: (i64, i64)) -> bool {
+    let probe = store.state_dir().join(format!("{}tick", fs::UNFINISHED));
+    let passed = (0..TICKS).any(|_| {
+        let written = std::fs::write(&probe, "").and_then(|()| probe.metadata());
+        let passed = written.is_ok_and(|it| (it.mtime(), it.mtime_nsec()) > time);
+        passed || interrupt::sleep(TICK).is_err()
+    });
+    let _ = std::fs::remove_file(&probe);
+    passed && interrupt::check().is_ok()
+}
+
+/// The recorded sha256 of a database of a snapshot.
+pub fn sha256_in<'a>(snapshot: &'a Snapshot, name: &str) -> Option<&'a str> {
+    let databases = snapshot.meta.iter().flat_map(|meta| &meta.databases);
+    databases.into_iter().find(|one| one.name == name)?.sha256.as_deref()
+}
+
+/// The sha256 of those live databases that are as they were installed.
+pub fn unchanged(store: &Store, state: &State) -> BTreeMap<String, String> {
+    let is_same = |(name, placed): &(&String, &Placed)| {
+        Stamp::of(&store.dir.join(name)).as_ref() == Some(&placed.stamp)
+    };
+    let same = state.placed.iter().filter(is_same);
+    same.map(|(name, placed)| (name.clone(), placed.sha256.clone())).collect()
+}
+
+/// A file in a snapshot with this content, which nobody has written to since it was recorded.
+pub fn find_file(snapshots: &[Snapshot], name: &str, sha256: &str) -> Option<PathBuf> {
+    snapshots.iter().find_map(|snapshot| {
+        let databases = snapshot.meta.iter().flat_map(|meta| &meta.databases);
+        let database = databases.into_iter().find(|one| one.name == name)?;
+        let path = snapshot.path.join(name);
+        let found = database.sha256.as_deref() == Some(sha256)
+            && database.file.is_some()
+            && FileId::of(&path).ok() == database.file;
+        found.then_some(path)
+    })
+}
