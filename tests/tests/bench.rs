@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
-use serde_json::json;
+use serde_json::{Value, json};
 use tests::binaries;
 use tests::env::TestEnv;
 use tests::process::Running;
@@ -70,7 +70,7 @@ fn each_way_to_pull_is_measured_through_the_link() {
     let place = env.path("bench");
     let mut command = env.command(binaries::dev());
     command.args(["bench", "--mb", "3", "--rtt", "10", "--mbit", "200", "--runs", "1", "--json"]);
-    let output = Running::start(command.arg("--dir").arg(&place)).wait();
+    let output = Running::start(command.args(["--tenants", "6", "--dir"]).arg(&place)).wait();
     // What it is told has nothing to be missed, and nothing that is kept.
     let report = output.ok().stderr_has("Left docs/benchmarks.md as it is").json();
     let sizes = |key: &str| -> Vec<u64> {
@@ -96,8 +96,8 @@ fn each_way_to_pull_is_measured_through_the_link() {
         "first_gzip",
         "day",
         "nothing",
-        "first_scrubbed",
-        "day_scrubbed",
+        "first_plain",
+        "day_plain",
     ] {
         let flow = find(name);
         // Connecting alone takes three round trips.
@@ -107,8 +107,14 @@ fn each_way_to_pull_is_measured_through_the_link() {
         let first = name.starts_with("first") || name == "classic";
         let least = if first { set / 5 } else { 3_000 };
         assert!((least..set).contains(&down), "{name}: {down} of {set}");
+        #[cfg(target_os = "linux")]
+        assert!(flow["cpu"].as_f64() > Some(0.0), "{name}: {flow}");
+        let stages = flow["stages"].as_array().expect("stages").len();
+        let is_ours = !["classic", "rsync"].contains(&name);
+        assert_eq!(stages > 3, is_ours, "{name}: {flow}");
     }
-    assert_eq!(flows.len(), 8);
+    assert!(find("connect")["seconds"]["median"].as_f64() > Some(0.03), "{report}");
+    assert!(link["floor"].as_f64() > Some(0.07), "{report}");
     assert!(find("rsync")["down"].as_u64() < find("classic")["down"].as_u64(), "{report}");
     assert!(find("first_zstd")["down"].as_u64() < find("first_gzip")["down"].as_u64(), "{report}");
 
@@ -120,13 +126,28 @@ fn each_way_to_pull_is_measured_through_the_link() {
     #[cfg(target_os = "linux")]
     assert!(report["memory"].as_u64() > Some(1_000_000), "{report}");
     assert!(report["server"]["staging"].as_u64() > Some(1_000_000), "{report}");
-    for pace in ["/alone/0", "/alone/1", "/during/0/1", "/during/1/1"] {
-        let pace = report["writers"].pointer(pace).expect("a pace");
+    for pace in [
+        "/writers/alone/0",
+        "/writers/alone/1",
+        "/writers/during/0/1",
+        "/writers/during/1/1",
+        "/rollback/during/0/1",
+    ] {
+        let pace = report.pointer(pace).expect("a pace");
         let rate = pace["commits_per_second"].as_f64();
         assert!(rate > Some(0.0) && rate < Some(210.0), "{pace}");
         assert!(pace["longest"].as_f64() > Some(0.0), "{pace}");
     }
-    let left = fs::read_dir(place.join("pulls-v1-3/zstd/tmp")).expect("read").count();
+    let tenants = report["tenants"]["pulls"].as_array().expect("pulls");
+    let steps: Vec<_> = tenants.iter().filter_map(|pull| pull["step"].as_str()).collect();
+    assert_eq!(steps, ["first", "day", "nothing"], "{report}");
+    let seconds = |pull: &Value| pull["outcome"]["seconds"]["median"].as_f64();
+    assert!(tenants.iter().all(|pull| seconds(pull) > Some(0.0)), "{report}");
+    let disk = |key: &str| report["disk"][key].as_u64().expect("bytes");
+    assert!(disk("set") >= 6 * 200_000 && disk("set") < disk("snapshots"), "{report}");
+    assert!(disk("snapshots") < disk("data"), "{report}");
+
+    let left = fs::read_dir(place.join("pulls-v2-3/zstd/tmp")).expect("read").count();
     assert_eq!(left, 0, "the server keeps nothing");
 }
 

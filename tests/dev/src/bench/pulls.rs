@@ -1,27 +1,41 @@
 //! The benchmark of `pull-db`.
 
+mod author;
+mod cpu;
+mod disk;
 mod flows;
+mod local;
+mod machine;
 mod plot;
+mod pull;
 mod report;
+mod rules;
 mod server;
 mod source;
+mod stages;
+mod tenants;
 mod watch;
 mod writers;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
-use xshell::cmd;
 use xtask_db::internals::interrupt;
 use xtask_db::internals::snapshots::Store;
 
+use self::disk::Disk;
 use self::flows::{Flow, Flows, Run};
-use self::report::{LINKS, Link, Measured, Report, STANDARD_MB};
+use self::local::Local;
+use self::machine::Machine;
+use self::pull::Program;
+use self::report::{LINKS, Link, Measured, Report, STANDARD_MB, STANDARD_TENANTS};
 use self::server::Shape;
 use self::source::Source;
+use self::tenants::Tenants;
 use self::watch::Seen;
+use self::writers::Writers;
 use crate::Context;
 use crate::install::{self, RSYNC, SQLITE3, SSH, SSHD, ZSTD};
 
@@ -37,6 +51,9 @@ pub struct Args {
     /// Limit the link to this rate in each direction, in megabits per second
     #[arg(long, value_name = "N", requires = "rtt", conflicts_with = "fixtures", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     mbit: Option<u32>,
+    /// How many small databases are pulled beside that; 0 leaves them out
+    #[arg(long, value_name = "N", default_value_t = STANDARD_TENANTS, conflicts_with = "fixtures", value_parser = clap::value_parser!(u64).range(0..=9_999))]
+    tenants: u64,
 }
 
 /// The files with the results of the standard set, from the root of the repository.
@@ -46,79 +63,143 @@ const PLOT: &str = "benchmarks.svg";
 impl Args {
     /// Measures, and returns the missed targets.
     pub fn run(&self, cx: &Context, dir: &Path, runs: u32, fresh: bool) -> Result<Vec<String>> {
-        let (sh, ui) = (&cx.sh, &cx.ui);
-        install::ensure(ui, sh, &[SQLITE3, ZSTD, SSH, SSHD])?;
-        let rsync = install::ensure(ui, sh, &[RSYNC]);
-        if let Err(error) = &rsync {
-            ui.warn(format!("rsync is left out: {error:#}"));
-        }
+        install::ensure(&cx.ui, &cx.sh, &[SQLITE3, ZSTD, SSH, SSHD])?;
         let xtask = cx.build("xtask-db", "xtask")?;
-        let (shaped_server, writer) =
-            (cx.build("tests", "shaped_server")?, cx.build("tests", "writer")?);
-
         let dir = dir.join(format!("pulls-v{}-{}", source::VERSION, self.mb));
-        // Locked until the end: two benchmarks at once would disturb each other.
-        let _store = Store::new(&dir.join("lock")).lock(ui, "cargo dev bench")?;
-        let source = Source::prepare(ui, &dir, self.mb * 1_000_000, fresh)?;
-        let mut flows = Flows::start(sh, xtask, &source, &shaped_server, &dir)?;
-
-        let links = match (self.rtt, self.mbit) {
-            (Some(rtt_ms), Some(mbit)) => vec![Shape { rtt_ms, mbit }],
-            _ => LINKS.to_vec(),
-        };
-        let mut wanted = Flow::ALL.to_vec();
-        wanted.retain(|flow| *flow != Flow::Rsync || rsync.is_ok());
-        source.deploy(&source.state("after"))?;
-        let mut measured = Vec::new();
-        let (mut server, mut memory) = (Seen::default(), None);
-        for (i, shape) in links.iter().enumerate() {
-            // Memory and disk space are only measured through the first link.
-            let watch = i == 0;
-            let all = measure(cx, &mut flows, &wanted, *shape, runs, watch)?;
-            for run in all.values().flatten().filter(|_| watch) {
-                server.add(run.seen.clone().unwrap_or_default());
-                memory = memory.max(run.memory);
-            }
-            let flows = all.iter().map(|(flow, runs)| Measured::of(*flow, runs)).collect();
-            measured.push(Link { shape: *shape, flows });
-        }
-        let alone = Duration::from_secs(if self.mb < STANDARD_MB { 1 } else { 5 });
-        let writing = dir.join("writing");
-        let writers = writers::measure(ui, sh, &mut flows, &writer, &writing, links[0], alone)?;
-        drop(flows);
-        // Only slowly made files are kept.
-        for made in ["here", "writing"] {
-            source::remove(&dir.join(made))?;
-        }
-
-        let sqlite = cmd!(sh, "sqlite3 --version").quiet().read()?;
+        // Locked until the end: two at once would measure each other.
+        let _store = Store::new(&dir.join("lock")).lock(&cx.ui, "cargo dev bench")?;
+        let program = Program::new(xtask, &dir.join("repository"))?;
+        let source = Source::prepare(&cx.ui, &dir, self.mb * 1_000_000, fresh)?;
+        let bench = Bench { cx, program, dir, runs, fresh };
+        let OfSet { links, server, memory, writers, rollback } =
+            bench.of_set(&source, &self.links())?;
+        let (tenants, disk) = bench.of_tenants(self.tenants)?;
         let report = Report {
             mb: self.mb,
             databases: source.databases,
             runs,
-            cores: std::thread::available_parallelism().map_or(1, usize::from),
-            sqlite: sqlite.split(' ').next().unwrap_or_default().to_owned(),
-            links: measured,
+            machine: Machine::read(&cx.sh)?,
+            links,
             server,
             memory,
             writers,
+            rollback,
+            tenants,
+            disk,
         };
-        if ui.json {
-            ui.json(&report)?;
+        if cx.ui.json {
+            cx.ui.json(&report)?;
         } else {
-            ui.data(report.render())?;
+            cx.ui.data(report.render())?;
         }
-        if self.mb == STANDARD_MB && links == LINKS {
-            let document = cx.root.join(DOCUMENT);
-            std::fs::write(document.with_file_name(PLOT), plot::svg(&report.links, runs))?;
-            std::fs::write(&document, report.document(PLOT))?;
-            ui.status("Wrote", DOCUMENT);
-        } else {
-            let standard = format!("it is for {STANDARD_MB} MB through three links");
-            ui.status("Left", format!("{DOCUMENT} as it is: {standard}"));
-        }
+        self.write(cx, &report)?;
         Ok(report.missed())
     }
+
+    fn links(&self) -> Vec<Shape> {
+        match (self.rtt, self.mbit) {
+            (Some(rtt_ms), Some(mbit)) => vec![Shape { rtt_ms, mbit }],
+            _ => LINKS.to_vec(),
+        }
+    }
+
+    /// Writes the document, where all was as it is by default.
+    fn write(&self, cx: &Context, report: &Report) -> Result<()> {
+        let standard = (self.mb, self.tenants, &self.links()[..])
+            == (STANDARD_MB, STANDARD_TENANTS, &LINKS[..]);
+        if standard {
+            let document = cx.root.join(DOCUMENT);
+            std::fs::write(document.with_file_name(PLOT), plot::svg(&report.links, report.runs))?;
+            std::fs::write(&document, report.document(PLOT))?;
+            cx.ui.status("Wrote", DOCUMENT);
+        } else {
+            let standard = format!(
+                "it is of {STANDARD_MB} MB through three links and of {STANDARD_TENANTS} tenants"
+            );
+            cx.ui.status("Left", format!("{DOCUMENT} as it is: {standard}"));
+        }
+        Ok(())
+    }
+}
+
+/// What all measurements need.
+struct Bench<'a> {
+    cx: &'a Context,
+    program: Program,
+    dir: PathBuf,
+    runs: u32,
+    fresh: bool,
+}
+
+/// What was measured of the set.
+struct OfSet {
+    links: Vec<Link>,
+    server: Seen,
+    memory: Option<u64>,
+    writers: Writers,
+    rollback: Writers,
+}
+
+impl Bench<'_> {
+    fn of_set(&self, source: &Source, shapes: &[Shape]) -> Result<OfSet> {
+        let Context { sh, ui, .. } = self.cx;
+        let wanted = wanted(self.cx);
+        let (shaped_server, writer) =
+            (self.cx.build("tests", "shaped_server")?, self.cx.build("tests", "writer")?);
+        let mut flows = Flows::start(sh, &self.program, source, &shaped_server, &self.dir)?;
+        let (mut links, mut server, mut memory) = (Vec::new(), Seen::default(), None);
+        for (i, shape) in shapes.iter().enumerate() {
+            // The processes of both sides are watched through the first link.
+            let watch = i == 0;
+            let all = measure(self.cx, &mut flows, &wanted, *shape, self.runs, watch)?;
+            for run in all.values().flatten().filter(|_| watch) {
+                server.add(run.seen.clone().unwrap_or_default());
+                memory = memory.max(run.pulled.memory);
+            }
+            let flows = all.iter().map(|(flow, runs)| Measured::of(*flow, runs)).collect();
+            links.push(Link::new(*shape, flows));
+        }
+        let seconds = if source.bytes() < STANDARD_MB * 1_000_000 { 1 } else { 5 };
+        let writing = writers::Bench {
+            program: &writer,
+            dir: &self.dir.join("writing"),
+            shape: shapes[0],
+            alone: Duration::from_secs(seconds),
+        };
+        let [writers, rollback] = writing.measure(ui, sh, &mut flows)?;
+        drop(flows);
+        // Only what takes long to make is kept.
+        source::remove(&self.dir.join("here"))?;
+        Ok(OfSet { links, server, memory, writers, rollback })
+    }
+
+    /// Nothing of none.
+    fn of_tenants(&self, tenants: u64) -> Result<(Option<Tenants>, Option<Disk>)> {
+        let Context { sh, ui, .. } = self.cx;
+        if tenants == 0 {
+            return Ok((None, None));
+        }
+        let local = Local::prepare(ui, sh, &self.program, &self.dir, tenants, self.fresh)?;
+        let measured = tenants::measure(ui, &local, self.runs)?;
+        let disk = disk::measure(ui, &local.first(disk::DATABASES))?;
+        local.remove()?;
+        Ok((Some(measured), disk))
+    }
+}
+
+/// All flows, but those of programs that are not here.
+fn wanted(cx: &Context) -> Vec<Flow> {
+    let rsync = install::ensure(&cx.ui, &cx.sh, &[RSYNC]);
+    if let Err(error) = &rsync {
+        cx.ui.warn(format!("rsync is left out: {error:#}"));
+    }
+    let sqlite3_rsync = install::find(&cx.sh, "sqlite3_rsync").is_some();
+    let is_there = |flow: &Flow| match flow {
+        Flow::Rsync => rsync.is_ok(),
+        Flow::Sqlite3Rsync => sqlite3_rsync,
+        _ => true,
+    };
+    Flow::ALL.into_iter().filter(is_there).collect()
 }
 
 /// Runs each flow `runs` times, in turn; with `watch`, measures the resources of our pulls.

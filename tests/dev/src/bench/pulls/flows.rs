@@ -6,111 +6,132 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use serde::Serialize;
 use xshell::{Cmd, Shell, cmd};
-use xtask_db::internals::resources::ResourceUsage;
 use xtask_db::internals::{durable, interrupt};
 
+use super::cpu::Cpu;
+use super::pull::{Program, Pulled};
+use super::rules;
 use super::server::{Server, Shape, quoted};
 use super::source::{Source, remove};
 use super::watch::{Seen, Watch};
 
-/// A measured way. Each copies the state `after`.
+/// What is measured. Each but `ssh true` brings the state `after` here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Flow {
     Classic,
+    /// `ssh true`: what any connection takes.
+    Connect,
     Rsync,
+    Sqlite3Rsync,
     FirstZstd,
     FirstGzip,
     Day,
     Nothing,
-    /// With `scrub = "deleted-rows"`: the first pull, and the pull of the next day.
-    FirstScrubbed,
-    DayScrubbed,
+    /// Without rules, the first pull and the one after a day.
+    FirstPlain,
+    DayPlain,
 }
 
 impl Flow {
-    /// In the order of their runs: [`Flow::Nothing`] needs the result of [`Flow::Day`].
-    pub const ALL: [Self; 8] = [
+    /// In the order in which they run: what [`Flow::Day`] leaves is what [`Flow::Nothing`] needs.
+    pub const ALL: [Self; 10] = [
         Self::Classic,
+        Self::Connect,
         Self::FirstZstd,
         Self::FirstGzip,
         Self::Rsync,
+        Self::Sqlite3Rsync,
         Self::Day,
         Self::Nothing,
-        Self::FirstScrubbed,
-        Self::DayScrubbed,
+        Self::FirstPlain,
+        Self::DayPlain,
     ];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Classic => "classic first pull",
+            Self::Connect => "ssh true",
             Self::Rsync => "rsync after a day",
+            Self::Sqlite3Rsync => "sqlite3_rsync after a day",
             Self::FirstZstd => "first pull (zstd)",
             Self::FirstGzip => "first pull (gzip)",
             Self::Day => "after a day",
             Self::Nothing => "nothing changed",
-            Self::FirstScrubbed => "first pull, scrubbed",
-            Self::DayScrubbed => "after a day, scrubbed",
+            Self::FirstPlain => "first pull, no rules",
+            Self::DayPlain => "after a day, no rules",
         }
     }
 
     /// Whether the flow uses `pull-db`.
     pub fn is_ours(self) -> bool {
-        !matches!(self, Self::Classic | Self::Rsync)
+        !matches!(self, Self::Classic | Self::Connect | Self::Rsync | Self::Sqlite3Rsync)
     }
 
-    fn is_scrubbed(self) -> bool {
-        matches!(self, Self::FirstScrubbed | Self::DayScrubbed)
+    fn is_plain(self) -> bool {
+        matches!(self, Self::FirstPlain | Self::DayPlain)
+    }
+
+    /// Whether it updates copies of yesterday.
+    fn is_rsync(self) -> bool {
+        matches!(self, Self::Rsync | Self::Sqlite3Rsync)
     }
 }
 
-/// The measurement of one run.
+/// How one went.
+#[derive(Default)]
 pub struct Run {
     pub time: Duration,
     pub up: u64,
     pub down: u64,
-    /// The peak memory of `pull-db`, in bytes.
-    pub memory: Option<u64>,
+    /// The CPU time of the server, in seconds.
+    pub cpu: Option<f64>,
+    pub pulled: Pulled,
     pub seen: Option<Seen>,
 }
 
 /// The context of all flows.
 pub struct Flows<'a> {
     sh: &'a Shell,
-    xtask: PathBuf,
+    program: &'a Program,
     pub source: &'a Source,
     zstd: Server,
     gzip: Server,
-    /// The settings for `pull-db`, without and with scrubbing.
+    /// Settings without a rule.
     plain: PathBuf,
-    scrubbing: PathBuf,
-    /// The directory with the results of the flows.
+    /// Holds what each flow brings.
     here: PathBuf,
 }
 
 impl<'a> Flows<'a> {
-    /// Starts the servers, with their files in `dir`, and pulls the production of the day before.
+    /// Starts the servers, with all that they have in `dir`. Pulls yesterday's production, and
+    /// today's as what pulls with rules are expected to bring; today's stays deployed.
+    ///
+    /// # Errors
+    ///
+    /// A server does not start, or a pull fails.
     pub fn start(
         sh: &'a Shell,
-        xtask: PathBuf,
+        program: &'a Program,
         source: &'a Source,
-        program: &Path,
+        shaped_server: &Path,
         dir: &Path,
     ) -> Result<Self> {
-        let server = |name: &str, without| Server::start(sh, program, &dir.join(name), without);
-        let (repository, here) = (dir.join("repository"), dir.join("here"));
-        for dir in [&repository, &here] {
-            remove(dir)?;
-            std::fs::create_dir_all(dir)?;
-        }
-        let (plain, scrubbing) = (repository.join("db.toml"), repository.join("scrub.toml"));
+        let server =
+            |name: &str, without| Server::start(sh, shaped_server, &dir.join(name), without);
+        let (here, plain) = (dir.join("here"), dir.join("plain.toml"));
+        remove(&here)?;
+        std::fs::create_dir_all(&here)?;
         std::fs::write(&plain, "")?;
-        std::fs::write(&scrubbing, "scrub = \"deleted-rows\"\n")?;
         let (zstd, gzip) = (server("zstd", None)?, server("gzip", Some("zstd"))?);
-        let flows = Self { sh, xtask, source, zstd, gzip, plain, scrubbing, here };
+        let flows = Self { sh, program, source, zstd, gzip, plain, here };
         source.deploy(&source.state("before"))?;
-        flows.pull(&flows.zstd, &flows.plain, &flows.here("base"))?;
-        flows.pull(&flows.zstd, &flows.scrubbing, &flows.here("scrubbed"))?;
+        flows.pull(&flows.zstd, &program.config, &flows.here("base"), false)?;
+        flows.pull(&flows.zstd, &flows.plain, &flows.here("base-plain"), false)?;
+        source.deploy(&source.state("after"))?;
+        flows.pull(&flows.zstd, &program.config, &flows.here("expected"), true)?;
+        rules::check_secrets(sh, &source.production(), &flows.here("expected"))?;
+        rules::check_documents(&source.production(), &flows.here("expected"))?;
         Ok(flows)
     }
 
@@ -122,30 +143,46 @@ impl<'a> Flows<'a> {
     pub fn run(&mut self, flow: Flow, shape: Shape, watch: bool) -> Result<Run> {
         let server = self.server(flow);
         server.shape(shape)?;
+        let cpu = Cpu::start(server.pid());
         let watch = watch.then(|| Watch::start(server.pid(), &server.tmp));
         let started = Instant::now();
-        let memory = match flow {
-            Flow::Classic => self.classic().map(|()| None),
-            Flow::Rsync => self.rsync().map(|()| None),
-            Flow::FirstGzip => self.pull(&self.gzip, &self.plain, &self.here("data")),
-            _ if flow.is_scrubbed() => self.pull(&self.zstd, &self.scrubbing, &self.here("data")),
-            _ => self.pull(&self.zstd, &self.plain, &self.here("data")),
-        };
+        let pulled = self.begin(flow);
         let time = started.elapsed();
         let seen = watch.map(Watch::end);
-        let memory = memory.with_context(|| format!("{} failed", flow.name()))?;
+        let pulled = pulled.with_context(|| format!("{} failed", flow.name()))?;
+        let cpu = cpu.and_then(Cpu::end);
         let [up, down] = self.server(flow).passed()?;
-        Ok(Run { time, up, down, memory, seen })
+        Ok(Run { time, up, down, cpu, pulled, seen })
     }
 
-    /// Verifies that the result of a flow equals production. A scrubbed result has other bytes;
-    /// `pull-db` has compared them with the server's.
-    pub fn check(&self, flow: Flow) -> Result<()> {
-        if flow.is_scrubbed() {
-            return Ok(());
+    fn begin(&self, flow: Flow) -> Result<Pulled> {
+        match flow {
+            Flow::Classic => self.classic()?,
+            Flow::Connect => self.connect("true")?,
+            Flow::Rsync => self.rsync()?,
+            Flow::Sqlite3Rsync => self.sqlite3_rsync()?,
+            _ => {
+                let server = if flow == Flow::FirstGzip { &self.gzip } else { &self.zstd };
+                let config = if flow.is_plain() { &self.plain } else { &self.program.config };
+                return self.pull(server, config, &self.here("data"), false);
+            }
         }
-        let dir = if flow == Flow::Rsync { "yesterday" } else { "data" };
-        self.source.check(&self.here(dir)).with_context(|| format!("{} failed", flow.name()))
+        Ok(Pulled::default())
+    }
+
+    /// Checks that a flow has brought production, or what rules make of it.
+    ///
+    /// # Errors
+    ///
+    /// It has not.
+    pub fn check(&self, flow: Flow) -> Result<()> {
+        let dir = self.here(if flow.is_rsync() { "yesterday" } else { "data" });
+        let expected = match flow {
+            Flow::Connect => return Ok(()),
+            _ if flow.is_ours() && !flow.is_plain() => self.here("expected"),
+            _ => self.source.production(),
+        };
+        self.source.check(&expected, &dir).with_context(|| format!("{} failed", flow.name()))
     }
 
     fn server(&mut self, flow: Flow) -> &mut Server {
@@ -155,19 +192,25 @@ impl<'a> Flows<'a> {
     /// Prepares the initial state of a flow, which is not timed.
     pub fn prepare(&self, flow: Flow) -> Result<()> {
         let (sh, data) = (self.sh, self.here("data"));
-        let (base, scrubbed) = (self.here("base"), self.here("scrubbed"));
         remove(&self.staged())?;
         durable::remove(&self.here("set.tar.gz"))?;
         match flow {
-            Flow::Rsync => self.source.copy("before", &self.here("yesterday"))?,
-            Flow::Nothing => {}
+            Flow::Rsync | Flow::Sqlite3Rsync => {
+                self.source.copy("before", &self.here("yesterday"))?;
+            }
+            Flow::Nothing | Flow::Connect => {}
             _ => remove(&data)?,
         }
-        match flow {
-            Flow::Day => interrupt::run(cmd!(sh, "cp -pR {base} {data}"))?,
-            Flow::DayScrubbed => interrupt::run(cmd!(sh, "cp -pR {scrubbed} {data}"))?,
-            Flow::Classic => std::fs::create_dir(data)?,
-            _ => {}
+        let base = match flow {
+            Flow::Day => Some(self.here("base")),
+            Flow::DayPlain => Some(self.here("base-plain")),
+            _ => None,
+        };
+        if let Some(base) = base {
+            interrupt::run(cmd!(sh, "cp -pR {base} {data}"))?;
+        }
+        if flow == Flow::Classic {
+            std::fs::create_dir(data)?;
         }
         // Pending writes must not slow down the measured run.
         rustix::fs::sync();
@@ -186,6 +229,11 @@ impl<'a> Flows<'a> {
             "set -e; mkdir {staged}; cd {staged}; for db in {production}/*.db; do \
              sqlite3 \"$db\" \".backup ${{db##*/}}\"; done; {then}"
         );
+        self.connect(&script)
+    }
+
+    /// Runs a script on the server.
+    fn connect(&self, script: &str) -> Result<()> {
         let (sh, host, port) = (self.sh, self.zstd.host(), self.zstd.port().to_string());
         self.finish(&self.zstd, cmd!(sh, "ssh -T -p {port} {host} {script}")).map(drop)
     }
@@ -212,18 +260,26 @@ impl<'a> Flows<'a> {
         self.finish(&self.zstd, command).map(drop)
     }
 
-    /// Pulls like a user; returns the peak memory in bytes.
-    fn pull(&self, server: &Server, config: &Path, data: &Path) -> Result<Option<u64>> {
-        let (sh, remote) = (self.sh, self.source.production());
-        let (xtask, host, port) = (&self.xtask, server.host(), server.port().to_string());
-        let said = self.finish(
-            server,
-            cmd!(
-                sh,
-                "{xtask} pull-db --yes --verbose --via ssh:{host}:{port} --remote-dir {remote} --config {config} --local-dir {data}"
-            ),
-        )?;
-        Ok(said.lines().find_map(|line| line.parse::<ResourceUsage>().ok()?.memory))
+    /// One database after the other: it takes no more. The `ssh` that it finds knows the port.
+    fn sqlite3_rsync(&self) -> Result<()> {
+        let (sh, yesterday, host) = (self.sh, self.here("yesterday"), self.zstd.host());
+        for path in rules::databases(&self.source.production())? {
+            let copy = yesterday.join(path.file_name().unwrap_or_default());
+            let from = format!("{host}:{}", path.display());
+            self.finish(&self.zstd, cmd!(sh, "sqlite3_rsync {from} {copy}"))?;
+        }
+        Ok(())
+    }
+
+    fn pull(&self, server: &Server, config: &Path, data: &Path, full: bool) -> Result<Pulled> {
+        let (host, port, remote) = (server.host(), server.port(), self.source.production());
+        let via = format!("ssh:{host}:{port}");
+        let (sh, command) = (self.sh, self.program.command(&via, config, data));
+        let (program, args) = command.split_first().context("a program")?;
+        let full = full.then_some("--full");
+        let pull = cmd!(sh, "{program} {args...} --remote-dir {remote} {full...}");
+        let said = self.finish(server, pull)?;
+        Ok(Pulled::parse(&said))
     }
 
     /// Runs a command whose `ssh` connects to the server; returns its standard error.

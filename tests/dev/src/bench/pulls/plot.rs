@@ -118,24 +118,19 @@ fn nice(longest: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::bench::Times;
+    use crate::bench::pulls::flows::Run;
     use crate::bench::pulls::report::{LINKS, Measured};
 
     #[test]
     fn each_flow_has_a_bar_in_proportion_that_is_within_the_picture() {
         let flows = [(Flow::Classic, 20.0), (Flow::FirstZstd, 7.0), (Flow::Day, 0.5)];
-        let links = LINKS.map(|shape| Link {
-            shape,
-            flows: flows
-                .map(|(flow, median)| Measured {
-                    flow,
-                    seconds: Times { median, worst: 90.0 },
-                    up: 1,
-                    down: 1,
-                })
-                .to_vec(),
-        });
+        let measured = |(flow, seconds)| {
+            Measured::of(flow, &[Run { time: Duration::from_secs_f64(seconds), ..Run::default() }])
+        };
+        let links = LINKS.map(|shape| Link::new(shape, flows.map(measured).into()));
         let svg = svg(&links, 3);
         assert_eq!(svg.matches("<rect ").count(), 9);
         assert_eq!(svg.matches(r#"width="500.0""#).count(), 3, "{svg}");

@@ -108,7 +108,8 @@ impl Server {
         let without = without.into_iter().flatten();
         let mut relay = Asked::start(cmd!(sh, "{program} --tmp {tmp} {without...}"))?;
         let way: Way = serde_json::from_str(&relay.read()?)?;
-        durable::write(&config, way.ssh_config.as_bytes())?;
+        // With the port, for what cannot be told one.
+        durable::write(&config, format!("{}Port {}\n", way.ssh_config, way.port).as_bytes())?;
         let ssh = install::find(sh, "ssh").context("ssh is not installed")?;
         let [program, file] = [&ssh, &config].map(|path| quoted(path));
         let script = format!("#!/bin/sh\nexec {} -F {} \"$@\"\n", program?, file?);

@@ -6,22 +6,27 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, bail};
-use rusqlite::{CachedStatement, Connection};
+use rusqlite::Connection;
 use serde::Serialize;
-use xtask_db::internals::random::Sequence;
 use xtask_db::internals::ui::{Ui, bytes};
 use xtask_db::internals::{durable, interrupt, pages, sqlite};
 
-/// Increased when a change of this file changes the databases.
-pub const VERSION: u32 = 1;
+use super::author::{Author, INSERT_ACCOUNT, INSERT_DOCUMENT, UPDATE_ACCOUNT, UPDATE_DOCUMENT};
+
+/// Counts the changes of this file and of `author.rs` that make other databases.
+pub const VERSION: u32 = 2;
 
 /// The databases, the largest last, each with its part of the total size in percent.
 pub const DATABASES: [(&str, u64); 3] =
     [("shared.db", 8), ("tenant_small.db", 27), ("tenant_large.db", 65)];
 
-/// Text, an index in random order and one in order of time, and a full-text index that triggers
-/// maintain.
+/// Accounts, six columns of which rules sanitize; text, an index in random order and one in
+/// that of time, and a full-text index that triggers keep.
 const SCHEMA: &str = "
+CREATE TABLE accounts (
+    id INTEGER PRIMARY KEY, email TEXT NOT NULL UNIQUE, name TEXT NOT NULL, phone TEXT NOT NULL,
+    api_token TEXT, password_hash TEXT NOT NULL, address TEXT NOT NULL,
+    created_at INTEGER NOT NULL);
 CREATE TABLE documents (
     id INTEGER PRIMARY KEY, key TEXT NOT NULL, author TEXT NOT NULL, title TEXT NOT NULL,
     body TEXT NOT NULL, created_at INTEGER NOT NULL, updated_at INTEGER NOT NULL);
@@ -37,14 +42,22 @@ CREATE TRIGGER updated AFTER UPDATE ON documents BEGIN
 END;
 ";
 
-const INSERT: &str = "INSERT INTO documents (key, author, title, body, created_at, updated_at)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?5)";
-const UPDATE: &str = "UPDATE documents SET body = ?2, updated_at = ?3 WHERE id = ?1";
+/// Accounts of each database of the set.
+const ACCOUNTS: u64 = 238;
 
-/// Rows per transaction for the initial state. In the day, each row has its own transaction.
+/// Documents of one transaction while the years pass; in a day, each has its own.
 const AT_ONCE: u64 = 100;
 
-/// A directory with both states of production, one of which is deployed at a time.
+/// How large a database is made.
+#[derive(Clone, Copy)]
+pub struct Extent {
+    pub bytes: u64,
+    pub accounts: u64,
+    /// Documents of one transaction: the size is exact to that many.
+    pub at_once: u64,
+}
+
+/// A directory with both states of production, of which one is there at a time.
 pub struct Source {
     dir: PathBuf,
     pub databases: Vec<Database>,
@@ -68,25 +81,27 @@ impl Source {
         if !states.exists() {
             ui.status("Making", format!("a production of {} in {}", bytes(size), dir.display()));
             for (seed, (name, percent)) in (1..).zip(DATABASES) {
-                make(&making, seed, name, size * percent / 100)
-                    .with_context(|| format!("cannot make {name}"))?;
+                let bytes = size * percent / 100;
+                let extent = Extent { bytes, accounts: ACCOUNTS, at_once: AT_ONCE };
+                make(&making, seed, name, extent).with_context(|| format!("cannot make {name}"))?;
             }
             durable::rename(&making, &states)?;
         }
         let database = |(name, _)| {
             let path = states.join("after").join(name);
-            let rows = sqlite::open_closed(&path)?.query_row(
-                "SELECT max(id) FROM documents",
-                [],
-                |row| row.get::<_, i64>(0),
-            )?;
-            anyhow::Ok(Database { name, rows: rows.cast_unsigned(), bytes: path.metadata()?.len() })
+            let rows = number(&sqlite::open_closed(&path)?, "SELECT max(id) FROM documents")?;
+            anyhow::Ok(Database { name, rows, bytes: path.metadata()?.len() })
         };
         let databases = DATABASES.into_iter().map(database).collect::<Result<_>>()?;
         Ok(Self { dir: dir.to_owned(), databases })
     }
 
-    /// The directory to pull from.
+    /// The size of the set after a day.
+    pub fn bytes(&self) -> u64 {
+        self.databases.iter().map(|database| database.bytes).sum()
+    }
+
+    /// The directory that is pulled from.
     pub fn production(&self) -> PathBuf {
         self.dir.join("production")
     }
@@ -116,11 +131,15 @@ impl Source {
         Ok(())
     }
 
-    /// Verifies that `dir` has the content of production.
-    pub fn check(&self, dir: &Path) -> Result<()> {
-        for (name, _) in DATABASES {
-            if !pages::same_content(&self.production().join(name), &dir.join(name))? {
-                bail!("{} is not what production has", dir.join(name).display());
+    /// Checks that two directories have databases of the same content.
+    ///
+    /// # Errors
+    ///
+    /// They have not.
+    pub fn check(&self, expected: &Path, dir: &Path) -> Result<()> {
+        for Database { name, .. } in &self.databases {
+            if !pages::same_content(&expected.join(name), &dir.join(name))? {
+                bail!("{} is not {}", dir.join(name).display(), expected.join(name).display());
             }
         }
         Ok(())
@@ -135,45 +154,105 @@ pub fn remove(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Writes the database `name` of `size` bytes into `dir/before`, and its next day into `dir/after`.
-fn make(dir: &Path, seed: u64, name: &str, size: u64) -> Result<()> {
+/// Writes the database `name` into `dir/before`, and what a day makes of it into `dir/after`.
+fn make(dir: &Path, seed: u64, name: &str, extent: Extent) -> Result<()> {
     let [before, after] = ["before", "after"].map(|state| dir.join(state));
     for dir in [&before, &after] {
         std::fs::create_dir_all(dir)?;
     }
+    create(&before.join(name), seed, extent)?;
+    std::fs::copy(before.join(name), after.join(name))?;
+    live_a_day(&after.join(name), seed + (1 << 32))
+}
+
+/// Writes a new database.
+///
+/// # Errors
+///
+/// It cannot be written.
+pub fn create(path: &Path, seed: u64, extent: Extent) -> Result<()> {
     let mut author = Author::new(seed);
-    let rows = build(&before.join(name), true, |db| {
+    build(path, true, |db| {
+        let mut insert = db.prepare_cached(INSERT_ACCOUNT)?;
+        db.execute_batch("BEGIN")?;
+        for row in 1..=extent.accounts {
+            author.insert_account(&mut insert, row)?;
+        }
+        db.execute_batch("COMMIT")?;
+        let mut insert = db.prepare_cached(INSERT_DOCUMENT)?;
         let mut rows = 0;
-        let mut insert = db.prepare_cached(INSERT)?;
-        let pages = |db: &Connection| db.pragma_query_value(None, "page_count", |row| row.get(0));
-        while pages(db).map(|n: i64| n.cast_unsigned() * 4096)? < size {
+        while number(db, "PRAGMA page_count")? * 4096 < extent.bytes {
             interrupt::check()?;
             db.execute_batch("BEGIN")?;
-            for _ in 0..AT_ONCE {
+            for _ in 0..extent.at_once {
                 rows += 1;
-                author.insert(&mut insert, rows)?;
+                author.insert_document(&mut insert, rows)?;
             }
             db.execute_batch("COMMIT")?;
-        }
-        Ok(rows)
-    })?;
-    std::fs::copy(before.join(name), after.join(name))?;
-    build(&after.join(name), false, |db| {
-        let mut insert = db.prepare_cached(INSERT)?;
-        let mut update = db.prepare_cached(UPDATE)?;
-        // Inserts a hundredth, and updates as many of the newest fifth.
-        for row in rows + 1..=rows + rows.div_ceil(100) {
-            interrupt::check()?;
-            author.insert(&mut insert, row)?;
-            let changed = rows - author.below(rows.div_ceil(5));
-            update.execute((changed.cast_signed(), author.text(30, 160), time(row)))?;
         }
         Ok(())
     })
 }
 
-/// Opens a new or closed database, writes to it as fast as possible, and leaves it in WAL mode. An
-/// incomplete database is discarded, so it needs no journal.
+/// Inserts a hundredth of the rows, and updates as many of the latest fifth.
+///
+/// # Errors
+///
+/// The database cannot be written.
+pub fn live_a_day(path: &Path, seed: u64) -> Result<()> {
+    let mut author = Author::new(seed);
+    build(path, false, |db| {
+        let rows = number(db, "SELECT max(id) FROM documents")?;
+        let mut insert = db.prepare_cached(INSERT_DOCUMENT)?;
+        let mut update = db.prepare_cached(UPDATE_DOCUMENT)?;
+        for row in rows + 1..=rows + rows.div_ceil(100) {
+            interrupt::check()?;
+            author.insert_document(&mut insert, row)?;
+            let changed = rows - author.below(rows.div_ceil(5));
+            author.update_document(&mut update, changed, row)?;
+        }
+        let rows = number(db, "SELECT max(id) FROM accounts")?;
+        let mut insert = db.prepare_cached(INSERT_ACCOUNT)?;
+        let mut update = db.prepare_cached(UPDATE_ACCOUNT)?;
+        for row in rows + 1..=rows + rows.div_ceil(100) {
+            author.insert_account(&mut insert, row)?;
+            let changed = rows - author.below(rows.div_ceil(5));
+            author.update_account(&mut update, changed)?;
+        }
+        Ok(())
+    })
+}
+
+/// Replaces the accounts and some of the documents of a copy, so that it is another tenant's.
+///
+/// # Errors
+///
+/// The database cannot be written.
+pub fn vary(path: &Path, seed: u64) -> Result<()> {
+    let mut author = Author::new(seed);
+    build(path, false, |db| {
+        let accounts = number(db, "SELECT max(id) FROM accounts")?;
+        let documents = number(db, "SELECT max(id) FROM documents")?;
+        db.execute_batch("BEGIN; DELETE FROM accounts")?;
+        let mut insert = db.prepare_cached(INSERT_ACCOUNT)?;
+        for row in 1..=accounts {
+            author.insert_account(&mut insert, row)?;
+        }
+        let mut update = db.prepare_cached(UPDATE_DOCUMENT)?;
+        for row in (1..=documents).step_by(4) {
+            author.update_document(&mut update, row, row)?;
+        }
+        db.execute_batch("COMMIT")?;
+        Ok(())
+    })
+}
+
+fn number(db: &Connection, sql: &str) -> Result<u64> {
+    Ok(db.query_row(sql, [], |row| row.get::<_, i64>(0))?.cast_unsigned())
+}
+
+/// Opens a database, new or closed, lets it be written as fast as can be, and
+/// leaves it in WAL mode. Nothing is lost with one whose making fails.
 fn build<T>(path: &Path, new: bool, write: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
     if new {
         drop(durable::create(path)?);
@@ -194,58 +273,6 @@ fn build<T>(path: &Path, new: bool, write: impl FnOnce(&Connection) -> Result<T>
     Ok(written)
 }
 
-/// Seconds since 1970.
-fn time(row: u64) -> i64 {
-    1_700_000_000 + row.cast_signed() * 61
-}
-
-/// Generates text, the same in every run, with few frequent and many rare words.
-struct Author {
-    random: Sequence,
-    words: Vec<String>,
-}
-
-impl Author {
-    fn new(seed: u64) -> Self {
-        let mut author = Self { random: Sequence::new(seed), words: Vec::new() };
-        const SYLLABLES: [&str; 16] = [
-            "ba", "con", "de", "er", "fi", "gra", "in", "lo", "men", "no", "per", "re", "sti",
-            "ta", "u", "ver",
-        ];
-        author.words = (0..6000)
-            .map(|_| (0..=author.below(3)).map(|_| SYLLABLES[author.below(16) as usize]).collect())
-            .collect();
-        author
-    }
-
-    fn below(&mut self, n: u64) -> u64 {
-        self.random.number() % n
-    }
-
-    /// Text of `least` words, or more, but less than `most`.
-    fn text(&mut self, least: u64, most: u64) -> String {
-        let mut text = String::new();
-        for i in 0..least + self.below(most - least) {
-            if i > 0 {
-                text += if self.below(12) == 0 { ". " } else { " " };
-            }
-            // A product of three uniform numbers makes the first words frequent.
-            let n = self.words.len() as u64;
-            let (x, y, z) = (self.below(n), self.below(n), self.below(n));
-            text += &self.words[(x * y / n * z / n) as usize];
-        }
-        text
-    }
-
-    fn insert(&mut self, insert: &mut CachedStatement<'_>, row: u64) -> Result<()> {
-        let key = format!("{:016x}{:08x}", self.random.number(), self.random.number() as u32);
-        let author = format!("user{}@example.com", self.below(500));
-        let (title, body) = (self.text(3, 10), self.text(30, 160));
-        insert.execute((key, author, title, body, time(row)))?;
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -256,7 +283,7 @@ mod tests {
         let ui = Ui::new(true, false, false, false);
         let made = ["a", "b"].map(|name| {
             let dir = dir.path().join(name);
-            Source::prepare(&ui, &dir, 1_000_000, false).unwrap()
+            Source::prepare(&ui, &dir, 3_000_000, false).unwrap()
         });
         let file = |source: &Source, state: &str, name: &str| source.state(state).join(name);
         let mut sum = 0;
@@ -271,15 +298,44 @@ mod tests {
             let [before, after] = ["before", "after"].map(|s| file(&made[0], s, name));
             assert!(!pages::same_content(&before, &after).unwrap());
             let size = before.metadata().unwrap().len();
-            assert!(size >= percent * 10_000 && size < percent * 10_000 + 200_000, "{size}");
+            assert!(size >= percent * 30_000 && size < percent * 30_000 + 200_000, "{size}");
             assert_eq!(made[0].databases[i].name, name);
             assert!(made[0].databases[i].rows > AT_ONCE);
             sum += size;
         }
-        assert!(sum < 1_400_000, "{sum}");
+        assert!(sum < 3_600_000, "{sum}");
 
-        made[0].deploy(&made[0].state("after")).unwrap();
-        made[0].check(&made[0].state("after")).unwrap();
-        made[0].check(&made[0].state("before")).unwrap_err();
+        let [before, after] = ["before", "after"].map(|state| made[0].state(state));
+        made[0].deploy(&after).unwrap();
+        made[0].check(&made[0].production(), &after).unwrap();
+        made[0].check(&made[0].production(), &before).unwrap_err();
+    }
+
+    #[test]
+    fn tenants_differ_and_days_add_a_few_rows() {
+        let dir = tempfile::tempdir().unwrap();
+        let [a, b] = ["a.db", "b.db"].map(|name| dir.path().join(name));
+        create(&a, 1, Extent { bytes: 200_000, accounts: 24, at_once: 10 }).unwrap();
+        std::fs::copy(&a, &b).unwrap();
+        vary(&b, 2).unwrap();
+        let rows = |path: &Path, table: &str| {
+            let db = sqlite::open_closed(path).unwrap();
+            let sql = format!(
+                "SELECT count(*), max(CASE WHEN id = 1 THEN {} END) FROM {table}",
+                if table == "accounts" { "email" } else { "body" }
+            );
+            db.query_row(&sql, [], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))
+                .unwrap()
+        };
+        for table in ["accounts", "documents"] {
+            let [one, other] = [&a, &b].map(|path| rows(path, table));
+            assert_eq!(one.0, other.0);
+            assert_ne!(one.1, other.1);
+        }
+        let before = rows(&b, "accounts").0;
+        live_a_day(&b, 3).unwrap();
+        live_a_day(&b, 4).unwrap();
+        assert_eq!(rows(&b, "accounts").0, before + 2);
+        sqlite::check(&b).unwrap();
     }
 }

@@ -16,13 +16,18 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Bytes of memory. A smaller process has just started, or does not matter.
 const LEAST: u64 = 500_000;
 
-/// The maxima of all samples.
+/// Programs that read databases: too many at once would take the disk from the app.
+const READERS: [&str; 2] = ["sqlite3", "dd"];
+
+/// The most that was seen.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Seen {
     /// The memory of each program, in bytes. Empty if the system does not report it.
     pub programs: BTreeMap<String, u64>,
     /// The size of the directory of temporary files, in bytes.
     pub staging: u64,
+    /// How many processes that read databases there were at the same time.
+    pub readers: usize,
 }
 
 impl Seen {
@@ -32,6 +37,7 @@ impl Seen {
             *most = bytes.max(*most);
         }
         self.staging = self.staging.max(other.staging);
+        self.readers = self.readers.max(other.readers);
     }
 }
 
@@ -49,9 +55,9 @@ impl Watch {
         let thread = std::thread::spawn(move || {
             let mut seen = Seen::default();
             while !stopped.load(Ordering::SeqCst) {
-                let mut programs = BTreeMap::new();
-                look_below(&pid.to_string(), &mut programs);
-                seen.add(Seen { programs, staging: size(&dir) });
+                let mut now = Seen { staging: size(&dir), ..Seen::default() };
+                look_below(&pid.to_string(), &mut now);
+                seen.add(now);
                 std::thread::sleep(LOOK);
             }
             seen
@@ -65,24 +71,34 @@ impl Watch {
     }
 }
 
-fn look_below(pid: &str, programs: &mut BTreeMap<String, u64>) {
-    let read = |path: &Path| std::fs::read_to_string(path).unwrap_or_default();
-    let process = Path::new("/proc").join(pid);
-    for thread in std::fs::read_dir(process.join("task")).into_iter().flatten().flatten() {
-        for child in read(&thread.path().join("children")).split_whitespace() {
-            let status = read(&Path::new("/proc").join(child).join("status"));
-            let name = status.lines().find_map(|line| line.strip_prefix("Name:\t"));
-            let peak = resources::peak(&status).filter(|bytes| *bytes >= LEAST);
-            if let (Some(name), Some(bytes)) = (name, peak) {
-                let most = programs.entry(name.to_owned()).or_default();
-                *most = bytes.max(*most);
-            }
-            look_below(child, programs);
+fn look_below(pid: &str, seen: &mut Seen) {
+    for child in children(pid) {
+        let status = read(&Path::new("/proc").join(&child).join("status"));
+        let name = status.lines().find_map(|line| line.strip_prefix("Name:\t"));
+        let peak = resources::peak(&status).filter(|bytes| *bytes >= LEAST);
+        seen.readers += usize::from(name.is_some_and(|name| READERS.contains(&name)));
+        if let (Some(name), Some(bytes)) = (name, peak) {
+            let most = seen.programs.entry(name.to_owned()).or_default();
+            *most = bytes.max(*most);
         }
+        look_below(&child, seen);
     }
 }
 
-/// The total length of the files below a directory. Files that disappear meanwhile do not count.
+/// The processes that one has started and not reaped. None where the system does not tell.
+pub fn children(pid: &str) -> Vec<String> {
+    let threads = std::fs::read_dir(Path::new("/proc").join(pid).join("task"));
+    let lists = threads.into_iter().flatten().flatten().map(|t| read(&t.path().join("children")));
+    lists.flat_map(|list| list.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect()
+}
+
+/// Nothing of a process that has ended.
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_default()
+}
+
+/// What a directory and those in it hold, by the lengths of files. What goes
+/// away meanwhile counts nothing.
 fn size(dir: &Path) -> u64 {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     let sizes = entries.map(|entry| match entry.metadata() {
@@ -106,10 +122,11 @@ mod tests {
         assert_eq!(size(dir.path()), 77);
         let mut seen = Seen::default();
         for (name, bytes) in [("sh", 3), ("tar", 2), ("sh", 1)] {
-            seen.add(Seen { programs: [(name.to_owned(), bytes)].into(), staging: bytes });
+            let programs = [(name.to_owned(), bytes)].into();
+            seen.add(Seen { programs, staging: bytes, readers: 4 - bytes as usize });
         }
         assert_eq!(seen.programs, [("sh".to_owned(), 3), ("tar".to_owned(), 2)].into());
-        assert_eq!(seen.staging, 3);
+        assert_eq!((seen.staging, seen.readers), (3, 3));
     }
 
     #[cfg(target_os = "linux")]
@@ -117,17 +134,17 @@ mod tests {
     fn a_program_below_is_seen() {
         let sh = Shell::new().unwrap();
         let mut child = std::process::Command::from(cmd!(sh, "sleep 60")).spawn().unwrap();
-        let mut programs = BTreeMap::new();
-        // After the fork the child has the name of its parent, and then for a moment none.
+        let mut seen = Seen::default();
+        // At first it is what it was started by, and then nothing.
         for _ in 0..10_000 {
-            look_below(&std::process::id().to_string(), &mut programs);
-            if programs.contains_key("sleep") {
+            look_below(&std::process::id().to_string(), &mut seen);
+            if seen.programs.contains_key("sleep") {
                 break;
             }
             std::thread::sleep(Duration::from_millis(1));
         }
         child.kill().unwrap();
         child.wait().unwrap();
-        assert!(programs["sleep"] >= LEAST);
+        assert!(seen.programs["sleep"] >= LEAST);
     }
 }

@@ -11,7 +11,7 @@ use xtask_db::internals::ui::Ui;
 
 use super::flows::{Flow, Flows};
 use super::server::{Asked, Shape};
-use super::source::DATABASES;
+use super::source::{DATABASES, remove};
 
 /// The speed of its commits.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -36,37 +36,61 @@ impl Writers {
     }
 }
 
-/// Lets `program` write into the largest database of a copy of production in `dir`, for `alone`
-/// without a pull, and during pulls.
-pub fn measure(
-    ui: &Ui,
-    sh: &Shell,
-    flows: &mut Flows<'_>,
-    program: &Path,
-    dir: &Path,
-    shape: Shape,
-    alone: Duration,
-) -> Result<Writers> {
-    ui.status("Measuring", "an app that writes");
-    flows.source.copy("after", dir)?;
-    flows.source.deploy(dir)?;
-    rustix::fs::sync();
-    let largest = dir.join(DATABASES[DATABASES.len() - 1].0);
-    let mut app = Asked::start(cmd!(sh, "{program} {largest}"))?;
-    let mut writers = Writers { alone: Vec::new(), during: Vec::new() };
-    // The start of the program does not count.
-    interrupt::sleep(alone / 5)?;
-    writers.alone.push(by_itself(&mut app, alone)?);
-    for flow in [Flow::FirstZstd, Flow::Day] {
-        flows.prepare(flow)?;
-        pace(&mut app)?;
-        flows.run(flow, shape, false)?;
-        writers.during.push((flow, pace(&mut app)?));
+/// Where an app writes, and how.
+pub struct Bench<'a> {
+    /// The program of `tests/` that writes.
+    pub program: &'a Path,
+    /// Where a copy of production is made.
+    pub dir: &'a Path,
+    pub shape: Shape,
+    /// For how long it writes alone.
+    pub alone: Duration,
+}
+
+impl Bench<'_> {
+    /// Measures both journal modes, `WAL` first.
+    ///
+    /// # Errors
+    ///
+    /// The app cannot write, or a pull fails.
+    pub fn measure(&self, ui: &Ui, sh: &Shell, flows: &mut Flows<'_>) -> Result<[Writers; 2]> {
+        let wal = self.measure_mode(ui, sh, flows, "WAL", &[Flow::FirstZstd, Flow::Day])?;
+        let rollback = self.measure_mode(ui, sh, flows, "DELETE", &[Flow::FirstZstd])?;
+        remove(self.dir)?;
+        Ok([wal, rollback])
     }
-    writers.alone.push(by_itself(&mut app, alone)?);
-    drop(app);
-    flows.source.deploy(&flows.source.state("after"))?;
-    Ok(writers)
+
+    /// Lets the program write into the largest database, alone and during pulls.
+    fn measure_mode(
+        &self,
+        ui: &Ui,
+        sh: &Shell,
+        flows: &mut Flows<'_>,
+        mode: &str,
+        during: &[Flow],
+    ) -> Result<Writers> {
+        let Self { program, dir, shape, alone } = *self;
+        ui.status("Measuring", format!("an app that writes in the journal mode {mode}"));
+        flows.source.copy("after", dir)?;
+        flows.source.deploy(dir)?;
+        rustix::fs::sync();
+        let largest = dir.join(DATABASES[DATABASES.len() - 1].0);
+        let mut app = Asked::start(cmd!(sh, "{program} --journal-mode {mode} {largest}"))?;
+        let mut writers = Writers { alone: Vec::new(), during: Vec::new() };
+        // What it takes to begin is not counted.
+        interrupt::sleep(alone / 5)?;
+        writers.alone.push(by_itself(&mut app, alone)?);
+        for flow in during.iter().copied() {
+            flows.prepare(flow)?;
+            pace(&mut app)?;
+            flows.run(flow, shape, false)?;
+            writers.during.push((flow, pace(&mut app)?));
+        }
+        writers.alone.push(by_itself(&mut app, alone)?);
+        drop(app);
+        flows.source.deploy(&flows.source.state("after"))?;
+        Ok(writers)
+    }
 }
 
 fn by_itself(app: &mut Asked, time: Duration) -> Result<Pace> {
