@@ -43,7 +43,9 @@ on_all_cores() {
 
 work() {
 	local turn of copy database
-	jobs='' turn=0 of=$cores cores=1
+	jobs='' turn=0 of=$cores
+	# Several large copies leave none of the cores idle at the end.
+	[ -n "${large:-}" ] || cores=1
 	trap 'for job in $jobs; do kill "$job"; done 2>/dev/null; exit 143' TERM
 	for copy in $small; do
 		eval "database=\${$((copy + 1))}"

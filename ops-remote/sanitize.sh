@@ -253,7 +253,9 @@ sanitize_all() {
 	if ! { quote_lines && prepare_to_fill && sanitize_template >sanitize.sql; }; then
 		fail no-space "cannot write in $staging_dir"
 	fi
+	large=$((total + 1)) # A larger limit than any size: copies are masked side by side.
 	on_all_cores sanitize "$@"
+	large=''
 	note_matches
 	find_unmatched_rules "$@"
 }

@@ -33,7 +33,12 @@ scrub() {
 	# killed sqlite3 left.
 	rm -f "$1.spilled" "$1.fast" "$1".fresh.* "$1".noted.*
 	{ prelude && printf '%s;\n' 'SELECT count(*) FROM sqlite_master' 'PRAGMA journal_mode = OFF' VACUUM; } >"$1.sql" || return 1
+	# There is room for one at a time.
+	until mkdir vacuum 2>/dev/null; do sleep 1; done
 	sanitizer "$1"
+	set -- "$1" $?
+	rmdir vacuum
+	return "$2"
 }
 
 # scrub_the_rest NUMBER: a copy that is sent whole needs all of its pages scrubbed.

@@ -90,7 +90,13 @@ fn parts_that_are_not_ours_change_nothing() {
         .index()
         .replace("[{", &format!("[{{\"{more}\":\"746573742e6462\",\"delta\":true}},{{"));
     let misplaced = "came where";
+    let same = |number: &str| {
+        let index = scene.index().replacen("}]}", &format!("}}],\"same\":[{number}]}}"), 1);
+        other(&index, "[[1,1]]")
+    };
     for (i, (name, archives, why)) in [
+        ("unchanged, though it comes", same("0"), "was not offered"),
+        ("unchanged, and never here", same("7"), "was not offered"),
         ("a chunk twice", scene.archives(&[chunk("0.0"), chunk("0.0")]), misplaced),
         ("a chunk beyond the end", scene.archives(&[chunk("0.1")]), misplaced),
         ("a chunk at 2^64", scene.archives(&[chunk("0.18446744073709551616")]), misplaced),

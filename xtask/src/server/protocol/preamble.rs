@@ -60,11 +60,13 @@ pub struct Preamble<'n, R> {
     bytes: u64,
     statuses: usize,
     findings: usize,
+    /// Whether the server has asked for hashes, which it may do once.
+    has_asked: bool,
 }
 
 impl<'n, R: BufRead> Preamble<'n, R> {
     pub fn new(input: R, nonce: &'n str, marker: Marker) -> Self {
-        Self { input, nonce, marker, bytes: 0, statuses: 0, findings: 0 }
+        Self { input, nonce, marker, bytes: 0, statuses: 0, findings: 0, has_asked: false }
     }
 
     /// The input after the marker.
@@ -103,6 +105,9 @@ impl<'n, R: BufRead> Preamble<'n, R> {
                     more.parse().map_err(|_| refused(format!("{more:?} is not a number")))?;
                 return Ok(PreambleEvent::MoreFindings(more));
             } else if let Some(numbers) = self.own(line, "XTASK-DB-NEED") {
+                if std::mem::replace(&mut self.has_asked, true) {
+                    return Err(refused("it asks for hashes twice"));
+                }
                 return needed(numbers);
             } else if let Some(why) = self.own(line, "XTASK-DB-FAILED") {
                 let (code, text) = failure(why);

@@ -342,6 +342,32 @@ fn what_is_no_finding_is_refused() {
 }
 
 #[test]
+fn hashes_are_asked_for_once_in_order_and_by_a_known_name() {
+    let read = |lines: &[&str]| {
+        let text: String =
+            lines.iter().map(|line| format!("XTASK-DB-NEED 1 {NONCE}{line}\n")).collect();
+        let mut preamble = Preamble::new(BufReader::new(text.as_bytes()), NONCE, Marker::Databases);
+        let first = preamble.read_event();
+        let second = preamble.read_event();
+        (first, second)
+    };
+    for (line, numbers) in [(" crc32 0 2 9", &[0, 2, 9][..]), (" sha3", &[]), (" sha3 4\r", &[4])] {
+        let (first, second) = read(&[line]);
+        assert!(
+            matches!(&first, Ok(PreambleEvent::Need(_, found)) if found == numbers),
+            "{first:?}"
+        );
+        assert!(matches!(second, Err(Error::NoStream)));
+    }
+    for line in ["", " ", " md5 0", " 0", " sha3 x", " sha3 -1", " sha3 1 1", " crc32 2 1"] {
+        let (first, _) = read(&[line]);
+        assert!(matches!(first, Err(Error::Refused(_))), "{line:?}: {first:?}");
+    }
+    let (_, second) = read(&[" sha3 0", " sha3 1"]);
+    assert!(matches!(second, Err(Error::Refused(_))), "{second:?}");
+}
+
+#[test]
 fn a_carriage_return_before_the_newline_of_the_marker_is_none_of_the_archive() {
     let archive = compressed(Codec::Zstd, &tars(&members(&two()))[..]);
     let input = [format!("XTASK-DB 1 {NONCE}\r\n").as_bytes(), &archive].concat();

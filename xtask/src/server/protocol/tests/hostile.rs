@@ -185,6 +185,37 @@ fn a_name_that_is_not_one_plain_file_is_refused() {
 }
 
 #[test]
+fn unchanged_bases_are_listed_in_order_and_states_are_plain_words() {
+    let index = index_of(&[(b"a.db", 4)]);
+    let read = |same: &str, extra: &str| {
+        let index = index.replacen("}]}", &format!("}}],\"same\":{same}}}"), 1);
+        let end = end_of(&index, &[hex(&Sha256::digest(b"some"))], "null");
+        let end = end.replacen('{', &format!("{{{extra}"), 1);
+        let members = [json("index.json", &index), file("0.db", b"some"), json("end.json", &end)];
+        receive(&stream(Codec::Zstd, &members)[..]).0
+    };
+    let received =
+        read("[0,3]", r#""state":["1.2-3_4 0,1/-"],"found":["61 62 1 t -;63"],"#).unwrap();
+    assert_eq!(received.same, [0, 3]);
+    assert_eq!(received.databases[0].remote.as_ref().unwrap().matched, "0,1/-");
+    for same in ["[3,0]", "[0,0]", "[-1]", "[1.5]", "null", "\"0\""] {
+        assert!(matches!(read(same, ""), Err(Error::Refused(_))), "{same}");
+    }
+    for extra in [
+        r#""state":["1"],"#,
+        r#""state":["1 2 3"],"#,
+        r#""state":["1\n 2"],"#,
+        r#""state":["1 //x"],"found":["a\nb"],"#,
+        r#""state":["a 0/0","b 0/0"],"#,
+        r#""state":["a 0/0"],"found":[],"#,
+        r#""scrubbed":[1,1],"#,
+        r#""scrubbed":[-1],"#,
+    ] {
+        assert!(matches!(read("[]", extra), Err(Error::Refused(_))), "{extra}");
+    }
+}
+
+#[test]
 fn a_name_that_is_no_hex_is_refused() {
     for hex in ["a", "zz", "+a", "6", "é0", "aéb", "61 ", "0x61", "6 61"] {
         let index = index_of(&[(b"a.db", 4)]).replacen(&super::hex(b"a.db"), hex, 1);
