@@ -78,76 +78,41 @@ page_size() {
 	[ "$page" -ne 1 ] || page=65536
 }
 
-# compare_to_bases COUNT: copies I.old to I.base if a comparison is worthwhile. If the sha256 is the
-# same, nothing has to be sent, and I.changed says so.
+# compare_to_bases COUNT: copies I.old to I.base if a comparison is worthwhile.
 compare_to_bases() {
-	local i=0 old page sum name base
+	local i=0 old sum
 	count_cores
 	while [ "$i" -lt "$1" ]; do
 		if [ -e "$i.old" ]; then
 			read -r sum old <"$i.old"
 			page_size "$i.db"
-			[ "${old%% *}" != "$page" ] || echo "$sum $old" >"$i.base"
+			if [ "${old%% *}" = "$page" ] && ! differs_by 60 "$i"; then echo "$sum $old" >"$i.base"; fi
 		fi
 		i=$((i + 1))
 	done
-	hash_copies "$i"
-	while read -r sum name; do
-		i=${name%.db}
-		read -r base _ <"$i.base"
-		if [ "$sum" = "$base" ]; then
-			echo '[0,0]' >"$i.changed"
-		elif is_mostly_new "$i"; then
-			rm "$i.base"
-			continue
-		fi
-		echo "$sum $name" >>sums
-	done <hashed
 }
 
-# is_mostly_new I: whether more than 60% of a sample differs, as after a VACUUM. Comparing the
-# whole copy would then take long and save little.
-is_mostly_new() {
+# differs_by PERCENT I: whether more of a sample differs, which only a large copy has. After a VACUUM
+# most of it does, and comparing the whole copy would take long and save little.
+differs_by() {
 	local size first answer s k
-	measure "$1.db"
+	measure "$2.db"
 	[ "$size" -ge "$SAMPLED" ] || return 1
-	read -r _ _ first _ <"$1.base"
+	read -r _ _ first _ <"$2.old"
 	answer=$({
 		compare_tables
 		s=0
 		while [ "$s" -lt 8 ]; do
 			k=$((s * (size / SAMPLE) / 8))
-			load_sql sample "$1" "$SAMPLE" "$k" $((first + k * (SAMPLE / GROUP_OF))) $((SAMPLE / GROUP_OF))
+			load_sql sample "$2" "$SAMPLE" "$k" $((first + k * (SAMPLE / GROUP_OF))) $((SAMPLE / GROUP_OF))
 			ask_sql $((SAMPLE / BLOCK))
 			differ_sql
 			printf 'INSERT INTO seen SELECT count(*) FROM differs; DELETE FROM differs;\n'
 			s=$((s + 1))
 		done
-		echo "SELECT sum(blocks) * 10 > 8 * $((SAMPLE / BLOCK)) * 6 FROM seen;"
+		echo "SELECT sum(blocks) * 100 > 8 * $((SAMPLE / BLOCK)) * $1 FROM seen;"
 	} | sql :memory:)
 	[ "$answer" = 1 ]
-}
-
-# hash_copies COUNT: computes the sha256 of the copies that have a base, on all cores.
-hash_copies() {
-	local w count i
-	w=0
-	while [ "$w" -lt "$cores" ]; do
-		count=$1 i=$w
-		set --
-		while [ "$i" -lt "$count" ]; do
-			[ ! -e "$i.base" ] || set -- "$@" "$i.db"
-			i=$((i + cores))
-		done
-		if [ $# -gt 0 ]; then
-			sha256_of "$@" >"hashed.$w" &
-			jobs="$jobs $!"
-		fi
-		set -- "$count"
-		w=$((w + 1))
-	done
-	await_jobs || fail no-space "cannot write the hashes of the copies in $staging_dir"
-	cat hashed.* >hashed 2>/dev/null
 }
 
 # send_delta I COUNT: sends the blocks of copy I that differ from its base, chunk by chunk.
@@ -183,7 +148,7 @@ start_comparing() {
 	[ "$limit" -ge "$AHEAD" ] || limit=$AHEAD
 	: >chunks
 	while [ "$compared" -lt "$2" ]; do
-		if [ -e "$compared.base" ] && [ ! -e "$compared.changed" ]; then
+		if [ -e "$compared.base" ]; then
 			measure "$compared.db"
 			total=$((total + size))
 			[ "$total" -le "$limit" ] || [ ! -s chunks ] || break

@@ -145,11 +145,9 @@ send_members() {
 # Members are named by number; the names of the databases are in the index. The end record is an
 # archive of its own, because hashing runs beside packing.
 members() {
-	local whole name sums
-	whole=''
-	for name in $(numbers "$1"); do [ -e "${name%.db}.base" ] || whole="$whole $name"; done
-	# shellcheck disable=SC2086 # numbers
-	[ -z "$whole" ] || sha256_of $whole >>sums &
+	local sums
+	# shellcheck disable=SC2046 # names that are numbers
+	[ "$1" -eq 0 ] || sha256_of $(numbers "$1") >sums &
 	sums=$!
 	send_databases "$1" && wait "$sums" && write_end "$1" >end.json && tar_members end.json && : >packed
 }
@@ -161,7 +159,7 @@ send_databases() {
 	while [ "$i" -lt "$1" ]; do
 		if [ ! -e "$i.base" ]; then
 			set -- "$@" "$i.db"
-		elif [ ! -e "$i.changed" ]; then
+		else
 			send_whole "$@" && send_delta "$i" "$1" || return 1
 			set -- "$1"
 		fi

@@ -11,15 +11,16 @@
 # State between calls, set once by `prepare_to_fill`.
 fill_sql='' all_bytes=''
 
-# choose_fast NUMBER: decides whether only pages that differ from the base are scrubbed, and checked
-# for leaks. The base must be scrubbed, and its hashes must be here.
+# choose_fast NUMBER: decides whether only pages that differ from the base are checked for leaks. The
+# base must be scrubbed, and its hashes must be here. NUMBER.fast has a 1 if only these pages are
+# scrubbed, too, which is worthwhile if few differ before that, else a 2.
 choose_fast() {
 	local size scrubbed
 	[ -e "$1.old" ] && [ "$has_hashes" -eq 1 ] || return 0
 	read -r _ size _ _ scrubbed <"$1.old"
 	page_size "$1.db"
 	if [ "$scrubbed" != 1 ] || [ "$size" != "$page" ] || [ "$page" -lt "$BLOCK" ]; then return 0; fi
-	: >"$1.fast"
+	if differs_by 30 "$1"; then echo 2 >"$1.fast"; else echo 1 >"$1.fast"; fi
 }
 
 # scrub NUMBER
@@ -145,7 +146,7 @@ prepare_to_fill() {
 		WITH RECURSIVE
 		here(no, tail, unused, base) AS (SELECT no, tail, unused, (no - @first) * @page + 1 FROM page
 			WHERE no >= @first AND no < @first + $CHUNK / @page
-			  AND (NOT @fast OR no IN (SELECT @first + i * $BLOCK / @page FROM differs))),
+			  AND (@fast <> 1 OR no IN (SELECT @first + i * $BLOCK / @page FROM differs))),
 		tree(base, head) AS (SELECT base, base + CASE no WHEN 1 THEN 100 ELSE 0 END FROM here WHERE NOT tail),
 		block(base, at, next, size) AS (
 			SELECT base, at, two(base + at), two(base + at + 2) FROM (SELECT base, two(head + 1) AS at FROM tree) WHERE at
@@ -171,7 +172,7 @@ prepare_to_fill() {
 # that a failed read or write is not taken for the chunk.
 fill_script() {
 	local k fast=0 first=0
-	[ ! -e "$1.fast" ] || { fast=1 && read -r _ _ first _ <"$1.old"; }
+	[ ! -e "$1.fast" ] || { read -r fast <"$1.fast" && read -r _ _ first _ <"$1.old"; }
 	compare_tables || return 1
 	printf '%s\n' \
 		'CREATE TEMP TABLE page (no INTEGER PRIMARY KEY, tail INTEGER, unused INTEGER);' \
@@ -182,22 +183,33 @@ fill_script() {
 		".parameter set @target \"'$1.new.$2'\"" || return 1
 	k=$2
 	while [ "$k" -lt "$chunks" ]; do
-		load_sql "fill.$1.$2" "$1" "$CHUNK" "$k" $((first + k * (CHUNK / GROUP_OF))) $((fast * (CHUNK / GROUP_OF))) || return 1
+		load_sql "fill.$1.$2" "$1" "$CHUNK" "$k" $((first + k * (CHUNK / GROUP_OF))) $(((fast > 0) * (CHUNK / GROUP_OF))) || return 1
 		printf '%s\n' \
 			".parameter set @first $((k * (CHUNK / page) + 1))" \
 			"INSERT INTO sure SELECT length(@new) = min($CHUNK, $((size - k * CHUNK)));" || return 1
-		[ "$fast" -eq 0 ] || { ask_sql $((((size - k * CHUNK < CHUNK ? size - k * CHUNK : CHUNK) + BLOCK - 1) / BLOCK)) && differ_sql && note_sql "$1.noted.$k"; } || return 1
-		echo "$fill_sql" || return 1
-		[ "$fast" -eq 0 ] || fresh_sql "$1.fresh.$k" || return 1
+		case $fast in
+		0) echo "$fill_sql" ;;
+		1) find_differences_sql "$1" "$k" && echo "$fill_sql" && take_filled_sql && fresh_sql "$1.fresh.$k" ;;
+		2) echo "$fill_sql" && take_filled_sql && find_differences_sql "$1" "$k" && fresh_sql "$1.fresh.$k" ;;
+		esac || return 1
 		echo ".system [ ! -e $1.new.$2 ] || { dd if=$1.new.$2 of=$1.db bs=$CHUNK seek=$k conv=notrunc && rm $1.new.$2; } 2>/dev/null || : >$1.unfilled" || return 1
 		k=$((k + fillers))
 	done
 }
 
+# find_differences_sql NUMBER K: of a chunk.
+find_differences_sql() {
+	local bytes=$((size - $2 * CHUNK))
+	[ "$bytes" -le "$CHUNK" ] || bytes=$CHUNK
+	ask_sql $(((bytes + BLOCK - 1) / BLOCK)) && differ_sql && note_sql "$1.noted.$2"
+}
+
+# take_filled_sql: sets @new to the chunk with zeroed bytes.
+take_filled_sql() { echo "REPLACE INTO temp.sqlite_parameters SELECT '@new', readfile(@target) FROM hole LIMIT 1;"; }
+
 # fresh_sql FILE: writes the pages that differ from the base to a file, for the leak check.
 fresh_sql() {
-	printf '%s\n' "REPLACE INTO temp.sqlite_parameters SELECT '@new', readfile(@target) FROM hole LIMIT 1;" \
-		"SELECT writefile('$1', CAST(group_concat(substr(@new, p * @page + 1, @page), '') AS BLOB))
+	printf '%s\n' "SELECT writefile('$1', CAST(group_concat(substr(@new, p * @page + 1, @page), '') AS BLOB))
 		   FROM (SELECT DISTINCT i * $BLOCK / @page AS p FROM differs ORDER BY p) HAVING count(*) > 0;" \
 		"INSERT INTO sure SELECT length(readfile('$1')) IS @page * count(DISTINCT i * $BLOCK / @page) FROM differs HAVING count(*) > 0;" \
 		'DELETE FROM differs;'

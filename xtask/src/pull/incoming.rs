@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
+use crate::fs;
 use crate::pull::base::Base;
 use crate::pull::error::PullError;
 use crate::pull::verify::{Checks, VerifiedDb};
@@ -13,7 +14,6 @@ use crate::server::protocol::{Changed, Index, IndexEntry, ReceivedDb};
 use crate::server::request::Request;
 use crate::snapshots::{Database, FileId};
 use crate::ui::{Progress, Ui};
-use crate::{fs, interrupt};
 
 /// Bytes that each database takes besides its file once saved, and the set once recorded: most of
 /// it is the `-shm` of the live database.
@@ -181,33 +181,12 @@ impl<'a> Incoming<'a> {
     }
 
     /// Warns of bases whose files changed since their pull.
-    pub fn warn_of_bases(&self, names: &[String], what_happens: &str) {
+    pub fn warn_of_bases(&self, names: &[String]) {
         for base in names.iter().filter_map(|name| self.base(name)) {
             let path = base.path.display();
             self.ui.warn(format!(
-                "{path} differs from what was pulled: the database {what_happens} whole"
+                "{path} differs from what was pulled: the database is fetched whole"
             ));
         }
-    }
-
-    /// For a dry run: a database without differences is only unchanged if its base is intact.
-    ///
-    /// # Errors
-    ///
-    /// This process was asked to end.
-    pub fn verify_bases(&self, databases: &mut [ReceivedDb]) -> Result<()> {
-        for database in databases {
-            if database.changed == Some(Changed::default())
-                && let Some(base) = self.base(&database.name)
-            {
-                let found = fs::sha256(&base.path);
-                interrupt::check()?;
-                if found.ok() != base.database.sha256 {
-                    self.warn_of_bases(std::slice::from_ref(&database.name), "will be fetched");
-                    database.changed = None;
-                }
-            }
-        }
-        Ok(())
     }
 }

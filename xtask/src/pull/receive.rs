@@ -72,7 +72,7 @@ fn receive_sound(
     let missing: Vec<_> = (0..databases.len()).filter(|&i| databases[i].is_none()).collect();
     if !missing.is_empty() {
         let names: Vec<_> = missing.iter().map(|&i| received.databases[i].name.clone()).collect();
-        incoming.warn_of_bases(&names, "is fetched");
+        incoming.warn_of_bases(&names);
         session.ask_for(&missing);
         incoming.expect_whole(names)?;
         let whole = session.receive(incoming, dir)?;
@@ -136,9 +136,8 @@ fn plan_sound(
     session: &mut Session<'_, '_>,
     incoming: &mut Incoming<'_>,
 ) -> Result<(Vec<ReceivedDb>, u64), PullError> {
-    let (wire_bytes, mut received) = session.receive_plan(incoming)?;
+    let (wire_bytes, received) = session.receive_plan(incoming)?;
     session.check_rules_matched(&received)?;
-    incoming.verify_bases(&mut received.databases)?;
     session.release();
     let mut databases = received.databases;
     databases.extend(received.same.iter().map(|&number| unchanged(&session.request.bases[number])));
