@@ -86,31 +86,31 @@ compare_to_bases() {
 		if [ -e "$i.old" ]; then
 			read -r sum old <"$i.old"
 			page_size "$i.db"
-			if [ "${old%% *}" = "$page" ] && ! differs_by 60 "$i"; then echo "$sum $old" >"$i.base"; fi
+			if [ "${old%% *}" = "$page" ] && ! is_mostly_new "$i"; then echo "$sum $old" >"$i.base"; fi
 		fi
 		i=$((i + 1))
 	done
 }
 
-# differs_by PERCENT I: whether more of a sample differs, which only a large copy has. After a VACUUM
-# most of it does, and comparing the whole copy would take long and save little.
-differs_by() {
+# is_mostly_new I: whether more than 60% of a sample differs, as after a VACUUM. Comparing the whole
+# copy would then take long and save little.
+is_mostly_new() {
 	local size first answer s k
-	measure "$2.db"
+	measure "$1.db"
 	[ "$size" -ge "$SAMPLED" ] || return 1
-	read -r _ _ first _ <"$2.old"
+	read -r _ _ first _ <"$1.old"
 	answer=$({
 		compare_tables
 		s=0
 		while [ "$s" -lt 8 ]; do
 			k=$((s * (size / SAMPLE) / 8))
-			load_sql sample "$2" "$SAMPLE" "$k" $((first + k * (SAMPLE / GROUP_OF))) $((SAMPLE / GROUP_OF))
+			load_sql sample "$1" "$SAMPLE" "$k" $((first + k * (SAMPLE / GROUP_OF))) $((SAMPLE / GROUP_OF))
 			ask_sql $((SAMPLE / BLOCK))
 			differ_sql
 			printf 'INSERT INTO seen SELECT count(*) FROM differs; DELETE FROM differs;\n'
 			s=$((s + 1))
 		done
-		echo "SELECT sum(blocks) * 100 > 8 * $((SAMPLE / BLOCK)) * $1 FROM seen;"
+		echo "SELECT sum(blocks) * 100 > 8 * $((SAMPLE / BLOCK)) * 60 FROM seen;"
 	} | sql :memory:)
 	[ "$answer" = 1 ]
 }
@@ -279,14 +279,10 @@ differ_sql() {
 # ask_sql BLOCKS: asks for the first BLOCKS of a chunk.
 ask_sql() { echo "INSERT INTO asked SELECT i, i FROM block WHERE i < $1;"; }
 
-# note_sql FILE: writes the blocks of all pages that differ to a file, for ask_noted_sql. Zeroing may
-# change any block of such a page.
+# note_sql FILE: writes `differs` to a file, for ask_noted_sql.
 note_sql() {
-	printf '%s\n' "INSERT INTO noted SELECT i FROM block WHERE i * $BLOCK < length(@new)
-		AND i * $BLOCK / @page IN (SELECT i * $BLOCK / @page FROM differs);" \
-		".output $1" 'SELECT i FROM noted;' '.output' \
-		"INSERT INTO sure SELECT length(readfile('$1')) IS sum(length(i) + 1) FROM noted HAVING count(*) > 0;" \
-		'DELETE FROM noted;'
+	printf '%s\n' ".output $1" 'SELECT i FROM differs;' '.output' \
+		"INSERT INTO sure SELECT length(readfile('$1')) IS sum(length(i) + 1) FROM differs HAVING count(*) > 0;"
 }
 
 # ask_noted_sql FILE: asks for the blocks in a file; also for the first one, whose bytes change later.

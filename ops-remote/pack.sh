@@ -219,8 +219,7 @@ send_again() {
 		shift
 		case " $word " in
 		*" $i "*)
-			rm -f "$i.base" "$i.changed"
-			scrub_the_rest "$i" || fail no-space "cannot write in $staging_dir"
+			rm -f "$i.base" "$i.changed" "$i.fast"
 			[ "$i" -eq "$kept" ] || mv "$i.db" "$kept.db"
 			if [ "$i" -ne "$kept" ] && [ -e "$i.rows" ]; then mv "$i.rows" "$kept.rows" && mv "$i.scrub" "$kept.scrub"; fi
 			set -- "$@" "$name"

@@ -266,6 +266,8 @@ prepare() {
 	[ $# -eq 0 ] || status copying $# "$total"
 	copy_all "$@"
 	until [ "$mode" = by-hand ] || are_still_same "$@"; do
+		# They come whole: the hashes are asked for already.
+		base='' state=-
 		while [ -n "$moved" ]; do
 			if add_copy "${moved%%"$newline"*}"; then set -- "$@" "${moved%%"$newline"*}"; fi
 			moved=${moved#*"$newline"}

@@ -5,22 +5,21 @@
 # Pages stay in place, so that the next delta is small; only without `dbstat` it runs VACUUM.
 #
 # Uses `sql`, `measure`, `is_number`, `header_byte` and `await_jobs` of prepare-pull.sh; `page_size`
-# and `CHUNK` of compare.sh; `sanitizer`, `prelude` and `mark_wal` of sanitize.sh.
+# and `CHUNK` of compare.sh; `sanitizer` and `prelude` of sanitize.sh.
 # shellcheck disable=SC2154,SC2034 # jobs, CHUNK and cores are set in other files
 
 # State between calls, set once by `prepare_to_fill`.
 fill_sql='' all_bytes=''
 
 # choose_fast NUMBER: decides whether only pages that differ from the base are checked for leaks. The
-# base must be scrubbed, and its hashes must be here. NUMBER.fast has a 1 if only these pages are
-# scrubbed, too, which is worthwhile if few differ before that, else a 2.
+# base must be scrubbed, and its hashes must be here.
 choose_fast() {
 	local size scrubbed
 	[ -e "$1.old" ] && [ "$has_hashes" -eq 1 ] || return 0
 	read -r _ size _ _ scrubbed <"$1.old"
 	page_size "$1.db"
 	if [ "$scrubbed" != 1 ] || [ "$size" != "$page" ] || [ "$page" -lt "$BLOCK" ]; then return 0; fi
-	if differs_by 30 "$1"; then echo 2 >"$1.fast"; else echo 1 >"$1.fast"; fi
+	: >"$1.fast"
 }
 
 # scrub NUMBER
@@ -40,16 +39,6 @@ scrub() {
 	set -- "$1" $?
 	rmdir vacuum
 	return "$2"
-}
-
-# scrub_the_rest NUMBER: a copy that is sent whole needs all of its pages scrubbed.
-scrub_the_rest() {
-	local byte wal
-	[ -e "$1.fast" ] || return 0
-	rm -f "$1.fast" "$1".noted.*
-	header_byte "$1.db" 18 && wal=$byte
-	[ "$wal" != 2 ] || mark_wal "$1" 1 || return 1
-	scrub "$1" && { [ "$wal" != 2 ] || mark_wal "$1" 2; }
 }
 
 # list_holes NUMBER: its pages with unused bytes, as PAGE|TAIL|BYTES. With TAIL they are at the end
@@ -145,8 +134,7 @@ prepare_to_fill() {
 	INSERT INTO hole SELECT at, size FROM (
 		WITH RECURSIVE
 		here(no, tail, unused, base) AS (SELECT no, tail, unused, (no - @first) * @page + 1 FROM page
-			WHERE no >= @first AND no < @first + $CHUNK / @page
-			  AND (@fast <> 1 OR no IN (SELECT @first + i * $BLOCK / @page FROM differs))),
+			WHERE no >= @first AND no < @first + $CHUNK / @page),
 		tree(base, head) AS (SELECT base, base + CASE no WHEN 1 THEN 100 ELSE 0 END FROM here WHERE NOT tail),
 		block(base, at, next, size) AS (
 			SELECT base, at, two(base + at), two(base + at + 2) FROM (SELECT base, two(head + 1) AS at FROM tree) WHERE at
@@ -171,27 +159,27 @@ prepare_to_fill() {
 # fill_script NUMBER W: prints the script of process W that zeroes chunks. The sizes are checked, so
 # that a failed read or write is not taken for the chunk.
 fill_script() {
-	local k fast=0 first=0
-	[ ! -e "$1.fast" ] || { read -r fast <"$1.fast" && read -r _ _ first _ <"$1.old"; }
+	local k first=0 groups=0 count=0
+	[ ! -e "$1.fast" ] || read -r _ _ first groups _ <"$1.old"
 	compare_tables || return 1
 	printf '%s\n' \
 		'CREATE TEMP TABLE page (no INTEGER PRIMARY KEY, tail INTEGER, unused INTEGER);' \
 		".import $1.holes page" \
 		'CREATE TEMP TABLE hole (at INTEGER PRIMARY KEY, size INTEGER);' \
-		".parameter set @fast $fast" \
 		".parameter set @bytes \"x'$all_bytes'\"" ".parameter set @page $page" ".parameter set @reserved $reserved" \
 		".parameter set @target \"'$1.new.$2'\"" || return 1
 	k=$2
 	while [ "$k" -lt "$chunks" ]; do
-		load_sql "fill.$1.$2" "$1" "$CHUNK" "$k" $((first + k * (CHUNK / GROUP_OF))) $(((fast > 0) * (CHUNK / GROUP_OF))) || return 1
+		# Not the hashes of the next base.
+		count=$((groups - k * (CHUNK / GROUP_OF)))
+		[ "$count" -le $((CHUNK / GROUP_OF)) ] || count=$((CHUNK / GROUP_OF))
+		[ "$count" -ge 0 ] || count=0
+		load_sql "fill.$1.$2" "$1" "$CHUNK" "$k" $((first + k * (CHUNK / GROUP_OF))) "$count" || return 1
 		printf '%s\n' \
 			".parameter set @first $((k * (CHUNK / page) + 1))" \
 			"INSERT INTO sure SELECT length(@new) = min($CHUNK, $((size - k * CHUNK)));" || return 1
-		case $fast in
-		0) echo "$fill_sql" ;;
-		1) find_differences_sql "$1" "$k" && echo "$fill_sql" && take_filled_sql && fresh_sql "$1.fresh.$k" ;;
-		2) echo "$fill_sql" && take_filled_sql && find_differences_sql "$1" "$k" && fresh_sql "$1.fresh.$k" ;;
-		esac || return 1
+		echo "$fill_sql" || return 1
+		[ ! -e "$1.fast" ] || { take_filled_sql && find_differences_sql "$1" "$k" && fresh_sql "$1.fresh.$k"; } || return 1
 		echo ".system [ ! -e $1.new.$2 ] || { dd if=$1.new.$2 of=$1.db bs=$CHUNK seek=$k conv=notrunc && rm $1.new.$2; } 2>/dev/null || : >$1.unfilled" || return 1
 		k=$((k + fillers))
 	done

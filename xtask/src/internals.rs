@@ -2,6 +2,7 @@
 //! it changes without notice.
 
 pub use crate::cli::exit_code;
+pub use crate::invocation::assume_usual;
 
 pub mod audit {
     pub use crate::sanitize::audit::Finding;

@@ -18,6 +18,12 @@ pub fn command() -> &'static str {
     alias().as_ref().map_or(USUAL, |alias| &alias.command)
 }
 
+/// Spells commands as the source does, in a program of this repository that is not called by an
+/// alias of the product.
+pub fn assume_usual() {
+    let _ = ALIAS.set(None);
+}
+
 /// One of Cargo's aliases.
 struct Alias {
     command: String,
@@ -25,9 +31,10 @@ struct Alias {
     root: PathBuf,
 }
 
+static ALIAS: OnceLock<Option<Alias>> = OnceLock::new();
+
 /// The alias that runs this crate; searched for once.
 fn alias() -> &'static Option<Alias> {
-    static ALIAS: OnceLock<Option<Alias>> = OnceLock::new();
     ALIAS.get_or_init(|| {
         let package = std::env::var("CARGO_PKG_NAME").unwrap_or_default();
         find_alias(&crate_dir()?, &package)

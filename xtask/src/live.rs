@@ -17,6 +17,7 @@ mod shared_db;
 mod stage;
 mod state;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ use xshell::Shell;
 use self::journal::{JOURNAL, Journal};
 pub use self::journal::{is_being_replaced, needed};
 use self::locked_db::LockedDb;
+use self::placed::Stamp;
 pub use self::replacement::{Replaced, Replacement, missing};
 pub use self::save::Saved;
 use self::save::{Copies, Saver};
@@ -194,7 +196,7 @@ impl<'a> LockedLiveSet<'a> {
 
     /// Commits the prepared replacement; if that fails, the next command finishes it.
     fn commit(&self, prepared: Prepared, snapshot: &Snapshot) -> Result<Replaced> {
-        let Prepared { journal, locked, before, others, programs, all } = prepared;
+        let Prepared { journal, locked, before, others, programs, all, staged } = prepared;
         journal.commit(&self.store, self.sh, locked).map_err(|error| {
             Failure::new("cannot finish replacing the current data")
                 .hint("fix the cause; the next command finishes the replacement")
@@ -204,7 +206,7 @@ impl<'a> LockedLiveSet<'a> {
             self.backfill_hashes(saved);
         }
         let Journal { install, remove: removed, state, .. } = journal;
-        if let Err(error) = placed::record(&self.store, snapshot, &install) {
+        if let Err(error) = placed::record(&self.store, snapshot, &install, &staged) {
             self.ui.warn(format!("the next command compares the current data again: {error:#}"));
         }
         let is_there = |name: &String| self.store.dir.join(name).exists();
@@ -234,6 +236,8 @@ impl<'a> LockedLiveSet<'a> {
             let siblings = live.iter().filter_map(|name| at(name).metadata().ok());
             ownership::follow(self.ui, &staged.join(name), &at(name), siblings)?;
         }
+
+        let stamps = placed::staged(&self.store, &staged, &install);
 
         let mut locked = self.open_and_lock(&remove, &install)?;
         let mut copies = match replacement.save {
@@ -271,7 +275,7 @@ impl<'a> LockedLiveSet<'a> {
             self.discard_save(before.as_ref());
         }
         decided?;
-        Ok(Prepared { journal, locked, before, others, programs, all })
+        Ok(Prepared { journal, locked, before, others, programs, all, staged: stamps })
     }
 
     fn open_and_lock(&self, remove: &[String], install: &[String]) -> Result<Vec<LockedDb>> {
@@ -438,6 +442,8 @@ struct Prepared {
     programs: Vec<String>,
     /// The databases to install, and those that have the content already.
     all: Vec<String>,
+    /// The stamps of the staged files.
+    staged: BTreeMap<String, Stamp>,
 }
 
 #[cfg(test)]

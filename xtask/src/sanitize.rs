@@ -151,7 +151,9 @@ impl<'a> EffectiveRules<'a> {
     /// Whether the result of a rule for this database may depend on the time.
     pub fn depend_on_time(&self, name: &str) -> bool {
         let rules = self.applied().iter().filter(|rule| rule.is_for(name));
-        rules.into_iter().any(|rule| sql::depends_on_time(&text([rule])))
+        rules.into_iter().any(|rule| {
+            matches!(rule.change, Change::Sql(_)) || sql::depends_on_time(&text([rule]))
+        })
     }
 
     /// Whether no rule is applied to it, even if none matches it.

@@ -30,7 +30,8 @@ pub fn is_closed(sql: &str) -> bool {
     true
 }
 
-/// Whether the SQL, which may be quoted once more, may read the clock.
+/// Whether the SQL, which may be quoted once more, may depend on something besides the database:
+/// it reads the clock or a file, or a view that may do so.
 pub fn depends_on_time(sql: &str) -> bool {
     let sql: String = sql.to_lowercase().split_whitespace().collect();
     let sql = sql.replace("''", "'");
@@ -44,6 +45,8 @@ pub fn depends_on_time(sql: &str) -> bool {
         "julianday()",
         "unixepoch()",
         "strftime(",
+        "readfile(",
+        "select",
     ];
     asks.iter().any(|asks| sql.contains(asks))
 }

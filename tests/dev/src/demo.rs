@@ -107,7 +107,12 @@ impl Demo<'_> {
         self.cx.ui.status("$", format!("cargo xtask {}", args.join(" ")));
         let (sh, xtask, data) = (&self.cx.sh, self.xtask, self.data);
         let config = self.cx.root.join("xtask/db.toml");
-        cmd!(sh, "{xtask} {args...} --config {config} --local-dir {data}").quiet().run()?;
+        // As if Cargo ran it by its alias.
+        cmd!(sh, "{xtask} {args...} --config {config} --local-dir {data}")
+            .env("CARGO_MANIFEST_DIR", self.cx.root.join("xtask"))
+            .env("CARGO_PKG_NAME", "xtask-db")
+            .quiet()
+            .run()?;
         Ok(())
     }
 }

@@ -38,9 +38,13 @@ impl Stamp {
         Some(Self { file: file(&path.metadata().ok()?), wal })
     }
 
-    fn newest(&self) -> (i64, i64) {
-        let times = [Some(self.file), self.wal].into_iter().flatten();
-        times.flat_map(|(.., written, changed)| [written, changed]).max().unwrap_or_default()
+    /// Whether the file is the one that was staged, and nobody has written to it since: a rename
+    /// changes only the ctime.
+    fn is_staged(&self, staged: &Stamp) -> bool {
+        let (dev, ino, size, written, _) = self.file;
+        let (staged_dev, staged_ino, staged_size, staged_written, _) = staged.file;
+        self.wal.is_none()
+            && (dev, ino, size, written) == (staged_dev, staged_ino, staged_size, staged_written)
     }
 }
 
@@ -57,26 +61,34 @@ pub struct Placed {
     pub stamp: Stamp,
 }
 
-/// Records what was installed from `snapshot`. The stamp counts only once a write that comes later
-/// would get another time.
+/// The stamps of staged files, once a write that comes later would get another time.
+pub fn staged(store: &Store, dir: &Path, names: &[String]) -> BTreeMap<String, Stamp> {
+    let stamps = names.iter().filter_map(|name| Some((name.clone(), Stamp::of(&dir.join(name))?)));
+    let stamps: BTreeMap<_, _> = stamps.collect();
+    let newest = stamps.values().map(|stamp| stamp.file.3).max();
+    if newest.is_none_or(|newest| has_passed(store, newest)) { stamps } else { BTreeMap::new() }
+}
+
+/// Records which of the installed databases of `snapshot` are still what was `staged`: those that no
+/// program had open, nor has written to since.
 ///
 /// # Errors
 ///
 /// The state cannot be written.
-pub fn record(store: &Store, snapshot: &Snapshot, installed: &[String]) -> Result<()> {
-    let stamps: Vec<_> = installed.iter().map(|name| Stamp::of(&store.dir.join(name))).collect();
-    let newest = stamps.iter().flatten().map(Stamp::newest).max();
+pub fn record(
+    store: &Store,
+    snapshot: &Snapshot,
+    installed: &[String],
+    staged: &BTreeMap<String, Stamp>,
+) -> Result<()> {
     let mut state = State::read(store)?;
     for name in installed {
         state.placed.remove(name);
-    }
-    if newest.is_some_and(|newest| has_passed(store, newest)) {
-        for (name, stamp) in installed.iter().zip(stamps) {
-            if let (Some(sha256), Some(stamp)) = (sha256_in(snapshot, name), stamp)
-                && Stamp::of(&store.dir.join(name)).as_ref() == Some(&stamp)
-            {
-                state.placed.insert(name.clone(), Placed { sha256: sha256.to_owned(), stamp });
-            }
+        if let (Some(sha256), Some(staged)) = (sha256_in(snapshot, name), staged.get(name))
+            && let Some(stamp) = Stamp::of(&store.dir.join(name))
+            && stamp.is_staged(staged)
+        {
+            state.placed.insert(name.clone(), Placed { sha256: sha256.to_owned(), stamp });
         }
     }
     state.write(store)

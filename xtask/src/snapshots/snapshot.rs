@@ -95,6 +95,7 @@ pub struct RemoteState {
 pub struct FileId {
     dev: u64,
     ino: u64,
+    size: u64,
     /// Seconds and nanoseconds.
     mtime: (i64, i64),
 }
@@ -106,7 +107,7 @@ impl FileId {
     pub fn of(path: &Path) -> io::Result<Self> {
         let metadata = path.symlink_metadata()?;
         let mtime = (metadata.mtime(), metadata.mtime_nsec());
-        Ok(Self { dev: metadata.dev(), ino: metadata.ino(), mtime })
+        Ok(Self { dev: metadata.dev(), ino: metadata.ino(), size: metadata.len(), mtime })
     }
 }
 
