@@ -225,49 +225,6 @@ fn while_the_server_compares() {
 }
 
 #[test]
-fn while_all_of_a_database_comes_a_second_time() {
-    let env = TestEnv::new();
-    let bin = shells::debian(&env.path(""), &["tar"]);
-    let _sshd = env.start_server(&env.server_environment().set("PATH", &bin));
-    for (seed, name) in (1..).zip(NAMES) {
-        databases::create(&env.production().join(name), 30, seed);
-    }
-    databases::execute(
-        &env.production().join(NAMES[1]),
-        "CREATE TABLE noise AS WITH n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 100)
-         SELECT randomblob(100000) AS data FROM n",
-    );
-    let tar = shells::find("tar");
-    shells::script(&bin, "tar", &format!("exec {} \"$@\"", tar.display()));
-    pull::pull(&env, &[]);
-    databases::execute(&env.data().join(NAMES[0]), "UPDATE items SET data = 'mine'");
-    // The base changes when the server has compared its hashes.
-    let base = pull::snapshot(&env).path.join(NAMES[1]);
-    shells::script(
-        &bin,
-        "tar",
-        &format!(
-            "case $* in *-cf*) head -c 9 /dev/urandom | dd of='{}' bs=1 seek=90000 conv=notrunc 2>/dev/null ;; esac
-             exec {} \"$@\"",
-            base.display(),
-            tar.display()
-        ),
-    );
-    env.touch_production();
-    env.edit_world(|world| {
-        world.faults = Faults { stall_after_bytes: Some(300_000), ..Faults::default() };
-    });
-    let said = interrupt_when(&env, &["pull-db"], "the database is fetched whole", &|| {
-        store::has_arrived(&env.data(), NAMES[1], 100_000)
-    });
-    ends_with(&said, UNCHANGED);
-    env.edit_world(|world| world.faults = Faults::default());
-    env.touch_production();
-    pull::pull(&env, &[]).stderr_has("the database is fetched whole");
-    pull::assert_live_equals_production(&env, &NAMES);
-}
-
-#[test]
 fn while_a_migration_of_a_fixture_runs() {
     let env = tests::fixtures::developer();
     // Not by exec: what the command has started must end too.

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use tests::databases;
 use tests::delta::{Report, Scene};
+use tests::long::depth;
 use tests::process::command;
 use tests::pull::{NAMES, assert_live_equals_production};
 use tests::shells;
@@ -261,4 +262,104 @@ fn a_snapshot_that_was_written_to_is_no_base_of_what_is_unchanged() {
     scene.pull(&[]);
     assert_live_equals_production(&scene.env, &[name]);
     assert_ne!(databases::query(&newest(&scene, name), "SELECT max(value) FROM items"), 77.into());
+}
+
+/// The database is closed when it is replaced, and an app opens the new one at once.
+#[test]
+fn what_an_app_writes_right_after_the_replacement_is_saved_by_the_next_pull() {
+    let names = ["a.db", "b.db", "c.db", "d.db", "e.db", "f.db"];
+    let scene = Scene::new();
+    scene.create(&names, 10);
+    scene.pull(&[]);
+    for round in 0..depth(2, 20) {
+        for name in names {
+            scene.execute(name, "UPDATE items SET value = value + 1");
+        }
+        let live = scene.env.data().join(names[0]);
+        let old = inode(&live);
+        let app = std::thread::spawn(move || {
+            while fs::metadata(&live).map_or(old, |live| live.ino()) == old {}
+            databases::execute(&live, "INSERT INTO items (key) VALUES ('precious')");
+        });
+        scene.report(&[]);
+        app.join().expect("it writes");
+        for name in names {
+            scene.execute(name, "UPDATE items SET value = value + 1");
+        }
+        scene.report(&[]);
+        let count = "SELECT count(*) FROM items WHERE key = 'precious'";
+        let saved = tests::store::snapshots(&scene.env.data());
+        let has = |snapshot: &tests::store::Snapshot| {
+            databases::query(&snapshot.path.join(names[0]), count) == 1.into()
+        };
+        assert_eq!(saved.iter().filter(|snapshot| has(snapshot)).count(), round + 1);
+    }
+}
+
+/// The last one has not changed, so that its base is the last that was found.
+#[test]
+fn one_that_changes_while_others_are_copied_is_copied_too() {
+    let names = ["a.db", "b.db", "c.db"];
+    let scene = settled();
+    scene.create(&names, 10);
+    for name in names {
+        scene.execute(name, "PRAGMA journal_mode = delete");
+    }
+    settle(&scene);
+    scene.pull(&[]);
+    scene.execute(names[0], "UPDATE items SET value = 5");
+    settle(&scene);
+    let app = rusqlite::Connection::open(scene.path(names[0])).expect("open");
+    app.execute_batch("BEGIN EXCLUSIVE").expect("lock");
+    let mut pull = scene.start(&[]);
+    pull.wait_for_stderr("     Copying 1 database");
+    scene.execute(names[1], "UPDATE items SET value = 7");
+    app.execute_batch("ROLLBACK").expect("unlock");
+    drop(app);
+    let report = Report::of(pull.wait().ok());
+    assert_eq!(report.changed(names[2]), Some(0));
+    assert_live_equals_production(&scene.env, &names);
+}
+
+#[test]
+fn pages_that_production_freed_without_writing_them_are_zeroed() {
+    let scene = Scene::new();
+    let name = "data.db";
+    scene.create(&[name], 10);
+    databases::create_secrets(&scene.path(name), 5, "hunter2");
+    let rule = "[[sanitize]]\ntable = 'export_settings'\nset = { private_key = \"'x'\" }\n";
+    scene.env.db_toml(rule);
+    scene.execute(
+        name,
+        "CREATE TABLE notes AS WITH n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 900)
+         SELECT 'a private note ' || i || hex(randomblob(150)) AS body FROM n",
+    );
+    scene.report(&[]);
+    scene.execute(name, "PRAGMA secure_delete = OFF; DELETE FROM notes");
+    let delta = scene.report(&[]);
+    let full = scene.report(&["--full", "--local-dir", "full"]);
+    let bytes =
+        |dir: PathBuf, report: &Report| fs::read(dir.join(report.text("snapshot")).join(name));
+    let delta = bytes(scene.env.data(), &delta).expect("read");
+    assert!(!delta.windows(14).any(|window| window == b"a private note"));
+    assert!(delta == bytes(scene.env.repo().join("full"), &full).expect("read"));
+}
+
+/// Its new pages have the numbers that those of the next database's base had.
+#[test]
+fn what_grows_is_not_compared_with_the_base_of_the_next_database() {
+    let scene = Scene::new();
+    let mails = "CREATE TABLE mails AS WITH n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 400)
+                 SELECT printf('mail %d the-token-of-%d %.*c', i, i, 300, 'c') AS body FROM n;";
+    let users = "CREATE TABLE users (id INTEGER PRIMARY KEY, token); INSERT INTO users VALUES (1, 'abcdefghijkl');";
+    let filler = "CREATE TABLE filler AS SELECT hex(randomblob(28500)) AS data;";
+    databases::execute(&scene.path("a.db"), &format!("{users} {filler}"));
+    databases::execute(&scene.path("b.db"), &format!("{mails} {users}"));
+    scene.env.db_toml("[[sanitize]]\ntable = 'users'\nset = { token = \"'t'\" }\n");
+    scene.report(&[]);
+    let leak =
+        format!("CREATE TABLE other (a); {mails} INSERT INTO users VALUES (2, 'the-token-of-200')");
+    databases::execute(&scene.path("a.db"), &leak);
+    let said = scene.start(&[]).wait().fails(1);
+    said.stderr_has("in a.db, a rule removes values of users.token, which are still in mails.body");
 }

@@ -288,8 +288,12 @@ impl Copies<'_> {
         }
         for name in &self.names {
             let is_same = match self.known.get(name) {
+                Some(known) if placed::sha256_in(snapshot, name) != Some(&known.sha256) => false,
+                // What is recorded may no longer be what the file has.
                 Some(known) => {
-                    placed::find_file(std::slice::from_ref(snapshot), name, &known.sha256).is_some()
+                    let snapshots = std::slice::from_ref(snapshot);
+                    placed::find_file(snapshots, name, &known.sha256).is_some()
+                        || pages::same_content(&snapshot.path.join(name), &known.file)?
                 }
                 None => pages::same_content(&snapshot.path.join(name), &self.path(name))?,
             };
