@@ -86,6 +86,8 @@ fn main() -> ExitCode {
 
 fn run(global: &Global, command: Command) -> Result<()> {
     interrupt::watch()?;
+    // The commands in messages are those of the product, not of this alias.
+    xtask_db::internals::assume_usual();
     let ui = Ui::new(global.quiet, global.verbose, global.json, global.yes);
     let root =
         Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).context("the repository")?;
