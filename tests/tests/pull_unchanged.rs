@@ -80,7 +80,9 @@ fn what_has_not_changed_is_not_copied_and_takes_no_room_here() {
     // A time in the future is not settled: another write could leave the same.
     set_time(&scene.path(NAMES[1]), SystemTime::now() + Duration::from_secs(3600));
     report_copies(&scene, 1);
+    let second = inode(&newest(&scene, NAMES[1]));
     report_copies(&scene, 1);
+    assert_eq!(inode(&newest(&scene, NAMES[1])), second, "its content takes no room twice");
     set_time(&scene.path(NAMES[1]), SystemTime::now());
     settle(&scene);
     report_copies(&scene, 1);

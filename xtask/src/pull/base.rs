@@ -27,10 +27,15 @@ impl Base {
         let usable = database.bytes > 0 && database.sha256.is_some() && !database.damaged;
         let path = dir.join(&database.name);
         // One that may have been written to since has to be hashed.
-        let trusted = database.file.is_some() && FileId::of(&path).ok() == database.file;
-        let boot = boot.filter(|_| trusted && database.remote.is_some()).map(str::to_owned);
+        let boot = boot.filter(|_| database.remote.is_some() && is_recorded(&path, database));
+        let boot = boot.map(str::to_owned);
         let scrubbed = made_alike && database.scrubbed;
         usable.then(|| Self { path, database: database.clone(), boot, scrubbed })
+    }
+
+    /// Whether nobody has written to its file since it was recorded.
+    pub fn is_trusted(&self) -> bool {
+        is_recorded(&self.path, &self.database)
     }
 
     /// Whether the server may say that the database has not changed since.
@@ -55,4 +60,8 @@ impl Base {
         let found = found.filter(|line| !line.is_empty());
         found.map(|line| format!("{number} {line}\n")).collect()
     }
+}
+
+fn is_recorded(path: &Path, database: &Database) -> bool {
+    database.file.is_some() && FileId::of(path).ok() == database.file
 }

@@ -108,6 +108,20 @@ impl<'a> Incoming<'a> {
         linked.collect()
     }
 
+    /// Replaces the copy of a database whose content is that of its base by a link, which takes no
+    /// room. If that fails, the copy stays.
+    pub fn share(&self, verified: &mut Database) {
+        let base = self.base(&verified.name).filter(|base| base.database.sha256 == verified.sha256);
+        let Some(base) = base.filter(|base| base.is_trusted()) else { return };
+        let copy = self.path(&verified.name);
+        // No database has such a name: it must not begin with a dot.
+        let link = self.path(&format!(".link-{}", verified.name));
+        if std::fs::hard_link(&base.path, &link).is_ok() && std::fs::rename(&link, &copy).is_err() {
+            let _ = std::fs::remove_file(&link);
+        }
+        verified.file = FileId::of(&copy).ok();
+    }
+
     /// Creates the file of a database, for a delta as a copy of its base.
     pub fn create(&mut self, database: &IndexEntry) -> Result<(), PullError> {
         let IndexEntry { name, bytes, is_delta } = database;

@@ -82,6 +82,7 @@ fn receive_sound(
     }
     let databases: Option<Vec<_>> = databases.into_iter().collect();
     let mut databases = databases.ok_or(PullError::Incomplete)?;
+    databases.iter_mut().for_each(|arrived| incoming.share(&mut arrived.database));
     databases.extend(incoming.link_same(&received.same)?);
     databases.sort_by(|a, b| a.database.name.cmp(&b.database.name));
     for VerifiedDb { database, .. } in &mut databases {
