@@ -169,6 +169,14 @@ start_comparing() {
 	exec 5<compared
 }
 
+# count_groups K GROUPS: sets `count` to the groups of chunk K, of GROUPS of a base: those behind it
+# are of the next one.
+count_groups() {
+	count=$(($2 - $1 * (CHUNK / GROUP_OF)))
+	[ "$count" -le $((CHUNK / GROUP_OF)) ] || count=$((CHUNK / GROUP_OF))
+	[ "$count" -ge 0 ] || count=0
+}
+
 # list_chunks I: prints number, size in bytes and position of the hashes of each chunk.
 list_chunks() {
 	local page first groups k bytes skip count
@@ -177,9 +185,7 @@ list_chunks() {
 	while [ $((k * CHUNK)) -lt "$size" ]; do
 		bytes=$((size - k * CHUNK)) skip=$((k * (CHUNK / GROUP_OF)))
 		[ "$bytes" -le "$CHUNK" ] || bytes=$CHUNK
-		count=$((groups - skip))
-		[ "$count" -le $((CHUNK / GROUP_OF)) ] || count=$((CHUNK / GROUP_OF))
-		[ "$count" -ge 0 ] || count=0
+		count_groups "$k" "$groups"
 		! has_no_noted "$1" "$k" || { k=$((k + 1)) && continue; }
 		echo "$1 $k $bytes $page $((first + skip)) $count"
 		k=$((k + 1))

@@ -170,10 +170,7 @@ fill_script() {
 		".parameter set @target \"'$1.new.$2'\"" || return 1
 	k=$2
 	while [ "$k" -lt "$chunks" ]; do
-		# Not the hashes of the next base.
-		count=$((groups - k * (CHUNK / GROUP_OF)))
-		[ "$count" -le $((CHUNK / GROUP_OF)) ] || count=$((CHUNK / GROUP_OF))
-		[ "$count" -ge 0 ] || count=0
+		count_groups "$k" "$groups"
 		load_sql "fill.$1.$2" "$1" "$CHUNK" "$k" $((first + k * (CHUNK / GROUP_OF))) "$count" || return 1
 		printf '%s\n' \
 			".parameter set @first $((k * (CHUNK / page) + 1))" \

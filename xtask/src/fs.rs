@@ -186,6 +186,19 @@ pub fn duplicate(from: &Path, to: &Path) -> Result<File> {
     Ok(OpenOptions::new().read(true).write(true).open(to)?.into_file())
 }
 
+/// Links the new file `to` to the content of `from`, which nobody writes to; where the file system
+/// cannot, it becomes a synced copy.
+///
+/// # Errors
+///
+/// One of the files cannot be read or written.
+pub fn link(from: &Path, to: &Path) -> Result<()> {
+    match fs_err::hard_link(from, to) {
+        Ok(()) => Ok(()),
+        Err(_) => Ok(duplicate(from, to)?.sync_all()?),
+    }
+}
+
 /// The sha256 of a file that no connection of this process has open, in hex.
 ///
 /// # Errors

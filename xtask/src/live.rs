@@ -223,7 +223,7 @@ impl<'a> LockedLiveSet<'a> {
         let unchanged = placed::unchanged(&self.store, &old);
         let is_installed = |name: &&String| {
             let wanted = placed::sha256_in(replacement.snapshot, name);
-            wanted.is_some() && wanted == unchanged.get(*name).map(String::as_str)
+            wanted.is_some() && wanted == unchanged.get(*name).map(|placed| placed.sha256.as_str())
         };
         let install: Vec<_> = all.iter().filter(|name| !is_installed(name)).cloned().collect();
         let brought = old.brought(&self.store);

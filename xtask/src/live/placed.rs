@@ -11,7 +11,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::State;
-use crate::snapshots::{FileId, Snapshot, Store};
+use crate::snapshots::{Snapshot, Store};
 use crate::sqlite::sidecar;
 use crate::{fs, interrupt};
 
@@ -108,28 +108,24 @@ fn has_passed(store: &Store, time: (i64, i64)) -> bool {
 
 /// The recorded sha256 of a database of a snapshot.
 pub fn sha256_in<'a>(snapshot: &'a Snapshot, name: &str) -> Option<&'a str> {
-    let databases = snapshot.meta.iter().flat_map(|meta| &meta.databases);
-    databases.into_iter().find(|one| one.name == name)?.sha256.as_deref()
+    snapshot.database(name)?.sha256.as_deref()
 }
 
-/// The sha256 of those live databases that are as they were installed.
-pub fn unchanged(store: &Store, state: &State) -> BTreeMap<String, String> {
-    let is_same = |(name, placed): &(&String, &Placed)| {
-        Stamp::of(&store.dir.join(name)).as_ref() == Some(&placed.stamp)
-    };
-    let same = state.placed.iter().filter(is_same);
-    same.map(|(name, placed)| (name.clone(), placed.sha256.clone())).collect()
+/// Those live databases that are as they were installed.
+pub fn unchanged(store: &Store, state: &State) -> BTreeMap<String, Placed> {
+    let mut placed = state.placed.clone();
+    placed.retain(|name, placed| {
+        Stamp::of(&store.dir.join(name)).is_some_and(|now| now == placed.stamp)
+    });
+    placed
 }
 
 /// A file in a snapshot with this content, which nobody has written to since it was recorded.
 pub fn find_file(snapshots: &[Snapshot], name: &str, sha256: &str) -> Option<PathBuf> {
     snapshots.iter().find_map(|snapshot| {
-        let databases = snapshot.meta.iter().flat_map(|meta| &meta.databases);
-        let database = databases.into_iter().find(|one| one.name == name)?;
+        let database = snapshot.database(name)?;
         let path = snapshot.path.join(name);
-        let found = database.sha256.as_deref() == Some(sha256)
-            && database.file.is_some()
-            && FileId::of(&path).ok() == database.file;
+        let found = database.sha256.as_deref() == Some(sha256) && database.is_recorded(&path);
         found.then_some(path)
     })
 }

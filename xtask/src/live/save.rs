@@ -10,7 +10,7 @@ use xshell::Shell;
 
 use super::State;
 use super::locked_db::{self, Access, LockedDb};
-use super::placed::{self, Stamp};
+use super::placed::{self, Placed, Stamp};
 use super::shared_db::SharedDb;
 use crate::config::Settings;
 use crate::pages::{self, PageFile};
@@ -53,10 +53,9 @@ pub(super) struct Copies<'a> {
 
 /// A live database that is as it was installed.
 struct Known {
-    sha256: String,
+    placed: Placed,
     /// The file of a snapshot with this content.
     file: PathBuf,
-    stamp: Stamp,
 }
 
 /// The context of saving a locked live set.
@@ -121,10 +120,9 @@ impl<'a> Saver<'a> {
         let snapshots = self.store.list()?;
         let unchanged = placed::unchanged(self.store, &state).into_iter();
         let known =
-            unchanged.filter(|(name, _)| names.contains(name)).filter_map(|(name, sha256)| {
-                let file = placed::find_file(&snapshots, &name, &sha256)?;
-                let stamp = state.placed.get(&name)?.stamp.clone();
-                Some((name, Known { sha256, file, stamp }))
+            unchanged.filter(|(name, _)| names.contains(name)).filter_map(|(name, placed)| {
+                let file = placed::find_file(&snapshots, &name, &placed.sha256)?;
+                Some((name, Known { placed, file }))
             });
         Ok(known.collect())
     }
@@ -186,7 +184,7 @@ impl Copies<'_> {
     /// if the database is still known.
     fn pages(&mut self, one: &Path, name: &str, live: &SharedDb) -> Result<Option<PageFile>> {
         if let Some(known) = self.known.get(name) {
-            if Stamp::of(one).as_ref() == Some(&known.stamp) {
+            if Stamp::of(one).as_ref() == Some(&known.placed.stamp) {
                 return Ok(None);
             }
             self.known.remove(name);
@@ -205,16 +203,13 @@ impl Copies<'_> {
             locked.iter().any(|one| one.name == *name && one.access.shared().is_some())
         };
         self.known.iter().any(|(name, known)| {
-            !is_shared(name) && Stamp::of(&dir.join(name)).as_ref() != Some(&known.stamp)
+            !is_shared(name) && Stamp::of(&dir.join(name)).as_ref() != Some(&known.placed.stamp)
         })
     }
 
     fn link_known(&self) -> Result<()> {
         for (name, known) in &self.known {
-            let to = self.path(name);
-            if fs_err::hard_link(&known.file, &to).is_err() {
-                fs::duplicate(&known.file, &to)?.sync_all()?;
-            }
+            fs::link(&known.file, &self.path(name))?;
         }
         Ok(())
     }
@@ -268,7 +263,7 @@ impl Copies<'_> {
     pub fn hash(&mut self) -> Result<()> {
         for (name, hash) in self.names.iter().zip(&mut self.hashes) {
             *hash = Some(match self.known.get(name) {
-                Some(known) => known.sha256.clone(),
+                Some(known) => known.placed.sha256.clone(),
                 None => fs::sha256(&self.incoming.path().join(name))?,
             });
         }
@@ -288,11 +283,13 @@ impl Copies<'_> {
         }
         for name in &self.names {
             let is_same = match self.known.get(name) {
-                Some(known) if placed::sha256_in(snapshot, name) != Some(&known.sha256) => false,
+                Some(known) if placed::sha256_in(snapshot, name) != Some(&known.placed.sha256) => {
+                    false
+                }
                 // What is recorded may no longer be what the file has.
                 Some(known) => {
                     let snapshots = std::slice::from_ref(snapshot);
-                    placed::find_file(snapshots, name, &known.sha256).is_some()
+                    placed::find_file(snapshots, name, &known.placed.sha256).is_some()
                         || pages::same_content(&snapshot.path.join(name), &known.file)?
                 }
                 None => pages::same_content(&snapshot.path.join(name), &self.path(name))?,

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 
 use crate::error::Failure;
-use crate::snapshots::{FileId, Snapshot};
+use crate::snapshots::Snapshot;
 use crate::sqlite::{remove_sidecars, sidecar};
 use crate::{fs, interrupt, sqlite};
 
@@ -14,10 +14,8 @@ pub fn stage(snapshot: &Snapshot, install: &[String], to: &Path) -> Result<()> {
     fs::create_dir(to)?;
     for name in install {
         let (from, copy) = (snapshot.path.join(name), to.join(name));
-        let databases = snapshot.meta.iter().flat_map(|meta| &meta.databases);
-        let recorded = databases.into_iter().find(|database| database.name == *name);
-        let file = recorded.and_then(|database| database.file.as_ref());
-        if file.is_some() && FileId::of(&from).ok().as_ref() == file {
+        let recorded = snapshot.database(name);
+        if recorded.is_some_and(|database| database.is_recorded(&from)) {
             // Not written to since it was verified.
             fs::duplicate(&from, &copy)?.sync_all()?;
             continue;

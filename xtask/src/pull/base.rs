@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::snapshots::{Database, FileId, RemoteState};
+use crate::snapshots::{Database, RemoteState};
 
 #[derive(Clone, Debug)]
 pub struct Base {
@@ -27,15 +27,10 @@ impl Base {
         let usable = database.bytes > 0 && database.sha256.is_some() && !database.damaged;
         let path = dir.join(&database.name);
         // One that may have been written to since has to be hashed.
-        let boot = boot.filter(|_| database.remote.is_some() && is_recorded(&path, database));
+        let boot = boot.filter(|_| database.remote.is_some() && database.is_recorded(&path));
         let boot = boot.map(str::to_owned);
         let scrubbed = made_alike && database.scrubbed;
         usable.then(|| Self { path, database: database.clone(), boot, scrubbed })
-    }
-
-    /// Whether nobody has written to its file since it was recorded.
-    pub fn is_trusted(&self) -> bool {
-        is_recorded(&self.path, &self.database)
     }
 
     /// Whether the server may say that the database has not changed since.
@@ -60,8 +55,4 @@ impl Base {
         let found = found.filter(|line| !line.is_empty());
         found.map(|line| format!("{number} {line}\n")).collect()
     }
-}
-
-fn is_recorded(path: &Path, database: &Database) -> bool {
-    database.file.is_some() && FileId::of(path).ok() == database.file
 }

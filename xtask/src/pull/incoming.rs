@@ -96,9 +96,7 @@ impl<'a> Incoming<'a> {
         let linked = numbers.iter().map(|&number| {
             let Base { path, database, .. } = &self.request.bases[number];
             let to = self.path(&database.name);
-            if fs_err::hard_link(path, &to).is_err() {
-                fs::duplicate(path, &to)?.sync_all().context("cannot write what is unchanged")?;
-            }
+            fs::link(path, &to)?;
             Ok(VerifiedDb {
                 database: Database { file: FileId::of(&to).ok(), ..database.clone() },
                 sanitized: 0,
@@ -112,7 +110,7 @@ impl<'a> Incoming<'a> {
     /// room. If that fails, the copy stays.
     pub fn share(&self, verified: &mut Database) {
         let base = self.base(&verified.name).filter(|base| base.database.sha256 == verified.sha256);
-        let Some(base) = base.filter(|base| base.is_trusted()) else { return };
+        let Some(base) = base.filter(|base| base.database.is_recorded(&base.path)) else { return };
         let copy = self.path(&verified.name);
         // No database has such a name: it must not begin with a dot.
         let link = self.path(&format!(".link-{}", verified.name));

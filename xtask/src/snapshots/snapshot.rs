@@ -77,6 +77,13 @@ pub struct Origin {
     pub wire_bytes: u64,
 }
 
+impl Database {
+    /// Whether nobody has written to its file, which is at `path`, since it was recorded.
+    pub fn is_recorded(&self, path: &Path) -> bool {
+        self.file.is_some() && FileId::of(path).ok() == self.file
+    }
+}
+
 /// What the server said of a database beside its content, all of it in words that only the
 /// script of the same recipe understands.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
@@ -187,6 +194,11 @@ impl Snapshot {
 
     pub fn is_pull(&self) -> bool {
         self.meta.as_ref().is_some_and(|meta| meta.kind == Kind::Pull)
+    }
+
+    /// What is recorded of a database.
+    pub fn database(&self, name: &str) -> Option<&Database> {
+        self.meta.as_ref()?.databases.iter().find(|database| database.name == name)
     }
 
     pub fn origin(&self) -> Option<&Origin> {
