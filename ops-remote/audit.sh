@@ -4,8 +4,8 @@
 # It lists the columns that no rule covers and whose names or values look like secrets.
 # Values never leave this file.
 #
-# Uses `literal`, `sql`, `measure`, `require_number`, `is_utf16`, `await_jobs` and `fail` of
-# prepare-pull.sh and `hex` of pack.sh. The copies are ./0.db, ./1.db, …
+# Uses `literal`, `sql`, `require_number`, `await_jobs` and `fail` of prepare-pull.sh, `read_facts` of
+# facts.sh, `fill_in` and `find_outreach` of sanitize.sh and `hex` of pack.sh. The copies are ./0.db, ./1.db, …
 # shellcheck disable=SC2154,SC2034 # audit, nonce, stage and jobs are set in prepare-pull.sh
 
 MOST_FINDINGS=1000
@@ -43,12 +43,20 @@ in_hex() {
 	SQL
 }
 
-# audit_script NUMBER: the client's SQL has filled xtask_word, xtask_none, xtask_value and
-# xtask_fine. The schema is trusted if it has no side effects outside the database: SQLite 3.40
-# cannot read an untrusted schema with json_valid() in a CHECK.
+# audit_script NUMBER NAME: the client's SQL fills xtask_word, xtask_none, xtask_value and xtask_fine.
 audit_script() {
+	local quoted
+	literal "$2"
+	[ -n "$audit_sql" ] || audit_sql=$(audit_template) || return 1
+	printf '%s\n' '.bail on' 'PRAGMA temp_store = MEMORY;' "$audit" "DELETE FROM temp.xtask_value WHERE instr(' $forms', ' ' || kind || ' ') = 0;" \
+		"CREATE TEMP TABLE xtask_database AS SELECT $quoted AS name;" && fill_in "$1" "$audit_sql"
+}
+
+# The part that is the same for all copies that one shell audits: ~ stands for the copy's number.
+# The schema is trusted if it has no side effects outside the database: SQLite 3.40 cannot read an
+# untrusted schema with json_valid() in a CHECK.
+audit_template() {
 	cat <<-SQL
-		.bail on
 		$outreach
 		.output audit.trust.$worker
 		SELECT 'PRAGMA trusted_schema = ' || CASE WHEN EXISTS (SELECT 1 FROM temp.xtask_outreach) THEN 'OFF' ELSE 'ON' END
@@ -56,10 +64,8 @@ audit_script() {
 		.output
 		.read audit.trust.$worker
 		SELECT known FROM temp.xtask_trust;
-		$audit
-		DELETE FROM temp.xtask_value WHERE instr(' $forms', ' ' || kind || ' ') = 0;
 	SQL
-	list_columns && list_definitions && list_facts && list_virtual_columns && choose_columns && read_columns "$1" && list_unread "$1"
+	list_columns && list_definitions && list_facts && list_virtual_columns && choose_columns && read_columns && list_unread
 }
 
 # A full-text table that stores its own text is listed under its own name. Shadow tables and
@@ -217,7 +223,7 @@ choose_columns() {
 		 WHERE at > min(length(name), 100);
 		CREATE TEMP TABLE xtask_look AS
 		SELECT tbl, col, cid, generated, NOT EXISTS (
-		           SELECT 1 FROM temp.xtask_fine AS f WHERE $quoted GLOB f.database
+		           SELECT 1 FROM temp.xtask_fine AS f WHERE (SELECT name FROM temp.xtask_database) GLOB f.database
 		              AND lower(c.tbl) GLOB f.tbl AND lower(c.col) GLOB f.col) AS bare,
 		       (SELECT max(w.kind) FROM temp.xtask_word AS w
 		         WHERE instr(w.types, c.sort) AND t.words GLOB w.tbl
@@ -244,14 +250,14 @@ choose_columns() {
 	SQL
 }
 
-# read_columns NUMBER: prints a line per finding: NUMBER, table, column, rows, kind, facts,
+# read_columns: prints a line per finding: NUMBER, table, column, rows, kind, facts,
 # sources. A virtual generated column may need a function of the app, so it has its own statement.
 read_columns() {
 	cat <<-SQL
 		CREATE TEMP TABLE xtask_part AS
 		SELECT dense_rank() OVER (ORDER BY tbl, CASE generated WHEN 2 THEN -1 - cid ELSE cid / $MOST_COLUMNS END) AS part, tbl, kind,
 		       generated = 2 AS alone, CASE generated WHEN 2 THEN $column_in_hex END AS named, '"' || replace(col, '"', '""') || '"' AS col,
-		       '''$1 ' || $table_in_hex || ' ' || $column_in_hex || ' '' || ' AS begin,
+		       '''~ ' || $table_in_hex || ' ' || $column_in_hex || ' '' || ' AS begin,
 		       ' ' || coalesce((SELECT facts FROM temp.xtask_fact AS f WHERE f.tbl = l.tbl AND f.cid = l.cid), 't') || ' '
 		       || coalesce((SELECT group_concat($column_in_hex) FROM temp.xtask_source AS s WHERE s.tbl = l.tbl AND s.cid = l.cid), '-')
 		       || ''' || char(10)' AS tail
@@ -279,7 +285,7 @@ read_columns() {
 	SQL
 }
 
-# list_unread NUMBER: the columns that could not be read, with a code for the reason.
+# list_unread: the columns that could not be read, with a code for the reason.
 list_unread() {
 	cat <<-SQL
 		CREATE TEMP TABLE xtask_unread AS
@@ -294,9 +300,9 @@ list_unread() {
 		       WHEN EXISTS (SELECT 1 FROM temp.xtask_module AS m WHERE lower(v.sql) GLOB '* using *' || m.name || '*') THEN 'error'
 		       ELSE 'module' END
 		  FROM temp.xtask_virtual AS v WHERE name NOT IN (SELECT name FROM temp.xtask_opened) AND NOT EXISTS (
-		       SELECT 1 FROM temp.xtask_fine AS f WHERE $quoted GLOB f.database AND lower(v.name) GLOB f.tbl AND f.col = '*');
-		SELECT '$1 ' || $name_in_hex || ' ' || named || ' 0 unread ' || why || ' -' FROM temp.xtask_unread;
-		SELECT '$1 - - 0 end - -' WHERE (SELECT count(*) FROM temp.xtask_look) = (SELECT count(*) FROM temp.xtask_column);
+		       SELECT 1 FROM temp.xtask_fine AS f WHERE (SELECT name FROM temp.xtask_database) GLOB f.database AND lower(v.name) GLOB f.tbl AND f.col = '*');
+		SELECT '~ ' || $name_in_hex || ' ' || named || ' 0 unread ' || why || ' -' FROM temp.xtask_unread;
+		SELECT '~ - - 0 end - -' WHERE (SELECT count(*) FROM temp.xtask_look) = (SELECT count(*) FROM temp.xtask_column);
 	SQL
 }
 
@@ -339,7 +345,7 @@ add_up_findings() {
 		printf '%s\n' "$audit" 'CREATE TABLE database (db INTEGER PRIMARY KEY, name TEXT);'
 		n=0
 		for database do
-			case $database in *\'*) quoted=$(literal "$database") ;; *) quoted="'$database'" ;; esac
+			literal "$database"
 			printf 'INSERT INTO database VALUES (%d, %s);\n' "$n" "$quoted"
 			n=$((n + 1))
 		done
@@ -373,10 +379,10 @@ add_up_findings() {
 # blank. On a large copy GNU grep excludes kinds in a tenth of SQLite's time; it can miss a value
 # that crosses a page boundary.
 choose_forms() {
-	local size byte kind form
+	local size page mode reserved encoding kind form
 	forms=$every_form
-	measure "$1.db"
-	if [ "$gnu_grep" -eq 0 ] || [ "$size" -lt "$SMALL" ] || is_utf16 "$1.db"; then return 0; fi
+	read_facts "$1"
+	if [ "$gnu_grep" -eq 0 ] || [ "$size" -lt "$SMALL" ] || [ "$encoding" -gt 1 ]; then return 0; fi
 	has_form "$1" "$any_form" || { forms='' && return 0; }
 	forms=''
 	while read -r kind form; do
@@ -393,10 +399,9 @@ has_form() {
 
 # audit NUMBER NAME
 audit() {
-	local quoted forms
-	case $2 in *\'*) quoted=$(literal "$2") ;; *) quoted="'$2'" ;; esac
+	local forms
 	choose_forms "$1"
-	audit_script "$1" >"audit.sql.$worker"
+	audit_script "$1" "$2" >"audit.sql.$worker"
 	sqlite3 -batch -init /dev/null "$1.db" <"audit.sql.$worker" >>"audit.found.$worker" 2>/dev/null &
 	jobs=$!
 	await_jobs || :
@@ -410,7 +415,7 @@ print_finding() {
 }
 
 audit_all() {
-	local outreach table_in_hex column_in_hex name_in_hex every_form any_form large findings databases first rest
+	local audit_sql='' outreach table_in_hex column_in_hex name_in_hex every_form any_form large findings databases first rest
 	outreach=$(find_outreach) || fail no-space "the audit failed (is $stage full?)"
 	table_in_hex=$(in_hex tbl) column_in_hex=$(in_hex col) name_in_hex=$(in_hex name)
 	printf "%s\nSELECT kind || ' ' || group_concat(form, '|') FROM temp.xtask_value GROUP BY kind;" "$audit" |

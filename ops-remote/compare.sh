@@ -4,8 +4,8 @@
 # databases of an earlier pull. The client sends a short hash of every block; this sends the
 # blocks that differ. The other side is xtask/src/pull/delta.rs.
 #
-# Uses `sql`, `report_failure`, `measure`, `is_number`, `require_number` and `await_jobs` of
-# prepare-pull.sh, `sha256_of` and `tar_members` of pack.sh.
+# Uses `sql`, `report_failure`, `is_number` and `await_jobs` of prepare-pull.sh, `read_size` and
+# `read_facts` of facts.sh, `tar_members` of pack.sh.
 # shellcheck disable=SC2154 # newline, jobs, largest and base_groups are set in prepare-pull.sh
 
 # Bytes. A block has a hash of 4 bytes. The hashes of a database are sent in groups; a group of
@@ -66,26 +66,15 @@ can_compare() {
 	[ "$answer" != 43BEB7E8 ] || hash=crc32
 }
 
-# page_size FILE: sets `page` to its page size, or to 0 if the file is empty.
-page_size() {
-	page=0
-	[ -s "$1" ] || return 0
-	# shellcheck disable=SC2046 # the words that od prints
-	set -- "$1" $(od -An -tu1 -j16 -N2 "$1" 2>/dev/null)
-	require_number "${2-}" od "a byte of $1"
-	require_number "${3-}" od "a byte of $1"
-	page=$(($2 * 256 + $3))
-	[ "$page" -ne 1 ] || page=65536
-}
-
 # compare_to_bases COUNT: copies I.old to I.base if a comparison is worthwhile.
 compare_to_bases() {
-	local i=0 old sum
+	# shellcheck disable=SC2034 # facts that are not needed here
+	local i=0 old sum size page mode reserved encoding
 	count_cores
 	while [ "$i" -lt "$1" ]; do
 		if [ -e "$i.old" ]; then
 			read -r sum old <"$i.old"
-			page_size "$i.db"
+			read_facts "$i"
 			if [ "${old%% *}" = "$page" ] && ! is_mostly_new "$i"; then echo "$sum $old" >"$i.base"; fi
 		fi
 		i=$((i + 1))
@@ -95,8 +84,7 @@ compare_to_bases() {
 # is_mostly_new I: whether more than 60% of a sample differs, as after a VACUUM. Comparing the whole
 # copy would then take long and save little.
 is_mostly_new() {
-	local size first answer s k
-	measure "$1.db"
+	local first answer s k
 	[ "$size" -ge "$SAMPLED" ] || return 1
 	read -r _ _ first _ <"$1.old"
 	answer=$({
@@ -104,7 +92,8 @@ is_mostly_new() {
 		s=0
 		while [ "$s" -lt 8 ]; do
 			k=$((s * (size / SAMPLE) / 8))
-			load_sql sample "$1" "$SAMPLE" "$k" $((first + k * (SAMPLE / GROUP_OF))) $((SAMPLE / GROUP_OF))
+			load_new_sql sample "$1" "$SAMPLE" "$k"
+			load_old_sql sample $((first + k * (SAMPLE / GROUP_OF))) $((SAMPLE / GROUP_OF))
 			ask_sql $((SAMPLE / BLOCK))
 			differ_sql
 			printf 'INSERT INTO seen SELECT count(*) FROM differs; DELETE FROM differs;\n'
@@ -119,7 +108,7 @@ is_mostly_new() {
 send_delta() {
 	local size k blocks pages differs
 	[ "$1" -lt "$compared" ] || start_comparing "$1" "$2" || return 1
-	measure "$1.db"
+	read_size "$1"
 	k=0 blocks=0 pages=0
 	while [ $((k * CHUNK)) -lt "$size" ]; do
 		! has_no_noted "$1" "$k" || { k=$((k + 1)) && continue; }
@@ -149,7 +138,7 @@ start_comparing() {
 	: >chunks
 	while [ "$compared" -lt "$2" ]; do
 		if [ -e "$compared.base" ]; then
-			measure "$compared.db"
+			read_size "$compared"
 			total=$((total + size))
 			[ "$total" -le "$limit" ] || [ ! -s chunks ] || break
 			list_chunks "$compared" >>chunks || return 1
@@ -227,7 +216,8 @@ compare_sql() {
 	while read -r i k bytes page skip count; do
 		if [ $((n % cores)) -eq "$1" ]; then
 			blocks=$(((bytes + BLOCK - 1) / BLOCK))
-			load_sql "$1" "$i" "$CHUNK" "$k" "$skip" "$count"
+			load_new_sql "$1" "$i" "$CHUNK" "$k"
+			load_old_sql "$1" "$skip" "$count"
 			printf '%s\n' "INSERT INTO sure VALUES (length(@new) = $bytes AND length(@old) = $((count * GROUP)));"
 			if [ -e "$i.fast" ]; then ask_noted_sql "$i.noted.$k"; else ask_sql "$blocks"; fi
 			differ_sql
@@ -247,25 +237,25 @@ compare_sql() {
 }
 
 compare_tables() {
-	cat <<-SQL
-		PRAGMA temp_store = MEMORY;
+	printf '%s\n' "PRAGMA temp_store = MEMORY;
 		CREATE TEMP TABLE block (i INTEGER PRIMARY KEY);
 		WITH r(i) AS (VALUES (0) UNION ALL SELECT i + 1 FROM r WHERE i + 1 < $((CHUNK / BLOCK))) INSERT INTO block SELECT i FROM r;
 		CREATE TEMP TABLE asked (n INTEGER PRIMARY KEY, i INTEGER);
 		CREATE TEMP TABLE noted (i INTEGER PRIMARY KEY);
 		CREATE TEMP TABLE differs (i INTEGER PRIMARY KEY);
 		CREATE TEMP TABLE seen (blocks INTEGER);
-		CREATE TEMP TABLE sure (written CONSTRAINT "disk is full" CHECK (written));
-	SQL
+		CREATE TEMP TABLE sure (written CONSTRAINT [disk is full] CHECK (written));"
 }
 
-# load_sql W I BYTES K SKIP COUNT: loads the Kth BYTES of copy I into @new, COUNT groups of hashes
-# into @old. A parameter, unlike a column, is not copied for each block.
-load_sql() {
-	printf '%s\n' \
-		".system dd if=$2.db of=new.$1 bs=$3 skip=$4 count=1 2>/dev/null; dd if=base of=old.$1 bs=$GROUP skip=$5 count=$6 2>/dev/null" \
-		".parameter set @new \"readfile('new.$1')\"" \
-		".parameter set @old \"readfile('old.$1')\""
+# load_new_sql W I BYTES K: loads the Kth BYTES of copy I into @new. A parameter, unlike a column,
+# is not copied for each block.
+load_new_sql() {
+	printf '%s\n' ".system dd if=$2.db of=new.$1 bs=$3 skip=$4 count=1 2>/dev/null" ".parameter set @new \"readfile('new.$1')\""
+}
+
+# load_old_sql W SKIP COUNT: loads groups of hashes into @old.
+load_old_sql() {
+	printf '%s\n' ".system dd if=base of=old.$1 bs=$GROUP skip=$2 count=$3 2>/dev/null" ".parameter set @old \"readfile('old.$1')\""
 }
 
 # differ_sql: fills `differs` with the blocks of `asked` whose hash is not that of the base.

@@ -80,19 +80,54 @@ explain_copy() {
 # file is in the -wal too, until a writer resets it, with a new header. A database with an empty
 # -wal is unchanged if its file times are unchanged.
 copy_mains() {
-	local i
+	local i line tick quiet stats observed=' '
+	stat_quiet "$stale" "$@"
+	: >tick || fail no-space "cannot write in $staging_dir"
+	tick=$(stat_of tick)
+	IFS=$newline
+	for line in $stats; do
+		i=${quiet%% *} quiet=${quiet#* }
+		! is_older "$line" "$tick" || { echo "$line" >"$i.seen" && observed="$observed$i "; }
+	done
+	unset IFS
 	for i in $stale; do
 		locate_copy "$i" "$@"
-		await_tick || observe
-		echo "$seen" >"$i.seen"
+		case $observed in *" $i "*) ;; *) { await_tick || observe; } && echo "$seen" >"$i.seen" ;; esac
 		copy_file "$path" "$i.db"
 	done
 }
 
+# stat_quiet NUMBERS NAME…: asks one process for the times of those databases whose -wal is empty:
+# `quiet` becomes their numbers, `stats` a line for each, as `stat_of` has it.
+stat_quiet() {
+	local i count=0 numbers=$1
+	shift
+	quiet='' stats=''
+	[ "$gnu_stat" -eq 1 ] || return 0
+	for i in $numbers; do
+		locate_copy "$i" "$@"
+		[ -s "$path-wal" ] || { quiet="$quiet$i " && count=$((count + 1)) && printf '%s\0' "$path"; }
+	done >quiet
+	stats=$(xargs -0 stat -c "$TIMES" <quiet 2>/dev/null)
+	with_lines "$stats" counts "$count" || quiet='' stats=''
+}
+
+# counts COUNT LINE…: whether there are so many lines.
+counts() { [ $# -eq $(($1 + 1)) ]; }
+
+# is_older STATS STATS: whether the first file was written before the second one was, by a clock that
+# counts more than seconds.
+is_older() {
+	local one=${1#* } other=${2#* }
+	case ${one%% *} in *.*[1-9]*) ;; *) return 1 ;; esac
+	[ "${1%% *} ${one%% *}" != "${2%% *} ${other%% *}" ]
+}
+
 # stat_of FILE…: eight words per file: time of modification (3), inode, size, time of the status
 # change (3).
+TIMES='%y %i %s %z'
 stat_of() {
-	if [ "$gnu_stat" -eq 1 ]; then stat -c '%y %i %s %z' "$@"; else stat -f '%Fm x x %i %z %Fc x x' "$@"; fi 2>/dev/null
+	if [ "$gnu_stat" -eq 1 ]; then stat -c "$TIMES" "$@"; else stat -f '%Fm x x %i %z %Fc x x' "$@"; fi 2>/dev/null
 }
 
 # await_tick: waits until a write would give the file another time than the one in `seen`. On a
@@ -122,10 +157,25 @@ observe() {
 	seen=$*
 }
 
-# unchanged NUMBER: whether the copy is consistent. Without file times, contents are compared.
+# find_stale NAME…: sets `stale` to the databases whose copy is not consistent.
+find_stale() {
+	local i quiet stats
+	stale=''
+	stat_quiet "$files" "$@"
+	for i in $files; do
+		locate_copy "$i" "$@"
+		case $quiet in
+		"$i "*) seen=${stats%%"$newline"*} quiet=${quiet#* } stats=${stats#*"$newline"} ;;
+		*) observe ;;
+		esac
+		unchanged "$i" || stale="$stale $i"
+	done
+}
+
+# unchanged NUMBER: whether it is as it was seen before it was copied. Without file times, contents
+# are compared.
 unchanged() {
 	local before
-	observe
 	read -r before <"$1.seen"
 	[ "$seen" = "$before" ] || return 1
 	case $seen in '' | 1970-* | 0.*) cmp -s "$path" "$1.db" ;; esac
@@ -141,15 +191,11 @@ copy_logs() {
 	[ -z "$files" ] || { read_clock && marked_at=$now; }
 	for i in $files; do
 		locate_copy "$i" "$@"
-		rm -f "$i.db-wal"
+		[ ! -e "$i.db-wal" ] || rm "$i.db-wal"
 		[ ! -s "$path-wal" ] || copy_file "$path-wal" "$i.db-wal"
 	done
 	mark_commits later "$@"
-	stale=''
-	for i in $files; do
-		locate_copy "$i" "$@"
-		unchanged "$i" || stale="$stale $i"
-	done
+	find_stale "$@"
 }
 
 # mark_commits KIND NAME…: saves the header of each -shm to NUMBER.KIND, unless it is being written.
@@ -158,7 +204,7 @@ mark_commits() {
 	shift
 	for name do
 		shift
-		rm -f "$n.$kind"
+		[ ! -e "$n.$kind" ] || rm "$n.$kind"
 		case " $files " in *" $n "*) locate "$name" ;; *) path=/dev/null ;; esac
 		[ ! -s "$path-shm" ] || { marked="$marked $n" && set -- "$@" "$path-shm"; }
 		n=$((n + 1))
@@ -203,7 +249,7 @@ cut_log() {
 # could be committed later without a change of the file.
 is_log_settled() {
 	local frames log
-	rm -f "$1.pending"
+	[ ! -e "$1.pending" ] || rm "$1.pending"
 	[ -s "$1.db-wal" ] && [ -e "$1.mark" ] || return 0
 	read -r frames _ <"$1.mark"
 	read -r log <"$1.seen"
@@ -271,12 +317,13 @@ check_locks() {
 # pin_all NAME…: each `sqlite3` opens its databases, and all pin them at one signal, which is one
 # moment. A large database has its own sqlite3: writers of others need not wait for its copy.
 pin_all() {
-	local i members=0 attach='' of_group=''
+	local i members=0 attach='' of_group='' quoted
 	for i in $pins; do
 		locate_copy "$i" "$@"
 		case " $alone$wide " in *" $i "*) hold "$path" '' "$i" "$@" && continue ;; esac
 		# A small cache: a machine of 256 MB also has to run the app.
-		attach="${attach}ATTACH $(literal "$path") AS s$i; PRAGMA s$i.cache_size = -64;$newline"
+		literal "$path"
+		attach="${attach}ATTACH $quoted AS s$i; PRAGMA s$i.cache_size = -64;$newline"
 		of_group="$of_group $i"
 		members=$((members + 1))
 		[ "$members" -lt "$TOGETHER" ] || { hold :memory: "$attach" "$of_group" "$@" && members=0 attach='' of_group=''; }

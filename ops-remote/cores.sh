@@ -3,7 +3,7 @@
 # Work on all cores: prepare-pull.sh is sent after this file; sanitize.sh, audit.sh and compare.sh
 # call it.
 #
-# Uses `measure`, `is_number` and `await_jobs` of prepare-pull.sh.
+# Uses `is_number` and `await_jobs` of prepare-pull.sh, `read_size` of facts.sh.
 # shellcheck disable=SC2154,SC2034 # jobs and size are set in prepare-pull.sh
 
 # count_cores: sets `cores` to the number of sqlite3 processes to run at a time.
@@ -27,7 +27,7 @@ on_all_cores() {
 	shift
 	count_cores
 	for database do
-		measure "$copy.db"
+		read_size "$copy"
 		if [ "$size" -lt "${large:-$LARGE}" ]; then small="$small $copy"; else "$function" "$copy" "$database"; fi
 		copy=$((copy + 1))
 	done

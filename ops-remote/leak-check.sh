@@ -4,7 +4,7 @@
 # a rule removed from a column must be nowhere else in the copy: not in a table that a trigger
 # copied it to, not in a full-text index. Removed values exist only in the files NUMBER.look.*.
 #
-# Uses `run_todo` of sanitize.sh; `literal`, `sql`, `status`, `await_jobs`, `fail` and `fail_sql`
+# Uses `run_todo` and `make_tables` of sanitize.sh; `literal`, `sql`, `status`, `await_jobs`, `fail` and `fail_sql`
 # of prepare-pull.sh.
 # shellcheck disable=SC2154,SC2034 # jobs is set in prepare-pull.sh
 
@@ -37,7 +37,10 @@ LINE_TAIL="
 # State between calls: LINE_HEAD and LINE_TAIL as SQL literals.
 quoted_head='' quoted_tail=''
 
-quote_lines() { quoted_head=$(literal "$LINE_HEAD") && quoted_tail=$(literal "$LINE_TAIL"); }
+quote_lines() {
+	local quoted
+	literal "$LINE_HEAD" && quoted_head=$quoted && literal "$LINE_TAIL" && quoted_tail=$quoted
+}
 
 # The values that a rule removes are collected right before it runs. In xtask_old, scope is the
 # column that the value was in.
@@ -61,7 +64,7 @@ collect_old() {
 
 # Writes the values to search for. A value that the same column still has is no secret: a rule left
 # it. Without GNU grep, with too many values or in UTF-16, only whole values are searched for, here.
-write_old() { keep_what_is_left && run_todo && find_whole && run_todo && write_pieces; }
+write_old() { keep_what_is_left && run_todo kept && find_whole && run_todo whole && write_pieces; }
 
 keep_what_is_left() {
 	cat <<-SQL
@@ -80,13 +83,8 @@ find_whole() {
 		CREATE TEMP TABLE xtask_whole AS
 		SELECT 1 WHERE NOT $gnu_grep OR NOT EXISTS (SELECT 1 FROM temp.xtask_utf8)
 		    OR (SELECT count(*) FROM temp.xtask_old) > $MOST_PIECES;
-		CREATE TEMP TABLE xtask_place AS
-		SELECT t.rowid || '.' || c.cid AS place, 'main."' || replace(t.name, '"', '""') || '"' AS tbl,
-		       '"' || replace(c.name, '"', '""') || '"' AS col, coalesce((
-		       SELECT name FROM main.sqlite_master AS v WHERE v.rootpage = 0 AND v.name || '_content' = t.name),
-		       t.name || '.' || c.name) AS name
-		  FROM main.sqlite_master AS t, pragma_table_xinfo(t.name, 'main') AS c
-		 WHERE t.type = 'table' AND t.rootpage AND c.hidden IN (0, 3) AND EXISTS (SELECT 1 FROM temp.xtask_old);
+		$(make_places)
+		DELETE FROM temp.xtask_place WHERE NOT EXISTS (SELECT 1 FROM temp.xtask_whole);
 		CREATE TEMP TABLE xtask_found (scope INTEGER, place TEXT);
 		INSERT INTO temp.xtask_todo
 		SELECT 'INSERT INTO temp.xtask_found SELECT DISTINCT o.scope, ''' || place || ''' FROM (' || $quoted_head || col
@@ -97,11 +95,6 @@ find_whole() {
 
 write_pieces() {
 	cat <<-SQL
-		.output @COPY@.look.found
-		SELECT DISTINCT replace(s.place || ', which are still in ' || p.name, char(10), ' ') FROM temp.xtask_found
-		  JOIN temp.xtask_scope AS s USING (scope) JOIN temp.xtask_place AS p USING (place);
-		.output
-		INSERT INTO temp.xtask_sure SELECT (coalesce(length(readfile('@COPY@.look.found')), 0) > 0) = EXISTS (SELECT 1 FROM temp.xtask_found);
 		CREATE TEMP TABLE xtask_file (name TEXT, content BLOB);
 		INSERT INTO temp.xtask_file
 		SELECT 'middle.' || pass, group_concat(CAST(middle AS TEXT), char(10))
@@ -114,8 +107,47 @@ write_pieces() {
 		          FROM temp.xtask_old)
 		 GROUP BY scope, pass
 		UNION ALL
-		SELECT 'scope.' || scope, place FROM temp.xtask_scope
-		UNION ALL
+		SELECT 'scope.' || scope, place FROM temp.xtask_scope;
+		DELETE FROM temp.xtask_file WHERE EXISTS (SELECT 1 FROM temp.xtask_whole);
+		$(write_files '~')
+		.output ~.look.found
+		SELECT DISTINCT replace(s.place || ', which are still in ' || p.name, char(10), ' ') FROM temp.xtask_found
+		  JOIN temp.xtask_scope AS s USING (scope) JOIN temp.xtask_place AS p USING (place);
+		.output
+		INSERT INTO temp.xtask_sure SELECT (coalesce(length(readfile('~.look.found')), 0) > 0) = EXISTS (SELECT 1 FROM temp.xtask_found);
+		.output ~.look.whole
+		SELECT CASE WHEN NOT $gnu_grep THEN 'grep' WHEN EXISTS (SELECT 1 FROM temp.xtask_utf8) THEN 'many' ELSE 'utf-16' END
+		  FROM temp.xtask_whole WHERE EXISTS (SELECT 1 FROM temp.xtask_old);
+		.output
+	SQL
+}
+
+# write_files NUMBER: the SQL that writes xtask_file to NUMBER.look.*.
+write_files() {
+	printf '%s\n' "INSERT INTO temp.xtask_sure SELECT coalesce(writefile('$1.look.' || name, content), 0) FROM temp.xtask_file;" \
+		"INSERT INTO temp.xtask_sure SELECT coalesce(readfile('$1.look.' || name) = CAST(content AS BLOB), 0) FROM temp.xtask_file;"
+}
+
+# make_places: the SQL that lists the columns of all tables.
+make_places() {
+	cat <<-SQL
+		CREATE TEMP TABLE xtask_place AS
+		SELECT t.rowid || '.' || c.cid AS place, 'main."' || replace(t.name, '"', '""') || '"' AS tbl,
+		       '"' || replace(c.name, '"', '""') || '"' AS col, coalesce((
+		       SELECT name FROM main.sqlite_master AS v WHERE v.rootpage = 0 AND v.name || '_content' = t.name),
+		       t.name || '.' || c.name) AS name
+		  FROM main.sqlite_master AS t, pragma_table_xinfo(t.name, 'main') AS c
+		 WHERE t.type = 'table' AND t.rootpage AND c.hidden IN (0, 3);
+	SQL
+}
+
+# list_places NUMBER NAME: writes the name of each column to NUMBER.look.place.*, and the SQL that
+# reads it to NUMBER.look.read.*.
+list_places() {
+	sql -readonly "$1.db" <<-SQL >/dev/null 2>"$1.look.err" || was_looked "$1" "$2" 2
+		$(make_tables && make_places)
+		CREATE TEMP TABLE xtask_file (name TEXT, content BLOB);
+		INSERT INTO temp.xtask_file
 		SELECT 'place.' || place, name FROM temp.xtask_place
 		UNION ALL
 		-- A text with a zero would be cut there.
@@ -125,13 +157,7 @@ write_pieces() {
 		       || ') <= (SELECT bytes FROM temp.xtask_most) OR typeof(' || col
 		       || ') = ''text'' AND instr(' || bytes || ', x''00'');'
 		  FROM (SELECT *, 'CAST(' || col || ' AS BLOB)' AS bytes FROM temp.xtask_place);
-		DELETE FROM temp.xtask_file WHERE EXISTS (SELECT 1 FROM temp.xtask_whole);
-		INSERT INTO temp.xtask_sure SELECT coalesce(writefile('@COPY@.look.' || name, content), 0) FROM temp.xtask_file;
-		INSERT INTO temp.xtask_sure SELECT coalesce(readfile('@COPY@.look.' || name) = CAST(content AS BLOB), 0) FROM temp.xtask_file;
-		.output @COPY@.look.whole
-		SELECT CASE WHEN NOT $gnu_grep THEN 'grep' WHEN EXISTS (SELECT 1 FROM temp.xtask_utf8) THEN 'many' ELSE 'utf-16' END
-		  FROM temp.xtask_whole WHERE EXISTS (SELECT 1 FROM temp.xtask_old);
-		.output
+		$(write_files "$1")
 	SQL
 }
 
@@ -143,7 +169,8 @@ look() {
 	if [ -s "$1.look.whole" ] && mkdir told 2>/dev/null; then status unlooked "$(cat "$1.look.whole")"; fi
 	most=2147483647 rows=all
 	if [ -e "$1.spilled" ] && is_clean "$@"; then
-		most=$LONGEST_BLOB rows=" $(tr '\n' ' ' <"$1.spilled")"
+		most=$LONGEST_BLOB rows=' '
+		while read -r line; do rows="$rows$line "; done <"$1.spilled"
 	fi
 	found=''
 	while read -r line || [ -n "$line" ]; do found="$found${found:+, and of }$line"; done <"$1.look.found"
@@ -168,8 +195,8 @@ is_clean() {
 # is_in_copy NUMBER NAME LINES: whether the copy contains one of LINES, searched on all cores. Each
 # reads whole pages, in which a value is in one piece.
 is_in_copy() {
-	local size slice w=0 job status=1
-	measure "$1.db"
+	local slice w=0 job status=1
+	if [ "$size" -le "$CHUNK" ]; then has_line "$1" "$2" -z "$3" "$1.db"; return; fi
 	slice=$((size / cores / CHUNK + 1))
 	while [ "$w" -lt "$cores" ]; do
 		: >"$1.look.unread.$w"
@@ -210,12 +237,13 @@ was_looked() {
 # middle alone can be in another column, or in the schema, by coincidence.
 find_places() {
 	local place n middles old scope
+	[ -e "$1.look.middle.0" ] && [ "$rows" != ' ' ] || return 0
+	list_places "$@"
 	for place in "$1".look.place.*; do
 		n=${place#*.look.place.}
 		case $rows in all | *" ${n%.*} "*) ;; *) continue ;; esac
 		: >"$1.look.lines"
 		for middles in "$1".look.middle.*; do
-			[ -e "$middles" ] || return 0
 			: >"$1.look.unread" || fail no-space "cannot write in $staging_dir"
 			{ read_place "$1" "$n" 2>"$1.look.err" && rm "$1.look.unread"; } |
 				grep -a -F -f "$middles" >>"$1.look.lines" 2>>"$1.look.err" &

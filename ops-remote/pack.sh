@@ -3,7 +3,7 @@
 # Packing: prepare-pull.sh is sent after this file and calls it unless it is run by hand. The
 # output is read by xtask/src/server/protocol.rs.
 #
-# Uses `sql`, `measure`, `read_clock`, `require_number`, `announce_archive`, `await_jobs`, `fail`
+# Uses `sql`, `read_clock`, `require_number`, `announce_archive`, `await_jobs`, `fail`
 # and `fail_sql` of prepare-pull.sh, `await_word` of request.sh, `send_delta` of compare.sh.
 # shellcheck disable=SC2154,SC2034 # mode, rules, staging_dir, jobs and the times are set in other files
 
@@ -19,7 +19,13 @@ sha256_of() {
 }
 
 # hex TEXT: its bytes in hex, without blanks.
-hex() { local pair && for pair in $(printf '%s' "$1" | od -An -v -tx1); do printf '%s' "$pair"; done; }
+hex() { printf '%s' "$1" | hex_lines; }
+
+# hex_lines: the bytes of the input in hex, without blanks; a newline stays one.
+hex_lines() {
+	local byte
+	for byte in $(od -An -v -tx1); do case $byte in 0a) echo ;; *) printf '%s' "$byte" ;; esac; done
+}
 
 # word TEXT: TEXT if it needs no escapes in JSON, else nothing.
 word() { case $1 in *[!A-Za-z0-9._-]*) ;; *) printf '%s' "$1" ;; esac; }
@@ -30,12 +36,12 @@ write_index() {
 		"$(word "${FLY_MACHINE_ID:-}")" "$(word "${FLY_REGION:-}")" \
 		"$(word "$(sql :memory: 'SELECT sqlite_version();' </dev/null)")"
 	i=0
-	for name do
+	for name in $([ $# -eq 0 ] || printf '%s\n' "$@" | hex_lines); do
 		[ "$i" -eq 0 ] || printf ','
 		delta=false
 		[ ! -e "$i.base" ] || delta=true
-		measure "$i.db"
-		printf '{"name":"%s","bytes":%d,"delta":%s}' "$(hex "$name")" "$size" "$delta"
+		read_size "$i"
+		printf '{"name":"%s","bytes":%d,"delta":%s}' "$name" "$size" "$delta"
 		i=$((i + 1))
 	done
 	printf '],"boot":"%s","same":[' "$boot"
@@ -221,6 +227,7 @@ send_again() {
 		*" $i "*)
 			rm -f "$i.base" "$i.changed" "$i.fast"
 			[ "$i" -eq "$kept" ] || mv "$i.db" "$kept.db"
+			[ "$i" -eq "$kept" ] || mv "$i.size" "$kept.size"
 			if [ "$i" -ne "$kept" ] && [ -e "$i.rows" ]; then mv "$i.rows" "$kept.rows" && mv "$i.scrub" "$kept.scrub"; fi
 			set -- "$@" "$name"
 			kept=$((kept + 1))

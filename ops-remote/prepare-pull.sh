@@ -16,7 +16,7 @@ umask 077
 export LC_ALL=C
 export COPYFILE_DISABLE=1 # The tar of macOS would add a file of attributes for each file.
 # GNU's programs would print sizes in other units, or use options of the user.
-unset BLOCK_SIZE BLOCKSIZE DF_BLOCK_SIZE LS_BLOCK_SIZE GREP_OPTIONS GZIP TAR_OPTIONS
+unset BLOCK_SIZE BLOCKSIZE DF_BLOCK_SIZE LS_BLOCK_SIZE TIME_STYLE GREP_OPTIONS GZIP TAR_OPTIONS
 
 stage=''  # private directory that holds the copies
 jobs=''   # process ids of the background jobs that copy and sanitize
@@ -89,9 +89,11 @@ cleanup() {
 
 # ---- small tools ---------------------------------------------------------
 
+# literal TEXT: sets `quoted` to it as a string of SQL.
 literal() {
-	local quoted
-	quoted=$(printf '%s\n' "$1" | sed "s/'/''/g") && printf "'%s'" "$quoted"
+	quoted=$1
+	case $1 in *\'*) quoted=$(printf '%s\n' "$1" | sed "s/'/''/g") || return 1 ;; esac
+	quoted="'$quoted'"
 }
 
 # Waits for the background jobs. Their process ids are dropped in any case: after the wait they may
@@ -216,18 +218,6 @@ fail_sql() {
 	esac
 }
 
-# is_utf16 FILE: the text encoding is at offset 56 of the header, big-endian.
-is_utf16() { header_byte "$1" 59 && case $byte in 2 | 3) ;; *) return 1 ;; esac; }
-
-# header_byte FILE OFFSET: sets `byte` to that byte, or to 0 if the file is empty.
-header_byte() {
-	byte=0
-	[ -s "$1" ] || return 0
-	byte=''
-	for byte in $(od -An -tu1 -j"$2" -N1 "$1" 2>/dev/null); do :; done
-	require_number "$byte" od "a byte of $1"
-}
-
 # ---- by hand -------------------------------------------------------------
 
 # By hand, the archive contains the files under their own names.
@@ -275,6 +265,7 @@ prepare() {
 		copy_all "$@"
 	done
 	read_clock && t_copied=$now
+	[ "$mode" = by-hand ] || { note_sizes $# && note_headers $#; }
 
 	if [ "$base_groups" -gt 0 ]; then
 		await_word

@@ -2,8 +2,8 @@
 # shellcheck shell=dash
 # Sanitizing: prepare-pull.sh is sent after this file and calls it if there are rules.
 #
-# Uses `sql`, `literal`, `header_byte`, `is_number`, `require_number`, `on_all_cores`, `await_jobs`,
-# `fail` and `fail_sql` of other files; `prepare_to_fill` and `scrub` of scrub.sh; `quote_lines`,
+# Uses `sql`, `literal`, `is_number`, `require_number`, `on_all_cores`, `await_jobs`, `fail` and
+# `fail_sql` of other files; `read_facts` and `mark_mode` of facts.sh; `prepare_to_fill` and `scrub` of scrub.sh; `quote_lines`,
 # `collect_old`, `write_old` and `look` of leak-check.sh. The copies are ./0.db, ./1.db, …
 # shellcheck disable=SC2154,SC2034 # rules, only and jobs are set in other files
 
@@ -11,6 +11,8 @@
 prelude() {
 	printf '%s\n' '.bail on' '.dbconfig defensive off' '.dbconfig enable_trigger off' \
 		'PRAGMA secure_delete = ON;' 'PRAGMA synchronous = OFF;'
+	# A small copy changes in memory, without files beside it.
+	[ "$size" -gt "$CHUNK" ] || printf '%s\n' 'PRAGMA journal_mode = MEMORY;' 'PRAGMA temp_store = MEMORY;'
 }
 
 # sanitizer NUMBER: runs NUMBER.sql on the copy; sqlite3's messages are in NUMBER.err.
@@ -23,17 +25,31 @@ sanitizer() {
 # sanitize_script NUMBER NAME. The client's SQL fills temp.xtask_rule and temp.xtask_set. A
 # truncated script must not run: each step verifies that it was written completely.
 sanitize_script() {
-	local database_name
-	database_name=$(literal "$2") && prelude &&
-		printf '%s\n' "$rules" "CREATE TEMP TABLE xtask_database AS SELECT $database_name AS name;" &&
-		sed "s/@COPY@/$1/g" sanitize.sql
+	local quoted
+	literal "$2" && prelude &&
+		printf '%s\n' "$rules" "CREATE TEMP TABLE xtask_database AS SELECT $quoted AS name;" && fill_in "$1" "$sanitize_sql"
 }
 
-# The part that is the same for all copies, made once: @COPY@ stands for the copy's number. The
-# database itself tells which rules it needs; sqlite3 writes the resulting script and reads it.
+# The part that is the same for all copies, made once: ~ stands for the copy's number. The database
+# itself tells which rules it needs; sqlite3 writes the resulting script and reads it.
 sanitize_template() {
-	make_tables && refuse_outreach && choose_rules && collect_old && order_statements && run_todo && find_changed &&
-		rebuild_words && end_transaction && run_todo && write_counts && write_old
+	make_tables && refuse_outreach && choose_rules && collect_old && order_statements && run_todo rules && find_changed &&
+		rebuild_words && end_transaction && run_todo words && write_counts && write_old
+}
+
+# fill_in NUMBER TEMPLATE: prints the template with the number in place of each ~.
+fill_in() {
+	local number=$1 text piece
+	set -f
+	IFS='~'
+	# shellcheck disable=SC2086 # pieces
+	set -- $2
+	unset IFS
+	set +f
+	text=$1
+	shift
+	for piece do text=$text$number$piece; done
+	printf '%s\n' "$text"
 }
 
 make_tables() {
@@ -77,7 +93,7 @@ find_outreach() {
 
 refuse_outreach() {
 	find_outreach && cat <<-SQL
-		.output @COPY@.outreach
+		.output ~.outreach
 		SELECT replace(replace(name, char(10), ' '), char(13), ' ') || ' calls ' || word FROM temp.xtask_outreach LIMIT 1;
 		.output
 		CREATE TEMP TABLE xtask_within (it CONSTRAINT "outreach" CHECK (it));
@@ -97,9 +113,9 @@ choose_rules() {
 		DELETE FROM temp.xtask_set WHERE NOT EXISTS (
 		       SELECT 1 FROM temp.xtask_rule AS r, pragma_table_xinfo(r.tbl, 'main') AS c
 		        WHERE r.rule = xtask_set.rule AND c.name = xtask_set.col COLLATE NOCASE);
-		.output @COPY@.applied
+		.output ~.applied
 		SELECT rule FROM temp.xtask_rule;
-		.output @COPY@.columns
+		.output ~.columns
 		SELECT rowid FROM temp.xtask_set;
 		.output
 		CREATE TEMP TABLE xtask_statement AS
@@ -122,28 +138,28 @@ order_statements() {
 	cat <<-SQL
 		BEGIN;
 		INSERT INTO temp.xtask_todo SELECT sql FROM (
-		       SELECT rule, 0 AS step, '.output @COPY@.rule' || char(10) || 'SELECT ' || (rule + 1) || ';' || char(10)
-		              || '.output' AS sql FROM temp.xtask_statement
+		       SELECT rule, 0 AS step, '.output ~.rule.' || (rule + 1) || char(10) || '.output' AS sql FROM temp.xtask_statement
 		       UNION ALL SELECT rule, 1, sql FROM temp.xtask_collect
 		       UNION ALL SELECT rule, 2, sql FROM temp.xtask_statement) ORDER BY rule, step;
 	SQL
 }
 
-# sqlite3 does not report that the disk was full when it wrote a line, and a missing line would
-# leave a secret in place. It writes UTF-8, also for a database in UTF-16.
+# run_todo NAME: runs what is to be done. sqlite3 does not report that the disk was full when it wrote
+# a line, and a missing line would leave a secret in place. It writes UTF-8, also for a database in
+# UTF-16. No file is written twice: ext4 then waits for the disk.
 run_todo() {
 	cat <<-SQL
-		.output @COPY@.todo
+		.output ~.$1.todo
 		SELECT sql FROM temp.xtask_todo ORDER BY rowid;
 		.output
-		INSERT INTO temp.xtask_sure SELECT length(readfile('@COPY@.todo')) IS (
+		INSERT INTO temp.xtask_sure SELECT length(readfile('~.$1.todo')) IS (
 		SELECT coalesce(sum(1 + CASE encoding WHEN 'UTF-8' THEN length(CAST(sql AS BLOB)) ELSE (
 		       WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < length(sql))
 		       SELECT sum(1 + (unicode(substr(sql, i, 1)) > 127) + (unicode(substr(sql, i, 1)) > 2047)
 		                    + (unicode(substr(sql, i, 1)) > 65535)) FROM c) END), 0)
 		  FROM temp.xtask_todo, pragma_encoding);
 		DELETE FROM temp.xtask_todo;
-		.read @COPY@.todo
+		.read ~.$1.todo
 	SQL
 }
 
@@ -151,8 +167,6 @@ run_todo() {
 # have changed.
 find_changed() {
 	cat <<-SQL
-		.output @COPY@.rule
-		.output
 		INSERT INTO temp.xtask_changed
 		SELECT CASE WHEN condition IS NULL THEN NULL ELSE tbl END
 		  FROM temp.xtask_rule JOIN temp.xtask_count USING (rule) WHERE rows <> 0;
@@ -215,12 +229,14 @@ end_transaction() {
 
 write_counts() {
 	cat <<-SQL
-		.output @COPY@.rows
+		.output ~.rows
 		SELECT coalesce(sum(rows), 0) FROM temp.xtask_count;
-		.output @COPY@.scrub
+		SELECT page_count * page_size FROM pragma_page_count, pragma_page_size;
+		SELECT freelist_count FROM pragma_freelist_count;
+		.output ~.scrub
 		SELECT 1 FROM temp.xtask_scrub LIMIT 1;
 		.output
-		INSERT INTO temp.xtask_sure SELECT coalesce(length(readfile('@COPY@.scrub')), 0) = 2 * EXISTS (SELECT 1 FROM temp.xtask_scrub);
+		INSERT INTO temp.xtask_sure SELECT coalesce(length(readfile('~.scrub')), 0) = 2 * EXISTS (SELECT 1 FROM temp.xtask_scrub);
 	SQL
 }
 
@@ -228,9 +244,13 @@ write_counts() {
 # the user does not have. A message at run time may quote data (a JSON path, a searched word, a
 # file name): it passes only if it contains nothing but names, numbers and text of the rules.
 complaint() {
-	local number said
-	number=$(cat "$1.rule" 2>/dev/null)
-	! is_number "$number" || printf '[[sanitize]] number %s: ' "$number"
+	local begun number=0 said
+	# A rule has a file from its beginning on, and what follows them too.
+	for begun in "$1".rule.*; do
+		begun=${begun##*.}
+		if is_number "$begun" && [ "$begun" -gt "$number" ]; then number=$begun; fi
+	done
+	if [ "$number" -gt 0 ] && [ ! -e "$1.words.todo" ]; then printf '[[sanitize]] number %s: ' "$number"; fi
 	said=$(head -n 1 "$1.err" | sed 's/:* near line [0-9]*:/:/')
 	case $said in 'Parse error'*) echo "$said" && return ;; esac
 	case ${said#*rror: } in
@@ -245,36 +265,41 @@ complaint() {
 	echo 'a value made it fail (the message of SQLite may quote the value: run the rule by hand to read it)'
 }
 
-# mark_wal NUMBER BYTE: two bytes of the header say whether the copy is in WAL mode (2) or not (1).
-# Changing them through SQLite would count as a change of the database.
-mark_wal() { printf '%b' "\\0$2\\0$2" | dd of="$1.db" bs=1 seek=18 conv=notrunc 2>/dev/null; }
-
 sanitize_all() {
-	if ! { quote_lines && prepare_to_fill && sanitize_template >sanitize.sql; }; then
+	if ! { quote_lines && prepare_to_fill && sanitize_sql=$(sanitize_template); }; then
 		fail no-space "cannot write in $staging_dir"
 	fi
 	large=$((total + 1)) # A larger limit than any size: copies are masked side by side.
 	on_all_cores sanitize "$@"
 	large=''
+	note_sizes $#
 	note_matches
 	find_unmatched_rules "$@"
 }
 
+# sanitize NUMBER NAME
 sanitize() {
-	local byte wal rows
-	header_byte "$1.db" 18 && wal=$byte
-	[ "$wal" != 2 ] || mark_wal "$1" 1 || fail no-space "cannot write in $staging_dir"
+	local size page mode reserved encoding rows free
+	read_facts "$1"
+	[ "$mode" != 2 ] || mark_mode "$1" 1 || fail no-space "cannot write in $staging_dir"
 	sanitize_script "$1" "$2" >"$1.sql" || fail no-space "cannot write in $staging_dir"
-	if ! sanitizer "$1" || { [ -s "$1.scrub" ] && { choose_fast "$1"; ! scrub "$1"; }; }; then
+	if ! { sanitizer "$1" && read_outcome "$1"; } || { [ -s "$1.scrub" ] && { choose_fast "$1"; ! scrub "$1"; }; }; then
 		[ ! -s "$1.outreach" ] || fail outreach "in the schema of $2, $(cat "$1.outreach")(), which reaches out of the database"
 		[ -s "$1.err" ] || fail no-space "masking $2 failed without a message (is $staging_dir full?)"
 		! grep -q 'database disk image is malformed' "$1.err" || fail damaged "$directory/$2"
 		fail_sql sanitize "masking $2 failed: $(complaint "$1")"
 	fi
 	look "$1" "$2"
-	rows=$(cat "$1.rows")
-	require_number "$rows" sqlite3 "the masked rows of $2"
-	[ "$wal" != 2 ] || mark_wal "$1" 2 || fail no-space "cannot write in $staging_dir"
+	[ "$mode" != 2 ] || mark_mode "$1" 2 || fail no-space "cannot write in $staging_dir"
+}
+
+# read_outcome NUMBER: sets `size` and `free`, the number of free pages, to what the rules left.
+read_outcome() {
+	rows='' free=''
+	{ read -r rows && read -r size && read -r free; } <"$1.rows" || rows=''
+	require_number "$rows" sqlite3 "the masked rows of $1.db"
+	require_number "$size" sqlite3 "the size of $1.db"
+	require_number "$free" sqlite3 "the free pages of $1.db"
 }
 
 # find_unmatched_rules NAME…: finds rules whose table or column is in none of the databases that
@@ -315,7 +340,7 @@ names_instead() {
 	{
 		printf '%s\n.bail off\n' "$rules"
 		for name do
-			case $name in *\'*) quoted=$(literal "$name") ;; *) quoted="'$name'" ;; esac
+			literal "$name"
 			printf '%s\n' "ATTACH '$i.db' AS d;
 				SELECT '+' FROM temp.xtask_rule WHERE rule = $number - 1 AND $quoted GLOB pattern
 				UNION ALL

@@ -4,8 +4,8 @@
 # bytes that deleted or moved rows left: in free pages, between cells, after the end of long values.
 # Pages stay in place, so that the next delta is small; only without `dbstat` it runs VACUUM.
 #
-# Uses `sql`, `measure`, `is_number`, `header_byte` and `await_jobs` of prepare-pull.sh; `page_size`
-# and `CHUNK` of compare.sh; `sanitizer` and `prelude` of sanitize.sh.
+# Uses `is_number` and `await_jobs` of prepare-pull.sh; `CHUNK` and the SQL of compare.sh; `sanitizer`,
+# `prelude` and the facts in `sanitize` of sanitize.sh.
 # shellcheck disable=SC2154,SC2034 # jobs, CHUNK and cores are set in other files
 
 # State between calls, set once by `prepare_to_fill`.
@@ -14,21 +14,17 @@ fill_sql='' all_bytes=''
 # choose_fast NUMBER: decides whether only pages that differ from the base are checked for leaks. The
 # base must be scrubbed, and its hashes must be here.
 choose_fast() {
-	local size scrubbed
+	local of scrubbed
 	[ -e "$1.old" ] && [ "$has_hashes" -eq 1 ] || return 0
-	read -r _ size _ _ scrubbed <"$1.old"
-	page_size "$1.db"
-	if [ "$scrubbed" != 1 ] || [ "$size" != "$page" ] || [ "$page" -lt "$BLOCK" ]; then return 0; fi
+	read -r _ of _ _ scrubbed <"$1.old"
+	if [ "$scrubbed" != 1 ] || [ "$of" != "$page" ] || [ "$page" -lt "$BLOCK" ]; then return 0; fi
 	: >"$1.fast"
 }
 
 # scrub NUMBER
 scrub() {
-	local page reserved byte
-	page_size "$1.db"
-	[ "$page" -ne 0 ] || return 0 # It is empty.
-	header_byte "$1.db" 20 && reserved=$byte
-	if list_holes "$1" 2>/dev/null && fill_holes "$1"; then return 0; fi
+	if list_trunks "$1" >"$1.trunks" 2>/dev/null && fill_holes "$1"; then return 0; fi
+	! grep -q 'disk is full' "$1.err" || return 1
 	# The copy is thrown away if this fails, so it needs no journal. The SELECT recovers one that a
 	# killed sqlite3 left.
 	rm -f "$1.spilled" "$1.fast" "$1".fresh.* "$1".noted.*
@@ -41,16 +37,43 @@ scrub() {
 	return "$2"
 }
 
-# list_holes NUMBER: its pages with unused bytes, as PAGE|TAIL|BYTES. With TAIL they are at the end
-# of the page, else between the cells. dbstat reports a negative number for an empty page of 64 KiB.
+# fill_holes NUMBER: lists the unused bytes and zeroes them, chunk by chunk: the first process does
+# both in a copy of one chunk, else all cores zero.
+fill_holes() {
+	local w=0 fillers=$cores chunks=$(((size + CHUNK - 1) / CHUNK))
+	[ "$fillers" -le "$chunks" ] || fillers=$chunks
+	if [ "$chunks" -eq 1 ]; then
+		{ echo 'PRAGMA temp_store = MEMORY;' && list_holes "$1" && echo '.open :memory:' && fill_script "$1" 0; } >"$1.fill" || return 1
+		filler "$1" "$1.db" "$1.fill"
+		await_jobs && [ ! -e "$1.unfilled" ]
+		return
+	fi
+	list_holes "$1" >"$1.fill" || return 1
+	filler "$1" "$1.db" "$1.fill"
+	await_jobs || return 1
+	while [ "$w" -lt "$fillers" ]; do
+		fill_script "$1" "$w" >"$1.fill.$w" || : >"$1.unfilled"
+		filler "$1" :memory: "$1.fill.$w"
+		w=$((w + 1))
+	done
+	await_jobs && [ ! -e "$1.unfilled" ]
+}
+
+# filler NUMBER DATABASE SCRIPT: runs it in the background.
+filler() {
+	sqlite3 -batch -bail -init /dev/null "$2" <"$3" >/dev/null 2>"$1.err" &
+	jobs="$jobs $!"
+}
+
+# list_holes NUMBER: the SQL that lists its pages with unused bytes, as PAGE|TAIL|BYTES. With TAIL
+# they are at the end of the page, else between the cells. dbstat reports a negative number for an empty page of 64 KiB.
 # NUMBER.spilled lists the tables with values on more than one page, by their rowid in the schema.
 list_holes() {
-	list_trunks "$1" >"$1.trunks" || return 1
-	sql -readonly "$1.db" <<-SQL >/dev/null
-		CREATE TEMP TABLE sure (known CONSTRAINT "unknown pages" CHECK (known));
-		CREATE TEMP TABLE trunk (no INTEGER PRIMARY KEY, unused INTEGER);
-		.import $1.trunks trunk
-		CREATE TEMP TABLE used (no INTEGER PRIMARY KEY, tail INTEGER NOT NULL, unused INTEGER, tbl TEXT);
+	printf '%s\n' \
+		"CREATE TEMP TABLE sure (known CONSTRAINT [unknown pages] CHECK (known));
+		CREATE TEMP TABLE trunk (no INTEGER PRIMARY KEY, unused INTEGER);" \
+		".import $1.trunks trunk" \
+		"CREATE TEMP TABLE used (no INTEGER PRIMARY KEY, tail INTEGER NOT NULL, unused INTEGER, tbl TEXT);
 		INSERT INTO used SELECT pageno, CASE pagetype WHEN 'overflow' THEN 1 WHEN 'leaf' THEN 0 WHEN 'internal' THEN 0 END, unused, name
 		  FROM dbstat;
 		CREATE TEMP TABLE free (no INTEGER PRIMARY KEY);
@@ -67,20 +90,20 @@ list_holes() {
 		SELECT no, tail, unused FROM used WHERE unused <> 0
 		UNION ALL SELECT no, 1, coalesce(unused, $page - $reserved) FROM free LEFT JOIN trunk USING (no);
 		CREATE TEMP TABLE spilled AS
-		SELECT rowid AS id FROM main.sqlite_master WHERE type = 'table' AND name IN (SELECT tbl FROM used WHERE tail);
-		.output $1.holes
-		SELECT * FROM hole;
-		.output $1.spilled
-		SELECT * FROM spilled;
-		.output
-		INSERT INTO sure SELECT length(readfile('$1.holes')) IS coalesce(sum(length(no || '|' || tail || '|' || unused || '|')), 0) FROM hole;
-		INSERT INTO sure SELECT length(readfile('$1.spilled')) IS coalesce(sum(length(id || '|')), 0) FROM spilled;
-	SQL
+		SELECT rowid AS id FROM main.sqlite_master WHERE type = 'table' AND name IN (SELECT tbl FROM used WHERE tail);" \
+		".output $1.holes" \
+		"SELECT * FROM hole;" \
+		".output $1.spilled" \
+		"SELECT * FROM spilled;" \
+		".output" \
+		"INSERT INTO sure SELECT length(readfile('$1.holes')) IS coalesce(sum(length(no || '|' || tail || '|' || unused || '|')), 0) FROM hole;
+		INSERT INTO sure SELECT length(readfile('$1.spilled')) IS coalesce(sum(length(id || '|')), 0) FROM spilled;"
 }
 
 # list_trunks NUMBER: the trunk pages of the freelist, as PAGE|BYTES.
 list_trunks() {
 	local next left
+	[ "$free" -gt 0 ] || return 0
 	# shellcheck disable=SC2046 # the words that od prints
 	set -- "$1" $(words_of "$1.db" 32)
 	next=$2 left=$3
@@ -101,22 +124,6 @@ words_of() {
 	set -- $(od -An -tu1 -j"$2" -N8 "$1" 2>/dev/null)
 	for word do is_number "$word" || return 1; done
 	[ $# -ne 8 ] || echo $(((($1 * 256 + $2) * 256 + $3) * 256 + $4)) $(((($5 * 256 + $6) * 256 + $7) * 256 + $8))
-}
-
-# fill_holes NUMBER: zeroes the unused bytes on all cores, chunk by chunk.
-fill_holes() {
-	local size chunks fillers w
-	measure "$1.db"
-	chunks=$(((size + CHUNK - 1) / CHUNK)) fillers=$cores
-	[ "$fillers" -le "$chunks" ] || fillers=$chunks
-	w=0
-	while [ "$w" -lt "$fillers" ]; do
-		fill_script "$1" "$w" >"$1.fill.$w" || : >"$1.unfilled"
-		sqlite3 -batch -bail -init /dev/null :memory: <"$1.fill.$w" >/dev/null 2>"$1.err" &
-		jobs="$jobs $!"
-		w=$((w + 1))
-	done
-	await_jobs && [ ! -e "$1.unfilled" ]
 }
 
 # prepare_to_fill: makes the SQL that writes a chunk with zeroed bytes to @target, if any byte changes.
@@ -148,10 +155,14 @@ prepare_to_fill() {
 		UNION ALL
 		SELECT base + @page - @reserved - unused, unused FROM here WHERE tail
 		) WHERE size > 0 AND substr(@new, at, size) <> zeroblob(size);
-	SELECT writefile(@target, CAST(group_concat(substr(@new, past, at - past) || zeroblob(size), '') AS BLOB))
+	DELETE FROM temp.sqlite_parameters WHERE key = '@filled';
+	INSERT INTO temp.sqlite_parameters
+	SELECT '@filled', CAST(group_concat(substr(@new, past, at - past) || zeroblob(size), '') AS BLOB)
 	  FROM (SELECT at, size, lag(at + size, 1, 1) OVER (ORDER BY at) AS past
 	          FROM (SELECT at, size FROM hole UNION ALL SELECT length(@new) + 1, 0) ORDER BY at)
-	 WHERE EXISTS (SELECT 1 FROM hole);
+	 WHERE EXISTS (SELECT 1 FROM hole) GROUP BY NULL;
+	INSERT INTO able SELECT length(@filled) IS length(@new) FROM hole LIMIT 1;
+	SELECT writefile(@target, @filled) FROM hole LIMIT 1;
 	INSERT INTO sure SELECT length(readfile(@target)) IS length(@new) FROM hole LIMIT 1;" | sed 's/two(\([^)]*\))/(byte(\1) * 256 + byte(\1 + 1))/g
 		s/byte(\([^)]*\))/(instr(@bytes, substr(@new, \1, 1)) - 1)/g')
 }
@@ -159,25 +170,29 @@ prepare_to_fill() {
 # fill_script NUMBER W: prints the script of process W that zeroes chunks. The sizes are checked, so
 # that a failed read or write is not taken for the chunk.
 fill_script() {
-	local k first=0 groups=0 count=0
+	local k first=0 groups=0 count=0 target=$1.new.$2
+	# A copy of one chunk is read and written as a whole.
+	[ "$chunks" -ne 1 ] || target=$1.db
 	[ ! -e "$1.fast" ] || read -r _ _ first groups _ <"$1.old"
 	compare_tables || return 1
 	printf '%s\n' \
 		'CREATE TEMP TABLE page (no INTEGER PRIMARY KEY, tail INTEGER, unused INTEGER);' \
 		".import $1.holes page" \
 		'CREATE TEMP TABLE hole (at INTEGER PRIMARY KEY, size INTEGER);' \
+		'CREATE TEMP TABLE able (fits CONSTRAINT [cannot fill] CHECK (fits));' \
 		".parameter set @bytes \"x'$all_bytes'\"" ".parameter set @page $page" ".parameter set @reserved $reserved" \
-		".parameter set @target \"'$1.new.$2'\"" || return 1
+		".parameter set @target \"'$target'\"" || return 1
 	k=$2
 	while [ "$k" -lt "$chunks" ]; do
 		count_groups "$k" "$groups"
-		load_sql "fill.$1.$2" "$1" "$CHUNK" "$k" $((first + k * (CHUNK / GROUP_OF))) "$count" || return 1
+		[ ! -e "$1.fast" ] || load_old_sql "fill.$1.$2" $((first + k * (CHUNK / GROUP_OF))) "$count" || return 1
+		if [ "$chunks" -eq 1 ]; then echo ".parameter set @new \"readfile('$target')\""; else load_new_sql "fill.$1.$2" "$1" "$CHUNK" "$k"; fi
 		printf '%s\n' \
 			".parameter set @first $((k * (CHUNK / page) + 1))" \
 			"INSERT INTO sure SELECT length(@new) = min($CHUNK, $((size - k * CHUNK)));" || return 1
 		echo "$fill_sql" || return 1
 		[ ! -e "$1.fast" ] || { take_filled_sql && find_differences_sql "$1" "$k" && fresh_sql "$1.fresh.$k"; } || return 1
-		echo ".system [ ! -e $1.new.$2 ] || { dd if=$1.new.$2 of=$1.db bs=$CHUNK seek=$k conv=notrunc && rm $1.new.$2; } 2>/dev/null || : >$1.unfilled" || return 1
+		[ "$chunks" -eq 1 ] || echo ".system [ ! -e $1.new.$2 ] || { dd if=$1.new.$2 of=$1.db bs=$CHUNK seek=$k conv=notrunc && rm $1.new.$2; } 2>/dev/null || : >$1.unfilled" || return 1
 		k=$((k + fillers))
 	done
 }
@@ -190,7 +205,7 @@ find_differences_sql() {
 }
 
 # take_filled_sql: sets @new to the chunk with zeroed bytes.
-take_filled_sql() { echo "REPLACE INTO temp.sqlite_parameters SELECT '@new', readfile(@target) FROM hole LIMIT 1;"; }
+take_filled_sql() { echo "REPLACE INTO temp.sqlite_parameters SELECT '@new', @filled FROM hole LIMIT 1;"; }
 
 # fresh_sql FILE: writes the pages that differ from the base to a file, for the leak check.
 fresh_sql() {

@@ -13,6 +13,7 @@ pub fn pull_script(directory: &Path) -> PathBuf {
     let parts = [
         "request.sh",
         "unchanged.sh",
+        "facts.sh",
         "cores.sh",
         "audit.sh",
         "compare.sh",

@@ -18,9 +18,10 @@ use crate::sanitize::audit::{self, Level};
 use crate::sanitize::{self, EffectiveRules};
 
 /// The script for the server; the last file runs what the others define.
-const SCRIPT: [&str; 12] = [
+const SCRIPT: [&str; 13] = [
     include_str!("../../ops-remote/request.sh"),
     include_str!("../../ops-remote/unchanged.sh"),
+    include_str!("../../ops-remote/facts.sh"),
     include_str!("../../ops-remote/cores.sh"),
     include_str!("../../ops-remote/audit.sh"),
     include_str!("../../ops-remote/compare.sh"),
