@@ -21,22 +21,26 @@ sha256_of() {
 # hex TEXT: its bytes in hex, without blanks.
 hex() { printf '%s' "$1" | hex_lines; }
 
-# hex_lines: the bytes of the input in hex, without blanks; a newline stays one.
+# hex_lines: the bytes of the input in hex, without blanks; a newline stays one. All or nothing is
+# printed: a name that lost a byte would be another name.
 hex_lines() {
-	local byte
-	for byte in $(od -An -v -tx1); do case $byte in 0a) echo ;; *) printf '%s' "$byte" ;; esac; done
+	local byte text=''
+	for byte in $(od -An -v -tx1); do case $byte in 0a) text=$text$newline ;; *) text=$text$byte ;; esac; done
+	printf '%s' "$text"
 }
 
 # word TEXT: TEXT if it needs no escapes in JSON, else nothing.
 word() { case $1 in *[!A-Za-z0-9._-]*) ;; *) printf '%s' "$1" ;; esac; }
 
 write_index() {
-	local i name delta size
+	local i name='' delta size
 	printf '{"version":1,"machine":"%s","region":"%s","sqlite":"%s","databases":[' \
 		"$(word "${FLY_MACHINE_ID:-}")" "$(word "${FLY_REGION:-}")" \
 		"$(word "$(sql :memory: 'SELECT sqlite_version();' </dev/null)")"
 	i=0
-	for name in $([ $# -eq 0 ] || printf '%s\n' "$@" | hex_lines); do
+	# The line behind the names tells that all of them are there.
+	for name in $(printf '%s\n' "$@" . | hex_lines); do
+		[ "$i" -lt $# ] || break
 		[ "$i" -eq 0 ] || printf ','
 		delta=false
 		[ ! -e "$i.base" ] || delta=true
@@ -44,6 +48,7 @@ write_index() {
 		printf '{"name":"%s","bytes":%d,"delta":%s}' "$name" "$size" "$delta"
 		i=$((i + 1))
 	done
+	[ "$i" -eq $# ] && [ "$name" = 2e ] || return 1
 	printf '],"boot":"%s","same":[' "$boot"
 	i=''
 	for name in $same; do printf '%s%d' "$i" "${name%%:*}" && i=,; done
