@@ -30,6 +30,7 @@ note_headers() {
 		read -r high low mode _ reserved _
 		read -r _
 		read -r _ _ _ _ _ _ _ _ _ _ _ encoding _
+		for page in "$high" "$low" "$mode" "$reserved" "$encoding"; do is_number "$page" || break 2; done
 		page=$((high * 256 + low))
 		[ "$page" -ne 1 ] || page=65536
 		echo "$page $mode $reserved $encoding" >"$i.header"
