@@ -93,12 +93,14 @@ compare_to_bases() {
 }
 
 # is_mostly_new I: whether more than 60% of a sample differs, as after a VACUUM. Comparing the whole
-# copy would then take long and save little.
+# copy would then take long and save little. The sample is of what the base covers: of a cut pull,
+# that may be a part.
 is_mostly_new() {
-	local size first answer s k
+	local size first groups answer s k
 	measure "$1.db"
 	[ "$size" -ge "$SAMPLED" ] || return 1
-	read -r _ _ first _ <"$1.old"
+	read -r _ _ first groups _ <"$1.old"
+	[ "$size" -le $((groups * GROUP_OF)) ] || size=$((groups * GROUP_OF))
 	answer=$({
 		compare_tables
 		s=0

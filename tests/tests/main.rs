@@ -47,6 +47,7 @@ mod pull_local;
 mod pull_numbers;
 mod pull_offline;
 mod pull_output;
+mod pull_resume;
 mod pull_sanitize;
 mod pull_stream;
 mod pull_unchanged;

@@ -39,6 +39,15 @@ pub fn create(path: &Path) -> Result<File> {
     Ok(options.write(true).create_new(true).mode(0o600).open(path)?.into_file())
 }
 
+/// Opens an existing file for reading and writing.
+///
+/// # Errors
+///
+/// The file cannot be opened; the message has the path.
+pub fn open(path: &Path) -> Result<File> {
+    Ok(OpenOptions::new().read(true).write(true).open(path)?.into_file())
+}
+
 /// Creates a directory with mode 0700, unless it exists.
 ///
 /// # Errors
@@ -183,7 +192,7 @@ pub fn copy(from: &Path, to: &Path) -> Result<String> {
 pub fn duplicate(from: &Path, to: &Path) -> Result<File> {
     fs_err::copy(from, to)?;
     fs_err::set_permissions(to, Permissions::from_mode(0o600))?;
-    Ok(OpenOptions::new().read(true).write(true).open(to)?.into_file())
+    open(to)
 }
 
 /// Links the new file `to` to the content of `from`, which nobody writes to; where the file system

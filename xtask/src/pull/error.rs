@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use glob::Pattern;
 
 use crate::error::{self, Failure};
+use crate::interrupt;
 use crate::sanitize::audit::Findings;
 use crate::sanitize::unmatched::Unmatched;
 use crate::server::protocol::{self, clipped};
@@ -67,6 +68,21 @@ impl From<std::io::Error> for PullError {
 }
 
 impl PullError {
+    /// Whether what arrived is of no use, or must not stay: the next pull does not resume from it.
+    /// The other errors are of the connection or the server, or come before any data.
+    pub fn spoils_data(&self) -> bool {
+        match self {
+            Self::NotSanitized | Self::DamagedThere(_) | Self::DamagedHere(..) => true,
+            // An interrupted read is an error of the stream.
+            Self::Refused(_) | Self::Incomplete => !interrupt::is_asked(),
+            // Of this disk, unless it is explained already.
+            Self::Other(error) => {
+                !interrupt::is_asked() && error.downcast_ref::<Failure>().is_none()
+            }
+            _ => false,
+        }
+    }
+
     /// The error to show for a pull by `request` into `dir`, after `wire` received bytes.
     pub fn explain(
         self,

@@ -157,7 +157,7 @@ impl<'a, 'b> Session<'a, 'b> {
     }
 
     /// The connected program may know why the stream ended.
-    fn find_cause(&mut self, error: PullError) -> PullError {
+    pub fn find_cause(&mut self, error: PullError) -> PullError {
         let PullError::Stream(error) = error else { return error };
         match error {
             Error::Server { code, .. } if code == "audit" && !self.status.findings.is_empty() => {
