@@ -67,6 +67,7 @@ mod secrets_pages;
 mod secrets_random;
 mod secrets_said;
 mod snapshots;
+mod sparse;
 mod standin;
 mod surroundings;
 mod textconv;

@@ -35,6 +35,8 @@ pub struct Incoming<'a> {
 /// The database that is being received.
 struct Open {
     file: File,
+    /// Whether the file was empty, so that zeros need not be written.
+    is_new: bool,
     /// The number of bytes that were reported.
     done: u64,
 }
@@ -165,13 +167,17 @@ impl<'a> Incoming<'a> {
         if base.is_some() {
             file.set_len(*bytes).context("cannot write what arrives")?;
         }
-        self.open = Some(Open { file, done: 0 });
+        self.open = Some(Open { file, is_new: base.is_none(), done: 0 });
         Ok(())
     }
 
     pub fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), PullError> {
-        if let Some(Open { file, .. }) = &self.open {
-            file.write_all_at(bytes, offset).context("cannot write the received data")?;
+        if let Some(Open { file, is_new, .. }) = &self.open {
+            let written = match is_new {
+                true => fs::write_sparse(file, offset, bytes),
+                false => file.write_all_at(bytes, offset),
+            };
+            written.context("cannot write the received data")?;
         }
         self.advance_to(offset + bytes.len() as u64);
         Ok(())
@@ -182,6 +188,8 @@ impl<'a> Incoming<'a> {
         self.advance_to(database.bytes);
         let base = self.base(&database.name).filter(|_| database.is_delta).cloned();
         if let Some(Open { file, .. }) = self.open.take() {
+            // The last pages may be zeros, which were not written.
+            file.set_len(database.bytes).context("cannot write the received data")?;
             self.checks.start(&self.path(&database.name), file, base)?;
         }
         Ok(())
