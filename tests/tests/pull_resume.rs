@@ -279,6 +279,18 @@ fn a_pull_without_its_rules_leaves_nothing() {
 }
 
 #[test]
+fn what_an_unmatched_rule_did_not_mask_does_not_stay() {
+    let (env, _sshd) = production();
+    databases::create_secrets(&env.production().join(NAMES[0]), 5, SECRET);
+    env.db_toml(&RULE.replace("private_key", "privat_key"));
+    // Another database might have that column, so that this one is sent.
+    let output = env.xtask(["pull-db", "--only", NAMES[0]]).fails(1);
+    output.stderr_has("Receiving data.db").stderr_has("privat_key").stderr_lacks("resumes");
+    assert!(!leftover(&env).exists());
+    assert_eq!(files_with(&env.data(), SECRET).len(), 0);
+}
+
+#[test]
 fn a_leftover_is_removed_when_it_is_old_or_room_is_wanted() {
     let (env, _sshd, whole) = large(SIZES);
     for time in ["2026-01-01T00:00:00Z", "2999-01-01T00:00:00Z"] {

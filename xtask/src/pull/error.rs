@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use glob::Pattern;
 
 use crate::error::{self, Failure};
-use crate::interrupt;
+use crate::interrupt::{self, Interrupted};
 use crate::sanitize::audit::Findings;
 use crate::sanitize::unmatched::Unmatched;
 use crate::server::protocol::{self, clipped};
@@ -45,6 +45,8 @@ pub enum PullError {
     DamagedThere(anyhow::Error),
     /// A database was corrupted on this disk.
     DamagedHere(PathBuf, anyhow::Error),
+    /// The archive could not be fetched, for a reason that is explained already.
+    Fetch(anyhow::Error),
     /// Any other error, which has a message of its own.
     Other(anyhow::Error),
 }
@@ -75,10 +77,8 @@ impl PullError {
             Self::NotSanitized | Self::DamagedThere(_) | Self::DamagedHere(..) => true,
             // An interrupted read is an error of the stream.
             Self::Refused(_) | Self::Incomplete => !interrupt::is_asked(),
-            // Of this disk, unless it is explained already.
-            Self::Other(error) => {
-                !interrupt::is_asked() && error.downcast_ref::<Failure>().is_none()
-            }
+            // Of this disk, or a rule is unmatched, and so did not remove what it should.
+            Self::Other(error) => !error.root_cause().is::<Interrupted>(),
             _ => false,
         }
     }
@@ -135,7 +135,7 @@ impl PullError {
                 let what = format!("the disk of {} is full; nothing was changed", dir.display());
                 return error.context(Failure::new(what).hint(FREE_SOME));
             }
-            Self::Other(error) => return error,
+            Self::Fetch(error) | Self::Other(error) => return error,
         };
         failure.into()
     }
