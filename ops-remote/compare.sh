@@ -82,16 +82,18 @@ compare_to_bases() {
 }
 
 # is_mostly_new I: whether more than 60% of a sample differs, as after a VACUUM. Comparing the whole
-# copy would then take long and save little.
+# copy would then take long and save little. The sample is of what the base covers: of a cut pull,
+# that may be a part.
 is_mostly_new() {
-	local first answer s k
+	local covered=$size first groups answer s k
 	[ "$size" -ge "$SAMPLED" ] || return 1
-	read -r _ _ first _ <"$1.old"
+	read -r _ _ first groups _ <"$1.old"
+	[ "$covered" -le $((groups * GROUP_OF)) ] || covered=$((groups * GROUP_OF))
 	answer=$({
 		compare_tables
 		s=0
 		while [ "$s" -lt 8 ]; do
-			k=$((s * (size / SAMPLE) / 8))
+			k=$((s * (covered / SAMPLE) / 8))
 			load_new_sql sample "$1" "$SAMPLE" "$k"
 			load_old_sql sample $((first + k * (SAMPLE / GROUP_OF))) $((SAMPLE / GROUP_OF))
 			ask_sql $((SAMPLE / BLOCK))

@@ -13,7 +13,7 @@ use crate::output::Output;
 use crate::process::Running;
 use crate::pull::assert_tidy;
 use crate::shells;
-use crate::store::modes;
+use crate::store::{leftover, modes};
 
 /// A production on this machine, and its developer.
 pub struct Scene {
@@ -105,6 +105,7 @@ impl Scene {
     pub fn report(&self, args: &[&str]) -> Report {
         let output = self.start(args).wait().ok();
         assert_tidy(&self.env);
+        assert_eq!(leftover(&self.env.data()), None, "{output}");
         Report { json: output.json(), output }
     }
 }

@@ -11,7 +11,7 @@ use crate::databases;
 use crate::env::TestEnv;
 use crate::output::Output;
 use crate::process::Running;
-use crate::store::left_behind;
+use crate::store::{LEFTOVER, left_behind, leftover};
 
 /// Limits far above the needs of a pull of a few databases, and far below those of a hostile
 /// stream.
@@ -133,6 +133,7 @@ impl Impostor {
                 crate::store::modes(&self.env.path("")).into_iter().collect();
             // This file has the client's last request.
             all.remove(&self.env.path("word"));
+            all.retain(|path, _| !is_of_leftover(path));
             all
         };
         let there = all();
@@ -143,6 +144,10 @@ impl Impostor {
         assert!(before == after, "{name}: the data directory was touched: {after:?}\n{output}");
         assert!(all() == there, "{name}: not all is as it was beside the data directory");
         self.assert_tidy(name);
+        let resumes = output.stderr.contains("hint: the next pull resumes from what arrived\n");
+        let was_cut = output.stderr.contains("error: the connection was cut after ");
+        assert_eq!(leftover(&self.env.data()).is_some(), resumes, "{name}\n{output}");
+        assert!(was_cut || !resumes, "{name}\n{output}");
         assert_harmless(name, &output);
         output
     }
@@ -173,11 +178,15 @@ pub fn assert_harmless(name: &str, output: &Output) {
     assert!(output.stderr.len() < 10_000, "{name}: {} bytes said", output.stderr.len());
 }
 
+fn is_of_leftover(path: &Path) -> bool {
+    path.iter().any(|name| name == LEFTOVER)
+}
+
 /// Inode, length and times of each file below the data directory, except for the lock, into which
-/// every command writes its name.
+/// every command writes its name, and what the next pull resumes from.
 pub fn stamps(data: &Path) -> BTreeMap<PathBuf, [i64; 6]> {
     let paths = crate::store::modes(data).into_iter().map(|(path, _)| path);
-    let paths = paths.filter(|path| !path.ends_with(".xtask/lock"));
+    let paths = paths.filter(|path| !path.ends_with(".xtask/lock") && !is_of_leftover(path));
     paths
         .map(|path| {
             let found = path.symlink_metadata().expect("it is there");

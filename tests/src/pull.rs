@@ -26,6 +26,7 @@ pub fn pull(env: &TestEnv, args: &[&str]) -> Output {
     let earlier = env.unexpected().len();
     let output = env.xtask([&["pull-db"], args].concat()).ok();
     assert_tidy(env);
+    assert_eq!(store::leftover(&env.data()), None, "{output}");
     let unexpected = env.unexpected().split_off(earlier);
     assert_eq!(unexpected, [""; 0], "on the server's standard error\n{output}");
     output

@@ -102,12 +102,29 @@ pub fn files_with(directory: &Path, needle: &str) -> Vec<PathBuf> {
     files.filter(|path| crate::databases::bytes_contain(path, needle)).collect()
 }
 
-/// Files in `.xtask` that a finished run should have removed.
+/// Files in `.xtask` that a finished run should have removed; not what the next pull resumes from.
 pub fn left_behind(data: &Path) -> Vec<String> {
     let state = data.join(".xtask");
     let entries = fs::read_dir(state).into_iter().flatten();
-    let names = entries.map(|entry| name(&entry.expect("read a directory").path()));
-    names.filter(|name| name != "lock" && name != "state.json").collect()
+    let mut names: Vec<_> =
+        entries.map(|entry| name(&entry.expect("read a directory").path())).collect();
+    names.retain(|name| name != "lock" && name != "state.json");
+    if leftover(data).is_some() {
+        names.retain(|name| name != LEFTOVER);
+    }
+    names
+}
+
+/// The directory of a pull, also of one that was cut.
+pub const LEFTOVER: &str = "incoming-pull";
+
+/// What the next pull resumes from: the record and databases, and nothing else.
+pub fn leftover(data: &Path) -> Option<PathBuf> {
+    let path = data.join(".xtask").join(LEFTOVER);
+    let files: Vec<_> =
+        fs::read_dir(&path).ok()?.flatten().map(|entry| name(&entry.path())).collect();
+    let is_known = |file: &String| file == "snapshot.json" || file.ends_with(".db");
+    (files.len() > 1 && files.iter().all(is_known)).then_some(path)
 }
 
 /// Whether a running pull has written this many bytes of a database.

@@ -273,7 +273,7 @@ fn ctrl_c_in_a_stalled_pull_ends_it_on_both_sides() {
     env.edit_world(|world| {
         world.faults = Faults { stall_after_bytes: Some(300_000), ..Faults::default() };
     });
-    let mut xtask = env.start_xtask(["pull-db"]);
+    let mut xtask = env.start_xtask(["pull-db", "--full"]);
     xtask.wait_for_stderr("Receiving data.db");
     assert!(!databases::files(&env.path("tmp")).is_empty(), "the server is at work");
     xtask.interrupt();

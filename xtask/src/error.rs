@@ -25,6 +25,7 @@ pub struct Failure {
     hints: Vec<String>,
     exit: Exit,
     offline: bool,
+    cut: bool,
     unconfirmed: bool,
 }
 
@@ -35,6 +36,7 @@ impl Failure {
             hints: Vec::new(),
             exit: Exit::Failed,
             offline: false,
+            cut: false,
             unconfirmed: false,
         }
     }
@@ -42,6 +44,11 @@ impl Failure {
     /// The server cannot be reached from here, and received no request.
     pub fn offline(message: impl Into<String>) -> Self {
         Self { offline: true, ..Self::new(message) }
+    }
+
+    /// The connection ended too early.
+    pub fn cut(message: impl Into<String>) -> Self {
+        Self { cut: true, ..Self::new(message) }
     }
 
     /// The command line or the settings are wrong.
@@ -109,6 +116,14 @@ pub fn hints(error: &anyhow::Error) -> Vec<&str> {
     }
 }
 
+/// Adds a hint to a failure, after those that it has.
+pub fn with_hint(mut error: anyhow::Error, hint: &str) -> anyhow::Error {
+    if let Some(failure) = error.downcast_mut::<Failure>() {
+        failure.hints.push(hint.to_owned());
+    }
+    error
+}
+
 /// The first hint.
 pub fn hint(error: &anyhow::Error) -> Option<&str> {
     hints(error).first().copied()
@@ -150,6 +165,11 @@ pub fn exit(error: &anyhow::Error) -> Exit {
 /// Whether `error` itself is [`Failure::offline`], without another failure on top of it.
 pub fn is_offline(error: &anyhow::Error) -> bool {
     error.downcast_ref::<Failure>().is_some_and(|failure| failure.offline)
+}
+
+/// Whether `error` is [`Failure::cut`].
+pub fn is_cut(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Failure>().is_some_and(|failure| failure.cut)
 }
 
 /// Whether `error` is [`Failure::unconfirmed`].

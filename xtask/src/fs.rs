@@ -2,7 +2,8 @@
 
 use std::fs::{File, Permissions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::ops::Range;
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
@@ -37,6 +38,15 @@ pub fn read(path: &Path) -> Result<Option<Vec<u8>>> {
 pub fn create(path: &Path) -> Result<File> {
     let mut options = OpenOptions::new();
     Ok(options.write(true).create_new(true).mode(0o600).open(path)?.into_file())
+}
+
+/// Opens an existing file for reading and writing.
+///
+/// # Errors
+///
+/// The file cannot be opened; the message has the path.
+pub fn open(path: &Path) -> Result<File> {
+    Ok(OpenOptions::new().read(true).write(true).open(path)?.into_file())
 }
 
 /// Creates a directory with mode 0700, unless it exists.
@@ -166,24 +176,126 @@ pub fn remove(path: &Path) -> Result<()> {
 ///
 /// The file cannot be read or written, or this process was asked to end.
 pub fn copy(from: &Path, to: &Path) -> Result<String> {
-    let mut output = create(to)?;
+    let cannot_write = || format!("cannot write {}", to.display());
+    let output = create(to)?;
+    let mut length = 0;
     let hash = read_hashed(from, |bytes| {
-        output.write_all(bytes).with_context(|| format!("cannot write {}", to.display()))
+        write_sparse(&output, length, bytes).with_context(cannot_write)?;
+        length += bytes.len() as u64;
+        Ok(())
     })?;
+    output.set_len(length).with_context(cannot_write)?;
     output.sync_all().with_context(|| format!("cannot sync {}", to.display()))?;
     Ok(hash)
 }
 
 /// Copies a file that no connection of this process has open to a new one, without a sync. If the
-/// file system supports it, they share their blocks.
+/// file system supports it, they share their blocks; if not, holes stay holes.
 ///
 /// # Errors
 ///
 /// The file cannot be read or written; the message has the path.
 pub fn duplicate(from: &Path, to: &Path) -> Result<File> {
+    copy_data(from, to)
+        .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
+    open(to)
+}
+
+#[cfg(target_os = "linux")]
+fn copy_data(from: &Path, to: &Path) -> Result<()> {
+    use rustix::fs::{SeekFrom, ioctl_ficlone, seek};
+
+    let (source, target) = (File::open(from)?, create(to)?);
+    if ioctl_ficlone(&target, &source).is_ok() {
+        return Ok(());
+    }
+    let length = source.metadata()?.len();
+    target.set_len(length)?;
+    let mut at = 0;
+    while at < length {
+        let start = match seek(&source, SeekFrom::Data(at)) {
+            Err(rustix::io::Errno::NXIO) => break,
+            // Where it is not supported, all is data.
+            start => start.unwrap_or(at),
+        };
+        let hole = seek(&source, SeekFrom::Hole(start)).ok().filter(|hole| *hole > start);
+        at = hole.unwrap_or(length);
+        seek(&source, SeekFrom::Start(start))?;
+        seek(&target, SeekFrom::Start(start))?;
+        io::copy(&mut (&source).take(at - start), &mut &target)?;
+    }
+    Ok(())
+}
+
+/// On macOS, the system clones the file, which keeps its holes.
+#[cfg(not(target_os = "linux"))]
+fn copy_data(from: &Path, to: &Path) -> Result<()> {
     fs_err::copy(from, to)?;
-    fs_err::set_permissions(to, Permissions::from_mode(0o600))?;
-    Ok(OpenOptions::new().read(true).write(true).open(to)?.into_file())
+    Ok(fs_err::set_permissions(to, Permissions::from_mode(0o600))?)
+}
+
+/// The blocks of which a file system makes holes.
+const HOLE: usize = 4096;
+
+/// The runs of such blocks in `bytes`, which are at `offset` of a file, and whether each is zero.
+fn runs(offset: u64, bytes: &[u8]) -> Vec<(Range<usize>, bool)> {
+    let mut runs: Vec<(Range<usize>, bool)> = Vec::new();
+    let mut at = 0;
+    while at < bytes.len() {
+        let within = ((offset + at as u64) % HOLE as u64) as usize;
+        let end = (at + HOLE - within).min(bytes.len());
+        let is_zero = bytes[at..end] == [0; HOLE][..end - at];
+        match runs.last_mut() {
+            Some((run, kind)) if *kind == is_zero => run.end = end,
+            _ => runs.push((at..end, is_zero)),
+        }
+        at = end;
+    }
+    runs
+}
+
+/// Writes to a new file, all of which is a hole so far: zeros stay one.
+///
+/// # Errors
+///
+/// The file cannot be written.
+pub fn write_sparse(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    for (run, _) in runs(offset, bytes).into_iter().filter(|(_, is_zero)| !is_zero) {
+        file.write_all_at(&bytes[run.clone()], offset + run.start as u64)?;
+    }
+    Ok(())
+}
+
+/// Makes holes of the zeros in a file.
+///
+/// # Errors
+///
+/// The file cannot be read, or the file system has no holes.
+#[cfg(target_os = "linux")]
+pub fn punch_holes(path: &Path) -> Result<()> {
+    use rustix::fs::{FallocateFlags, fallocate};
+
+    let file = open(path)?;
+    let mut buffer = vec![0; 1 << 18];
+    let mut at = 0;
+    loop {
+        interrupt::check()?;
+        let n = file.read_at(&mut buffer, at)?;
+        if n == 0 {
+            return Ok(());
+        }
+        for (run, _) in runs(at, &buffer[..n]).into_iter().filter(|(_, is_zero)| *is_zero) {
+            let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            fallocate(&file, flags, at + run.start as u64, run.len() as u64)?;
+        }
+        at += n as u64;
+    }
+}
+
+/// Nothing: only Linux offers it through `rustix`.
+#[cfg(not(target_os = "linux"))]
+pub fn punch_holes(_: &Path) -> Result<()> {
+    Ok(())
 }
 
 /// Links the new file `to` to the content of `from`, which nobody writes to; where the file system
@@ -258,5 +370,43 @@ mod tests {
             assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         }
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2, "no temporary file is left");
+    }
+
+    /// The bytes that a file takes on the disk.
+    fn takes(path: &Path) -> u64 {
+        std::os::unix::fs::MetadataExt::blocks(&path.metadata().unwrap()) * 512
+    }
+
+    #[test]
+    fn zeros_are_not_written_and_a_copy_has_the_same_holes() {
+        let dir = tempfile::tempdir().unwrap();
+        let [new, copy, full] = ["new", "copy", "full"].map(|name| dir.path().join(name));
+        let mut bytes = vec![0; 1 << 20];
+        for at in [0, 5000, 300_000, 300_001, (1 << 20) - 70_000] {
+            bytes[at] = 1;
+        }
+        std::fs::write(&full, &bytes).unwrap();
+        // As it arrives: in pieces of any length.
+        for piece in [1000, 4096, 65536, 70_001] {
+            let _ = std::fs::remove_file(&new);
+            let file = create(&new).unwrap();
+            for (i, part) in bytes.chunks(piece).enumerate() {
+                write_sparse(&file, (i * piece) as u64, part).unwrap();
+            }
+            file.set_len(bytes.len() as u64).unwrap();
+            assert!(std::fs::read(&new).unwrap() == bytes, "{piece}");
+        }
+        duplicate(&new, &copy).unwrap();
+        let _ = punch_holes(&full);
+        for path in [&copy, &full] {
+            assert!(std::fs::read(path).unwrap() == bytes);
+        }
+        let empty = dir.path().join("empty");
+        create(&empty).unwrap().set_len(1 << 20).unwrap();
+        if takes(&empty) == 0 {
+            assert!(takes(&new) < 200_000, "{} bytes", takes(&new));
+            assert_eq!(takes(&copy), takes(&new));
+            assert!(cfg!(not(target_os = "linux")) || takes(&full) < 200_000);
+        }
     }
 }

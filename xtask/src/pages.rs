@@ -55,6 +55,13 @@ fn big_endian(bytes: &[u8], at: usize) -> u32 {
     u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
+/// Whether a database file has pages that no row is in, as its header says.
+pub fn has_free_pages(path: &Path) -> bool {
+    let mut header = [0; HEADER];
+    let read = File::open(path).and_then(|file| file.read_exact_at(&mut header, 0));
+    read.is_ok() && Header::parse(&header).is_some() && big_endian(&header, 36) > 0
+}
+
 /// Adapts the header of a new page 1 to a database that is open: keeps the live journal mode (bytes
 /// 18 and 19), because programs may have its `-wal` open, and sets the page count, which old
 /// versions of SQLite did not.

@@ -1,6 +1,7 @@
 //! The store: the snapshots in the data directory, the lock for commands that change it, and the
 //! plan of a prune.
 
+mod leftover;
 mod lock;
 mod prune;
 mod snapshot;
@@ -13,6 +14,7 @@ use anyhow::{Context as _, Result, bail};
 use fs_err::os::unix::fs::OpenOptionsExt as _;
 use jiff::{SignedDuration, Timestamp};
 
+pub use self::leftover::{Leftover, retain};
 pub use self::prune::prune_plan;
 pub use self::snapshot::{
     Database, External, FileId, Kind, Meta, Origin, RemoteState, Snapshot, unsanitized,
@@ -25,6 +27,8 @@ use crate::ui::{Ui, count, escape};
 /// The parts of the data directory that are not snapshots.
 const STATE_DIR: &str = ".xtask";
 const INCOMING: &str = "incoming-";
+/// The directory of a pull, which outlives it as a [`Leftover`] if the pull was cut.
+const PULL: &str = "incoming-pull";
 
 /// Whether a file of this name in a data directory belongs to this tool.
 pub fn is_ours(name: &str) -> bool {
@@ -49,6 +53,11 @@ impl Store {
 
     pub fn state_dir(&self) -> PathBuf {
         self.dir.join(STATE_DIR)
+    }
+
+    /// What arrived of the last pull, if that did not end.
+    pub fn leftover(&self) -> Option<Leftover> {
+        Leftover::read(&self.state_dir().join(PULL))
     }
 
     /// All snapshots, newest first.
@@ -183,13 +192,16 @@ impl std::ops::Deref for LockedStore {
 }
 
 impl LockedStore {
-    /// Removes the unfinished snapshots and files of killed runs.
+    /// Removes the unfinished snapshots and files of killed runs, unless a pull can resume from
+    /// them.
     fn remove_abandoned(&self) -> Result<()> {
         let dir = self.state_dir();
         for entry in fs_err::read_dir(&dir)? {
             let entry = entry?;
             let name = entry.file_name();
-            if name.to_string_lossy().starts_with(INCOMING) {
+            if name == PULL && Leftover::read(&entry.path()).is_some() {
+                continue;
+            } else if name.to_string_lossy().starts_with(INCOMING) {
                 fs_err::remove_dir_all(entry.path())?;
             } else if name.to_string_lossy().contains(fs::UNFINISHED) {
                 fs::remove(&entry.path())?;
@@ -211,7 +223,38 @@ impl LockedStore {
             .with_context(|| {
                 format!("cannot create a directory in {}", self.state_dir().display())
             })?;
-        Ok(SnapshotBuilder { store: self, dir })
+        Ok(SnapshotBuilder { store: self, path: dir.keep(), may_stay: false })
+    }
+
+    /// Creates the directory of the pull that `meta` describes, or takes over that of a pull that
+    /// was cut, of which only the databases `kept` stay. If this pull is cut, the directory stays
+    /// for the next one, also after a kill.
+    ///
+    /// # Errors
+    ///
+    /// The directory cannot be created, or another file in it cannot be removed.
+    pub fn begin_pull(&self, meta: &Meta, kept: &[&str]) -> Result<SnapshotBuilder<'_>> {
+        let path = self.state_dir().join(PULL);
+        fs::create_dir(&path)?;
+        retain(&path, kept)?;
+        // On a full disk, the pull itself has the better message.
+        let may_stay = fs::write(&path.join(META), &serde_json::to_vec_pretty(meta)?).is_ok();
+        Ok(SnapshotBuilder { store: self, path, may_stay })
+    }
+
+    /// Removes what arrived of a pull that was cut; returns its size in bytes.
+    ///
+    /// # Errors
+    ///
+    /// A file cannot be removed.
+    pub fn discard_leftover(&self) -> Result<Option<u64>> {
+        let path = self.state_dir().join(PULL);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let bytes = self.leftover().map_or(0, |leftover| leftover.bytes());
+        fs_err::remove_dir_all(&path)?;
+        Ok(Some(bytes))
     }
 
     /// Records the missing sha256 of databases in a snapshot.
@@ -260,12 +303,30 @@ impl LockedStore {
 /// The directory of an uncommitted snapshot.
 pub struct SnapshotBuilder<'a> {
     store: &'a LockedStore,
-    dir: tempfile::TempDir,
+    path: PathBuf,
+    /// Whether the next pull may resume from it.
+    may_stay: bool,
+}
+
+impl Drop for SnapshotBuilder<'_> {
+    /// Removes the directory of what was not committed, unless a pull can resume from it. The next
+    /// command removes what this cannot.
+    fn drop(&mut self) {
+        let _ = match self.leftover() {
+            Some(leftover) => leftover.tidy(),
+            None => std::fs::remove_dir_all(&self.path),
+        };
+    }
 }
 
 impl SnapshotBuilder<'_> {
     pub fn path(&self) -> &Path {
-        self.dir.path()
+        &self.path
+    }
+
+    /// What the next pull resumes from, if this one fails now.
+    pub fn leftover(&self) -> Option<Leftover> {
+        self.may_stay.then(|| Leftover::read(&self.path)).flatten()
     }
 
     /// Makes a snapshot of the synced files. Its name sorts after all earlier ones, even if the
@@ -275,7 +336,8 @@ impl SnapshotBuilder<'_> {
     ///
     /// The snapshot cannot be written; then it does not exist.
     #[expect(clippy::needless_pass_by_value, reason = "what was committed is of no more use")]
-    pub fn commit(self, meta: Meta) -> Result<Snapshot> {
+    pub fn commit(mut self, meta: Meta) -> Result<Snapshot> {
+        self.may_stay = false;
         let mut order = meta.time;
         let snapshots = self.store.list()?;
         let newest = snapshots.iter().find(|snapshot| snapshot.meta.is_some());

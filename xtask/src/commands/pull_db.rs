@@ -8,13 +8,14 @@ use crate::config::{MaxAge, Settings, pattern};
 use crate::context::Context;
 use crate::error::{self, Failure};
 use crate::live::{self, LockedLiveSet, Replaced, Replacement, State, prune};
+use crate::pull::base::Base;
 use crate::pull::receive::{self, Planned, Pulled};
 use crate::pull::report;
 use crate::pull::spec::PullSpec;
 use crate::sanitize::EffectiveRules;
 use crate::server::request::{self, Mode, Request};
 use crate::server::transport::{Target, Transport, Via, plain_word};
-use crate::snapshots::{Kind, Meta, Origin, Snapshot, Store};
+use crate::snapshots::{Kind, LockedStore, Meta, Origin, Snapshot, SnapshotBuilder, Store};
 use crate::{git, interrupt};
 
 /// Pull the databases of the app to this machine
@@ -124,13 +125,15 @@ impl Args {
 
         let mode = if self.sftp { Mode::Archive } else { Mode::Stream };
         let mut request = self.request(cx, settings, mode, directory, spec)?;
-        let incoming = live.store.begin()?;
+        let origin = origin(&transport.target.app, spec);
+        let incoming = begin(&live.store, spec, &origin, &request.bases)?;
         let kept = if self.no_backup { 0 } else { live.bytes()? };
         let pulled = self.connected(cx, &mut transport, &mut request, |transport, request| {
             receive::receive(&cx.ui, transport, request, incoming.path(), kept)
-        })?;
+        });
+        let pulled = pulled.map_err(|error| tell_of_leftover(&incoming, error))?;
         let seconds = start.elapsed().as_secs_f64();
-        let meta = meta(cx, settings, &transport.target.app, spec, &pulled, seconds);
+        let meta = meta(cx, settings, spec, origin, &pulled, seconds);
         interrupt::check()?;
         let snapshot = incoming.commit(meta)?;
         let replaced = self.replace(&live, &snapshot)?;
@@ -326,34 +329,82 @@ impl Args {
     }
 }
 
+/// The directory into which the pull writes: what an earlier one left in it that is no base of this
+/// one is removed. Without the rules, nothing may be left in it.
+fn begin<'a>(
+    store: &'a LockedStore,
+    spec: &PullSpec<'_>,
+    origin: &Origin,
+    bases: &[Base],
+) -> Result<SnapshotBuilder<'a>> {
+    if spec.rules.leave_secrets() {
+        store.discard_leftover()?;
+        return store.begin();
+    }
+    let partial = bases.iter().filter(|base| base.is_partial());
+    let names: Vec<_> = partial.map(|base| &*base.database.name).collect();
+    store.begin_pull(&meta_of(spec, origin.clone()), &names)
+}
+
+/// Says of a pull that was cut or interrupted that the next one resumes from what arrived.
+fn tell_of_leftover(incoming: &SnapshotBuilder<'_>, error: anyhow::Error) -> anyhow::Error {
+    let error = interrupt::into_user_error(error);
+    let is_told = error::is_cut(&error) || interrupt::is_asked();
+    if !is_told || incoming.leftover().is_none() {
+        return error;
+    }
+    error::with_hint(error, "the next pull resumes from what arrived")
+}
+
+/// All of it that is known before the pull.
+fn origin(app: &str, spec: &PullSpec<'_>) -> Origin {
+    Origin {
+        app: Some(app.to_owned()).filter(|app| !app.is_empty()),
+        source: Some(spec.source.clone()),
+        flags: spec.flags.clone(),
+        machine: None,
+        region: None,
+        sanitize_rules: spec.rules.hash(),
+        recipe: Some(spec.recipe.clone()),
+        boot: None,
+        seconds: 0.0,
+        wire_bytes: 0,
+    }
+}
+
 fn meta(
     cx: &Context,
     settings: &Settings,
-    app: &str,
     spec: &PullSpec<'_>,
+    origin: Origin,
     pulled: &Pulled,
     seconds: f64,
 ) -> Meta {
     let origin = Origin {
-        app: Some(app.to_owned()).filter(|app| !app.is_empty()),
-        source: Some(spec.source.clone()),
-        flags: spec.flags.clone(),
         machine: pulled.machine.clone(),
         region: pulled.region.clone(),
-        sanitize_rules: spec.rules.hash(),
-        recipe: Some(spec.recipe.clone()),
         boot: pulled.boot.clone(),
         seconds,
         wire_bytes: pulled.wire_bytes,
+        ..origin
     };
+    Meta {
+        git_commit: git::head(&cx.sh, &settings.root),
+        databases: pulled.databases.iter().map(|arrived| arrived.database.clone()).collect(),
+        ..meta_of(spec, origin)
+    }
+}
+
+/// `snapshot.json` of a pull of which nothing has arrived.
+fn meta_of(spec: &PullSpec<'_>, origin: Origin) -> Meta {
     Meta {
         version: 1,
         kind: Kind::Pull,
         time: Timestamp::now(),
         origin: Some(origin),
-        git_commit: git::head(&cx.sh, &settings.root),
+        git_commit: None,
         only: spec.only.map(|only| only.as_str().to_owned()),
-        databases: pulled.databases.iter().map(|arrived| arrived.database.clone()).collect(),
+        databases: Vec::new(),
     }
 }
 

@@ -255,6 +255,10 @@ impl Copies<'_> {
             }
         }
         for name in self.names.iter().filter(|name| !self.known.contains_key(*name)) {
+            // SQLite copies free pages too. That they take room is no error.
+            if pages::has_free_pages(&self.path(name)) {
+                let _ = fs::punch_holes(&self.path(name));
+            }
             fs::sync(&self.path(name))?;
         }
         Ok(())

@@ -33,6 +33,16 @@ impl Base {
         usable.then(|| Self { path, database: database.clone(), boot, scrubbed })
     }
 
+    /// A part of a database, which arrived by a pull that was cut: nothing is known of it, and the
+    /// pull writes into its file.
+    pub fn partial(dir: &Path, database: Database) -> Self {
+        Self { path: dir.join(&database.name), database, boot: None, scrubbed: false }
+    }
+
+    pub fn is_partial(&self) -> bool {
+        self.database.sha256.is_none()
+    }
+
     /// Whether the server may say that the database has not changed since.
     pub fn can_be_same(&self) -> bool {
         self.boot.is_some()
@@ -41,7 +51,7 @@ impl Base {
     /// As `add_base` of `ops-remote/unchanged.sh` takes it.
     pub fn line(&self) -> String {
         let Database { name, bytes, page_size, sha256, remote, .. } = &self.database;
-        let sha256 = sha256.as_deref().unwrap_or_default();
+        let sha256 = sha256.as_deref().unwrap_or("-");
         let remote = remote.as_ref().filter(|_| self.can_be_same());
         let (state, matched) = remote.map_or(("-", "-/-"), |it| (&it.state, &it.matched));
         let scrubbed = u8::from(self.scrubbed);

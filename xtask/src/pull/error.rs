@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use glob::Pattern;
 
 use crate::error::{self, Failure};
+use crate::interrupt::{self, Interrupted};
 use crate::sanitize::audit::Findings;
 use crate::sanitize::unmatched::Unmatched;
 use crate::server::protocol::{self, clipped};
@@ -44,6 +45,8 @@ pub enum PullError {
     DamagedThere(anyhow::Error),
     /// A database was corrupted on this disk.
     DamagedHere(PathBuf, anyhow::Error),
+    /// The archive could not be fetched, for a reason that is explained already.
+    Fetch(anyhow::Error),
     /// Any other error, which has a message of its own.
     Other(anyhow::Error),
 }
@@ -67,6 +70,19 @@ impl From<std::io::Error> for PullError {
 }
 
 impl PullError {
+    /// Whether what arrived is of no use, or must not stay: the next pull does not resume from it.
+    /// The other errors are of the connection or the server, or come before any data.
+    pub fn spoils_data(&self) -> bool {
+        match self {
+            Self::NotSanitized | Self::DamagedThere(_) | Self::DamagedHere(..) => true,
+            // An interrupted read is an error of the stream.
+            Self::Refused(_) | Self::Incomplete => !interrupt::is_asked(),
+            // Of this disk, or a rule is unmatched, and so did not remove what it should.
+            Self::Other(error) => !error.root_cause().is::<Interrupted>(),
+            _ => false,
+        }
+    }
+
     /// The error to show for a pull by `request` into `dir`, after `wire` received bytes.
     pub fn explain(
         self,
@@ -119,7 +135,7 @@ impl PullError {
                 let what = format!("the disk of {} is full; nothing was changed", dir.display());
                 return error.context(Failure::new(what).hint(FREE_SOME));
             }
-            Self::Other(error) => return error,
+            Self::Fetch(error) | Self::Other(error) => return error,
         };
         failure.into()
     }

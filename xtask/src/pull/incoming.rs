@@ -1,7 +1,7 @@
 //! Writes the received databases into a directory.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -10,7 +10,7 @@ use crate::fs;
 use crate::pull::base::Base;
 use crate::pull::error::PullError;
 use crate::pull::verify::{Checks, VerifiedDb};
-use crate::server::protocol::{Changed, Index, IndexEntry, ReceivedDb};
+use crate::server::protocol::{Changed, Index, IndexEntry, Received, ReceivedDb};
 use crate::server::request::Request;
 use crate::snapshots::{Database, FileId};
 use crate::ui::{Progress, Ui};
@@ -26,11 +26,19 @@ pub struct Incoming<'a> {
     /// Bytes that must stay free on the disk for later steps.
     reserved: u64,
     progress: Option<Progress<'a>>,
-    /// The database that is being received, and the number of its bytes that were reported.
-    open: Option<(File, u64)>,
+    open: Option<Open>,
     /// If set, the only databases that may follow, and not as a delta.
     missing: Option<Vec<String>>,
     checks: Checks,
+}
+
+/// The database that is being received.
+struct Open {
+    file: File,
+    /// Whether the file was empty, so that zeros need not be written.
+    is_new: bool,
+    /// The number of bytes that were reported.
+    done: u64,
 }
 
 impl<'a> Incoming<'a> {
@@ -78,6 +86,7 @@ impl<'a> Incoming<'a> {
         // The snapshot, and its copy for the live set.
         let beside = BESIDE * (index.databases.len() as u64 + 1);
         let needed = total.saturating_mul(2).saturating_add(self.reserved + beside);
+        let needed = needed.saturating_sub(self.bytes_here(index));
         let free = rustix::fs::statvfs(self.dir)
             .map_or(u64::MAX, |fs| fs.f_bavail.saturating_mul(fs.f_frsize));
         if needed > free {
@@ -85,6 +94,22 @@ impl<'a> Incoming<'a> {
         }
         self.progress = Some(self.ui.progress(total));
         Ok(())
+    }
+
+    /// The bytes that partial bases take: their files become those of the pull, or are removed.
+    fn bytes_here(&self, index: &Index) -> u64 {
+        let bases = index.databases.iter().filter_map(|database| self.base(&database.name));
+        let files = bases.filter(|base| base.is_partial()).map(|base| base.path.metadata());
+        files.flatten().map(|file| file.blocks().saturating_mul(512)).sum()
+    }
+
+    /// How much a database differs from a part of it says nothing to the user.
+    pub fn hide_changes(&self, received: &mut Received) {
+        for database in &mut received.databases {
+            if self.base(&database.name).is_some_and(Base::is_partial) {
+                database.changed = None;
+            }
+        }
     }
 
     /// Links the files of the bases of unchanged databases. Files of snapshots are never written.
@@ -120,7 +145,8 @@ impl<'a> Incoming<'a> {
         verified.file = FileId::of(&copy).ok();
     }
 
-    /// Creates the file of a database, for a delta as a copy of its base.
+    /// Creates the file of a database, for a delta as a copy of its base. A partial base is that
+    /// file already.
     pub fn create(&mut self, database: &IndexEntry) -> Result<(), PullError> {
         let IndexEntry { name, bytes, is_delta } = database;
         if let Some(progress) = &self.progress {
@@ -128,23 +154,30 @@ impl<'a> Incoming<'a> {
             progress.file(action, name, *bytes);
         }
         let path = self.path(name);
-        let base = self.base(name).filter(|_| *is_delta);
+        // If the base is missing or too short, the final hash does not match.
+        let base = self.base(name).filter(|base| *is_delta && base.path.exists());
         let file = match base {
-            // If the base is missing or too short, the final hash does not match.
-            Some(base) if base.path.exists() => {
-                let file = fs::duplicate(&base.path, &path)?;
-                file.set_len(*bytes).context("cannot write what arrives")?;
-                file
+            Some(base) if base.is_partial() => fs::open(&path)?,
+            Some(base) => fs::duplicate(&base.path, &path)?,
+            None => {
+                fs::remove(&path)?;
+                fs::create(&path)?
             }
-            _ => fs::create(&path)?,
         };
-        self.open = Some((file, 0));
+        if base.is_some() {
+            file.set_len(*bytes).context("cannot write what arrives")?;
+        }
+        self.open = Some(Open { file, is_new: base.is_none(), done: 0 });
         Ok(())
     }
 
     pub fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), PullError> {
-        if let Some((file, _)) = &self.open {
-            file.write_all_at(bytes, offset).context("cannot write the received data")?;
+        if let Some(Open { file, is_new, .. }) = &self.open {
+            let written = match is_new {
+                true => fs::write_sparse(file, offset, bytes),
+                false => file.write_all_at(bytes, offset),
+            };
+            written.context("cannot write the received data")?;
         }
         self.advance_to(offset + bytes.len() as u64);
         Ok(())
@@ -154,14 +187,16 @@ impl<'a> Incoming<'a> {
     pub fn complete(&mut self, database: &IndexEntry) -> Result<(), PullError> {
         self.advance_to(database.bytes);
         let base = self.base(&database.name).filter(|_| database.is_delta).cloned();
-        if let Some((file, _)) = self.open.take() {
+        if let Some(Open { file, .. }) = self.open.take() {
+            // The last pages may be zeros, which were not written.
+            file.set_len(database.bytes).context("cannot write the received data")?;
             self.checks.start(&self.path(&database.name), file, base)?;
         }
         Ok(())
     }
 
     fn advance_to(&mut self, offset: u64) {
-        if let (Some(progress), Some((_, done))) = (&self.progress, &mut self.open) {
+        if let (Some(progress), Some(Open { done, .. })) = (&self.progress, &mut self.open) {
             progress.advance(offset - *done);
             *done = offset;
         }
@@ -192,9 +227,10 @@ impl<'a> Incoming<'a> {
         Ok(())
     }
 
-    /// Warns of bases whose files changed since their pull.
+    /// Warns of bases whose files changed since their pull. Those that a cut left may be anything.
     pub fn warn_of_bases(&self, names: &[String]) {
-        for base in names.iter().filter_map(|name| self.base(name)) {
+        let bases = names.iter().filter_map(|name| self.base(name));
+        for base in bases.filter(|base| !base.is_partial()) {
             let path = base.path.display();
             self.ui.warn(format!(
                 "{path} differs from what was pulled: the database is fetched whole"

@@ -14,6 +14,7 @@ use crate::sanitize::audit::Findings;
 use crate::server::protocol::{Changed, Received, ReceivedDb, Timings};
 use crate::server::request::Request;
 use crate::server::transport::Transport;
+use crate::snapshots::retain;
 use crate::ui::Ui;
 
 /// The received databases, and facts about the transfer.
@@ -32,7 +33,8 @@ pub struct Pulled {
 ///
 /// # Errors
 ///
-/// A database did not arrive complete and intact. The files in `dir` are then useless.
+/// A database did not arrive complete and intact. The files in `dir` are then at most good as bases
+/// of the next pull.
 pub fn receive(
     ui: &Ui,
     transport: &mut Transport<'_>,
@@ -54,6 +56,11 @@ pub fn receive(
         }),
         Err(error) => {
             incoming.pause();
+            let error = session.find_cause(error);
+            if error.spoils_data() {
+                // The error matters more than a file that cannot be removed.
+                let _ = retain(dir, &[]);
+            }
             Err(session.explain(error, dir))
         }
     }
@@ -65,7 +72,8 @@ fn receive_sound(
     incoming: &mut Incoming<'_>,
     dir: &Path,
 ) -> Result<(Vec<VerifiedDb>, Received), PullError> {
-    let received = session.receive(incoming, dir)?;
+    let mut received = session.receive(incoming, dir)?;
+    incoming.hide_changes(&mut received);
     session.check_rules_matched(&received)?;
     let mut databases = incoming.verify(&received.databases)?;
 
@@ -89,6 +97,8 @@ fn receive_sound(
         database.unsanitized = session.request.rules.leave_unsanitized(&database.name);
         database.raw = session.request.rules.leave_raw(&database.name);
     }
+    let names: Vec<_> = databases.iter().map(|arrived| &*arrived.database.name).collect();
+    retain(dir, &names)?;
     session.release();
     fs::sync(dir)?;
     Ok((databases, received))
@@ -137,7 +147,8 @@ fn plan_sound(
     session: &mut Session<'_, '_>,
     incoming: &mut Incoming<'_>,
 ) -> Result<(Vec<ReceivedDb>, u64), PullError> {
-    let (wire_bytes, received) = session.receive_plan(incoming)?;
+    let (wire_bytes, mut received) = session.receive_plan(incoming)?;
+    incoming.hide_changes(&mut received);
     session.check_rules_matched(&received)?;
     session.release();
     let mut databases = received.databases;

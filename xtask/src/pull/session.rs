@@ -115,7 +115,8 @@ impl<'a, 'b> Session<'a, 'b> {
         self.transport.target.machine = machine.or_else(|| self.status.machine.clone());
         self.status.spinner = Some(self.status.ui.working("Fetching", escape(&path)));
         let silence = self.connection.as_ref().map(Connection::silence);
-        self.transport.sftp_get(self.status.ui, &path, &archive, silence)?;
+        let fetched = self.transport.sftp_get(self.status.ui, &path, &archive, silence);
+        fetched.map_err(PullError::Fetch)?;
         Ok(archive)
     }
 
@@ -157,7 +158,7 @@ impl<'a, 'b> Session<'a, 'b> {
     }
 
     /// The connected program may know why the stream ended.
-    fn find_cause(&mut self, error: PullError) -> PullError {
+    pub fn find_cause(&mut self, error: PullError) -> PullError {
         let PullError::Stream(error) = error else { return error };
         match error {
             Error::Server { code, .. } if code == "audit" && !self.status.findings.is_empty() => {

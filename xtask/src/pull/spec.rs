@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use crate::config::MaxAge;
 use crate::pull::base::Base;
 use crate::sanitize::EffectiveRules;
-use crate::snapshots::{Database, Origin, Snapshot, Store};
+use crate::snapshots::{Database, Leftover, Origin, Snapshot, Store};
 
 /// The identity of a pull. An earlier one replaces it only if these are equal.
 pub struct PullSpec<'a> {
@@ -64,20 +64,27 @@ impl PullSpec<'_> {
         Ok(self.newest(store)?.filter(fresh))
     }
 
-    /// The newest pulled copy of each database, from any machine and from pulls of any databases.
-    /// Pulls with other rules are skipped: their copies may contain what these rules remove.
+    /// The newest pulled copy of each database, from any machine and from pulls of any databases;
+    /// newer than all is what arrived by a pull that was cut. Pulls with other rules are skipped:
+    /// their copies may contain what these rules remove.
     ///
     /// # Errors
     ///
     /// The snapshots cannot be read.
     pub fn bases(&self, store: &Store) -> Result<Vec<Base>> {
-        let fits = |snapshot: &Snapshot| {
-            let fits = |origin: &Origin| {
-                origin.source.as_ref() == Some(&self.source) && self.has_same_rules(origin)
-            };
-            snapshot.is_pull() && snapshot.origin().is_some_and(fits)
+        let fits = |origin: &Origin| {
+            origin.source.as_ref() == Some(&self.source) && self.has_same_rules(origin)
         };
+        let leftover = store.leftover().filter(|leftover| fits(&leftover.origin));
+        let fits = |snapshot: &Snapshot| snapshot.is_pull() && snapshot.origin().is_some_and(fits);
         let mut bases = BTreeMap::new();
+        if let Some(Leftover { path, databases, .. }) = leftover {
+            let wanted =
+                |database: &Database| self.only.is_none_or(|only| only.matches(&database.name));
+            for database in databases.into_iter().filter(wanted) {
+                bases.insert(database.name.clone(), Base::partial(&path, database));
+            }
+        }
         for snapshot in store.list()?.iter().filter(|snapshot| fits(snapshot)) {
             let origin = snapshot.origin().filter(|origin| self.was_made_alike(origin));
             let boot = origin.and_then(|origin| origin.boot.as_deref());

@@ -222,7 +222,7 @@ const OWN_FAILURE: i32 = 255;
 const AGAIN: &str = "run the same command again";
 
 fn was_cut(bytes: u64, how: &str, said: &str) -> Failure {
-    Failure::new(format!(
+    Failure::cut(format!(
         "the connection was cut after {bytes} bytes{how}; nothing was changed{}",
         quoted(said)
     ))

@@ -312,6 +312,59 @@ fn what_is_not_committed_leaves_nothing() {
     assert_eq!(dir.path().read_dir().unwrap().count(), 1, "the state directory");
 }
 
+/// The first bytes of a database with pages of 4 KiB.
+fn database(bytes: usize) -> Vec<u8> {
+    let mut database = vec![0; bytes];
+    database[..18].copy_from_slice(b"SQLite format 3\0\x10\0");
+    database
+}
+
+#[test]
+fn a_pull_that_was_cut_leaves_the_databases_that_began_to_arrive() {
+    let (dir, store) = store();
+    let made = commit(&store, "2026-03-15T14:18:50Z", "one");
+    let origin = serde_json::json!({
+        "app": null, "machine": null, "region": null, "sanitize_rules": null, "seconds": 0.0,
+        "wire_bytes": 0,
+    });
+    let origin = serde_json::from_value(origin).unwrap();
+    let meta = Meta { origin: Some(origin), ..meta(Kind::Pull, Timestamp::now(), &[]) };
+    let incoming = store.begin_pull(&meta, &[]).unwrap();
+    let path = incoming.path().to_owned();
+    assert_eq!(mode(&path), 0o700);
+    let write = |name: &str, bytes: &[u8]| std::fs::write(path.join(name), bytes).unwrap();
+    write("whole.db", &database(8192));
+    write("part.db", &database(5000));
+    write("header.db", &database(100));
+    write("zeros.db", &[0; 9000]);
+    write("empty.db", &[]);
+    write(".archive", &database(9000));
+    write("linked.db", &database(4096));
+    std::fs::hard_link(path.join("linked.db"), made.path.join("linked.db")).unwrap();
+    std::os::unix::fs::symlink("whole.db", path.join("symlink.db")).unwrap();
+    let left = ["part.db", "whole.db"];
+    drop(incoming);
+    let files = || {
+        let entries = path.read_dir().unwrap().map(|entry| entry.unwrap().file_name());
+        entries.map(|name| name.into_string().unwrap()).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(files(), BTreeSet::from([META, left[0], left[1]].map(str::to_owned)));
+    drop(store);
+    let store = Store::new(dir.path()).lock(&ui(), "test").unwrap();
+    let leftover = store.leftover().unwrap();
+    let found: Vec<_> = leftover.databases.iter().map(|one| (&*one.name, one.bytes)).collect();
+    assert_eq!(found, [("part.db", 5000), ("whole.db", 8192)]);
+    assert_eq!(names(&store), [made.name]);
+    // The next one takes over what it can use, and its snapshot is what it says.
+    let incoming = store.begin_pull(&meta, &["part.db"]).unwrap();
+    assert_eq!(files(), BTreeSet::from([META, "part.db"].map(str::to_owned)));
+    incoming.commit(self::meta(Kind::Pull, Timestamp::now(), &[("part.db", 5000)])).unwrap();
+    assert!(!path.exists() && store.leftover().is_none());
+    // Without anything to resume from, nothing stays.
+    drop(store.begin_pull(&meta, &[]).unwrap());
+    assert!(!path.exists());
+}
+
 #[test]
 fn what_a_killed_run_left_is_removed_by_the_next() {
     let (dir, store) = store();

@@ -1,0 +1,90 @@
+//! What arrived of a pull that did not end: the next pull of the same source resumes from it. It is
+//! the directory of that pull, in which `snapshot.json` already says what it is of.
+
+use std::ffi::OsStr;
+use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use fs_err::File;
+use jiff::{SignedDuration, Timestamp};
+
+use super::snapshot::{Database, Kind, META, Meta, Origin};
+use crate::fs;
+use crate::pages::{HEADER, Header};
+
+/// A leftover of this age is removed: nobody seems to pull again, and production has moved on.
+const LIFETIME: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+pub struct Leftover {
+    pub path: PathBuf,
+    pub origin: Origin,
+    /// Those of which something arrived, without a hash.
+    pub databases: Vec<Database>,
+}
+
+impl Leftover {
+    /// `None` if the directory has nothing to resume from, or is too old. That includes a time in
+    /// the future, which would keep it for ever.
+    pub(super) fn read(path: &Path) -> Option<Self> {
+        let text = fs::read(&path.join(META)).ok()??;
+        let meta: Meta = serde_json::from_slice(&text).ok()?;
+        let age = Timestamp::now().duration_since(meta.time);
+        let is_young = !age.is_negative() && age <= LIFETIME;
+        let entries = std::fs::read_dir(path).ok()?.flatten();
+        let mut databases: Vec<_> = entries.filter_map(|entry| partial(&entry.path())).collect();
+        databases.sort_by(|a, b| a.name.cmp(&b.name));
+        let is_usable = meta.kind == Kind::Pull && is_young && !databases.is_empty();
+        Some(Self { path: path.to_owned(), origin: meta.origin?, databases }).filter(|_| is_usable)
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.databases.iter().map(|database| database.bytes).sum()
+    }
+
+    /// Removes everything else from its directory.
+    pub(super) fn tidy(&self) -> io::Result<()> {
+        let names: Vec<_> = self.databases.iter().map(|database| &*database.name).collect();
+        retain(&self.path, &names)
+    }
+}
+
+/// Removes all files of a directory but its record and these.
+pub fn retain(dir: &Path, names: &[&str]) -> io::Result<()> {
+    for entry in fs_err::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name != META && !names.iter().any(|kept| OsStr::new(kept) == name) {
+            fs_err::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// The part of a database that is in a file; `None` if its header is missing, without which the
+/// server cannot compare it. A link to the file of a snapshot is none either: a pull writes to it.
+fn partial(path: &Path) -> Option<Database> {
+    let name = path.file_name()?.to_str()?.to_owned();
+    let metadata = path.symlink_metadata().ok()?;
+    if !metadata.is_file() || metadata.nlink() != 1 {
+        return None;
+    }
+    let mut header = [0; HEADER];
+    File::open(path).ok()?.read_exact(&mut header).ok()?;
+    let Header { page_size, .. } = Header::parse(&header)?;
+    let bytes = metadata.len();
+    (bytes >= page_size.into() && !name.starts_with('.')).then(|| Database {
+        name,
+        bytes,
+        sha256: None,
+        page_size,
+        user_version: 0,
+        schema: String::new(),
+        damaged: false,
+        unsanitized: false,
+        raw: false,
+        scrubbed: false,
+        remote: None,
+        file: None,
+    })
+}
