@@ -199,10 +199,10 @@ impl LockedStore {
         for entry in fs_err::read_dir(&dir)? {
             let entry = entry?;
             let name = entry.file_name();
-            if name == PULL && Leftover::read(&entry.path()).is_some() {
-                continue;
-            } else if name.to_string_lossy().starts_with(INCOMING) {
-                fs_err::remove_dir_all(entry.path())?;
+            if name.to_string_lossy().starts_with(INCOMING) {
+                if name != PULL || self.leftover().is_none() {
+                    fs_err::remove_dir_all(entry.path())?;
+                }
             } else if name.to_string_lossy().contains(fs::UNFINISHED) {
                 fs::remove(&entry.path())?;
             }
@@ -235,11 +235,15 @@ impl LockedStore {
     /// The directory cannot be created, or another file in it cannot be removed.
     pub fn begin_pull(&self, meta: &Meta, kept: &[&str]) -> Result<SnapshotBuilder<'_>> {
         let path = self.state_dir().join(PULL);
+        if kept.is_empty() {
+            // Also the record, which may be of another source.
+            self.discard_leftover()?;
+        }
         fs::create_dir(&path)?;
         retain(&path, kept)?;
-        // On a full disk, the pull itself has the better message.
-        let may_stay = fs::write(&path.join(META), &serde_json::to_vec_pretty(meta)?).is_ok();
-        Ok(SnapshotBuilder { store: self, path, may_stay })
+        // On a full disk, the pull itself has the better message. Of what is kept there is a record.
+        let written = fs::write(&path.join(META), &serde_json::to_vec_pretty(meta)?);
+        Ok(SnapshotBuilder { store: self, path, may_stay: written.is_ok() || !kept.is_empty() })
     }
 
     /// Removes what arrived of a pull that was cut; returns its size in bytes.
