@@ -18,6 +18,8 @@ const TENANT: Extent = Extent { bytes: 200_000, accounts: 24, at_once: 10 };
 
 /// After how many seconds a pull is killed.
 pub const LIMIT: u32 = 300;
+/// The script takes a file for settled that has not been written for longer than two seconds.
+const SETTLED: Duration = Duration::from_millis(3100);
 /// How many seconds it then has to clean up.
 const GRACE: u32 = 10;
 /// The exit codes of `timeout` and of what it has killed.
@@ -111,6 +113,18 @@ impl<'a> Local<'a> {
         Ok(())
     }
 
+    /// Waits until a write to a database would give it another time than it has: the server records
+    /// what it knows of older files only.
+    fn settle(&self) -> Result<()> {
+        for tenant in 0..self.tenants {
+            let path = self.production().join(name(tenant));
+            while path.metadata()?.modified()?.elapsed().unwrap_or_default() < SETTLED {
+                interrupt::sleep(Duration::from_millis(100))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Pulls, and checks untimed that all has come, sanitized. Nothing if it took too long.
     ///
     /// # Errors
@@ -122,6 +136,7 @@ impl<'a> Local<'a> {
         let (sh, limit, grace) = (self.sh, LIMIT.to_string(), GRACE.to_string());
         let command = cmd!(sh, "timeout --kill-after {grace} {limit} {pull...}");
         rustix::fs::sync();
+        self.settle()?;
         // No other child of this process runs meanwhile.
         let watch = Watch::start(std::process::id(), &tmp);
         let started = Instant::now();

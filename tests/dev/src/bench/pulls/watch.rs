@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use xtask_db::internals::resources;
@@ -55,10 +55,12 @@ impl Watch {
         let thread = std::thread::spawn(move || {
             let mut seen = Seen::default();
             while !stopped.load(Ordering::SeqCst) {
+                let started = Instant::now();
                 let mut now = Seen { staging: size(&dir), ..Seen::default() };
                 look_below(&pid.to_string(), &mut now);
                 seen.add(now);
-                std::thread::sleep(LOOK);
+                // Of many files, a look takes long: it must not take a core.
+                std::thread::sleep(LOOK.max(started.elapsed() * 20));
             }
             seen
         });
