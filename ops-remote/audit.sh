@@ -5,7 +5,7 @@
 # Values never leave this file.
 #
 # Uses `literal`, `sql`, `require_number`, `await_jobs` and `fail` of prepare-pull.sh, `read_facts` of
-# facts.sh, `fill_in` and `find_outreach` of sanitize.sh and `hex` of pack.sh. The copies are ./0.db, ./1.db, …
+# facts.sh, `fill_in`, `choose_for` and `find_outreach` of sanitize.sh and `hex` of pack.sh. The copies are ./0.db, ./1.db, …
 # shellcheck disable=SC2154,SC2034 # audit, nonce, stage and jobs are set in prepare-pull.sh
 
 MOST_FINDINGS=1000
@@ -45,11 +45,11 @@ in_hex() {
 
 # audit_script NUMBER NAME: the client's SQL fills xtask_word, xtask_none, xtask_value and xtask_fine.
 audit_script() {
-	local quoted
-	literal "$2"
+	local chosen number
+	choose_for "$2"
 	[ -n "$audit_sql" ] || audit_sql=$(audit_template) || return 1
 	printf '%s\n' '.bail on' 'PRAGMA temp_store = MEMORY;' "$audit" "DELETE FROM temp.xtask_value WHERE instr(' $forms', ' ' || kind || ' ') = 0;" \
-		"CREATE TEMP TABLE xtask_database AS SELECT $quoted AS name;" && fill_in "$1" "$audit_sql"
+		"DELETE FROM temp.xtask_fine WHERE rule NOT IN ($chosen);" && fill_in "$1" "$audit_sql"
 }
 
 # The part that is the same for all copies that one shell audits: ~ stands for the copy's number.
@@ -223,8 +223,7 @@ choose_columns() {
 		 WHERE at > min(length(name), 100);
 		CREATE TEMP TABLE xtask_look AS
 		SELECT tbl, col, cid, generated, NOT EXISTS (
-		           SELECT 1 FROM temp.xtask_fine AS f WHERE (SELECT name FROM temp.xtask_database) GLOB f.database
-		              AND lower(c.tbl) GLOB f.tbl AND lower(c.col) GLOB f.col) AS bare,
+		           SELECT 1 FROM temp.xtask_fine AS f WHERE lower(c.tbl) GLOB f.tbl AND lower(c.col) GLOB f.col) AS bare,
 		       (SELECT max(w.kind) FROM temp.xtask_word AS w
 		         WHERE instr(w.types, c.sort) AND t.words GLOB w.tbl
 		           AND (w.beside IS NULL OR EXISTS (
@@ -300,7 +299,7 @@ list_unread() {
 		       WHEN EXISTS (SELECT 1 FROM temp.xtask_module AS m WHERE lower(v.sql) GLOB '* using *' || m.name || '*') THEN 'error'
 		       ELSE 'module' END
 		  FROM temp.xtask_virtual AS v WHERE name NOT IN (SELECT name FROM temp.xtask_opened) AND NOT EXISTS (
-		       SELECT 1 FROM temp.xtask_fine AS f WHERE (SELECT name FROM temp.xtask_database) GLOB f.database AND lower(v.name) GLOB f.tbl AND f.col = '*');
+		       SELECT 1 FROM temp.xtask_fine AS f WHERE lower(v.name) GLOB f.tbl AND f.col = '*');
 		SELECT '~ ' || $name_in_hex || ' ' || named || ' 0 unread ' || why || ' -' FROM temp.xtask_unread;
 		SELECT '~ - - 0 end - -' WHERE (SELECT count(*) FROM temp.xtask_look) = (SELECT count(*) FROM temp.xtask_column);
 	SQL

@@ -239,14 +239,17 @@ compare_sql() {
 }
 
 compare_tables() {
-	printf '%s\n' "PRAGMA temp_store = MEMORY;
-		CREATE TEMP TABLE block (i INTEGER PRIMARY KEY);
+	sure_table
+	printf '%s\n' "CREATE TEMP TABLE block (i INTEGER PRIMARY KEY);
 		WITH r(i) AS (VALUES (0) UNION ALL SELECT i + 1 FROM r WHERE i + 1 < $((CHUNK / BLOCK))) INSERT INTO block SELECT i FROM r;
 		CREATE TEMP TABLE asked (n INTEGER PRIMARY KEY, i INTEGER);
 		CREATE TEMP TABLE noted (i INTEGER PRIMARY KEY);
 		CREATE TEMP TABLE differs (i INTEGER PRIMARY KEY);
-		CREATE TEMP TABLE seen (blocks INTEGER);
-		CREATE TEMP TABLE sure (written CONSTRAINT [disk is full] CHECK (written));"
+		CREATE TEMP TABLE seen (blocks INTEGER);"
+}
+
+sure_table() {
+	printf '%s\n' 'PRAGMA temp_store = MEMORY;' 'CREATE TEMP TABLE sure (written CONSTRAINT [disk is full] CHECK (written));'
 }
 
 # load_new_sql W I BYTES K: loads the Kth BYTES of copy I into @new. A parameter, unlike a column,

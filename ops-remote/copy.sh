@@ -432,9 +432,18 @@ explain_failed_pin() {
 		why=$(sql -readonly "$path" 'SELECT count(*) FROM sqlite_master' 2>&1 >/dev/null) && continue
 		case $why in *'is locked'*) fail locked "$path" ;; esac
 		case $why in *'readonly database'*) fail unfinished "$path has an unfinished transaction of a program that was killed" ;; esac
+		refuse_schema "$path" "$why"
 		fail unreadable "$path cannot be read: $why"
 	done
 	fail_sql copy "copying failed: $error"
+}
+
+# refuse_schema PATH MESSAGE: fails if sqlite3 is older than something in the schema.
+refuse_schema() {
+	local version
+	case $2 in *'malformed database schema'*'near "'*) ;; *) return 0 ;; esac
+	version=$(sqlite3 --version 2>/dev/null)
+	fail too-old "sqlite3 ${version%% *} is too old for the schema of $1: near ${2##*near }"
 }
 
 # measure_skew: the time between the first and the last database that was pinned or marked.

@@ -44,34 +44,137 @@ find_barrier() {
 	done
 }
 
+# fits NAME PATTERN: both are paths. A `*` stops at a `/`; `**/` stands for any directories, or none.
+fits() {
+	case $2 in
+	'**/'*) fits "$1" "${2#*/}" || { is_nested "$1" && fits "${1#*/}" "$2"; } ;;
+	*/*)
+		is_nested "$1" || return 1
+		# shellcheck disable=SC2254 # the pattern is meant to be one
+		case ${1%%/*} in ${2%%/*}) fits "${1#*/}" "${2#*/}" ;; *) return 1 ;; esac
+		;;
+	*)
+		! is_nested "$1" || return 1
+		# shellcheck disable=SC2254 # the pattern is meant to be one
+		case $1 in $2) ;; *) return 1 ;; esac
+		;;
+	esac
+}
+
+is_nested() { case $1 in */*) ;; *) return 1 ;; esac; }
+
 # matches NAME PATTERNS: PATTERNS are separated by newlines.
 matches() {
 	local pattern matched=1
 	set -f
 	IFS=$newline
 	for pattern in $2; do
-		# shellcheck disable=SC2254 # the pattern is meant to be one
-		case $1 in $pattern) matched=0 ;; esac
+		if fits "$1" "$pattern"; then matched=0; fi
 	done
 	unset IFS
 	set +f
 	return "$matched"
 }
 
+# find_names: sets `names` to what is selected, a line each, in order.
+find_names() {
+	local pattern left=$includes
+	names=''
+	while [ -n "$left" ]; do
+		pattern=${left%%"$newline"*} left=${left#*"$newline"}
+		expand '' "$pattern"
+	done
+	names=$(printf %s "$names" | sort -u)
+	[ -z "$renames" ] || with_lines "$names" refuse_meeting
+}
+
+# local_name NAME: sets `renamed` to what the database is called at the client.
+local_name() {
+	local left=$renames from to
+	renamed=$1
+	while [ -n "$left" ]; do
+		from=${left%%"$newline"*} left=${left#*"$newline"}
+		to=${from#*//} from=${from%%//*}
+		[ "$from" != "$1" ] || { renamed=$to && return; }
+		case $from in *'*'*) ;; *) continue ;; esac
+		case $1 in "${from%%[*]*}"*"${from#*[*]}") ;; *) continue ;; esac
+		[ "${#1}" -ge $((${#from} - 1)) ] || continue
+		renamed=${1#"${from%%[*]*}"}
+		renamed=${renamed%"${from#*[*]}"}
+		case $renamed in */*) renamed=$1 && continue ;; esac
+		renamed=${to%%[*]*}$renamed${to#*[*]}
+		return
+	done
+}
+
+# refuse_meeting NAME…: fails if two would have one name at the client.
+refuse_meeting() {
+	local name renamed seen=$newline
+	for name do
+		local_name "$name"
+		case $seen in *"$newline$renamed//"*)
+			seen=${seen#*"$newline$renamed//"}
+			fail rename "${seen%%"$newline"*} and $name would both be called $renamed"
+			;;
+		esac
+		seen=$seen$renamed//$name$newline
+	done
+}
+
+# fits_either NAME PATTERN: by its name here or at the client.
+fits_either() {
+	local renamed
+	! fits "$1" "$2" || return 0
+	local_name "$1"
+	[ "$renamed" != "$1" ] && fits "$renamed" "$2"
+}
+
+# expand DIRECTORY PATTERN: adds the names below a directory, which is empty or ends with a /. What
+# begins with a dot is nobody's database, snapshots are not of production, and what a check of the
+# file system recovered is only root's.
+expand() {
+	local entry first=${2%%/*}
+	[ -x "$directory/$1" ] || fail rights "user $(me) may not enter $directory/${1%/}"
+	case $first in *[*?[]*) [ -r "$directory/$1" ] || fail rights "user $(me) may not list $directory/${1%/}" ;; esac
+	case $2 in '**/'*) expand "$1" "${2#*/}" && first='*' ;; esac
+	# A name may have any characters: none of them separates.
+	IFS=''
+	for entry in "$directory/$1"$first; do
+		unset IFS
+		entry=${entry##*/}
+		case $1$entry in .* | */.* | lost+found) continue ;; esac
+		case $2 in
+		'**/'*) [ ! -d "$directory/$1$entry" ] || [ -L "$directory/$1$entry" ] || expand_below "$1$entry" "$2" ;;
+		*/*) [ ! -d "$directory/$1$entry" ] || expand_below "$1$entry" "${2#*/}" ;;
+		*) add_name "$1$entry" ;;
+		esac
+	done
+	unset IFS
+}
+
+expand_below() { case $1 in backup_*) ;; *) expand "$1/" "$2" ;; esac; }
+
+# add_name NAME
+add_name() {
+	selected "$1" || return 0
+	case $1 in *"$newline"*) fail no-database "the name of $directory/$1 has a backslash or a control character" ;; esac
+	names=$names$1$newline
+}
+
 selected() {
 	[ -f "$directory/$1" ] || [ -L "$directory/$1" ] || return 1
 	matches "$1" "$includes" || return 1
 	[ -z "$excludes" ] || ! matches "$1" "$excludes" || return 1
-	[ -z "$only" ] || matches "$1" "$only" || return 1
+	[ -z "$only" ] || fits_either "$1" "$only" || return 1
 	# Skipping it would remove the database of an earlier pull from the client.
 	[ -e "$directory/$1" ] || ! is_named "$1" || fail unreadable "$directory/$1 is a dangling symbolic link"
 	[ -f "$directory/$1" ]
 }
 
-# is_named NAME: whether a pattern other than `*` matches the name.
+# is_named NAME: whether a pattern other than `*` and `**/*` matches the name.
 is_named() {
 	local named
-	named=$(printf '%s\n' "$includes" | grep '[^*]')
+	named=$(printf '%s\n' "$includes" | grep '[^*/]')
 	matches "$1" "$named"
 }
 

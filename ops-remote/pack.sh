@@ -32,6 +32,12 @@ hex_lines() {
 # word TEXT: TEXT if it needs no escapes in JSON, else nothing.
 word() { case $1 in *[!A-Za-z0-9._-]*) ;; *) printf '%s' "$1" ;; esac; }
 
+# local_names NAME…: what these are called at the client, a line each.
+local_names() {
+	local one renamed
+	for one do local_name "$one" && printf '%s\n' "$renamed"; done
+}
+
 write_index() {
 	local i name='' delta size
 	printf '{"version":1,"machine":"%s","region":"%s","sqlite":"%s","databases":[' \
@@ -39,7 +45,7 @@ write_index() {
 		"$(word "$(sql :memory: 'SELECT sqlite_version();' </dev/null)")"
 	i=0
 	# The line behind the names tells that all of them are there.
-	for name in $(printf '%s\n' "$@" . | hex_lines); do
+	for name in $({ local_names "$@" && echo .; } | hex_lines); do
 		[ "$i" -lt $# ] || break
 		[ "$i" -eq 0 ] || printf ','
 		delta=false

@@ -26,7 +26,9 @@ staging_dir=${TMPDIR:-/tmp}
 includes='*.db'
 excludes=''
 only=''
+renames='' # what databases are called at the client, a line each: SERVER//LOCAL
 rules=''
+rule_patterns='' # of databases, a line for each rule
 audit=''
 same=''       # unchanged databases, see unchanged.sh
 base_found='' # findings of the audit in the client's bases
@@ -207,6 +209,21 @@ check_space() {
 	# disk.
 	! is_number "$free" || [ "$free" -ge "$needed" ] ||
 		fail no-space "$staging_dir has $free KiB free, and copying the databases needs $needed KiB"
+	check_memory "$needed"
+}
+
+# check_memory KIB: fails if the copies would be in memory, and that is too small. df shows what a
+# tmpfs may take, not what is free; with too little, the kernel kills the app.
+check_memory() {
+	local key free='' limit used
+	case $(stat -f -c %t . 2>/dev/null) in 1021994 | 858458f6) ;; *) return 0 ;; esac
+	while read -r key limit _; do
+		[ "$key" != MemAvailable: ] || free=$limit
+	done </proc/meminfo
+	{ read -r limit </sys/fs/cgroup/memory.max && read -r used </sys/fs/cgroup/memory.current; } 2>/dev/null || limit=max
+	if is_number "$limit" && is_number "$used" && [ $(((limit - used) / 1024)) -lt "${free:-0}" ]; then free=$(((limit - used) / 1024)); fi
+	! is_number "$free" || [ "$free" -ge "$1" ] ||
+		fail no-memory "$staging_dir is in memory, of which $free KiB are free, and copying the databases needs $1 KiB"
 }
 
 # fail_sql CODE MESSAGE…: two conditions can stop any statement; they have codes of their own.
@@ -328,10 +345,20 @@ main() {
 	if stat -c %i / >/dev/null 2>&1; then gnu_stat=1; else gnu_stat=0; fi
 	remove_abandoned
 	set --
-	for entry in "$directory"/*; do
-		entry=${entry##*/}
-		if selected "$entry"; then set -- "$@" "$entry"; fi
-	done
+	if [ "$mode" = by-hand ]; then
+		for entry in "$directory"/*; do
+			entry=${entry##*/}
+			if selected "$entry"; then set -- "$@" "$entry"; fi
+		done
+	else
+		find_names
+		IFS=$newline
+		set -f
+		# shellcheck disable=SC2086 # lines
+		set -- $names
+		set +f
+		unset IFS
+	fi
 	enter_stage
 	choose=is_database
 	[ "$mode" = by-hand ] || { choose=is_to_copy && read_first_states "$@"; }

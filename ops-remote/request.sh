@@ -29,6 +29,8 @@ read_request() {
 		'include '*) includes=$includes$value$newline ;;
 		'exclude '*) excludes=$excludes$value$newline ;;
 		'only '*) only=$value ;;
+		'rename '*) renames=$renames$value$newline ;;
+		'rule-for '*) rule_patterns=$rule_patterns$value$newline ;;
 		'boot '*) base_boot=$value ;;
 		'base '*) add_base "$value" ;;
 		'found '*) base_found=$(take "$value") || return 1 ;;

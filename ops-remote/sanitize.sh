@@ -2,8 +2,8 @@
 # shellcheck shell=dash
 # Sanitizing: prepare-pull.sh is sent after this file and calls it if there are rules.
 #
-# Uses `sql`, `literal`, `is_number`, `require_number`, `on_all_cores`, `await_jobs`, `fail` and
-# `fail_sql` of other files; `read_facts` and `mark_mode` of facts.sh; `prepare_to_fill` and `scrub` of scrub.sh; `quote_lines`,
+# Uses `sql`, `is_number`, `require_number`, `on_all_cores`, `await_jobs`, `fail`, `fail_sql` and
+# `fits_either` of other files; `read_facts` and `mark_mode` of facts.sh; `prepare_to_fill` and `scrub` of scrub.sh; `quote_lines`,
 # `collect_old`, `write_old` and `look` of leak-check.sh. The copies are ./0.db, ./1.db, …
 # shellcheck disable=SC2154,SC2034 # rules, only and jobs are set in other files
 
@@ -25,9 +25,22 @@ sanitizer() {
 # sanitize_script NUMBER NAME. The client's SQL fills temp.xtask_rule and temp.xtask_set. A
 # truncated script must not run: each step verifies that it was written completely.
 sanitize_script() {
-	local quoted
-	literal "$2" && prelude &&
-		printf '%s\n' "$rules" "CREATE TEMP TABLE xtask_database AS SELECT $quoted AS name;" && fill_in "$1" "$sanitize_sql"
+	local chosen number
+	choose_for "$2" && prelude &&
+		printf '%s\n' "$rules" 'CREATE TEMP TABLE xtask_each (has_pattern CONSTRAINT "a pattern for each rule" CHECK (has_pattern));' \
+			"INSERT INTO temp.xtask_each SELECT count(*) = $number FROM temp.xtask_rule;" \
+			"DELETE FROM temp.xtask_rule WHERE rule NOT IN ($chosen);" && fill_in "$1" "$sanitize_sql"
+}
+
+# choose_for NAME: sets `chosen` to the numbers of the rules that are for this database, as a list in
+# SQL, and `number` to how many rules there are. The client has sent the pattern of each.
+choose_for() {
+	local left=$rule_patterns
+	chosen=-1 number=0
+	while [ -n "$left" ]; do
+		if fits_either "$1" "${left%%"$newline"*}"; then chosen=$chosen,$number; fi
+		left=${left#*"$newline"} number=$((number + 1))
+	done
 }
 
 # The part that is the same for all copies, made once: ~ stands for the copy's number. The database
@@ -106,13 +119,23 @@ refuse_outreach() {
 # comment in the user's SQL.
 choose_rules() {
 	cat <<-SQL
-		DELETE FROM temp.xtask_rule
-		 WHERE NOT ((SELECT name FROM temp.xtask_database) GLOB pattern
-		   AND (tbl IS NULL OR EXISTS (SELECT 1 FROM main.sqlite_master
-		        WHERE type = 'table' AND name = tbl COLLATE NOCASE)));
+		DELETE FROM temp.xtask_rule WHERE tbl IS NOT NULL AND NOT EXISTS (
+		       SELECT 1 FROM main.sqlite_master WHERE type = 'table' AND name = tbl COLLATE NOCASE);
 		DELETE FROM temp.xtask_set WHERE NOT EXISTS (
 		       SELECT 1 FROM temp.xtask_rule AS r, pragma_table_xinfo(r.tbl, 'main') AS c
 		        WHERE r.rule = xtask_set.rule AND c.name = xtask_set.col COLLATE NOCASE);
+		UPDATE temp.xtask_rule SET sql = (
+		       SELECT group_concat('DELETE FROM main."' || replace(name, '"', '""') || '"', ';' || char(10))
+		         FROM main.sqlite_master AS t WHERE type = 'table' AND name NOT GLOB 'sqlite_*' AND lower(name) GLOB lower(omits)
+		          -- Of virtual tables only a full-text table with a text of its own; the other indexes are rebuilt.
+		          AND (rootpage OR EXISTS (SELECT 1 FROM main.sqlite_master AS s WHERE s.name = t.name || '_content')
+		               AND EXISTS (SELECT 1 FROM main.sqlite_master AS s WHERE s.name IN (t.name || '_config', t.name || '_segdir')))
+		          AND NOT EXISTS (
+		              SELECT 1 FROM main.sqlite_master AS v WHERE v.type = 'table' AND v.rootpage = 0
+		                 AND substr(t.name, 1, length(v.name) + 1) = v.name || '_'
+		                 AND (lower(v.sql) NOT GLOB '*using*fts[345]*' OR substr(t.name, length(v.name) + 2) IN (
+		                      'data', 'idx', 'content', 'docsize', 'config', 'segments', 'segdir', 'stat'))))
+		 WHERE omits IS NOT NULL;
 		.output ~.applied
 		SELECT rule FROM temp.xtask_rule;
 		.output ~.columns
@@ -230,7 +253,8 @@ end_transaction() {
 write_counts() {
 	cat <<-SQL
 		.output ~.rows
-		SELECT coalesce(sum(rows), 0) FROM temp.xtask_count;
+		SELECT coalesce(sum(rows), 0) FROM temp.xtask_count WHERE rule NOT IN (
+		       SELECT rule FROM temp.xtask_rule WHERE omits IS NOT NULL);
 		SELECT page_count * page_size FROM pragma_page_count, pragma_page_size;
 		SELECT freelist_count FROM pragma_freelist_count;
 		.output ~.scrub
@@ -287,6 +311,7 @@ sanitize() {
 		[ ! -s "$1.outreach" ] || fail outreach "in the schema of $2, $(cat "$1.outreach")(), which reaches out of the database"
 		[ -s "$1.err" ] || fail no-space "masking $2 failed without a message (is $staging_dir full?)"
 		! grep -q 'database disk image is malformed' "$1.err" || fail damaged "$directory/$2"
+		refuse_schema "$directory/$2" "$(head -n 1 "$1.err")"
 		fail_sql sanitize "masking $2 failed: $(complaint "$1")"
 	fi
 	look "$1" "$2"
@@ -335,21 +360,22 @@ find_unmatched_rules() {
 # names_instead NUMBER COLUMN NAME…: the tables of the databases that a rule is for, or, if COLUMN
 # is missing, the columns of its table, each after a space; and a plus if there is such a database.
 names_instead() {
-	local number=$1 column=$2 i=0 name quoted
+	local rule=$1 column=$2 i=-1 name chosen number
 	shift 2
 	{
 		printf '%s\n.bail off\n' "$rules"
 		for name do
-			literal "$name"
+			i=$((i + 1))
+			choose_for "$name"
+			case ,$chosen, in *",$((rule - 1)),"*) ;; *) continue ;; esac
 			printf '%s\n' "ATTACH '$i.db' AS d;
-				SELECT '+' FROM temp.xtask_rule WHERE rule = $number - 1 AND $quoted GLOB pattern
+				SELECT '+'
 				UNION ALL
 				SELECT ' ' || hex(CASE '$column' WHEN '-' THEN t.name ELSE c.name END)
 				  FROM temp.xtask_rule AS r, d.sqlite_master AS t, pragma_table_xinfo(t.name, 'd') AS c
-				 WHERE r.rule = $number - 1 AND $quoted GLOB pattern AND t.type = 'table'
+				 WHERE r.rule = $rule - 1 AND t.type = 'table'
 				   AND ('$column' = '-' OR t.name = r.tbl COLLATE NOCASE) GROUP BY 1;
 				DETACH d;"
-			i=$((i + 1))
 		done
 	} | sql -readonly :memory: | sort -u | tr -d '\n' | head -c 50000
 }

@@ -4,7 +4,7 @@
 # The client has what the file system said of them then, a word for each, and of an equal one
 # nothing is copied, sanitized, hashed or sent. xtask/src/pull/base.rs is the other side.
 #
-# Of find.sh: `locate`; of prepare-pull.sh: `newline`, `gnu_stat`, `fail`, `is_number`.
+# Of find.sh: `locate` and `local_name`; of prepare-pull.sh: `newline`, `gnu_stat`, `fail`, `is_number`.
 # shellcheck disable=SC2154,SC2034 # names and numbers are of there
 
 # File systems that set the times of each write themselves: ext, XFS, Btrfs, tmpfs, ZFS, F2FS,
@@ -14,6 +14,7 @@ SETTLED=2 # seconds that a file has not been written for
 
 boot=''       # names the run of the kernel, within which device numbers mean something
 base_boot=''  # the same at the earlier pull
+all_bases='' # the same, also those that were looked at
 bases=''      # a line for each database that the client has: see `add_base`
 base_count=0
 states=''     # of each database a word and a blank
@@ -23,19 +24,23 @@ copy_states='' # of the others, before they are copied
 
 # add_base "SHA256 BYTES PAGE-SIZE SCRUBBED STATE MATCHED//NAME"
 add_base() {
-	bases="$bases$base_count $1$newline"
+	bases="$bases$base_count $1$newline" all_bases=$bases
 	base_count=$((base_count + 1))
 }
 
 # find_base NAME: `base` becomes its line without the name, or nothing. Both sides have them in
 # one order, and to look past hundreds takes long.
 find_base() {
+	local renamed
 	base=''
+	local_name "$1"
+	# With other names the order is another one.
+	[ -z "$renames" ] || bases=$all_bases
 	case $newline$bases in
-	*"//$1$newline"*)
-		base=${bases%%"//$1$newline"*}
+	*"//$renamed$newline"*)
+		base=${bases%%"//$renamed$newline"*}
 		base=${base##*"$newline"}
-		bases=${bases#*"//$1$newline"}
+		bases=${bases#*"//$renamed$newline"}
 		;;
 	esac
 }

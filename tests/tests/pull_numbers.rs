@@ -105,3 +105,36 @@ fn a_log_that_goes_meanwhile_has_no_size() {
     pull_where(&env, "ls", "*-wal", &does, &[]).ok().stderr_has("Pulled 1 database");
     assert!(seen.exists(), "it was not asked for");
 }
+
+/// The copies on a tmpfs take memory, which the app may need.
+#[test]
+fn copies_that_would_fill_the_memory_are_refused() {
+    let env = pulled();
+    // Where that is not a tmpfs, it says it is one.
+    let stat = find("stat");
+    let fake = |kind: &str| {
+        let real = format!("exec '{}' \"$@\"", stat.display());
+        script(
+            &env.path("bin"),
+            "stat",
+            &format!("case \"$*\" in '-f -c %t .') echo {kind} ;; *) {real} ;; esac"),
+        );
+    };
+    fake("1021994");
+    env.local_pull(&[]).ok();
+    // A sparse file of more than any memory, with the header of a database.
+    let large = env.production().join("large.db");
+    std::fs::copy(env.production().join("data.db"), &large).expect("copy");
+    std::fs::File::options()
+        .write(true)
+        .open(&large)
+        .expect("open")
+        .set_len(1 << 44)
+        .expect("extend");
+    let df = "echo 'Filesystem 1024-blocks Used Available'; echo '/dev/x 1 2 99999999999999 5% /'";
+    script(&env.path("bin"), "df", df);
+    env.local_pull(&[])
+        .fails(1)
+        .stderr_has(" is in memory, of which ")
+        .stderr_has("hint: set staging-dir in xtask/db.toml");
+}

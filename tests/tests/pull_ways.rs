@@ -10,8 +10,11 @@ use tests::pull::{
     NAMES, assert_live_equals_production, assert_tidy, live, production, pull, pull_fails,
     recorded, snapshot,
 };
+
 use tests::server::{QUIET_OPTIONS, login_user};
+use tests::sets::{assert_same, content, developer};
 use tests::shells;
+use tests::sqlite3::Build;
 
 #[test]
 fn sftp_takes_two_connections_to_one_machine_and_removes_the_archive() {
@@ -77,6 +80,72 @@ fn a_local_directory_is_a_way_too() {
         databases::assert_same(&env.path("a dir's").join(name), &env.data().join(name));
     }
     assert_eq!((env.fly_invocations().len(), sshd.connections()), (0, 0));
+}
+
+/// Such as `docker compose exec -T web` or `kubectl exec -i deploy/web --`.
+#[test]
+fn any_command_that_runs_another_one_is_a_way() {
+    let env = developer();
+    let script = |name: &str, body: &str| shells::script(&env.path("bin"), name, body);
+    let seen = env.path("seen");
+    // As those do: it takes its own words, and runs the others where the databases are.
+    let record = format!("printf '%s\\n' \"$1\" \"$2\" \"$3\" >'{}'", seen.display());
+    script("in the container", &format!("{record}; shift 3; exec \"$@\""));
+    let via = "via = \"exec:'in the container' -T web 'two words'\"\n";
+    let directory = format!("remote-dir = '{}'\n", env.production().display());
+    env.db_toml(&(via.to_owned() + &directory));
+    for _ in 0..2 {
+        env.xtask(["pull-db"])
+            .ok()
+            .stderr_has("Connecting to 'in the container' -T web 'two words'\n");
+        assert_eq!(fs::read_to_string(&seen).expect("it ran"), "-T\nweb\ntwo words\n");
+    }
+    assert_same(&content(&env.data()), &content(&env.production()));
+
+    // Without `-i` no input arrives, and the program says why.
+    script("in the container", "echo 'the input device is not a TTY' >&2; exit 1");
+    env.xtask(["pull-db"])
+        .fails(1)
+        .stderr_has("error: `'in the container' -T web 'two words'` ran no script")
+        .stderr_has("| the input device is not a TTY")
+        .stderr_has("hint: it has to pass its input on");
+    script("in the container", "shift 3; exec \"$@\" </dev/null");
+    env.xtask(["pull-db"]).fails(1).stderr_has("ran no script");
+    env.xtask(["pull-db", "--via", "exec:not-there"]).fails(1).stderr_has("not-there");
+    env.xtask(["pull-db", "--via", "exec:a 'b"]).fails(2).stderr_has("has an open quote");
+}
+
+#[test]
+fn an_image_without_a_shell_is_told_of() {
+    let env = developer();
+    let image = env.path("image");
+    fs::create_dir(&image).expect("make a directory");
+    let via = format!("exec:chroot {}", image.display());
+    let output = env.xtask(["pull-db", "--via", &via, "--remote-dir", "/data"]).fails(1);
+    // Only root may enter another tree.
+    if !output.stderr.contains("Operation not permitted") {
+        output
+            .stderr_has("error: there is no shell: chroot ")
+            .stderr_has("hint: the pull runs sh and sqlite3 there");
+    }
+}
+
+/// `STRICT` is of SQLite 3.37.
+#[test]
+fn a_schema_that_is_newer_than_the_sqlite3_there_is_not_taken_for_damage() {
+    let rule = "[[sanitize]]\ntable = 'users'\nset = { name = \"'x'\" }\n";
+    for (mode, settings) in [("DELETE", ""), ("DELETE", rule), ("WAL", rule)] {
+        let env = TestEnv::with_database(&format!(
+            "PRAGMA journal_mode = {mode}; CREATE TABLE users (name TEXT) STRICT; INSERT INTO users VALUES ('a')"
+        ));
+        env.db_toml(settings);
+        Build::Old.install(&env.path("bin"));
+        env.local_pull(&[])
+            .fails(1)
+            .stderr_has("sqlite3 3.34.1 is too old for the schema of ")
+            .stderr_has("/data.db: near \"STRICT\": syntax error\n")
+            .stderr_has("hint: install a newer sqlite3 in the image");
+    }
 }
 
 #[test]

@@ -300,3 +300,26 @@ fn a_lock_that_a_killed_command_left_holds_nobody_up() {
     env.xtask(["snapshots", "create"]).ok().stderr_lacks("Waiting");
     assert_eq!(left_behind(&env.data()), [""; 0]);
 }
+
+#[test]
+fn what_a_desktop_or_nobody_has_put_there_is_no_database_and_no_snapshot() {
+    let env = developer();
+    let newest = tests::pull::snapshot(&env).path;
+    let by_hand = env.data().join("backup_2026-01-01T00-00-00-000Z");
+    fs::create_dir(&by_hand).expect("make a directory");
+    fs::copy(newest.join("data.db"), by_hand.join("data.db")).expect("copy");
+    fs::create_dir(env.data().join("backup_2026-01-02T00-00-00-000Z")).expect("make a directory");
+    for directory in [&env.data(), &newest, &by_hand] {
+        for name in ["Thumbs.db", ".DS_Store", "data.db~", ".data.db.swp"] {
+            fs::write(directory.join(name), "of a desktop").expect("write");
+        }
+    }
+    env.xtask(["restore-db", "--yes", "--name", "2026-01-01T00-00-00-000"]).ok();
+    env.local_pull(&[]).ok();
+    assert!(env.data().join("Thumbs.db").exists());
+    let session = env.xtask_on_pty(["restore-db"]);
+    let screen = session.wait_for_text("2026-01-01T00-00-00-000Z");
+    assert!(!screen.contains("2026-01-02"), "{screen}");
+    session.send("\u{1b}");
+    session.wait_exit();
+}

@@ -27,7 +27,7 @@ struct Cli {
 #[derive(Subcommand)]
 pub enum Command {
     #[doc(hidden)]
-    PullDb(commands::pull_db::Args),
+    PullDb(Box<commands::pull_db::Args>),
     #[doc(hidden)]
     RestoreDb(commands::restore_db::Args),
     #[doc(hidden)]

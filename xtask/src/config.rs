@@ -2,23 +2,31 @@
 //! of a command come before them.
 
 mod audit;
+mod environment;
 mod fixture;
+mod name_pattern;
+mod rename;
 mod rule;
+mod source;
 mod values;
 mod via;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use glob::Pattern;
 use jiff::SignedDuration;
 use serde::Deserialize;
 
 pub use self::audit::{Audit, AuditToml, Level};
+use self::environment::Environment;
 pub use self::fixture::{Fixture, FixtureToml, LOCK, Rows};
+pub use self::name_pattern::NamePattern;
+pub use self::rename::Renames;
 pub use self::rule::{Change, Rule, RuleToml, Scrub};
+use self::source::{Source, SourceToml};
 use self::values::data_directory;
-pub use self::values::{MaxAge, directory, duration, pattern, words};
+pub use self::values::{MaxAge, directory, duration, words};
 pub use self::via::{Via, plain_word};
 use crate::error::Failure;
 use crate::{fs, invocation};
@@ -27,23 +35,67 @@ use crate::{fs, invocation};
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct DbToml {
+    /// A `.env` whose variables the settings of paths and of the source can use.
+    env_file: Option<PathBuf>,
     app: Option<String>,
     via: Option<String>,
-    local_dir: Option<PathBuf>,
+    machine: Option<String>,
+    #[serde(default)]
+    source: BTreeMap<String, SourceToml>,
+    local_dir: Option<String>,
     remote_dir: Option<String>,
     staging_dir: Option<String>,
     max_lock: Option<String>,
     include: Option<Vec<String>>,
     exclude: Option<Vec<String>>,
+    #[serde(default)]
+    rename: BTreeMap<String, String>,
     keep: Option<usize>,
     setup: Option<String>,
+    /// Whether the current data has no free pages.
+    #[serde(default)]
+    compact: bool,
+    #[serde(default)]
+    hooks: HooksToml,
     #[serde(default)]
     sanitize: Vec<RuleToml>,
     scrub: Option<Scrub>,
+    /// Tables whose rows stay on the server.
+    #[serde(default)]
+    omit: Vec<String>,
     #[serde(default)]
     audit: AuditToml,
     #[serde(default)]
     fixture: Vec<FixtureToml>,
+}
+
+/// The keys of `[hooks]`.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct HooksToml {
+    prepare: Option<String>,
+    after_pull: Option<String>,
+    after_restore: Option<String>,
+}
+
+/// The words of the commands that run around a replacement of the current data.
+#[derive(Default)]
+pub struct Hooks {
+    /// Changes the databases before they become the current data.
+    pub prepare: Option<Vec<String>>,
+    pub after_pull: Option<Vec<String>>,
+    pub after_restore: Option<Vec<String>>,
+}
+
+impl HooksToml {
+    fn resolve(self) -> Result<Hooks> {
+        let words = |command: Option<String>| command.map(|text| words(&text)).transpose();
+        Ok(Hooks {
+            prepare: words(self.prepare)?,
+            after_pull: words(self.after_pull)?,
+            after_restore: words(self.after_restore)?,
+        })
+    }
 }
 
 /// The keys of `fly.toml` that this program uses.
@@ -76,6 +128,10 @@ pub struct Settings {
     /// `app` of `db.toml`; see [`Settings::fly_app`].
     pub app: Option<String>,
     pub via: Option<Via>,
+    pub machine: Option<String>,
+    /// The name of the source, if it is not the one at the top of the file.
+    pub source: Option<String>,
+    sources: Vec<Source>,
     /// The local data directory, absolute.
     pub data_dir: PathBuf,
     remote_dir: Option<String>,
@@ -87,6 +143,8 @@ pub struct Settings {
     pub keep: usize,
     /// The words of the command that migrates and seeds; `{dir}` stands for the data directory.
     pub setup: Option<Vec<String>>,
+    pub compact: bool,
+    pub hooks: Hooks,
     pub rules: Vec<Rule>,
     pub audit: Audit,
     pub fixtures: Vec<Fixture>,
@@ -115,20 +173,33 @@ impl Location {
     }
 }
 
-/// The patterns of the file names that belong to the set.
+/// Which databases belong to the set: the patterns of their names on the server, and what they are
+/// called here.
 pub struct Names {
-    pub include: Vec<Pattern>,
-    pub exclude: Vec<Pattern>,
+    pub include: Vec<NamePattern>,
+    /// Those of other sources, whose databases belong to the set here as well.
+    pub others: Vec<NamePattern>,
+    pub exclude: Vec<NamePattern>,
+    pub renames: Renames,
 }
 
 impl Names {
+    /// Whether a database of this name here belongs to the set.
     pub fn contains(&self, name: &str) -> bool {
-        self.include.iter().any(|p| p.matches(name))
-            && !self.exclude.iter().any(|p| p.matches(name))
+        self.renames.server(name).is_some_and(|server| {
+            self.include.iter().chain(&self.others).any(|p| p.matches(&server))
+                && !self.exclude.iter().any(|p| p.matches(&server))
+        })
+    }
+
+    /// Whether databases can be in directories below the data directory.
+    pub fn are_nested(&self) -> bool {
+        self.include.iter().chain(&self.others).any(NamePattern::is_nested)
+            || self.renames.are_nested()
     }
 
     /// Whether a command with `--only` applies to `name`.
-    pub fn selects(&self, name: &str, only: Option<&Pattern>) -> bool {
+    pub fn selects(&self, name: &str, only: Option<&NamePattern>) -> bool {
         self.contains(name) && only.is_none_or(|only| only.matches(name))
     }
 }
@@ -157,41 +228,102 @@ impl Settings {
         let Location { file: path, root } = location;
         let db: DbToml = parse_toml(&path, text)?;
         let in_file = || format!("in {}", path.display());
-        let data_dir = match (local_dir, db.local_dir) {
+        let environment = Environment::new(&root, db.env_file).with_context(in_file)?;
+        let expand = |key: &str, value: Option<String>| {
+            value.map(|value| environment.expand(key, &value)).transpose().with_context(in_file)
+        };
+        let via = expand("via", db.via)?;
+        let renames = Renames::new(&db.rename).context("rename").with_context(in_file)?;
+        let staging_dir = expand("staging-dir", db.staging_dir)?;
+        let sources = db.source.into_iter().map(|(name, source)| {
+            let key = format!("[source.{name}]");
+            source.resolve(name, &root, &environment, &renames).context(key)
+        });
+        let sources: Vec<_> = sources.collect::<Result<_>>().with_context(in_file)?;
+        let others = sources.iter().flat_map(|source| source.include.iter().flatten().cloned());
+        let others = others.collect();
+        let data_dir = match (local_dir, expand("local-dir", db.local_dir)?) {
             (Some(dir), _) => std::path::absolute(data_directory("--local-dir", dir)?)?,
             (None, Some(dir)) => {
+                let dir = PathBuf::from(dir);
                 root.join(data_directory("local-dir", &dir).with_context(in_file)?)
             }
             (None, None) => root.join("data"),
         };
-        if let Some(dir) = &db.staging_dir {
+        if let Some(dir) = &staging_dir {
             directory("staging-dir", dir).with_context(in_file)?;
         }
         if db.keep == Some(0) {
             return Err(Failure::usage("keep must be at least 1")).with_context(in_file);
         }
-        let rules = db.sanitize.into_iter().chain(db.scrub.map(RuleToml::scrubbing));
         Ok(Self {
-            app: db.app,
-            via: db.via.map(|via| resolve_via(&via, &root)).transpose().with_context(in_file)?,
-            remote_dir: db.remote_dir,
-            staging_dir: db.staging_dir,
+            app: expand("app", db.app)?,
+            machine: expand("machine", db.machine)?,
+            source: None,
+            sources,
+            via: via.map(|via| resolve_via(&via, &root)).transpose().with_context(in_file)?,
+            remote_dir: expand("remote-dir", db.remote_dir)?,
+            staging_dir,
             max_lock: max_lock(db.max_lock.as_deref()).with_context(in_file)?,
             names: Names {
-                include: patterns(&db.include.unwrap_or_else(|| vec!["*.db".to_owned()]))
+                include: patterns(
+                    &db.include.unwrap_or_else(|| vec!["*.db".to_owned()]),
+                    NamePattern::path,
+                )
+                .with_context(in_file)?,
+                exclude: patterns(&db.exclude.unwrap_or_default(), NamePattern::anywhere)
                     .with_context(in_file)?,
-                exclude: patterns(&db.exclude.unwrap_or_default()).with_context(in_file)?,
+                others,
+                renames: renames.clone(),
             },
             keep: db.keep.unwrap_or(10),
+            compact: db.compact,
+            hooks: db.hooks.resolve().context("[hooks]").with_context(in_file)?,
             setup: db.setup.map(|command| words(&command)).transpose().with_context(in_file)?,
-            rules: each(rules.collect(), "[[sanitize]]", RuleToml::resolve)
-                .with_context(in_file)?,
+            rules: rules(db.sanitize, db.scrub, &db.omit, &renames).with_context(in_file)?,
             audit: db.audit.resolve().context("[audit]").with_context(in_file)?,
-            fixtures: fixtures(db.fixture).with_context(in_file)?,
+            fixtures: fixtures(db.fixture, &renames).with_context(in_file)?,
             file: path.clone(),
             root,
             data_dir,
         })
+    }
+
+    /// The settings of a source that the file names.
+    ///
+    /// # Errors
+    ///
+    /// There is no such source.
+    pub fn of_source(mut self, name: &str) -> Result<Self> {
+        let Some(at) = self.sources.iter().position(|source| source.name == name) else {
+            let names: Vec<_> = self.sources.iter().map(|source| source.name.as_str()).collect();
+            let failure = Failure::usage(format!("there is no source {name:?}"));
+            let hint = match &names[..] {
+                [] => format!(
+                    "add [source.{name}] to xtask/db.toml, with its own app, via or remote-dir"
+                ),
+                _ => format!("there is --source {}", names.join(", ")),
+            };
+            return Err(failure.hint(hint).into());
+        };
+        let source = self.sources.swap_remove(at);
+        self.via = source.via.or(self.via);
+        self.app = source.app.or(self.app);
+        self.remote_dir = source.remote_dir.or(self.remote_dir);
+        // A machine is one of its app.
+        self.machine = source.machine;
+        if let Some(include) = source.include {
+            self.names.others.extend(std::mem::replace(&mut self.names.include, include));
+        }
+        self.rules.extend(source.rules);
+        self.source = Some(source.name);
+        Ok(self)
+    }
+
+    /// What changes a database of a snapshot before it becomes a current one; empty if nothing does.
+    pub fn preparation(&self) -> String {
+        let compact = self.compact.then(|| "compact".to_owned());
+        self.hooks.prepare.iter().flatten().cloned().chain(compact).collect::<Vec<_>>().join("\n")
     }
 
     /// The app on Fly.io. The environment and `fly.toml` are read only by this call.
@@ -200,7 +332,12 @@ impl Settings {
     ///
     /// `FLY_APP` is not UTF-8, or `fly.toml` is malformed.
     pub fn fly_app(&self) -> Result<Option<String>> {
-        match app_of_environment()?.or_else(|| self.app.clone()) {
+        // The environment says which app is meant where none is named.
+        let named = self.source.is_some().then(|| self.app.clone()).flatten();
+        match named
+            .map_or_else(app_of_environment, |app| Ok(Some(app)))?
+            .or_else(|| self.app.clone())
+        {
             None => Ok(self.fly_toml()?.app),
             app => Ok(app),
         }
@@ -255,8 +392,29 @@ fn each<T, U>(tables: Vec<T>, key: &str, resolve: fn(T) -> Result<U>) -> Result<
         .collect()
 }
 
-fn fixtures(tables: Vec<FixtureToml>) -> Result<Vec<Fixture>> {
-    let fixtures = each(tables, "[[fixture]]", FixtureToml::resolve)?;
+/// The rules in the order of their numbers, and behind them those that have none.
+fn rules(
+    tables: Vec<RuleToml>,
+    scrub: Option<Scrub>,
+    omit: &[String],
+    renames: &Renames,
+) -> Result<Vec<Rule>> {
+    let tables = tables.into_iter().chain(scrub.map(RuleToml::scrubbing));
+    let mut rules = each(tables.collect(), "[[sanitize]]", RuleToml::resolve)?;
+    for table in omit {
+        rules.push(Rule::omitting(table).context("omit")?);
+    }
+    for rule in &mut rules {
+        rule.database = rule.database.clone().with(renames);
+    }
+    Ok(rules)
+}
+
+fn fixtures(tables: Vec<FixtureToml>, renames: &Renames) -> Result<Vec<Fixture>> {
+    let mut fixtures = each(tables, "[[fixture]]", FixtureToml::resolve)?;
+    for fixture in &mut fixtures {
+        fixture.from = renames.local(&fixture.from);
+    }
     let mut paths: Vec<_> = fixtures.iter().map(|fixture| &fixture.path).collect();
     paths.sort();
     match paths.windows(2).find(|pair| pair[0] == pair[1]) {
@@ -316,8 +474,8 @@ fn first_destination(mounts: Mounts) -> Option<String> {
     .map(|mount| mount.destination)
 }
 
-fn patterns(texts: &[String]) -> Result<Vec<Pattern>> {
-    texts.iter().map(|text| pattern(text)).collect()
+fn patterns(texts: &[String], of: fn(&str) -> Result<NamePattern>) -> Result<Vec<NamePattern>> {
+    texts.iter().map(|text| of(text)).collect()
 }
 
 /// An app that waits longer than this for a lock has often timed out.

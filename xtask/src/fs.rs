@@ -1,5 +1,6 @@
 //! Durable private files: written, synced, renamed, and the directory synced.
 
+use std::collections::BTreeSet;
 use std::fs::{File, Permissions};
 use std::io::{self, Read as _, Write as _};
 use std::ops::Range;
@@ -11,6 +12,7 @@ use fs_err::OpenOptions;
 use fs_err::os::unix::fs::OpenOptionsExt as _;
 use sha2::{Digest as _, Sha256};
 
+use crate::error::Failure;
 use crate::interrupt;
 
 /// Part of a temporary file's name until [`write`] renames it.
@@ -47,6 +49,80 @@ pub fn create(path: &Path) -> Result<File> {
 /// The file cannot be opened; the message has the path.
 pub fn open(path: &Path) -> Result<File> {
     Ok(OpenOptions::new().read(true).write(true).open(path)?.into_file())
+}
+
+/// The files in a directory and in those below it, each with its path from there. Hidden directories
+/// and links to directories are left out, and those of which `enters` says no.
+///
+/// # Errors
+///
+/// A directory cannot be read.
+pub fn files_below(
+    dir: &Path,
+    enters: impl Fn(&str) -> bool,
+) -> io::Result<Vec<(String, fs_err::DirEntry)>> {
+    let mut files = Vec::new();
+    let mut left = vec![String::new()];
+    while let Some(below) = left.pop() {
+        for entry in fs_err::read_dir(dir.join(&below))? {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            let path = format!("{below}{name}");
+            if !entry.file_type()?.is_dir() {
+                files.push((path, entry));
+            } else if !name.starts_with('.') && enters(&path) {
+                left.push(path + "/");
+            }
+        }
+    }
+    Ok(files)
+}
+
+/// Creates the directories between `dir` and the file `name` in it.
+///
+/// # Errors
+///
+/// One cannot be created, or is a link, by which the file would be elsewhere.
+pub fn create_parents(dir: &Path, name: &str) -> Result<()> {
+    for (at, _) in name.match_indices('/') {
+        let parent = dir.join(&name[..at]);
+        match parent.symlink_metadata() {
+            Ok(found) if found.is_dir() => {}
+            Ok(_) => {
+                let what = format!("{} is not a directory", parent.display());
+                return Err(Failure::new(what)
+                    .hint(
+                        "databases are written only to directories that are no links: move it away",
+                    )
+                    .into());
+            }
+            Err(_) => create_dir(&parent)?,
+        }
+    }
+    Ok(())
+}
+
+/// Syncs a directory and those of these files in it, so that their entries survive a power loss.
+///
+/// # Errors
+///
+/// One cannot be synced.
+pub fn sync_dirs<'a>(dir: &Path, names: impl IntoIterator<Item = &'a String>) -> Result<()> {
+    let parents = |name: &'a String| name.match_indices('/').map(|(at, _)| &name[..at]);
+    let dirs: BTreeSet<&str> = names.into_iter().flat_map(parents).collect();
+    // Those below come first: an entry must not lead to nothing.
+    let below = dirs.into_iter().rev().map(|below| dir.join(below));
+    below.filter(|below| below.exists()).try_for_each(|below| sync(&below))?;
+    sync(dir)
+}
+
+/// Removes the directories between `dir` and the file `name` in it that are empty now.
+pub fn remove_empty_parents(dir: &Path, name: &str) {
+    for (at, _) in name.rmatch_indices('/') {
+        if std::fs::remove_dir(dir.join(&name[..at])).is_err() {
+            break;
+        }
+    }
 }
 
 /// Creates a directory with mode 0700, unless it exists.

@@ -32,7 +32,7 @@ pub mod resources {
     pub use crate::resources::{ResourceUsage, peak};
 }
 pub mod settings {
-    pub use crate::config::pattern;
+    pub use crate::config::NamePattern;
 }
 pub mod snapshots {
     pub use crate::snapshots::{

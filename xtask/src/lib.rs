@@ -46,6 +46,7 @@ mod cli;
 mod commands;
 mod config;
 mod context;
+mod dockerignore;
 mod error;
 mod fixtures;
 mod fs;
@@ -66,6 +67,7 @@ mod snapshots;
 mod sql;
 mod sqlite;
 mod ui;
+mod user_command;
 
 pub use crate::cli::{Command, main};
 pub use crate::context::GlobalArgs;

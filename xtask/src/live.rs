@@ -18,6 +18,7 @@ mod stage;
 mod state;
 
 use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -40,6 +41,7 @@ use crate::error::Failure;
 use crate::snapshots::{Kind, LockedStore, Snapshot, Store};
 use crate::sqlite::SIDECARS;
 use crate::ui::{Ui, escape};
+use crate::user_command::UserCommand;
 use crate::{fs, interrupt, open_files, pages, snapshots};
 
 const STAGED: &str = "staged";
@@ -50,19 +52,17 @@ const STAGED: &str = "staged";
 ///
 /// The directory cannot be read.
 pub fn databases(dir: &Path, names: &Names) -> Result<Vec<String>> {
-    let mut found = Vec::new();
-    for entry in fs_err::read_dir(dir)? {
-        let entry = entry?;
-        if let Ok(name) = entry.file_name().into_string()
-            && !name.starts_with('.')
+    let enters = |path: &str| names.are_nested() && !snapshots::is_in_snapshot(&format!("{path}/"));
+    let is_database = |name: &String| {
+        !Path::new(name).file_name().is_some_and(|file| file.as_bytes().starts_with(b"."))
             // Never a database, whatever the patterns say.
             && !SIDECARS.iter().any(|end| name.ends_with(end))
-            && names.contains(&name)
-            && entry.path().is_file()
-        {
-            found.push(name);
-        }
-    }
+            && !snapshots::is_of_desktop(name)
+            && names.contains(name)
+    };
+    let files = fs::files_below(dir, enters)?.into_iter();
+    let files = files.filter(|(name, entry)| is_database(name) && entry.path().is_file());
+    let mut found: Vec<_> = files.map(|(name, _)| name).collect();
     found.sort();
     Ok(found)
 }
@@ -206,7 +206,9 @@ impl<'a> LockedLiveSet<'a> {
             self.backfill_hashes(saved);
         }
         let Journal { install, remove: removed, state, .. } = journal;
-        if let Err(error) = placed::record(&self.store, snapshot, &install, &staged) {
+        if let Err(error) =
+            placed::record(&self.store, snapshot, &install, &staged, &self.settings.preparation())
+        {
             self.ui.warn(format!("the next command compares the current data again: {error:#}"));
         }
         let is_there = |name: &String| self.store.dir.join(name).exists();
@@ -223,7 +225,9 @@ impl<'a> LockedLiveSet<'a> {
         let unchanged = placed::unchanged(&self.store, &old);
         let is_installed = |name: &&String| {
             let wanted = placed::sha256_in(replacement.snapshot, name);
-            wanted.is_some() && wanted == unchanged.get(*name).map(|placed| placed.sha256.as_str())
+            unchanged.get(*name).is_some_and(|placed| {
+                wanted == Some(&placed.sha256) && placed.prepared == self.settings.preparation()
+            })
         };
         let install: Vec<_> = all.iter().filter(|name| !is_installed(name)).cloned().collect();
         let brought = old.brought(&self.store);
@@ -231,6 +235,10 @@ impl<'a> LockedLiveSet<'a> {
         journal::remove_staged(&self.store)?;
         let staged = self.store.state_dir().join(STAGED);
         stage(replacement.snapshot, &install, &staged)?;
+        self.change_staged(replacement.snapshot, &install, &staged)?;
+        for name in &install {
+            ownership::create_parents(self.ui, &self.store.dir, name)?;
+        }
         for name in &install {
             let at = |name: &String| self.store.dir.join(name);
             let siblings = live.iter().filter_map(|name| at(name).metadata().ok());
@@ -276,6 +284,19 @@ impl<'a> LockedLiveSet<'a> {
         }
         decided?;
         Ok(Prepared { journal, locked, before, others, programs, all, staged: stamps })
+    }
+
+    /// Lets the user's command change the staged databases, and compacts them.
+    fn change_staged(&self, from: &Snapshot, install: &[String], staged: &Path) -> Result<()> {
+        let Settings { hooks, compact, root, .. } = self.settings;
+        if install.is_empty() || (hooks.prepare.is_none() && !compact) {
+            return Ok(());
+        }
+        if let Some(words) = &hooks.prepare {
+            let command = UserCommand { key: "prepare", words, root };
+            command.run(self.ui, self.sh, staged, &from.path, install, "nothing was changed")?;
+        }
+        stage::close(self.ui, install, staged, *compact)
     }
 
     fn open_and_lock(&self, remove: &[String], install: &[String]) -> Result<Vec<LockedDb>> {

@@ -31,6 +31,15 @@ pub struct Header {
 }
 
 impl Header {
+    /// The header of a file.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, or does not begin like a database.
+    pub fn of(path: &Path) -> Result<Self> {
+        Self::parse(&read_header(path)?).context("it has no header of a database")
+    }
+
     /// `None` if this is not the header of a database.
     pub fn parse(page: &[u8]) -> Option<Self> {
         let header = page.get(..HEADER)?;
@@ -57,9 +66,14 @@ fn big_endian(bytes: &[u8], at: usize) -> u32 {
 
 /// Whether a database file has pages that no row is in, as its header says.
 pub fn has_free_pages(path: &Path) -> bool {
+    let header = read_header(path);
+    header.is_ok_and(|header| Header::parse(&header).is_some() && big_endian(&header, 36) > 0)
+}
+
+fn read_header(path: &Path) -> io::Result<[u8; HEADER]> {
     let mut header = [0; HEADER];
-    let read = File::open(path).and_then(|file| file.read_exact_at(&mut header, 0));
-    read.is_ok() && Header::parse(&header).is_some() && big_endian(&header, 36) > 0
+    File::open(path)?.read_exact_at(&mut header, 0)?;
+    Ok(header)
 }
 
 /// Adapts the header of a new page 1 to a database that is open: keeps the live journal mode (bytes

@@ -17,8 +17,8 @@ pub fn script<'a>(rules: impl IntoIterator<Item = &'a Rule>) -> String {
     let mut script = String::new();
     for (i, rule) in rules.into_iter().enumerate() {
         if i == 0 {
-            script += "CREATE TEMP TABLE xtask_rule (rule INTEGER PRIMARY KEY, pattern TEXT, tbl TEXT, sql TEXT, \
-                       condition TEXT, deletes INTEGER, look INTEGER, scrub INTEGER);\n\
+            script += "CREATE TEMP TABLE xtask_rule (rule INTEGER PRIMARY KEY, tbl TEXT, sql TEXT, \
+                       condition TEXT, deletes INTEGER, look INTEGER, scrub INTEGER, omits TEXT);\n\
                        CREATE TEMP TABLE xtask_set (rule INTEGER, col TEXT COLLATE NOCASE, value TEXT);\n";
         }
         let or_null = |text: Option<&str>| text.map_or_else(|| "NULL".to_owned(), literal);
@@ -26,17 +26,17 @@ pub fn script<'a>(rules: impl IntoIterator<Item = &'a Rule>) -> String {
             Change::Set { columns, condition } => (None, Some(condition), &columns[..]),
             Change::Delete { condition } => (None, Some(condition), &[][..]),
             Change::Sql(sql) => (Some(sql.as_str()), None, &[][..]),
-            Change::Nothing => (None, None, &[][..]),
+            Change::Omit(_) | Change::Nothing => (None, None, &[][..]),
         };
         script += &format!(
             "INSERT INTO temp.xtask_rule VALUES ({i}, {}, {}, {}, {}, {}, {}, {});\n",
-            literal(&as_in_sql(&rule.database)),
             or_null(rule.table.as_deref()),
             or_null(sql),
             or_null(condition.map(String::as_str)),
             u8::from(matches!(rule.change, Change::Delete { .. })),
             u8::from(rule.leak_check),
             u8::from(rule.scrub),
+            or_null(omitted(rule).as_deref()),
         );
         for (column, value) in columns {
             script += &format!(
@@ -47,6 +47,11 @@ pub fn script<'a>(rules: impl IntoIterator<Item = &'a Rule>) -> String {
         }
     }
     script
+}
+
+/// The tables whose rows the rule omits, as a pattern for GLOB.
+fn omitted(rule: &Rule) -> Option<String> {
+    if let Change::Omit(tables) = &rule.change { Some(as_in_sql(tables)) } else { None }
 }
 
 /// The pattern in the syntax of SQLite's GLOB.
@@ -60,19 +65,17 @@ impl Rule {
         self.database.matches(database)
     }
 
-    /// The databases that it matches, and the columns that it changes completely, each with its
-    /// table; no column means the whole table. Unknown for SQL of the user, and none if only some
-    /// rows are deleted.
-    pub fn covers(&self) -> (&Pattern, Vec<(&str, Option<&str>)>) {
+    /// The columns that it changes completely, each with its table; no column means the whole table.
+    /// Unknown for SQL of the user, and none if only some rows are deleted.
+    pub fn covers(&self) -> Vec<(&str, Option<&str>)> {
         let table = self.table.as_deref().unwrap_or_default();
-        let columns = match &self.change {
+        match &self.change {
             Change::Set { columns, .. } => {
                 columns.iter().map(|(column, _)| (table, Some(column.as_str()))).collect()
             }
             Change::Delete { condition } if condition.is_empty() => vec![(table, None)],
             _ => Vec::new(),
-        };
-        (&self.database, columns)
+        }
     }
 
     /// The table and the condition of the rows whose removed values the leak check searches for.
@@ -82,7 +85,7 @@ impl Rule {
             Change::Set { condition, .. } | Change::Delete { condition } => {
                 Some((table, condition))
             }
-            Change::Sql(_) | Change::Nothing => None,
+            Change::Sql(_) | Change::Omit(_) | Change::Nothing => None,
         }
     }
 
@@ -162,9 +165,9 @@ impl<'a> EffectiveRules<'a> {
     }
 }
 
-/// Whether a rule matches a database of this name.
+/// Whether a rule matches a database of this name. What is omitted masks nothing of the rest.
 pub fn is_for(rules: &[Rule], database: &str) -> bool {
-    rules.iter().any(|rule| rule.is_for(database))
+    rules.iter().any(|rule| omitted(rule).is_none() && rule.is_for(database))
 }
 
 /// The columns of a table; empty if the table does not exist.
@@ -187,7 +190,8 @@ pub fn rules_hash(rules: &[Rule]) -> Option<String> {
 /// The effect of the rules as text, independent of the scripts that execute them.
 pub fn text<'a>(rules: impl IntoIterator<Item = &'a Rule>) -> String {
     let lines = rules.into_iter().filter_map(|rule| {
-        let sql = literal(&rule.statement(|_| true)?);
+        let omit = || omitted(rule).map(|tables| format!("omit {tables}"));
+        let sql = literal(&rule.statement(|_| true).or_else(omit)?);
         let table = rule.table.as_deref().map_or_else(|| "NULL".to_owned(), literal);
         Some(format!("{} {table} {sql}\n", literal(rule.database.as_str())))
     });

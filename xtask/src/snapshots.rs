@@ -35,6 +35,16 @@ pub fn is_ours(name: &str) -> bool {
     name == STATE_DIR || time_of(name).is_some()
 }
 
+/// Whether a file is one that a desktop puts into any directory, though it is called like a database.
+pub fn is_of_desktop(name: &str) -> bool {
+    name.rsplit('/').next() == Some("Thumbs.db")
+}
+
+/// Whether a path below a data directory begins with a directory that is named like a snapshot.
+pub fn is_in_snapshot(name: &str) -> bool {
+    name.split_once('/').is_some_and(|(first, _)| first.to_lowercase().starts_with(PREFIX))
+}
+
 /// A data directory and its snapshots, read-only.
 pub struct Store {
     pub dir: PathBuf,
@@ -354,6 +364,7 @@ impl SnapshotBuilder<'_> {
             order = next(order)?;
             path = self.store.dir.join(name_of(order));
         }
+        fs::sync_dirs(self.path(), meta.databases.iter().map(|database| &database.name))?;
         fs::write(&self.path().join(META), &serde_json::to_vec_pretty(&meta)?)?;
         fs::rename(self.path(), &path)?;
         fs::sync(&self.store.dir)?;

@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use xtask_db::internals::durable::hex;
 use xtask_db::internals::live::State;
-use xtask_db::internals::settings::pattern;
+use xtask_db::internals::settings::NamePattern;
 use xtask_db::internals::snapshots::{self, Kind, Snapshot};
 use xtask_db::internals::stream::{
     Archive, Content, Error, Event, Index, IndexEntry, Marker, Preamble, PreambleEvent, Received,
@@ -290,7 +290,7 @@ fn look_at(snapshots: &[Snapshot], keep: usize, sought: &str) {
         let listed = snapshot.meta.iter().flat_map(|meta| &meta.databases);
         assert!(!whole || listed.clone().all(|database| has(&database.name, database.bytes)));
         let _ = (snapshot.bytes(), snapshot.kind(), snapshot.origin(), snapshot.raw());
-        if let Some(Ok(only)) = snapshot.only().map(pattern) {
+        if let Some(Ok(only)) = snapshot.only().map(NamePattern::anywhere) {
             drop(snapshot.defect_of(Some(&only)));
         }
     }

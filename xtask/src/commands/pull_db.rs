@@ -1,10 +1,9 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use glob::Pattern;
 use jiff::Timestamp;
 
-use crate::config::{MaxAge, Settings, pattern};
+use crate::config::{MaxAge, NamePattern, Settings};
 use crate::context::Context;
 use crate::error::{self, Failure};
 use crate::live::{self, LockedLiveSet, Replaced, Replacement, State, prune};
@@ -16,7 +15,7 @@ use crate::sanitize::EffectiveRules;
 use crate::server::request::{self, Mode, Request};
 use crate::server::transport::{Target, Transport, Via, plain_word};
 use crate::snapshots::{Kind, LockedStore, Meta, Origin, Snapshot, SnapshotBuilder, Store};
-use crate::{git, interrupt};
+use crate::{dockerignore, git, interrupt};
 
 /// Pull the databases of the app to this machine
 ///
@@ -46,10 +45,13 @@ pub struct Args {
     /// Pull from this directory on the server [default: `remote-dir` in db.toml, the mount in fly.toml]
     #[arg(long, value_name = "DIR")]
     remote_dir: Option<String>,
+    /// Pull from [source.NAME] of db.toml
+    #[arg(long, value_name = "NAME")]
+    source: Option<String>,
     /// Pull only databases whose name matches
-    #[arg(long, value_name = "GLOB", value_parser = pattern)]
-    only: Option<Pattern>,
-    /// Reach the server with fly, ssh:USER@HOST[:PORT], docker:CONTAINER or local:DIR
+    #[arg(long, value_name = "GLOB", value_parser = NamePattern::anywhere)]
+    only: Option<NamePattern>,
+    /// Reach the server with fly, ssh:USER@HOST[:PORT], docker:CONTAINER, exec:COMMAND or local:DIR
     /// [default: `via` in db.toml, else fly]
     #[arg(long)]
     via: Option<Via>,
@@ -79,9 +81,16 @@ pub struct Args {
 }
 
 impl Args {
-    pub(crate) fn run(self, cx: &Context) -> Result<()> {
-        let settings = cx.settings()?;
+    pub(crate) fn run(mut self, cx: &Context) -> Result<()> {
+        let mut settings = cx.settings()?;
+        if let Some(name) = &self.source {
+            settings = settings.of_source(name)?;
+        }
+        self.only = self.only.map(|only| only.with(&settings.names.renames));
         let via = self.via.clone().or_else(|| settings.via.clone()).unwrap_or(Via::Fly);
+        if via == Via::Fly {
+            self.machine = self.machine.or_else(|| settings.machine.clone());
+        }
         let directory = self.directory(&settings, &via)?;
         let transport = self.transport(cx, &settings, via)?;
         let spec = self.spec(&settings, &transport, &directory);
@@ -143,7 +152,11 @@ impl Args {
             Err(error) => cx.ui.warn(format!("old snapshots were not pruned: {error:#}")),
         }
         let seconds = start.elapsed().as_secs_f64();
-        report::pulled(&cx.ui, &transport, &pulled, &snapshot, &replaced, seconds)
+        report::pulled(&cx.ui, &transport, &pulled, &snapshot, &replaced, seconds)?;
+        // The command may run this program.
+        drop(live);
+        let command = settings.hooks.after_pull.as_deref();
+        live::report::run_after(cx, settings, "after-pull", command, &snapshot, &replaced)
     }
 
     /// Stops a machine that it started, even after an error. If the server requires a confirmation,
@@ -235,6 +248,7 @@ impl Args {
         let rules = EffectiveRules::new(&settings.rules, !self.no_sanitize);
         PullSpec {
             source: transport.source(directory),
+            name: settings.source.clone(),
             flags: transport.target.choice(),
             recipe: request::recipe(settings, rules),
             rules,
@@ -361,6 +375,7 @@ fn origin(app: &str, spec: &PullSpec<'_>) -> Origin {
     Origin {
         app: Some(app.to_owned()).filter(|app| !app.is_empty()),
         source: Some(spec.source.clone()),
+        name: spec.name.clone(),
         flags: spec.flags.clone(),
         machine: None,
         region: None,
@@ -423,7 +438,14 @@ fn word(text: &str) -> Result<String, String> {
 /// the patterns.
 fn warn_unless_ignored(cx: &Context, settings: &Settings, live: &[String]) {
     let dir = &settings.data_dir;
-    let include: Vec<_> = settings.names.include.iter().map(Pattern::as_str).collect();
+    if let Some(line) = dockerignore::missing_line(&settings.root, dir) {
+        cx.ui.warn("a Docker image that is built here could contain production data");
+        cx.ui.hint(format!("add a line to .dockerignore: {line}"));
+    }
+    let include = settings.names.include.iter();
+    // As the files are called here.
+    let include: Vec<_> = include.map(|one| settings.names.renames.local(one.as_str())).collect();
+    let include: Vec<_> = include.iter().map(String::as_str).collect();
     let examples = include.iter().map(|pattern| pattern.replace(['*', '?'], "a"));
     let names: Vec<_> = live.iter().cloned().chain(examples).collect();
     let Some(exposure) = git::exposure::of(&cx.sh, dir, &names, &include) else { return };

@@ -1,8 +1,7 @@
 use anyhow::Result;
-use glob::Pattern;
 use serde::Serialize;
 
-use crate::config::{Names, Settings, pattern};
+use crate::config::{NamePattern, Names, Settings};
 use crate::context::Context;
 use crate::error::Failure;
 use crate::live::list::{lines, list};
@@ -32,13 +31,14 @@ pub struct Args {
     #[arg(long, group = "which")]
     list: bool,
     /// Restore only databases whose name matches
-    #[arg(long, value_name = "GLOB", value_parser = pattern, conflicts_with = "list")]
-    only: Option<Pattern>,
+    #[arg(long, value_name = "GLOB", value_parser = NamePattern::anywhere, conflicts_with = "list")]
+    only: Option<NamePattern>,
 }
 
 impl Args {
-    pub(crate) fn run(self, cx: &Context) -> Result<()> {
+    pub(crate) fn run(mut self, cx: &Context) -> Result<()> {
         let settings = cx.settings()?;
+        self.only = self.only.map(|only| only.with(&settings.names.renames));
         let store = Store::new(&settings.data_dir);
         if self.list {
             return list(cx, &settings);
@@ -62,18 +62,21 @@ impl Args {
             self.confirm(&cx.ui, &settings, &replacement)?;
         }
         let replaced = live.replace(&replacement)?;
+        drop(live);
         if cx.ui.json {
-            return cx.ui.json(&Report {
+            cx.ui.json(&Report {
                 snapshot: &chosen.name,
                 before: replaced.before.as_ref().map(|saved| saved.name.as_str()),
                 restored: &replaced.installed,
                 removed: &replaced.removed,
                 programs: &replaced.programs,
                 unsanitized_databases: &replaced.unsanitized,
-            });
+            })?;
+        } else {
+            report::replaced(&cx.ui, &chosen, &replaced);
         }
-        report::replaced(&cx.ui, &chosen, &replaced);
-        Ok(())
+        let command = settings.hooks.after_restore.as_deref();
+        report::run_after(cx, &settings, "after-restore", command, &chosen, &replaced)
     }
 
     fn choose(&self, cx: &Context, settings: &Settings, store: &Store) -> Result<Snapshot> {
@@ -106,7 +109,7 @@ impl Args {
         let replacement =
             Replacement { snapshot, only: self.only.as_ref(), save: Some(Kind::BeforeRestore) };
         if replacement.installs(names).is_empty() {
-            let what = self.only.as_ref().map_or("the settings", Pattern::as_str);
+            let what = self.only.as_ref().map_or("the settings", NamePattern::as_str);
             return Err(
                 Failure::new(format!("no database of {} matches {what}", snapshot.name)).into()
             );
@@ -172,6 +175,13 @@ fn undo(store: &Store) -> Result<Snapshot> {
 
 fn pick(ui: &Ui, store: &Store, rules: &[Rule]) -> Result<Snapshot> {
     let mut snapshots = store.list()?;
+    // A directory that somebody has made, with nothing in it.
+    snapshots.retain(|snapshot| snapshot.meta.is_some() || !snapshot.files.is_empty());
+    if snapshots.is_empty() {
+        return Err(Failure::new(format!("no snapshot in {} holds anything", store.dir.display()))
+            .hint("cargo xtask pull-db")
+            .into());
+    }
     let lines = lines(&snapshots, &State::read(store)?, rules);
     let chosen = ui.select("Restore which snapshot?", lines)?;
     Ok(snapshots.swap_remove(chosen))

@@ -6,7 +6,8 @@ use anyhow::Result;
 use glob::Pattern;
 use serde::Deserialize;
 
-use super::values::{pattern, plain};
+use super::name_pattern::NamePattern;
+use super::values::{plain, unambiguous};
 use crate::error::Failure;
 use crate::sql::{identifier, is_closed};
 
@@ -40,7 +41,7 @@ pub enum Scrub {
 }
 
 pub struct Rule {
-    pub database: Pattern,
+    pub database: NamePattern,
     /// A database without this table is skipped.
     pub table: Option<String>,
     pub change: Change,
@@ -60,6 +61,8 @@ pub enum Change {
     },
     /// SQL of the user: one statement or more, with unknown effects.
     Sql(String),
+    /// The rows of all tables that match do not leave the server.
+    Omit(Pattern),
     /// No change of rows: the rule only scrubs.
     Nothing,
 }
@@ -72,7 +75,7 @@ impl RuleToml {
 
     /// Fails if the keys cannot be combined into one statement.
     pub fn resolve(self) -> Result<Rule> {
-        let database = pattern(&self.database)?;
+        let database = NamePattern::anywhere(&self.database)?;
         let condition = self.r#where.as_ref().map(|w| format!(" WHERE {w}")).unwrap_or_default();
         let condition = condition.trim_end_matches([';', ' ', '\n']).to_owned();
         let no_where = self.r#where.is_none();
@@ -120,6 +123,13 @@ impl RuleToml {
 }
 
 impl Rule {
+    /// The rule for an entry of `omit`.
+    pub fn omitting(table: &str) -> Result<Self> {
+        let database = NamePattern::anywhere("*")?;
+        let change = Change::Omit(unambiguous(table)?);
+        Ok(Self { database, table: None, change, leak_check: false, scrub: false })
+    }
+
     /// The statement for a database that has these columns; `None` if it has none of them.
     pub fn statement(&self, has: impl Fn(&str) -> bool) -> Option<String> {
         let table = || identifier(self.table.as_deref().unwrap_or_default());
@@ -134,7 +144,8 @@ impl Rule {
             }
             Change::Delete { condition } => Some(format!("DELETE FROM {}{condition}", table())),
             Change::Sql(sql) => Some(sql.clone()),
-            Change::Nothing => None,
+            // Of which tables is known only where they are.
+            Change::Omit(_) | Change::Nothing => None,
         }
     }
 }

@@ -62,22 +62,7 @@ pub fn plain(key: &str, text: &str) -> Result<()> {
     Ok(())
 }
 
-/// Parses a file-name pattern that sh's `case`, SQLite's GLOB and this program read the same way.
-///
-/// # Errors
-///
-/// The pattern is malformed, or one of the three reads a character differently.
-pub fn pattern(text: &str) -> Result<Pattern> {
-    let wrong = |why: &str| Failure::usage(format!("the pattern {text:?} {why}"));
-    if text.is_empty() || text.contains(['/', '\\']) || text.chars().any(char::is_control) {
-        return Err(wrong("is not a pattern of file names")
-            .hint("use *, ? and [abc] in it")
-            .into());
-    }
-    unambiguous(text)
-}
-
-/// Parses a pattern that SQLite's GLOB and this program read the same way.
+/// Parses a pattern that sh's `case`, SQLite's GLOB and this program read the same way.
 ///
 /// # Errors
 ///
@@ -166,16 +151,6 @@ mod tests {
         for text in ["", "0h", "-1h", "24h ago", "1 month", "1y", "24", "soon", "999999999999d"] {
             let why = text.parse::<MaxAge>().unwrap_err();
             assert!(why.contains("such as 24h"), "{text}: {why}");
-        }
-    }
-
-    #[test]
-    fn patterns_mean_the_same_everywhere_or_are_refused() {
-        for bad in ["", "a/b.db", "a\\*.db", "a\n.db", "[a", "[^a]", "[[:digit:]]", "[]a[=b=]]"] {
-            assert!(pattern(bad).is_err(), "{bad:?}");
-        }
-        for good in ["[[]", "[a][.]", "[!^]", "[]:]", "a^"] {
-            assert!(pattern(good).is_ok(), "{good:?}");
         }
     }
 }

@@ -3,12 +3,19 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use super::values::words;
+
 /// The way to the databases.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Via {
     Fly,
-    Ssh { host: String, port: Option<u16> },
+    Ssh {
+        host: String,
+        port: Option<u16>,
+    },
     Docker(String),
+    /// The words of a command that runs another command where the databases are.
+    Exec(Vec<String>),
     Local(PathBuf),
 }
 
@@ -29,8 +36,12 @@ impl FromStr for Via {
                 plain_word(host, "._-@").map(|host| Self::Ssh { host, port })
             }
             "docker" => plain_word(rest, "._-").map(Self::Docker),
+            "exec" => words(rest).map(Self::Exec).map_err(|error| error.to_string()),
             "local" if !rest.is_empty() => Ok(Self::Local(rest.into())),
-            _ => Err("it is fly, ssh:USER@HOST[:PORT], docker:CONTAINER or local:DIR".to_owned()),
+            _ => {
+                Err("it is fly, ssh:USER@HOST[:PORT], docker:CONTAINER, exec:COMMAND or local:DIR"
+                    .to_owned())
+            }
         }
     }
 }

@@ -77,8 +77,9 @@ fn alone(command: Cmd<'_>) -> Command {
 pub fn run(command: Cmd<'_>) -> Result<()> {
     let name = command.to_string();
     let mut command = Command::from(command);
-    let mut child =
-        command.stdin(Stdio::null()).spawn().with_context(|| format!("cannot run `{name}`"))?;
+    // Standard output is for the data of this program.
+    command.stdin(Stdio::null()).stdout(io::stderr());
+    let mut child = command.spawn().with_context(|| format!("cannot run `{name}`"))?;
     let pid = Pid::from_child(&child);
     let end = |signal| kill_process(pid, signal);
     let status = wait(GRACE, end, || false, move || child.wait())?;

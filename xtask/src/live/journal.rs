@@ -52,9 +52,11 @@ impl Journal {
         for one in &locked {
             one.remove_sidecars()?;
         }
-        fs::sync(&store.dir)?;
+        let sync = || fs::sync_dirs(&store.dir, self.install.iter().chain(&self.remove));
+        sync()?;
         locked_db::install(sh, locked)?;
-        fs::sync(&store.dir)?;
+        sync()?;
+        self.remove.iter().for_each(|name| fs::remove_empty_parents(&store.dir, name));
         self.state.write(store)?;
         remove_staged(store)?;
         fs::remove(&store.state_dir().join(JOURNAL))?;

@@ -32,6 +32,9 @@ pub fn lines(snapshots: &[Snapshot], state: &State, rules: &[Rule]) -> Vec<Strin
             if !snapshot.unsanitized(rules).is_empty() {
                 line += " unmasked";
             }
+            if let Some(source) = snapshot.source() {
+                line += &format!("  from {}", escape(source));
+            }
             if let Some(only) = snapshot.only() {
                 line += &format!("  only {}", escape(only));
             }
@@ -52,6 +55,7 @@ struct Listed<'a> {
     databases: Vec<&'a str>,
     bytes: u64,
     only: Option<&'a str>,
+    source: Option<&'a str>,
     defect: Option<&'a str>,
     unsanitized: bool,
     last_put_in_place: bool,
@@ -78,6 +82,7 @@ pub fn list(cx: &Context, settings: &Settings) -> Result<()> {
                 databases: snapshot.files.iter().map(|(name, _)| name.as_str()).collect(),
                 bytes: snapshot.bytes(),
                 only: snapshot.only(),
+                source: snapshot.source(),
                 defect: snapshot.defect.as_deref(),
                 unsanitized: !snapshot.unsanitized(rules).is_empty(),
                 last_put_in_place: state.live.as_ref() == Some(&snapshot.name),

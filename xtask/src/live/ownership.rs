@@ -7,7 +7,21 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use crate::fs;
 use crate::ui::Ui;
+
+/// Creates the directories between `dir` and the file `name` in it, for those who may use `dir`.
+///
+/// # Errors
+///
+/// One cannot be created, or is a link.
+pub(super) fn create_parents(ui: &Ui, dir: &Path, name: &str) -> Result<()> {
+    let parents = name.match_indices('/').map(|(at, _)| dir.join(&name[..at]));
+    let missing: Vec<_> = parents.filter(|parent| !parent.exists()).collect();
+    fs::create_parents(dir, name)?;
+    let model = || dir.metadata().ok().into_iter();
+    missing.iter().try_for_each(|new| follow(ui, new, &new.join(".none"), model()))
+}
 
 /// Gives `copy`, a new file, the owner, group and mode of `live`, or the group of its `siblings`.
 ///

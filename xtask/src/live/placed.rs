@@ -57,8 +57,12 @@ fn file(metadata: &Metadata) -> File {
 /// A live database as it was installed.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Placed {
+    /// The content in the snapshot.
     pub sha256: String,
     pub stamp: Stamp,
+    /// What has made a database of here of it.
+    #[serde(default)]
+    pub prepared: String,
 }
 
 /// The stamps of staged files, once a write that comes later would get another time.
@@ -80,6 +84,7 @@ pub fn record(
     snapshot: &Snapshot,
     installed: &[String],
     staged: &BTreeMap<String, Stamp>,
+    prepared: &str,
 ) -> Result<()> {
     let mut state = State::read(store)?;
     for name in installed {
@@ -88,7 +93,10 @@ pub fn record(
             && let Some(stamp) = Stamp::of(&store.dir.join(name))
             && stamp.is_staged(staged)
         {
-            state.placed.insert(name.clone(), Placed { sha256: sha256.to_owned(), stamp });
+            state.placed.insert(
+                name.clone(),
+                Placed { sha256: sha256.to_owned(), stamp, prepared: prepared.to_owned() },
+            );
         }
     }
     state.write(store)

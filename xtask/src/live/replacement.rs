@@ -2,17 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use glob::Pattern;
-
 use super::save::Saved;
-use crate::config::Names;
+use crate::config::{NamePattern, Names};
 use crate::snapshots::{Kind, Snapshot};
 
 /// A snapshot to install.
 pub struct Replacement<'a> {
     pub snapshot: &'a Snapshot,
     /// If set, only matching databases are replaced, and none removed.
-    pub only: Option<&'a Pattern>,
+    pub only: Option<&'a NamePattern>,
     /// The kind of the snapshot that saves the live set first; `None` saves nothing.
     pub save: Option<Kind>,
 }

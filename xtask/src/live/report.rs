@@ -1,11 +1,39 @@
 //! The messages after a replacement of the live set.
 
+use anyhow::Result;
+
 use super::Replaced;
+use crate::config::Settings;
+use crate::context::Context;
+use crate::error;
 use crate::snapshots::Snapshot;
 use crate::ui::{Ui, count, escape};
+use crate::user_command::UserCommand;
 
 /// Printed by every command that has changed the live set.
 pub const WAY_BACK: &str = "cargo xtask restore-db --undo brings back the previous data";
+
+/// Runs the user's command for what was put in place, if there is one.
+///
+/// # Errors
+///
+/// The command fails: the replacement stays.
+pub fn run_after(
+    cx: &Context,
+    settings: &Settings,
+    key: &'static str,
+    words: Option<&[String]>,
+    snapshot: &Snapshot,
+    replaced: &Replaced,
+) -> Result<()> {
+    let Some(words) = words else { return Ok(()) };
+    let command = UserCommand { key, words, root: &settings.root };
+    let then = format!("{} stays the current data", snapshot.name);
+    let dir = &settings.data_dir;
+    command
+        .run(&cx.ui, &cx.sh, dir, &snapshot.path, &replaced.installed, &then)
+        .map_err(|error| error::with_hint(error, WAY_BACK))
+}
 
 /// Reports what the live set is now, and how to undo the replacement.
 pub fn replaced(ui: &Ui, snapshot: &Snapshot, replaced: &Replaced) {

@@ -215,6 +215,7 @@ impl Copies<'_> {
     }
 
     fn fill(&mut self, dir: &Path, locked: &mut [LockedDb]) -> Result<()> {
+        self.names.iter().try_for_each(|name| fs::create_parents(self.incoming.path(), name))?;
         let not_copied = |name: &str| format!("{} cannot be copied", dir.join(name).display());
         let locked: BTreeMap<_, _> =
             locked.iter_mut().map(|one| (one.name.clone(), &mut one.access)).collect();

@@ -1,12 +1,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use glob::Pattern;
 use jiff::Timestamp;
 use rusqlite::Connection;
 
 use super::save::describe;
 use super::*;
+use crate::config::{NamePattern, Renames};
 use crate::snapshots::{Meta, Snapshot};
 use crate::sqlite;
 
@@ -157,7 +157,12 @@ fn the_live_set_is_what_the_settings_name() {
     }
     std::fs::create_dir(env.path("dir.db")).unwrap();
     assert_eq!(databases(&env.live.store.dir, &env.live.settings.names).unwrap(), ["a.db", "b.db"]);
-    let all = Names { include: vec![Pattern::new("*").unwrap()], exclude: Vec::new() };
+    let all = Names {
+        include: vec![NamePattern::path("*").unwrap()],
+        exclude: Vec::new(),
+        others: Vec::new(),
+        renames: Renames::default(),
+    };
     let found = databases(&env.live.store.dir, &all).unwrap();
     assert_eq!(found, ["a.db", "b.db", "notes.txt", "x.db"], "a -wal is never a database");
 }
@@ -345,7 +350,7 @@ fn what_is_no_whole_set_takes_nothing_away() {
     let env = Env::new();
     let whole = env.pulled(&["a.db", "c.db"], None);
     let partial = env.pulled(&["a.db"], Some("a*"));
-    let pattern = Pattern::new("c*").unwrap();
+    let pattern = NamePattern::anywhere("c*").unwrap();
     let live = ["a.db", "b.db", "c.db"].map(String::from);
     let brought = live.iter().cloned().collect();
     let only = Replacement { only: Some(&pattern), ..env.replacement(&whole) };

@@ -2,8 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use glob::Pattern;
-
+use crate::config::NamePattern;
 use crate::error::{self, Failure};
 use crate::interrupt::{self, Interrupted};
 use crate::sanitize::audit::Findings;
@@ -143,7 +142,7 @@ impl PullError {
 
 /// The patterns by which databases were selected.
 fn selection(request: &Request<'_>) -> String {
-    let list = |patterns: &[Pattern]| {
+    let list = |patterns: &[NamePattern]| {
         let texts: Vec<_> = patterns.iter().map(|one| format!("{:?}", one.as_str())).collect();
         format!("[{}]", texts.join(", "))
     };
@@ -153,7 +152,7 @@ fn selection(request: &Request<'_>) -> String {
         selection += &format!(", exclude = {}", list(&names.exclude));
     }
     if let Some(only) = request.only {
-        selection += &format!(", --only {only}");
+        selection += &format!(", --only {}", only.as_str());
     }
     selection
 }
@@ -171,6 +170,10 @@ fn script(code: &str, text: &str) -> Failure {
             Failure::new(format!("{} stayed locked for 10 s; nothing was sent", clipped(text)))
                 .hint("run the same command again when the app's transaction has ended")
         }
+        "rename" => failure.hint("in xtask/db.toml, `rename` one of them to something else"),
+        "too-old" => failure.hint(
+            "install a newer sqlite3 in the image: that of debian:bookworm is 3.40, of alpine:3.20 3.45",
+        ),
         "no-sqlite3" => failure.hint(
             "add `apt-get install -y sqlite3` (or `apk add sqlite`) to the image, and deploy it",
         ),
@@ -189,6 +192,8 @@ fn script(code: &str, text: &str) -> Failure {
         }
         "no-space" => failure
             .hint("free space, or set staging-dir in xtask/db.toml to a directory on a larger disk"),
+        "no-memory" => failure
+            .hint("set staging-dir in xtask/db.toml to a directory on a disk, such as \"/var/tmp\""),
         "sanitize" => {
             failure.hint("fix the [[sanitize]] rules in xtask/db.toml; nothing was sent")
         }

@@ -121,6 +121,7 @@ impl<'a> Incoming<'a> {
         let linked = numbers.iter().map(|&number| {
             let Base { path, database, .. } = &self.request.bases[number];
             let to = self.path(&database.name);
+            fs::create_parents(self.dir, &database.name)?;
             fs::link(path, &to)?;
             Ok(VerifiedDb {
                 database: Database { file: FileId::of(&to).ok(), ..database.clone() },
@@ -138,7 +139,9 @@ impl<'a> Incoming<'a> {
         let Some(base) = base.filter(|base| base.database.is_recorded(&base.path)) else { return };
         let copy = self.path(&verified.name);
         // No database has such a name: it must not begin with a dot.
-        let link = self.path(&format!(".link-{}", verified.name));
+        let mut name = std::ffi::OsString::from(".link-");
+        name.push(copy.file_name().unwrap_or_default());
+        let link = copy.with_file_name(name);
         if std::fs::hard_link(&base.path, &link).is_ok() && std::fs::rename(&link, &copy).is_err() {
             let _ = std::fs::remove_file(&link);
         }
@@ -154,6 +157,7 @@ impl<'a> Incoming<'a> {
             progress.file(action, name, *bytes);
         }
         let path = self.path(name);
+        fs::create_parents(self.dir, name)?;
         // If the base is missing or too short, the final hash does not match.
         let base = self.base(name).filter(|base| *is_delta && base.path.exists());
         let file = match base {

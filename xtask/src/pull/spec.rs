@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use glob::Pattern;
 use jiff::Timestamp;
 
-use crate::config::MaxAge;
+use crate::config::{MaxAge, NamePattern};
 use crate::pull::base::Base;
 use crate::sanitize::EffectiveRules;
 use crate::snapshots::{Database, Leftover, Origin, Snapshot, Store};
@@ -19,7 +18,9 @@ pub struct PullSpec<'a> {
     pub rules: EffectiveRules<'a>,
     /// As [`Origin`] has it.
     pub recipe: String,
-    pub only: Option<&'a Pattern>,
+    /// The name of the source in `db.toml`.
+    pub name: Option<String>,
+    pub only: Option<&'a NamePattern>,
     /// The maximum age; `None` if a new pull is required.
     pub if_older: Option<&'a MaxAge>,
 }
@@ -46,7 +47,7 @@ impl PullSpec<'_> {
     }
 
     fn is_covered_by(&self, only: Option<&str>) -> bool {
-        only.is_none() || only == self.only.map(Pattern::as_str)
+        only.is_none() || only == self.only.map(NamePattern::as_str)
     }
 
     /// The newest snapshot, if it is fresh and was made with exactly the rules of this pull: after
@@ -161,13 +162,14 @@ mod tests {
 
     /// The sha256 of each base: the date of its snapshot, and its name.
     fn bases(store: &Store, only: Option<&str>, rules: Option<&str>) -> Vec<String> {
-        let only = only.map(|only| Pattern::new(only).unwrap());
+        let only = only.map(|only| NamePattern::anywhere(only).unwrap());
         let rules: Vec<_> = rules.map(rule).into_iter().collect();
         let spec = PullSpec {
             source: SOURCE.to_owned(),
             flags: Vec::new(),
             rules: EffectiveRules::new(&rules, true),
             recipe: String::new(),
+            name: None,
             only: only.as_ref(),
             if_older: None,
         };

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use findings::{Finding, Findings};
 
 pub use crate::config::{Audit, Level};
-use crate::sanitize::{Rule, as_in_sql};
+use crate::sanitize::{Change, Rule, as_in_sql};
 use crate::sql::literal;
 
 /// The reason for a finding. `Secret` and `Personal` are suggested by the column's name or declared
@@ -82,16 +82,24 @@ pub fn script(audit: &Audit, rules: &[Rule]) -> Option<String> {
     });
     table("xtask_value", "kind TEXT, pattern TEXT, form TEXT, begins TEXT", values.collect());
     let lower = |name: &str| Pattern::escape(&name.to_ascii_lowercase());
-    let covered = rules.iter().flat_map(|rule| {
-        let (database, columns) = rule.covers();
-        columns.into_iter().map(move |(table, column)| {
+    let fine = |rule: Option<usize>, table: &str, column: &str| {
+        let rule = rule.map_or_else(|| "NULL".to_owned(), |rule| rule.to_string());
+        vec![rule, literal(table), literal(column)]
+    };
+    let covered = rules.iter().enumerate().flat_map(|(i, rule)| {
+        rule.covers().into_iter().map(move |(table, column)| {
             let column = column.map_or_else(|| "*".to_owned(), lower);
-            row([&as_in_sql(database), &lower(table), &column])
+            fine(Some(i), &lower(table), &column)
         })
     });
-    let allowed =
-        audit.allow.iter().map(|(table, column)| row(["*", &as_in_sql(table), &as_in_sql(column)]));
-    table("xtask_fine", "database TEXT, tbl TEXT, col TEXT", covered.chain(allowed).collect());
+    let omitted = rules.iter().enumerate().filter_map(|(i, rule)| {
+        let Change::Omit(tables) = &rule.change else { return None };
+        Some(fine(Some(i), &as_in_sql(tables).to_ascii_lowercase(), "*"))
+    });
+    let covered = covered.chain(omitted);
+    let allowed = audit.allow.iter();
+    let allowed = allowed.map(|(table, column)| fine(None, &as_in_sql(table), &as_in_sql(column)));
+    table("xtask_fine", "rule INTEGER, tbl TEXT, col TEXT", covered.chain(allowed).collect());
     Some(sql)
 }
 

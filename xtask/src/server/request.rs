@@ -7,15 +7,14 @@ use std::path::Path;
 use anyhow::Result;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use glob::Pattern;
 use jiff::SignedDuration;
 
-use crate::config::Settings;
+use crate::config::{NamePattern, Settings};
 use crate::error::Failure;
 use crate::fs;
 use crate::pull::base::Base;
 use crate::sanitize::audit::{self, Level};
-use crate::sanitize::{self, EffectiveRules};
+use crate::sanitize::{self, EffectiveRules, Rule};
 
 /// The script for the server; the last file runs what the others define.
 const SCRIPT: [&str; 13] = [
@@ -52,7 +51,7 @@ pub struct Request<'a> {
     pub mode: Mode,
     pub settings: &'a Settings,
     pub directory: &'a str,
-    pub only: Option<&'a Pattern>,
+    pub only: Option<&'a NamePattern>,
     pub rules: EffectiveRules<'a>,
     /// How long a copy may block writers of the app; `None` for no limit.
     pub max_lock: Option<SignedDuration>,
@@ -86,13 +85,16 @@ impl Request<'_> {
             line("max-lock", &limit.as_millis().to_string())?;
         }
         for pattern in &settings.names.include {
-            line("include", pattern.as_str())?;
+            line("include", pattern.as_path())?;
         }
         for pattern in &settings.names.exclude {
-            line("exclude", pattern.as_str())?;
+            line("exclude", pattern.as_path())?;
+        }
+        for rename in settings.names.renames.lines() {
+            line("rename", &rename)?;
         }
         if let Some(only) = self.only {
-            line("only", only.as_str())?;
+            line("only", only.as_path())?;
         }
         if let Some(boot) = self.bases.iter().find_map(|base| base.boot.as_deref()) {
             line("boot", boot)?;
@@ -104,6 +106,7 @@ impl Request<'_> {
         if !found.is_empty() {
             write!(message, "found {}\n{found}", found.len())?;
         }
+        message.extend(rule_lines(self.rules.applied()).as_bytes());
         let rules = sanitize::script(self.rules.applied());
         if !rules.is_empty() {
             writeln!(message, "rules {}", rules.len())?;
@@ -126,6 +129,7 @@ pub fn audit_request(
     staging: &Path,
     directory: &Path,
     audit: &str,
+    rules: &[Rule],
 ) -> Result<Vec<u8>> {
     let mut message = script()?;
     let path = |path: &Path| path.to_string_lossy().into_owned();
@@ -134,12 +138,18 @@ pub fn audit_request(
         ("mode", "dry-run"),
         ("directory", &path(directory)),
         ("staging", &path(staging)),
-        ("include", "*"),
+        ("include", "**/*"),
     ] {
         line(&mut message, key, value)?;
     }
+    message.extend(rule_lines(rules).as_bytes());
     write!(message, "audit warn {}\n{audit}end\n", audit.len())?;
     Ok(message)
+}
+
+/// For each rule, in order, which databases it is for.
+fn rule_lines(rules: &[Rule]) -> String {
+    rules.iter().map(|rule| format!("rule-for {}\n", rule.database.as_path())).collect()
 }
 
 /// The SQL of the audit, if there is one.
@@ -153,7 +163,8 @@ fn audit_lines(settings: &Settings, rules: EffectiveRules<'_>) -> String {
 /// The sha256 of everything that decides what the server makes of a database: the script, the
 /// rules and the audit.
 pub fn recipe(settings: &Settings, rules: EffectiveRules<'_>) -> String {
-    let rest = [sanitize::script(rules.applied()), audit_lines(settings, rules)];
+    let applied = rules.applied();
+    let rest = [rule_lines(applied), sanitize::script(applied), audit_lines(settings, rules)];
     fs::sha256_of(SCRIPT.concat() + &rest.concat())
 }
 

@@ -1,4 +1,5 @@
-//! Runs a command on the server. This is the only module that starts `fly`, `ssh` or `docker`.
+//! Runs a command on the server. This is the only module that starts `fly`, `ssh`, `docker` or another
+//! program that connects.
 //!
 //! A transport needs a variant of [`Via`], a name in `source` (which identifies the bases of a
 //! pull), a command in `start`, and its program's messages in `offline.rs`. It must not change
@@ -57,6 +58,7 @@ impl<'a> Transport<'a> {
             Via::Fly => self.target.peer(),
             Via::Ssh { host, .. } => host.clone(),
             Via::Docker(container) => format!("container {container}"),
+            Via::Exec(words) => shown(words),
             Via::Local(dir) => dir.display().to_string(),
         }
     }
@@ -68,6 +70,7 @@ impl<'a> Transport<'a> {
             Via::Ssh { host, port: None } => format!("ssh:{host}:{directory}"),
             Via::Ssh { host, port: Some(port) } => format!("ssh:{host}:{port}:{directory}"),
             Via::Docker(container) => format!("docker:{container}:{directory}"),
+            Via::Exec(words) => format!("exec:{}:{directory}", shown(words)),
             Via::Local(_) => format!("local:{directory}"),
         }
     }
@@ -86,6 +89,13 @@ impl<'a> Transport<'a> {
         let said = &ended.said;
         let offline =
             (!self.reached && wire == 0).then(|| offline::diagnose(&self.via, &self.peer(), said));
+        if wire == 0 && lacks_shell(said) {
+            return Failure::new(format!("there is no shell: {}{}", self.peer(), quoted(said)))
+                .hint(
+                    "the pull runs sh and sqlite3 there: use an image with both, for example add \
+                     `apt-get install -y sqlite3` to one of Debian, or copy a static busybox and sqlite3",
+                );
+        }
         offline.flatten().unwrap_or_else(|| match &self.via {
             Via::Fly => fly::explain(self.sh, &self.target, ended),
             Via::Ssh { host, port } if wire == 0 && ended.code == Some(OWN_FAILURE) => {
@@ -94,6 +104,14 @@ impl<'a> Transport<'a> {
                     .hint(format!("try by hand: ssh {port}{host} true"))
             }
             Via::Ssh { .. } if ended.code == Some(OWN_FAILURE) => self.cut(ended, wire),
+            Via::Exec(words) if wire == 0 => {
+                let command = shown(words);
+                Failure::new(format!("`{command}` ran no script{}", quoted(said)))
+                    .hint(format!(
+                        "it has to pass its input on, and to allocate no terminal: `docker exec -i`, \
+                         `docker compose exec -T`, `kubectl exec -i`; try by hand: echo yes | {command} cat"
+                    ))
+            }
             _ => Failure::new(format!("{} sent no databases{}", self.peer(), quoted(said)))
                 .hint("add -v to see all of its output"),
         })
@@ -149,6 +167,10 @@ impl<'a> Transport<'a> {
             }
             Via::Docker(container) => {
                 cmd!(sh, "docker exec --interactive {container} sh -c {BOOTSTRAP}")
+            }
+            Via::Exec(words) => {
+                let (program, args) = words.split_first().context("the command is empty")?;
+                cmd!(sh, "{program} {args...} sh -c {BOOTSTRAP}")
             }
             Via::Local(_) => cmd!(sh, "sh -c {BOOTSTRAP}"),
         };
@@ -216,6 +238,21 @@ impl<'a> Transport<'a> {
     }
 }
 
+/// Whether the program that connects could not run `sh`, as in a distroless image. So say runc, crun
+/// and coreutils.
+fn lacks_shell(said: &str) -> bool {
+    let shells = ["\"sh\"", "`sh`", "'sh'", "\u{2018}sh\u{2019}"];
+    let missing = ["executable file not found", "executable file `sh` not found", "no such file"];
+    said.lines().map(str::to_lowercase).any(|line| {
+        shells.iter().any(|sh| line.contains(sh)) && missing.iter().any(|why| line.contains(why))
+    })
+}
+
+/// The words of a command as one line that a shell reads the same way.
+fn shown(words: &[String]) -> String {
+    shlex::try_join(words.iter().map(String::as_str)).unwrap_or_else(|_| words.join(" "))
+}
+
 /// The exit code of `ssh` for its own failures.
 const OWN_FAILURE: i32 = 255;
 /// The hint after a cut.
@@ -256,8 +293,30 @@ mod tests {
             "docker:-x",
             "docker:a;b",
             "local:",
+            "exec:",
+            "exec:a 'b",
         ] {
             assert!(bad.parse::<Via>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_image_without_a_shell_is_known_by_what_its_runtime_says() {
+        for said in [
+            "OCI runtime exec failed: exec failed: unable to start container process: exec: \"sh\": \
+             executable file not found in $PATH: unknown",
+            "Error: crun: executable file `sh` not found in $PATH: No such file or directory: OCI runtime \
+             attempted to invoke a command that was not found",
+            "chroot: failed to run command \u{2018}sh\u{2019}: No such file or directory",
+        ] {
+            assert!(lacks_shell(&format!("before\n{said}\n")), "{said}");
+        }
+        for said in [
+            "",
+            "cat: sh: No such file or directory",
+            "exec: \"kubectl\": executable file not found",
+        ] {
+            assert!(!lacks_shell(said), "{said}");
         }
     }
 
@@ -274,7 +333,8 @@ mod tests {
             let target = Target { app: "x".to_owned(), ..Target::default() };
             Transport::new(&sh, via.parse().unwrap(), target, false).source("/data")
         };
-        let vias = ["fly", "ssh:me@host", "ssh:me@host:2222", "docker:web", "local:data"];
+        let vias =
+            ["fly", "ssh:me@host", "ssh:me@host:2222", "docker:web", "exec:in 'a b'", "local:data"];
         assert_eq!(
             vias.map(source),
             [
@@ -282,6 +342,7 @@ mod tests {
                 "ssh:me@host:/data",
                 "ssh:me@host:2222:/data",
                 "docker:web:/data",
+                "exec:in 'a b':/data",
                 "local:/data"
             ]
         );

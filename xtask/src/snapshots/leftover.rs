@@ -1,8 +1,8 @@
 //! What arrived of a pull that did not end: the next pull of the same source resumes from it. It is
 //! the directory of that pull, in which `snapshot.json` already says what it is of.
 
-use std::ffi::OsStr;
 use std::io::{self, Read as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -31,8 +31,9 @@ impl Leftover {
         let meta: Meta = serde_json::from_slice(&text).ok()?;
         let age = Timestamp::now().duration_since(meta.time);
         let is_young = !age.is_negative() && age <= LIFETIME;
-        let entries = std::fs::read_dir(path).ok()?.flatten();
-        let mut databases: Vec<_> = entries.filter_map(|entry| partial(&entry.path())).collect();
+        let files = fs::files_below(path, |_| true).ok()?.into_iter();
+        let mut databases: Vec<_> =
+            files.filter_map(|(name, it)| partial(name, &it.path())).collect();
         databases.sort_by(|a, b| a.name.cmp(&b.name));
         let is_usable = meta.kind == Kind::Pull && is_young && !databases.is_empty();
         Some(Self { path: path.to_owned(), origin: meta.origin?, databases }).filter(|_| is_usable)
@@ -51,11 +52,10 @@ impl Leftover {
 
 /// Removes all files of a directory but its record and these.
 pub fn retain(dir: &Path, names: &[&str]) -> io::Result<()> {
-    for entry in fs_err::read_dir(dir)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        if name != META && !names.iter().any(|kept| OsStr::new(kept) == name) {
+    for (name, entry) in fs::files_below(dir, |_| true)? {
+        if name != META && !names.contains(&&*name) {
             fs_err::remove_file(entry.path())?;
+            fs::remove_empty_parents(dir, &name);
         }
     }
     Ok(())
@@ -63,8 +63,7 @@ pub fn retain(dir: &Path, names: &[&str]) -> io::Result<()> {
 
 /// The part of a database that is in a file; `None` if its header is missing, without which the
 /// server cannot compare it. A link to the file of a snapshot is none either: a pull writes to it.
-fn partial(path: &Path) -> Option<Database> {
-    let name = path.file_name()?.to_str()?.to_owned();
+fn partial(name: String, path: &Path) -> Option<Database> {
     let metadata = path.symlink_metadata().ok()?;
     if !metadata.is_file() || metadata.nlink() != 1 {
         return None;
@@ -73,7 +72,8 @@ fn partial(path: &Path) -> Option<Database> {
     File::open(path).ok()?.read_exact(&mut header).ok()?;
     let Header { page_size, .. } = Header::parse(&header)?;
     let bytes = metadata.len();
-    (bytes >= page_size.into() && !name.starts_with('.')).then(|| Database {
+    let is_hidden = path.file_name().is_some_and(|file| file.as_bytes().starts_with(b"."));
+    (bytes >= page_size.into() && !is_hidden).then(|| Database {
         name,
         bytes,
         sha256: None,

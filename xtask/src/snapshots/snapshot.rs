@@ -6,10 +6,10 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use glob::Pattern;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::config::NamePattern;
 use crate::fs;
 use crate::sanitize::{self, Rule};
 use crate::ui::escape;
@@ -60,6 +60,9 @@ pub struct Origin {
     /// The transport, the app or host, and the directory; not recorded by old versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
+    /// The name of the source in `db.toml`; none for the one at its top.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// The flags that selected the machine.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub flags: Vec<String>,
@@ -224,13 +227,18 @@ impl Snapshot {
         self.origin().is_some_and(|origin| origin.sanitize_rules == sanitize::rules_hash(rules))
     }
 
+    /// The name of its source in `db.toml`, if it is not of the one at the top of the file.
+    pub fn source(&self) -> Option<&str> {
+        self.origin()?.name.as_deref()
+    }
+
     /// The pattern that selected its databases; `None` for a complete set.
     pub fn only(&self) -> Option<&str> {
         self.meta.as_ref()?.only.as_deref()
     }
 
     /// Why the databases that match `only` cannot be restored.
-    pub fn defect_of(&self, only: Option<&Pattern>) -> Option<String> {
+    pub fn defect_of(&self, only: Option<&NamePattern>) -> Option<String> {
         match (&self.meta, only) {
             (Some(meta), Some(only)) => {
                 let mut meta = meta.clone();
@@ -286,12 +294,10 @@ impl Snapshot {
             self.path.metadata().with_context(|| format!("it is a link to {target}"))?;
         }
         let meta = fs::read(&self.path.join(META))?;
+        let entries = fs::files_below(&self.path, |_| true).context("it cannot be read")?;
         let mut files = Vec::new();
-        for entry in std::fs::read_dir(&self.path).context("it cannot be read")? {
-            let entry = entry?;
-            if let Ok(name) = entry.file_name().into_string()
-                && entry.file_type()?.is_file()
-            {
+        for (name, entry) in entries {
+            if entry.file_type()?.is_file() {
                 files.push((name, entry.metadata()?.len()));
             }
         }
@@ -331,7 +337,8 @@ fn is_database(name: &str, meta: Option<&Meta>) -> bool {
         Some(meta) => meta.databases.iter().any(|database| database.name == name),
         None => {
             [".db", ".sqlite", ".sqlite3"].iter().any(|end| name.ends_with(end))
-                && !name.starts_with('.')
+                && !name.rsplit('/').next().is_some_and(|file| file.starts_with('.'))
+                && !super::is_of_desktop(name)
         }
     }
 }

@@ -41,8 +41,8 @@ fn the_script_is_sql_and_none_where_nobody_looks() {
     let sql = script(&audit("allow = [\"O'A.it's[!x]\"]").unwrap(), &[]).unwrap();
     let db = Connection::open_in_memory().unwrap();
     db.execute_batch(&sql).unwrap();
-    let fine = db.query_row("SELECT database, tbl, col FROM temp.xtask_fine", [], |row| {
-        Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?))
+    let fine = db.query_row("SELECT rule, tbl, col FROM temp.xtask_fine", [], |row| {
+        Ok((row.get::<_, Option<u32>>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?))
     });
-    assert_eq!(fine, Ok(("*".to_owned(), "o'a".to_owned(), "it's[^x]".to_owned())));
+    assert_eq!(fine, Ok((None, "o'a".to_owned(), "it's[^x]".to_owned())));
 }

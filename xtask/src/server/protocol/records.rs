@@ -7,10 +7,13 @@ use serde::Deserialize;
 
 use super::{Error, refused};
 use crate::fs::from_hex;
-use crate::snapshots::RemoteState;
+use crate::snapshots::{RemoteState, is_in_snapshot};
 use crate::sqlite::SIDECARS;
 
 const MAX_DATABASES: usize = 10_000;
+/// The maximum length of the name of a database, in bytes: with the path of a snapshot before it, it
+/// must be a path.
+const MAX_NAME: usize = 1024;
 /// The maximum length of the name of a machine, a region or a version, in bytes.
 const MAX_WORD: usize = 255;
 
@@ -141,6 +144,13 @@ pub fn index(text: &str) -> Result<Index, Error> {
         }
         databases.push(IndexEntry { name, bytes: database.bytes, is_delta: database.delta });
     }
+    let is_directory = |name: &String| {
+        let parents = name.match_indices('/').map(|(at, _)| name[..at].to_lowercase());
+        parents.into_iter().any(|parent| seen.contains(&parent))
+    };
+    if let Some(one) = databases.iter().map(|one| &one.name).find(|name| is_directory(name)) {
+        return Err(refused(format!("a directory of {one:?} is a database as well")));
+    }
     let some = |text: String| Some(text).filter(|text| !text.is_empty());
     Ok(Index {
         machine: some(record.machine),
@@ -152,17 +162,19 @@ pub fn index(text: &str) -> Result<Index, Error> {
     })
 }
 
-/// A valid name of one file in a directory, whatever the settings select.
+/// A valid path of a file below the data directory, whatever the settings select.
 fn file_name(hex: &str) -> Result<String, Error> {
     let name = from_hex(hex)
         .and_then(|bytes| String::from_utf8(bytes).ok())
         .ok_or_else(|| refused(format!("the name {hex:?} is not UTF-8 in hex")))?;
     let reserved = SIDECARS.iter().chain(&[".json"]).any(|end| name.to_lowercase().ends_with(end));
-    let bad = name.is_empty()
-        || name.len() > 255
-        || name.starts_with('.')
+    // Neither `..` nor anything hidden, such as the directory of this tool.
+    let is_part = |part: &str| !part.is_empty() && part.len() <= 255 && !part.starts_with('.');
+    let bad = !name.split('/').all(is_part)
+        || name.len() > MAX_NAME
         || reserved
-        || name.contains(['/', '\\'])
+        || is_in_snapshot(&name)
+        || name.contains('\\')
         || name.chars().any(char::is_control);
     if bad { Err(refused(format!("{name:?} is not a name for a database"))) } else { Ok(name) }
 }

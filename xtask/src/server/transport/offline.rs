@@ -45,7 +45,7 @@ pub fn diagnose(via: &Via, peer: &str, said: &str) -> Option<Failure> {
         Via::Ssh { .. } if any(of_ssh) => ("no network", RETRY),
         // Some networks accept every connection, and forward none.
         Via::Ssh { .. } if any(is_silent) => ("no sign of it", RETRY),
-        Via::Docker(_) if any(of_ssh) || any(of_go) => ("no network", RETRY),
+        Via::Docker(_) | Via::Exec(_) if any(of_ssh) || any(of_go) => ("no network", RETRY),
         _ => return None,
     };
     Some(failure(peer, &format!("{why}{}", quoted(said)), hint))

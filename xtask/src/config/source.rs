@@ -1,0 +1,68 @@
+//! `[source.NAME]`: another place to pull from, such as staging.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use serde::Deserialize;
+
+use super::environment::Environment;
+use super::name_pattern::NamePattern;
+use super::rename::Renames;
+use super::rule::{Rule, RuleToml};
+use super::{Via, each, patterns, resolve_via};
+
+/// The keys of `[source.NAME]`; those that are missing are as at the top of the file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct SourceToml {
+    app: Option<String>,
+    via: Option<String>,
+    remote_dir: Option<String>,
+    machine: Option<String>,
+    include: Option<Vec<String>>,
+    #[serde(default)]
+    sanitize: Vec<RuleToml>,
+}
+
+/// A place to pull from, beside the one at the top of `db.toml`.
+pub struct Source {
+    pub name: String,
+    pub app: Option<String>,
+    pub via: Option<Via>,
+    pub remote_dir: Option<String>,
+    pub machine: Option<String>,
+    pub include: Option<Vec<NamePattern>>,
+    /// Rules that run after those of all sources.
+    pub rules: Vec<Rule>,
+}
+
+impl SourceToml {
+    /// # Errors
+    ///
+    /// A value is invalid.
+    pub fn resolve(
+        self,
+        name: String,
+        root: &Path,
+        environment: &Environment,
+        renames: &Renames,
+    ) -> Result<Source> {
+        let expand = |key: &str, value: Option<String>| {
+            value.map(|value| environment.expand(key, &value)).transpose()
+        };
+        let mut rules = each(self.sanitize, "[[sanitize]]", RuleToml::resolve)?;
+        for rule in &mut rules {
+            rule.database = rule.database.clone().with(renames);
+        }
+        let include = self.include.map(|texts| patterns(&texts, NamePattern::path));
+        Ok(Source {
+            app: expand("app", self.app)?,
+            via: expand("via", self.via)?.map(|via| resolve_via(&via, root)).transpose()?,
+            remote_dir: expand("remote-dir", self.remote_dir)?,
+            machine: expand("machine", self.machine)?,
+            include: include.transpose().context("include")?,
+            rules,
+            name,
+        })
+    }
+}
