@@ -115,6 +115,47 @@ fn any_command_that_runs_another_one_is_a_way() {
     env.xtask(["pull-db", "--via", "exec:a 'b"]).fails(2).stderr_has("has an open quote");
 }
 
+/// `sudo` is a stand-in: it gets `-n -u USER` and a command, and says `sudo: a password is required`.
+#[test]
+fn the_script_runs_as_another_user() {
+    let env = developer();
+    let (seen, whoever) = (
+        env.path("seen"),
+        format!("via = 'local:{}'\nas = 'app.user'\n", env.production().display()),
+    );
+    env.db_toml(&whoever);
+    let script = |name: &str, body: &str| shells::script(&env.path("bin"), name, body);
+    script("id", "case $* in -u) echo 1000 ;; *) echo 33 ;; esac");
+    script("sudo", &format!("echo \"$1 $2 $3 $4 $5\" >'{}'; shift 3; exec \"$@\"", seen.display()));
+    env.xtask(["pull-db"]).ok();
+    assert_eq!(fs::read_to_string(&seen).expect("it ran"), "-n -u app.user sh -c\n");
+    script("sudo", "echo 'sudo: a password is required' >&2; exit 1");
+    env.xtask(["pull-db"])
+        .fails(1)
+        .stderr_has("error: the script cannot run as app.user")
+        .stderr_has(
+            "hint: allow it without a password, in sudoers: ALL=(app.user) NOPASSWD: /bin/sh",
+        );
+
+    script("id", "case $* in -u) echo 0 ;; *) echo 33 ;; esac");
+    let record = format!(
+        "case $1 in --reuid=0) exit ;; esac; echo \"$1 $2 $3\" >'{}'; shift 3; exec \"$@\"",
+        seen.display()
+    );
+    script("setpriv", &record);
+    env.xtask(["pull-db"]).ok();
+    assert_eq!(
+        fs::read_to_string(&seen).expect("it ran"),
+        "--reuid=app.user --regid=33 --init-groups\n"
+    );
+    script("setpriv", "exit 1");
+    script("su", &format!("echo \"$1 $2 $3 $4\" >'{}'; shift 3; exec sh \"$@\"", seen.display()));
+    env.xtask(["pull-db"]).ok();
+    assert_eq!(fs::read_to_string(&seen).expect("it ran"), "-s /bin/sh app.user -c\n");
+    env.db_toml("as = 'a b'\n");
+    env.xtask(["pull-db"]).fails(2).stderr_has("as = \"a b\"");
+}
+
 #[test]
 fn an_image_without_a_shell_is_told_of() {
     let env = developer();

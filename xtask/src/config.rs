@@ -40,6 +40,7 @@ struct DbToml {
     app: Option<String>,
     via: Option<String>,
     machine: Option<String>,
+    r#as: Option<String>,
     #[serde(default)]
     source: BTreeMap<String, SourceToml>,
     local_dir: Option<String>,
@@ -129,6 +130,8 @@ pub struct Settings {
     pub app: Option<String>,
     pub via: Option<Via>,
     pub machine: Option<String>,
+    /// The user of the server as whom the script runs.
+    pub user: Option<String>,
     /// The name of the source, if it is not the one at the top of the file.
     pub source: Option<String>,
     sources: Vec<Source>,
@@ -259,6 +262,7 @@ impl Settings {
         Ok(Self {
             app: expand("app", db.app)?,
             machine: expand("machine", db.machine)?,
+            user: db.r#as.map(|user| self::user(&user)).transpose().with_context(in_file)?,
             source: None,
             sources,
             via: via.map(|via| resolve_via(&via, &root)).transpose().with_context(in_file)?,
@@ -312,6 +316,7 @@ impl Settings {
         self.remote_dir = source.remote_dir.or(self.remote_dir);
         // A machine is one of its app.
         self.machine = source.machine;
+        self.user = source.user.or(self.user);
         if let Some(include) = source.include {
             self.names.others.extend(std::mem::replace(&mut self.names.include, include));
         }
@@ -486,6 +491,11 @@ fn max_lock(text: Option<&str>) -> Result<SignedDuration> {
     duration(text).ok_or_else(|| {
         Failure::usage(format!("max-lock {text:?} is not a duration")).hint("such as \"5s\"").into()
     })
+}
+
+/// The name of a user, which goes through shells.
+fn user(name: &str) -> Result<String> {
+    plain_word(name, "._-").map_err(|why| Failure::usage(format!("as = {name:?}: {why}")).into())
 }
 
 fn resolve_via(text: &str, root: &Path) -> Result<Via> {

@@ -302,7 +302,8 @@ impl Args {
             process_group: self.process_group.clone(),
             container: self.container.clone(),
         };
-        Ok(Transport::new(&cx.sh, via, target, self.offline_ok))
+        let transport = Transport::new(&cx.sh, via, target, self.offline_ok);
+        Ok(transport.with_user(settings.user.clone()))
     }
 
     fn directory(&self, settings: &Settings, via: &Via) -> Result<String> {

@@ -9,7 +9,7 @@ use super::environment::Environment;
 use super::name_pattern::NamePattern;
 use super::rename::Renames;
 use super::rule::{Rule, RuleToml};
-use super::{Via, each, patterns, resolve_via};
+use super::{Via, each, patterns, resolve_via, user};
 
 /// The keys of `[source.NAME]`; those that are missing are as at the top of the file.
 #[derive(Deserialize)]
@@ -19,6 +19,7 @@ pub struct SourceToml {
     via: Option<String>,
     remote_dir: Option<String>,
     machine: Option<String>,
+    r#as: Option<String>,
     include: Option<Vec<String>>,
     #[serde(default)]
     sanitize: Vec<RuleToml>,
@@ -31,6 +32,7 @@ pub struct Source {
     pub via: Option<Via>,
     pub remote_dir: Option<String>,
     pub machine: Option<String>,
+    pub user: Option<String>,
     pub include: Option<Vec<NamePattern>>,
     /// Rules that run after those of all sources.
     pub rules: Vec<Rule>,
@@ -60,6 +62,7 @@ impl SourceToml {
             via: expand("via", self.via)?.map(|via| resolve_via(&via, root)).transpose()?,
             remote_dir: expand("remote-dir", self.remote_dir)?,
             machine: expand("machine", self.machine)?,
+            user: self.r#as.map(|name| user(&name)).transpose()?,
             include: include.transpose().context("include")?,
             rules,
             name,

@@ -29,6 +29,9 @@ use crate::ui::{Ui, escape};
 /// pasted into it. It must not read further: a `dd` without `fullblock` reads one byte at a time.
 const BOOTSTRAP: &str = r#"read -r n && XTASK_REQUEST=1 && b="bs=1 count=$n" && if dd iflag=fullblock count=0 </dev/null; then b="bs=$n count=1 iflag=fullblock"; fi 2>/dev/null && eval "$(dd $b 2>/dev/null | gzip -dc)""#;
 
+/// Runs `$2` as user `$1`: root needs no `sudo`, which few images have; busybox has no such `setpriv`.
+const AS_USER: &str = r#"if [ "$(id -u)" -ne 0 ]; then exec sudo -n -u "$1" sh -c "$2"; elif setpriv --reuid=0 true 2>/dev/null; then exec setpriv --reuid="$1" --regid="$(id -g "$1")" --init-groups sh -c "$2"; else exec su -s /bin/sh "$1" -c "$2"; fi"#;
+
 /// How long an impatient transport waits for the server: ten times as long as `fly` takes to
 /// connect.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -37,6 +40,8 @@ pub struct Transport<'a> {
     sh: &'a Shell,
     via: Via,
     pub target: Target,
+    /// The user of the server to become.
+    user: Option<String>,
     /// Whether to give up after `PATIENCE`; the programs themselves would try for minutes.
     impatient: bool,
     /// Whether the server has answered before: then a failure does not mean that there is no
@@ -49,7 +54,14 @@ pub struct Transport<'a> {
 
 impl<'a> Transport<'a> {
     pub fn new(sh: &'a Shell, via: Via, target: Target, impatient: bool) -> Self {
-        Self { sh, via, target, impatient, reached: false, started: None, released: None }
+        let (user, reached, started, released) = (None, false, None, None);
+        Self { sh, via, target, user, impatient, reached, started, released }
+    }
+
+    /// Runs the script as this user of the server.
+    #[must_use]
+    pub fn with_user(self, user: Option<String>) -> Self {
+        Self { user, ..self }
     }
 
     /// The name of the server, for messages.
@@ -89,6 +101,13 @@ impl<'a> Transport<'a> {
         let said = &ended.said;
         let offline =
             (!self.reached && wire == 0).then(|| offline::diagnose(&self.via, &self.peer(), said));
+        if let Some(user) = self.user.as_ref().filter(|_| wire == 0)
+            && said.lines().any(|line| line.starts_with("sudo: "))
+        {
+            return Failure::new(format!("the script cannot run as {user}{}", quoted(said))).hint(
+                format!("allow it without a password, in sudoers: ALL=({user}) NOPASSWD: /bin/sh"),
+            );
+        }
         if wire == 0 && lacks_shell(said) {
             return Failure::new(format!("there is no shell: {}{}", self.peer(), quoted(said)))
                 .hint(
@@ -151,7 +170,16 @@ impl<'a> Transport<'a> {
     /// The program that connects is missing.
     pub fn start(&self, ui: &Ui) -> Result<Connection> {
         let sh = self.sh;
-        let remote = format!("sh -c '{BOOTSTRAP}'");
+        let script: Vec<&str> = match &self.user {
+            None => vec!["sh", "-c", BOOTSTRAP],
+            Some(user) => vec!["sh", "-c", AS_USER, "sh", user, BOOTSTRAP],
+        };
+        // Neither text has a single quote, and the name of a user has only letters and the like.
+        let remote = script.iter().map(|word| match word.contains(' ') {
+            true => format!("'{word}'"),
+            false => (*word).to_owned(),
+        });
+        let remote = remote.collect::<Vec<_>>().join(" ");
         let command = match &self.via {
             Via::Fly => {
                 let (fly, flags) = (fly::program(sh)?, self.target.flags());
@@ -166,13 +194,16 @@ impl<'a> Transport<'a> {
                 cmd!(sh, "ssh -T {alive...} {limit...} {port...} -- {host} {remote}")
             }
             Via::Docker(container) => {
-                cmd!(sh, "docker exec --interactive {container} sh -c {BOOTSTRAP}")
+                cmd!(sh, "docker exec --interactive {container} {script...}")
             }
             Via::Exec(words) => {
                 let (program, args) = words.split_first().context("the command is empty")?;
-                cmd!(sh, "{program} {args...} sh -c {BOOTSTRAP}")
+                cmd!(sh, "{program} {args...} {script...}")
             }
-            Via::Local(_) => cmd!(sh, "sh -c {BOOTSTRAP}"),
+            Via::Local(_) => {
+                let (program, args) = script.split_first().context("the command is empty")?;
+                cmd!(sh, "{program} {args...}")
+            }
         };
         ui.verbose(format!("$ {command}"));
         Connection::start(command.into(), ui)
@@ -324,6 +355,8 @@ mod tests {
     fn the_bootstrap_survives_two_readings_of_its_quotes() {
         let words = shlex::split(&format!("sh -c '{BOOTSTRAP}'")).unwrap();
         assert_eq!(words, ["sh", "-c", BOOTSTRAP]);
+        let words = shlex::split(&format!("sh -c '{AS_USER}' sh app '{BOOTSTRAP}'")).unwrap();
+        assert_eq!(words, ["sh", "-c", AS_USER, "sh", "app", BOOTSTRAP]);
     }
 
     #[test]
