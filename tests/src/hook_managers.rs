@@ -10,9 +10,8 @@ use crate::env::TestEnv;
 use crate::hooks::{self, chmod};
 use crate::output::Output;
 use crate::process::Running;
-use crate::{binaries, databases, sets, shells};
+use crate::{binaries, databases, python, sets, shells};
 
-/// Written by `cargo dev test` after it has installed these versions.
 const VERSIONS: &str = include_str!("../hook-managers/requirements.txt");
 
 pub const FIXTURE: &str = "tests/fixtures/data.db";
@@ -83,7 +82,7 @@ pub fn developer(manager: Manager) -> TestEnv {
     match manager.program() {
         None => chmod(&hooks::hook(&env), 0o755),
         Some(program) => {
-            let installed = installed().join("python/bin").join(program);
+            let installed = python::programs("hook-managers", VERSIONS).join(program);
             shells::link(&installed, &env.path("bin").join(program));
             Running::start(env.command(program).arg("install")).wait().ok();
         }
@@ -93,20 +92,6 @@ pub fn developer(manager: Manager) -> TestEnv {
 
 fn snippets() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/hooks")
-}
-
-/// The directory in which `cargo dev test` has installed the hook managers.
-fn installed() -> PathBuf {
-    let executable = std::env::current_exe().expect("this process has a program");
-    let target = executable.ancestors().nth(3).expect("tests are in target/<profile>/deps");
-    let directory = target.join("hook-managers");
-    let versions = fs::read_to_string(directory.join("versions")).unwrap_or_default();
-    assert!(
-        versions == VERSIONS,
-        "{} does not have the hook managers of tests/hook-managers/: `cargo dev test` installs them",
-        directory.display()
-    );
-    directory
 }
 
 /// Replaces Cargo by a script that knows the alias, and compiles nothing.

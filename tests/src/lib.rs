@@ -25,6 +25,7 @@ pub mod process;
 pub mod proof;
 pub mod pty;
 pub mod pull;
+pub mod python;
 pub mod secrets;
 pub mod server;
 pub mod sets;

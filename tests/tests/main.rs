@@ -12,6 +12,7 @@ mod cycles;
 mod delta_server;
 mod demo;
 mod directories;
+mod django;
 mod durability;
 mod fixtures;
 mod fixtures_commit;

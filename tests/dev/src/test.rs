@@ -1,4 +1,4 @@
-mod hook_managers;
+mod python;
 
 use anyhow::{Context as _, Result};
 use xshell::{Shell, cmd};
@@ -52,7 +52,7 @@ impl Args {
             interrupt::run(cmd!(sh, "{xtask} refresh-fixtures --check --quiet"))
         })?;
         let target = cx.target_directory()?;
-        hook_managers::install(cx, &target)?;
+        python::install(cx, &target)?;
         step(&cx.ui, "tests", || {
             let _built = sh.push_env("XTASK_TESTS_PREBUILT", "1");
             let _long = self.long.then(|| sh.push_env("XTASK_TEST_LONG", "1"));
