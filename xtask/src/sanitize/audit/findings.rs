@@ -57,7 +57,7 @@ impl Finding {
         let kind = Kind::ALL.iter().find(|(_, word, _)| *word == kind)?.0;
         let (set, unread) = match kind {
             Kind::Unread => (None, Some(REASONS.iter().find(|(word, _)| *word == facts)?.1)),
-            _ => (Facts::parse(facts)?.mask(), None),
+            _ => (Facts::parse(facts)?.mask(&name(column)?), None),
         };
         Some(Self {
             table: name(table)?,
@@ -189,7 +189,11 @@ impl Findings {
         let rules = rules(shown);
         let mut text = "in xtask/db.toml, ".to_owned();
         if !rules.is_empty() {
-            let _ = write!(text, "add a rule for each, such as{rules}\nor ");
+            let _ = writeln!(text, "add a rule for each, such as{rules}");
+            if shown.iter().any(|finding| finding.column.to_lowercase().contains("passw")) {
+                text += "(docs/passwords.md has rules for passwords with which you can log in)\n";
+            }
+            text += "or ";
         } else if shown.iter().any(|finding| !finding.generated_from.is_empty()) {
             text += "add a rule for its sources, or ";
         }

@@ -19,9 +19,10 @@ impl<'a> Facts<'a> {
         self.0.contains(fact)
     }
 
-    /// SQL that masks the column and respects its type, NOT NULL and unique indexes; `None` if no
-    /// such SQL is known.
-    pub fn mask(self) -> Option<&'static str> {
+    /// SQL that masks the column of this name and respects its type, NOT NULL and unique indexes;
+    /// `None` if no such SQL is known. Login forms take no address without an `@`.
+    pub fn mask(self, column: &str) -> Option<&'static str> {
+        let is_mail = column.to_ascii_lowercase().contains("mail");
         let [unique, number, json] = ['u', 'i', 'j'].map(|fact| self.has(fact));
         let blob = self.has('b') && !self.has('t');
         let by_chance = self.has('w');
@@ -40,6 +41,8 @@ impl<'a> Facts<'a> {
             (true, true) if number => "random()",
             (true, false) if blob => "CAST('masked-' || rowid AS BLOB)",
             (true, true) if blob => "randomblob(16)",
+            (true, false) if is_mail => "'masked-' || rowid || '@example.com'",
+            (true, true) if is_mail => "'masked-' || hex(randomblob(8)) || '@example.com'",
             (true, false) => "'masked-' || rowid",
             (true, true) => "'masked-' || hex(randomblob(8))",
             _ if number => "0",
@@ -56,13 +59,16 @@ mod tests {
 
     #[test]
     fn what_fits_some_databases_must_fit_all() {
-        let mask = |said| Facts::parse(said).unwrap().mask();
+        let mask = |said| Facts::parse(said).unwrap().mask("name");
         assert_eq!(mask("t"), Some("''"));
         assert_eq!(mask("tut"), Some("NULL"));
         assert_eq!(mask("nttu"), Some("'masked-' || rowid"));
         assert_eq!(mask("nutnuwt"), Some("'masked-' || hex(randomblob(8))"));
         assert_eq!(mask("bt"), Some("''"));
         assert_eq!(mask("tgt"), None);
+        let mail = |said| Facts::parse(said).unwrap().mask("E_Mail");
+        assert_eq!(mail("nut"), Some("'masked-' || rowid || '@example.com'"));
+        assert_eq!((mail("nt"), mail("t")), (Some("''"), Some("''")));
         assert!(Facts::parse("").is_none() && Facts::parse("t'").is_none());
     }
 }
