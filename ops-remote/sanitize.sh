@@ -124,17 +124,23 @@ choose_rules() {
 		DELETE FROM temp.xtask_set WHERE NOT EXISTS (
 		       SELECT 1 FROM temp.xtask_rule AS r, pragma_table_xinfo(r.tbl, 'main') AS c
 		        WHERE r.rule = xtask_set.rule AND c.name = xtask_set.col COLLATE NOCASE);
+		CREATE TEMP TABLE xtask_virtual AS
+		SELECT name, sql GLOB '*fts5*' AS fts5, sql GLOB '*fts[345]*' AS fts, sql GLOB '*rtree*' OR sql GLOB '*geopoly*' AS rtree,
+		       sql GLOB '*content=*' AS elsewhere
+		  FROM (SELECT name, replace(replace(lower(substr(sql, instr(lower(sql), 'using'))), ' ', ''), char(10), '') AS sql
+		          FROM main.sqlite_master WHERE type = 'table' AND rootpage = 0);
 		UPDATE temp.xtask_rule SET sql = (
-		       SELECT group_concat('DELETE FROM main."' || replace(name, '"', '""') || '"', ';' || char(10))
-		         FROM main.sqlite_master AS t WHERE type = 'table' AND name NOT GLOB 'sqlite_*' AND lower(name) GLOB lower(omits)
-		          -- Of virtual tables only a full-text table with a text of its own; the other indexes are rebuilt.
-		          AND (rootpage OR EXISTS (SELECT 1 FROM main.sqlite_master AS s WHERE s.name = t.name || '_content')
-		               AND EXISTS (SELECT 1 FROM main.sqlite_master AS s WHERE s.name IN (t.name || '_config', t.name || '_segdir')))
-		          AND NOT EXISTS (
-		              SELECT 1 FROM main.sqlite_master AS v WHERE v.type = 'table' AND v.rootpage = 0
-		                 AND substr(t.name, 1, length(v.name) + 1) = v.name || '_'
-		                 AND (lower(v.sql) NOT GLOB '*using*fts[345]*' OR substr(t.name, length(v.name) + 2) IN (
-		                      'data', 'idx', 'content', 'docsize', 'config', 'segments', 'segdir', 'stat'))))
+		       SELECT group_concat(CASE WHEN v.fts5 AND v.elsewhere
+		                THEN 'INSERT INTO ' || quoted || '("' || replace(t.name, '"', '""') || '") VALUES (''delete-all'')'
+		                ELSE 'DELETE FROM ' || quoted END, ';' || char(10))
+		         FROM (SELECT name, 'main."' || replace(name, '"', '""') || '"' AS quoted FROM main.sqlite_master
+		                WHERE type = 'table' AND name NOT GLOB 'sqlite_*') AS t LEFT JOIN temp.xtask_virtual AS v ON v.name = t.name
+		        WHERE lower(t.name) GLOB lower(omits) AND NOT EXISTS (
+		              -- The tables in which a virtual table keeps its rows change with it.
+		              SELECT 1 FROM temp.xtask_virtual AS o WHERE substr(t.name, 1, length(o.name) + 1) = o.name || '_' AND (
+		                     o.fts AND substr(t.name, length(o.name) + 2) IN ('data', 'idx', 'docsize', 'config', 'segments', 'segdir', 'stat')
+		                  OR o.fts AND NOT o.elsewhere AND substr(t.name, length(o.name) + 2) = 'content'
+		                  OR o.rtree AND substr(t.name, length(o.name) + 2) IN ('node', 'rowid', 'parent'))))
 		 WHERE omits IS NOT NULL;
 		.output ~.applied
 		SELECT rule FROM temp.xtask_rule;

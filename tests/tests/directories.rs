@@ -98,6 +98,53 @@ fn each_tenant_is_pulled_and_restored_where_it_is() {
     databases::assert_same(&env.data().join(NAMES[1]), &env.data().join(&first).join(NAMES[1]));
     env.xtask(["restore-db", "--yes", "--undo"]).ok();
     assert_pulled(&env, &NAMES);
+
+    // What was written here is saved by its path, and comes back.
+    for name in NAMES {
+        databases::execute(
+            &env.data().join(name),
+            &format!("INSERT INTO secrets VALUES ('{name}')"),
+        );
+    }
+    env.local_pull(&[]).ok();
+    env.xtask(["restore-db", "--list"]).ok().stdout_has("before-pull     3 db");
+    env.xtask(["restore-db", "--yes", "--undo"]).ok();
+    for name in NAMES {
+        let sql = format!("SELECT count(*) FROM secrets WHERE value = '{name}'");
+        assert_eq!(databases::query(&env.data().join(name), &sql), 1.into());
+    }
+    env.xtask(["snapshots", "create"]).ok();
+    env.xtask(["restore-db", "--list"]).ok().stdout_has("manual          3 db");
+}
+
+/// A directory that is not the app's is nobody's business, and one that is must be writable before
+/// anything changes.
+#[test]
+fn directories_of_others_are_not_entered_and_those_of_databases_are_looked_at_first() {
+    let env = production();
+    env.local_pull(&[]).ok();
+    let before = databases::content(&env.data().join(NAMES[0]));
+    for name in NAMES {
+        change(&env, name);
+    }
+    let mode = |path: &str, mode| {
+        use std::os::unix::fs::PermissionsExt as _;
+        let path = env.data().join(path);
+        fs::create_dir_all(&path).expect("make a directory");
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("set a mode");
+    };
+    mode("others", 0o000);
+    mode("tenants/umbrella", 0o555);
+    let output = env.local_pull(&[]);
+    // Root may do all.
+    if output.code != Some(0) {
+        output.stderr_has("/tenants/umbrella cannot be written; nothing was changed");
+        assert!(databases::content(&env.data().join(NAMES[0])) == before);
+    }
+    mode("tenants/umbrella", 0o755);
+    env.local_pull(&[]).ok();
+    assert_pulled(&env, &NAMES);
+    mode("others", 0o755);
 }
 
 #[test]

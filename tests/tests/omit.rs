@@ -86,3 +86,26 @@ fn the_audit_has_nothing_to_say_of_what_is_omitted() {
     env.db_toml("omit = ['SESSIONS']\naudit.level = 'fail'\n");
     env.local_pull(&[]).ok().stderr_lacks("sessions");
 }
+
+#[test]
+fn what_only_begins_like_a_virtual_table_is_omitted_and_so_are_virtual_tables() {
+    let env = TestEnv::with_database(
+        "CREATE VIRTUAL TABLE users USING rtree(id, x0, x1, +name text);
+         INSERT INTO users VALUES (1, 0, 1, 'private name');
+         CREATE TABLE users_tokens (id INTEGER PRIMARY KEY, token TEXT);
+         INSERT INTO users_tokens VALUES (1, 'private token');
+         CREATE TABLE docs (body TEXT); INSERT INTO docs VALUES ('it stays');
+         CREATE VIRTUAL TABLE found USING fts5(body, content='docs');
+         CREATE TABLE found_content (note TEXT); INSERT INTO found_content VALUES ('private note');
+         CREATE VIRTUAL TABLE words USING fts5(body, content='');
+         INSERT INTO words(rowid, body) VALUES (1, 'privateword');",
+    );
+    env.db_toml("omit = ['users*', 'found_content', 'words']\n");
+    env.local_pull(&[]).ok();
+    let live = env.data().join("data.db");
+    for (table, rows) in [("users", 0), ("users_tokens", 0), ("found_content", 0), ("docs", 1)] {
+        assert_eq!(count(&live, table), rows, "{table}");
+    }
+    assert!(!databases::bytes_contain(&live, "private"));
+    databases::assert_whole(&live);
+}

@@ -102,3 +102,35 @@ fn two_that_would_have_one_name_are_refused() {
     env.db_toml("[rename]\n'a*.db' = 'b.db'\n");
     env.local_pull(&[]).fails(2).stderr_has("which stands for the same text");
 }
+
+/// Production and staging have other names, and one name here.
+#[test]
+fn two_sources_may_have_one_name_here() {
+    let env = TestEnv::new();
+    let create = |directory: &str, name: &str| {
+        fs::create_dir_all(env.path(directory)).expect("make a directory");
+        let path = env.path(directory).join(name);
+        databases::create(&path, 20, 1);
+        databases::execute(
+            &path,
+            &format!("CREATE TABLE secrets (value); INSERT INTO secrets VALUES ('{SECRET}')"),
+        );
+    };
+    create("production", "production.sqlite3");
+    create("staging", "staging.sqlite3");
+    create("staging", "staging_queue.sqlite3");
+    env.db_toml(
+        "via = 'local:../production'\ninclude = ['production.sqlite3']\n\
+         [rename]\n'production*.sqlite3' = 'development*.sqlite3'\n'staging*.sqlite3' = 'development*.sqlite3'\n\
+         [source.staging]\nvia = 'local:../staging'\ninclude = ['staging*.sqlite3']\n\
+         [[source.staging.sanitize]]\ndatabase = 'staging.sqlite3'\ntable = 'secrets'\nset = { value = \"'x'\" }\n",
+    );
+    env.xtask(["pull-db"]).ok();
+    env.xtask(["pull-db", "--source", "staging"]).ok().stderr_has("development_queue.sqlite3");
+    let live = env.data().join("development.sqlite3");
+    assert!(!databases::bytes_contain(&live, SECRET));
+    env.xtask(["pull-db", "--source", "staging", "--only", "staging.sqlite3"]).ok();
+    env.xtask(["pull-db", "--yes", "--source", "staging", "--no-sanitize"])
+        .ok()
+        .stderr_has("unmasked");
+}

@@ -189,16 +189,25 @@ pub struct Names {
 impl Names {
     /// Whether a database of this name here belongs to the set.
     pub fn contains(&self, name: &str) -> bool {
-        self.renames.server(name).is_some_and(|server| {
-            self.include.iter().chain(&self.others).any(|p| p.matches(&server))
-                && !self.exclude.iter().any(|p| p.matches(&server))
+        self.renames.servers(name).iter().any(|server| {
+            self.include.iter().chain(&self.others).any(|p| p.matches(server))
+                && !self.exclude.iter().any(|p| p.matches(server))
         })
+    }
+
+    /// Whether databases can be below this directory.
+    pub fn enter(&self, directory: &str) -> bool {
+        self.include.iter().chain(&self.others).any(|one| one.enters(directory))
+            || self
+                .renames
+                .locals()
+                .any(|local| NamePattern::path(&local).is_ok_and(|local| local.enters(directory)))
     }
 
     /// Whether databases can be in directories below the data directory.
     pub fn are_nested(&self) -> bool {
         self.include.iter().chain(&self.others).any(NamePattern::is_nested)
-            || self.renames.are_nested()
+            || self.renames.locals().any(|local| local.contains('/'))
     }
 
     /// Whether a command with `--only` applies to `name`.
@@ -235,9 +244,15 @@ impl Settings {
         let expand = |key: &str, value: Option<String>| {
             value.map(|value| environment.expand(key, &value)).transpose().with_context(in_file)
         };
-        let via = expand("via", db.via)?;
+        let read_via = |via: String| environment.read("via", &via, |via| resolve_via(via, &root));
+        let via = db.via.map(read_via).transpose().with_context(in_file)?;
         let renames = Renames::new(&db.rename).context("rename").with_context(in_file)?;
-        let staging_dir = expand("staging-dir", db.staging_dir)?;
+        let read_staging = |dir: String| {
+            environment.read("staging-dir", &dir, |dir| {
+                directory("staging-dir", dir).map(|()| dir.to_owned())
+            })
+        };
+        let staging_dir = db.staging_dir.map(read_staging).transpose().with_context(in_file)?;
         let sources = db.source.into_iter().map(|(name, source)| {
             let key = format!("[source.{name}]");
             source.resolve(name, &root, &environment, &renames).context(key)
@@ -245,17 +260,14 @@ impl Settings {
         let sources: Vec<_> = sources.collect::<Result<_>>().with_context(in_file)?;
         let others = sources.iter().flat_map(|source| source.include.iter().flatten().cloned());
         let others = others.collect();
-        let data_dir = match (local_dir, expand("local-dir", db.local_dir)?) {
+        let data_dir = match (local_dir, db.local_dir) {
             (Some(dir), _) => std::path::absolute(data_directory("--local-dir", dir)?)?,
             (None, Some(dir)) => {
-                let dir = PathBuf::from(dir);
-                root.join(data_directory("local-dir", &dir).with_context(in_file)?)
+                let read = |dir: &str| Ok(root.join(data_directory("local-dir", Path::new(dir))?));
+                environment.read("local-dir", &dir, read).with_context(in_file)?
             }
             (None, None) => root.join("data"),
         };
-        if let Some(dir) = &staging_dir {
-            directory("staging-dir", dir).with_context(in_file)?;
-        }
         if db.keep == Some(0) {
             return Err(Failure::usage("keep must be at least 1")).with_context(in_file);
         }
@@ -265,7 +277,7 @@ impl Settings {
             user: db.r#as.map(|user| self::user(&user)).transpose().with_context(in_file)?,
             source: None,
             sources,
-            via: via.map(|via| resolve_via(&via, &root)).transpose().with_context(in_file)?,
+            via,
             remote_dir: expand("remote-dir", db.remote_dir)?,
             staging_dir,
             max_lock: max_lock(db.max_lock.as_deref()).with_context(in_file)?,

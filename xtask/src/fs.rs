@@ -70,7 +70,7 @@ pub fn files_below(
             let path = format!("{below}{name}");
             if !entry.file_type()?.is_dir() {
                 files.push((path, entry));
-            } else if !name.starts_with('.') && enters(&path) {
+            } else if !name.starts_with('.') && name != "lost+found" && enters(&path) {
                 left.push(path + "/");
             }
         }

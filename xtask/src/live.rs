@@ -52,7 +52,7 @@ const STAGED: &str = "staged";
 ///
 /// The directory cannot be read.
 pub fn databases(dir: &Path, names: &Names) -> Result<Vec<String>> {
-    let enters = |path: &str| names.are_nested() && !snapshots::is_in_snapshot(&format!("{path}/"));
+    let enters = |path: &str| names.enter(path) && !snapshots::is_in_snapshot(&format!("{path}/"));
     let is_database = |name: &String| {
         !Path::new(name).file_name().is_some_and(|file| file.as_bytes().starts_with(b"."))
             // Never a database, whatever the patterns say.
@@ -238,6 +238,9 @@ impl<'a> LockedLiveSet<'a> {
         self.change_staged(replacement.snapshot, &install, &staged)?;
         for name in &install {
             ownership::create_parents(self.ui, &self.store.dir, name)?;
+        }
+        for name in remove.iter().filter(|name| name.contains('/')) {
+            ownership::require_writable(&self.store.dir, name)?;
         }
         for name in &install {
             let at = |name: &String| self.store.dir.join(name);

@@ -38,6 +38,27 @@ impl Environment {
         Ok(Self { file, variables })
     }
 
+    /// What `read` makes of a setting with variables; an error does not have their values.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::expand`], and of `read`.
+    pub fn read<T>(
+        &self,
+        key: &str,
+        text: &str,
+        read: impl FnOnce(&str) -> Result<T>,
+    ) -> Result<T> {
+        let expanded = self.expand(key, text)?;
+        read(&expanded).map_err(|error| match expanded == text {
+            true => error,
+            false => {
+                let why = "with its variables it is no valid value";
+                Failure::usage(format!("{key} = {text:?}: {why}")).into()
+            }
+        })
+    }
+
     /// Replaces the variables in the value of a setting.
     ///
     /// # Errors
@@ -106,6 +127,20 @@ mod tests {
         assert!(crate::error::hint(&error).unwrap().contains("or in .env"));
         assert!(expand("${DATA_XT").is_err());
         assert!(Environment::new(dir.path(), Some("none".into())).unwrap().variables.is_empty());
+    }
+
+    #[test]
+    fn an_invalid_value_is_not_said() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(".env"), "SECRET_XT=hunter2\n").unwrap();
+        let environment = Environment::new(dir.path(), Some(".env".into())).unwrap();
+        let refuse = |value: &str| Err::<(), _>(Failure::usage(format!("not {value}")).into());
+        let said = |text: &str| environment.read("via", text, refuse).unwrap_err().to_string();
+        assert_eq!(
+            said("${SECRET_XT}"),
+            "via = \"${SECRET_XT}\": with its variables it is no valid value"
+        );
+        assert_eq!(said("plain"), "not plain");
     }
 
     #[test]

@@ -21,6 +21,8 @@ const OPTIONS: MatchOptions = MatchOptions {
 pub struct NamePattern {
     text: String,
     path: Pattern,
+    /// The same as the server's shell compares it, byte by byte: a `?` is half of an `é` to it.
+    bytes: Pattern,
     /// By which it also matches what a database is called on the server.
     renames: Renames,
 }
@@ -33,7 +35,7 @@ impl NamePattern {
     /// The pattern is malformed, or one of its readers reads a character differently.
     pub fn path(text: &str) -> Result<Self> {
         check(text)?;
-        Ok(Self { text: text.to_owned(), path: unambiguous(text)?, renames: Renames::default() })
+        Self::new(text, text)
     }
 
     /// Without a `/`, a pattern of the name of a file in any directory, so that a rule misses none.
@@ -44,7 +46,12 @@ impl NamePattern {
     pub fn anywhere(text: &str) -> Result<Self> {
         check(text)?;
         let path = if text.contains('/') { text.to_owned() } else { format!("**/{text}") };
-        Ok(Self { text: text.to_owned(), path: unambiguous(&path)?, renames: Renames::default() })
+        Self::new(text, &path)
+    }
+
+    fn new(text: &str, path: &str) -> Result<Self> {
+        let (text, bytes) = (text.to_owned(), unambiguous(&as_bytes(path))?);
+        Ok(Self { text, path: unambiguous(path)?, bytes, renames: Renames::default() })
     }
 
     /// The pattern that matches names of here and names on the server.
@@ -54,8 +61,21 @@ impl NamePattern {
     }
 
     pub fn matches(&self, name: &str) -> bool {
-        let fits = |name: &str| self.path.matches_with(name, OPTIONS);
-        fits(name) || self.renames.server(name).is_some_and(|server| fits(&server))
+        let fits = |name: &str| self.bytes.matches_with(&as_bytes(name), OPTIONS);
+        fits(name) || self.renames.servers(name).iter().any(|server| fits(server))
+    }
+
+    /// Whether it can match a file below this directory.
+    pub fn enters(&self, directory: &str) -> bool {
+        let mut parts = self.path.as_str().split('/');
+        for name in directory.split('/') {
+            match parts.next() {
+                Some("**") => return true,
+                Some(part) if Pattern::new(part).is_ok_and(|part| part.matches(name)) => {}
+                _ => return false,
+            }
+        }
+        parts.next().is_some()
     }
 
     /// As the user wrote it.
@@ -72,6 +92,11 @@ impl NamePattern {
     pub fn is_nested(&self) -> bool {
         self.path.as_str().contains('/')
     }
+}
+
+/// A character for each byte.
+fn as_bytes(text: &str) -> String {
+    text.bytes().map(char::from).collect()
 }
 
 /// Of a flag.
@@ -154,6 +179,9 @@ mod tests {
             ("t/**/a.db", "t/a.db", true, true),
             ("t/**/a.db", "t/u/v/a.db", true, true),
             ("t/**/a.db", "u/a.db", false, false),
+            ("t_?.db", "t_é.db", false, false),
+            ("t_??.db", "t_é.db", true, true),
+            ("t_é*.db", "t_é2.db", true, true),
         ] {
             let matches = |of: fn(&str) -> Result<NamePattern>| of(pattern).unwrap().matches(name);
             assert_eq!(matches(NamePattern::path), is_path, "{pattern} {name}");

@@ -45,15 +45,15 @@ impl Renames {
         found.unwrap_or_else(|| server.to_owned())
     }
 
-    /// What a database is called on the server; `None` if none of there has this name here.
-    pub fn server(&self, local: &str) -> Option<String> {
+    /// What a database may be called on a server; nothing if none of there has this name here.
+    pub fn servers(&self, local: &str) -> Vec<String> {
         let found = self.0.iter().filter_map(|one| one.server.with(one.local.star(local)?));
-        found.chain([local.to_owned()]).find(|server| self.local(server) == local)
+        found.chain([local.to_owned()]).filter(|server| self.local(server) == local).collect()
     }
 
-    /// Whether one is in a directory here.
-    pub fn are_nested(&self) -> bool {
-        self.0.iter().any(|one| one.local.text().contains('/'))
+    /// What databases are called here, some with a `*`.
+    pub fn locals(&self) -> impl Iterator<Item = String> {
+        self.0.iter().map(|one| one.local.text())
     }
 
     /// As `local_name` of `ops-remote/find.sh` reads them, a line each.
@@ -122,10 +122,10 @@ mod tests {
             ("production/x.sqlite3", "production/x.sqlite3"),
         ] {
             assert_eq!(renames.local(server), local);
-            assert_eq!(renames.server(local).as_deref(), Some(server));
+            assert_eq!(renames.servers(local)[0], server);
         }
-        assert_eq!(renames.server("production.sqlite3"), None, "it has another name here");
-        assert_eq!(renames.server("storage/a.db"), None);
+        assert!(renames.servers("production.sqlite3").is_empty(), "it has another name here");
+        assert!(renames.servers("storage/a.db").is_empty());
     }
 
     #[test]

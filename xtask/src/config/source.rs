@@ -52,6 +52,7 @@ impl SourceToml {
         let expand = |key: &str, value: Option<String>| {
             value.map(|value| environment.expand(key, &value)).transpose()
         };
+        let read_via = |via: String| environment.read("via", &via, |via| resolve_via(via, root));
         let mut rules = each(self.sanitize, "[[sanitize]]", RuleToml::resolve)?;
         for rule in &mut rules {
             rule.database = rule.database.clone().with(renames);
@@ -59,7 +60,7 @@ impl SourceToml {
         let include = self.include.map(|texts| patterns(&texts, NamePattern::path));
         Ok(Source {
             app: expand("app", self.app)?,
-            via: expand("via", self.via)?.map(|via| resolve_via(&via, root)).transpose()?,
+            via: self.via.map(read_via).transpose()?,
             remote_dir: expand("remote-dir", self.remote_dir)?,
             machine: expand("machine", self.machine)?,
             user: self.r#as.map(|name| user(&name)).transpose()?,

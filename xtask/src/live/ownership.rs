@@ -5,8 +5,9 @@ use std::fs::{Metadata, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
+use crate::error::Failure;
 use crate::fs;
 use crate::ui::Ui;
 
@@ -19,8 +20,24 @@ pub(super) fn create_parents(ui: &Ui, dir: &Path, name: &str) -> Result<()> {
     let parents = name.match_indices('/').map(|(at, _)| dir.join(&name[..at]));
     let missing: Vec<_> = parents.filter(|parent| !parent.exists()).collect();
     fs::create_parents(dir, name)?;
+    require_writable(dir, name)?;
     let model = || dir.metadata().ok().into_iter();
     missing.iter().try_for_each(|new| follow(ui, new, &new.join(".none"), model()))
+}
+
+/// Fails if the directory of a database cannot be changed, which a rename would find too late.
+///
+/// # Errors
+///
+/// It cannot be changed.
+pub(super) fn require_writable(dir: &Path, name: &str) -> Result<()> {
+    use rustix::fs::{Access, access};
+
+    let Some(parent) = dir.join(name).parent().map(Path::to_owned) else { return Ok(()) };
+    access(&parent, Access::WRITE_OK | Access::EXEC_OK).with_context(|| {
+        Failure::new(format!("{} cannot be written; nothing was changed", parent.display()))
+            .hint("make it writable, and run the same command again")
+    })
 }
 
 /// Gives `copy`, a new file, the owner, group and mode of `live`, or the group of its `siblings`.

@@ -155,7 +155,7 @@ impl<'a> Saver<'a> {
         let dir = copies.incoming.path();
         let databases = copies.names.iter().zip(copies.hashes).map(|(name, hash)| {
             let hash = hash.filter(|_| !copies.changed.contains(name));
-            let described = describe(&dir.join(name), copies.damaged.contains(name), hash)?;
+            let described = describe(dir, name, copies.damaged.contains(name), hash)?;
             let raw = copies.raw.contains(name);
             let unsanitized = raw && sanitize::is_for(&self.settings.rules, name);
             Ok(Database { unsanitized, raw, ..described })
@@ -354,8 +354,14 @@ impl Source<'_> {
 /// # Errors
 ///
 /// The file cannot be read.
-pub(super) fn describe(path: &Path, damaged: bool, sha256: Option<String>) -> Result<Database> {
-    let found = match sqlite::describe(path) {
+pub(super) fn describe(
+    dir: &Path,
+    name: &str,
+    damaged: bool,
+    sha256: Option<String>,
+) -> Result<Database> {
+    let path = dir.join(name);
+    let found = match sqlite::describe(&path) {
         _ if damaged => None,
         Err(error) if !sqlite::tells_damage(&error) => return Err(error),
         found => found.ok(),
@@ -363,7 +369,7 @@ pub(super) fn describe(path: &Path, damaged: bool, sha256: Option<String>) -> Re
     let damaged = found.is_none();
     let found = found.unwrap_or_default();
     Ok(Database {
-        name: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        name: name.to_owned(),
         bytes: path.metadata()?.len(),
         sha256,
         page_size: found.page_size,

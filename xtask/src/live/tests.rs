@@ -72,7 +72,7 @@ impl Env {
         }
         let databases = names.iter().map(|name| {
             let path = incoming.path().join(name);
-            describe(&path, false, Some(fs::sha256(&path).unwrap())).unwrap()
+            describe(incoming.path(), name, false, Some(fs::sha256(&path).unwrap())).unwrap()
         });
         let meta = Meta {
             version: 1,
@@ -185,7 +185,7 @@ fn a_save_has_what_the_wal_holds_while_a_program_writes() {
     assert_eq!(said(&snapshot.path.join("a.db")), "old a.db,wal");
     assert_eq!(env.said("a.db"), "old a.db,wal,uncommitted");
     for database in snapshot.meta.unwrap().databases {
-        let recorded = describe(&snapshot.path.join(&database.name), false, None).unwrap();
+        let recorded = describe(&snapshot.path, &database.name, false, None).unwrap();
         assert_eq!((recorded.page_size, recorded.schema), (database.page_size, database.schema));
     }
 }

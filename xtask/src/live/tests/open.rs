@@ -29,7 +29,7 @@ pub(super) fn snapshot_of(env: &Env, sql: &str) -> Snapshot {
     let snapshot = env.pulled(&["a.db", "b.db"], None);
     make(&snapshot.path.join("a.db"), sql);
     let mut meta = snapshot.meta.clone().unwrap();
-    meta.databases[0] = describe(&snapshot.path.join("a.db"), false, None).unwrap();
+    meta.databases[0] = describe(&snapshot.path, "a.db", false, None).unwrap();
     fs::write(&snapshot.path.join("snapshot.json"), &serde_json::to_vec(&meta).unwrap()).unwrap();
     env.live.store.find(&snapshot.name).unwrap()
 }
