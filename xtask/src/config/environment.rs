@@ -22,7 +22,8 @@ impl Environment {
     /// The file cannot be read, or has a line that is none of a `.env`.
     pub fn new(root: &Path, file: Option<PathBuf>) -> Result<Self> {
         let mut variables = HashMap::new();
-        if let Some(path) = file.as_ref().map(|file| root.join(file)).filter(|path| path.exists()) {
+        if let Some(path) = file.as_ref().map(|file| root.join(file)).filter(|path| path.is_file())
+        {
             // Its error has the line, which may be a secret.
             let unreadable = |_| Failure::usage(format!("cannot read env-file {}", path.display()));
             for (number, variable) in
