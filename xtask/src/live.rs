@@ -18,7 +18,6 @@ mod stage;
 mod state;
 
 use std::collections::BTreeMap;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -54,7 +53,7 @@ const STAGED: &str = "staged";
 pub fn databases(dir: &Path, names: &Names) -> Result<Vec<String>> {
     let enters = |path: &str| names.enter(path) && !snapshots::is_in_snapshot(&format!("{path}/"));
     let is_database = |name: &String| {
-        !Path::new(name).file_name().is_some_and(|file| file.as_bytes().starts_with(b"."))
+        !snapshots::is_hidden(name)
             // Never a database, whatever the patterns say.
             && !SIDECARS.iter().any(|end| name.ends_with(end))
             && !snapshots::is_of_desktop(name)

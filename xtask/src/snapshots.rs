@@ -35,6 +35,11 @@ pub fn is_ours(name: &str) -> bool {
     name == STATE_DIR || time_of(name).is_some()
 }
 
+/// Whether the name of a file, of which this is the path, begins with a dot: it is no database.
+pub fn is_hidden(name: &str) -> bool {
+    name.rsplit('/').next().is_some_and(|file| file.starts_with('.'))
+}
+
 /// Whether a file is one that a desktop puts into any directory, though it is called like a database.
 pub fn is_of_desktop(name: &str) -> bool {
     name.rsplit('/').next() == Some("Thumbs.db")

@@ -376,11 +376,7 @@ pub(super) fn describe(
         user_version: found.user_version,
         schema: found.schema,
         damaged,
-        unsanitized: false,
-        raw: false,
-        scrubbed: false,
-        remote: None,
-        file: None,
+        ..Database::default()
     })
 }
 

@@ -116,14 +116,7 @@ mod tests {
             bytes,
             sha256: Some(String::new()),
             page_size: 4096,
-            user_version: 0,
-            schema: String::new(),
-            damaged: false,
-            unsanitized: false,
-            raw: false,
-            scrubbed: false,
-            remote: None,
-            file: None,
+            ..Database::default()
         };
         Base { path: path.to_owned(), database, boot: None, scrubbed: false }
     }

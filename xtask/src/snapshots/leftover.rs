@@ -1,17 +1,15 @@
 //! What arrived of a pull that did not end: the next pull of the same source resumes from it. It is
 //! the directory of that pull, in which `snapshot.json` already says what it is of.
 
-use std::io::{self, Read as _};
-use std::os::unix::ffi::OsStrExt as _;
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use fs_err::File;
 use jiff::{SignedDuration, Timestamp};
 
 use super::snapshot::{Database, Kind, META, Meta, Origin};
 use crate::fs;
-use crate::pages::{HEADER, Header};
+use crate::pages::Header;
 
 /// A leftover of this age is removed: nobody seems to pull again, and production has moved on.
 const LIFETIME: SignedDuration = SignedDuration::from_hours(7 * 24);
@@ -68,23 +66,12 @@ fn partial(name: String, path: &Path) -> Option<Database> {
     if !metadata.is_file() || metadata.nlink() != 1 {
         return None;
     }
-    let mut header = [0; HEADER];
-    File::open(path).ok()?.read_exact(&mut header).ok()?;
-    let Header { page_size, .. } = Header::parse(&header)?;
+    let Header { page_size, .. } = Header::of(path).ok()?;
     let bytes = metadata.len();
-    let is_hidden = path.file_name().is_some_and(|file| file.as_bytes().starts_with(b"."));
-    (bytes >= page_size.into() && !is_hidden).then(|| Database {
+    (bytes >= page_size.into() && !super::is_hidden(&name)).then(|| Database {
         name,
         bytes,
-        sha256: None,
         page_size,
-        user_version: 0,
-        schema: String::new(),
-        damaged: false,
-        unsanitized: false,
-        raw: false,
-        scrubbed: false,
-        remote: None,
-        file: None,
+        ..Database::default()
     })
 }

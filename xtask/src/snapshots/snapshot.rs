@@ -121,7 +121,7 @@ impl FileId {
     }
 }
 
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Database {
     pub name: String,
     pub bytes: u64,
@@ -337,7 +337,7 @@ fn is_database(name: &str, meta: Option<&Meta>) -> bool {
         Some(meta) => meta.databases.iter().any(|database| database.name == name),
         None => {
             [".db", ".sqlite", ".sqlite3"].iter().any(|end| name.ends_with(end))
-                && !name.rsplit('/').next().is_some_and(|file| file.starts_with('.'))
+                && !super::is_hidden(name)
                 && !super::is_of_desktop(name)
         }
     }

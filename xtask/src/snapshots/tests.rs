@@ -26,16 +26,8 @@ pub(super) fn meta(kind: Kind, time: Timestamp, databases: &[(&str, u64)]) -> Me
     let database = |&(name, bytes): &(&str, u64)| Database {
         name: name.to_owned(),
         bytes,
-        sha256: None,
         page_size: 4096,
-        user_version: 0,
-        schema: String::new(),
-        damaged: false,
-        unsanitized: false,
-        raw: false,
-        scrubbed: false,
-        remote: None,
-        file: None,
+        ..Database::default()
     };
     let databases = databases.iter().map(database).collect();
     Meta { version: 1, kind, time, origin: None, git_commit: None, only: None, databases }
