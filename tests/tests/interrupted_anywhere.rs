@@ -175,7 +175,8 @@ fn what_has_arrived_need_not_be_checked_to_its_end() {
     let third = env.production().join("tenant_juno.db");
     databases::create(&third, 20, 3);
     let bytes = third.metadata().expect("it was made").len();
-    // Nothing but the system's loader and the checks reads so: there is no live set.
+    // Nothing but the checks reads so as often as the system's loader: there is no live set, and
+    // a thread of the comparison reads once.
     let log = env.path("trace");
     let calls = || fs::read_to_string(&log).unwrap_or_default().matches("pread64(").count();
     let start = |options: &[&str], args: &[&str]| {

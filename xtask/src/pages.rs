@@ -72,7 +72,7 @@ pub fn has_free_pages(path: &Path) -> bool {
 
 fn read_header(path: &Path) -> io::Result<[u8; HEADER]> {
     let mut header = [0; HEADER];
-    File::open(path)?.read_exact_at(&mut header, 0)?;
+    File::open(path)?.read_exact(&mut header)?;
     Ok(header)
 }
 
