@@ -22,6 +22,7 @@ stage=''  # private directory that holds the copies
 jobs=''   # process ids of the background jobs that copy and sanitize
 nonce=''  # identifies this pull in every line that the client reads; empty by hand
 mode=by-hand
+machine='' # `any` if the client has chosen none of several
 staging_dir=${TMPDIR:-/tmp}
 includes='*.db'
 excludes=''
@@ -258,6 +259,19 @@ announce_archive() {
 
 # ---- the plan ------------------------------------------------------------
 
+# Says whether this machine is as good as the others. A replica of LiteFS has the primary's name in a
+# file of the mount; on the primary, only the mount shows that all machines have the same databases.
+say_mount() {
+	local at device host kind=other
+	for at in "$directory" "${directory%/*}" /litefs; do
+		if [ -f "$at/.primary" ] && read -r host <"$at/.primary"; then fail replica "$host"; fi
+	done
+	[ ! -r /proc/mounts ] || while read -r device _; do
+		[ "$device" != litefs ] || kind=litefs
+	done </proc/mounts
+	status mount "$kind"
+}
+
 enter_stage() {
 	stage=$(mktemp -d "$staging_dir/xtask-pull.$$.$(began $$).$place.XXXXXX") ||
 		fail no-space "cannot make a directory in $staging_dir"
@@ -333,6 +347,7 @@ main() {
 		read_request || fail request "the request did not arrive whole"
 		keep_alive
 	fi
+	[ "$machine" != any ] || say_mount
 	command -v sqlite3 >/dev/null 2>&1 || fail no-sqlite3 "sqlite3 is not installed on this machine"
 	require_directory "$directory" no-directory here
 	directory=$entered

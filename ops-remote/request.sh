@@ -23,6 +23,7 @@ read_request() {
 		case $line in
 		'nonce '*) nonce=$value ;;
 		'mode '*) mode=$value ;;
+		'machine '*) machine=$value ;;
 		'directory '*) directory=$value ;;
 		'staging '*) staging_dir=$value ;;
 		'max-lock '*) max_lock=$value ;;

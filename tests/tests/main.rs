@@ -86,3 +86,4 @@ mod unsanitized;
 mod unsanitized_since;
 mod user_commands;
 mod what_is_a_database;
+mod which_machine;

@@ -111,6 +111,7 @@ fn nobody_else_may_read_what_was_pulled() {
 #[test]
 fn the_talk_of_fly_does_no_harm_and_the_machine_that_answered_is_named() {
     let (env, _sshd) = production();
+    env.db_toml("any-machine = true");
     env.add_machine(|machine| "other".clone_into(&mut machine.id));
     env.edit_world(|world| {
         let machine = &mut world.apps.get_mut("upflow").expect("the app exists")[0];
@@ -132,6 +133,7 @@ fn a_machine_without_a_name_is_known_from_what_fly_says() {
     let env = TestEnv::new();
     let _sshd = env.start_server(&Environment::default().set("TMPDIR", env.path("tmp")));
     databases::create(&env.production().join("data.db"), 10, 1);
+    env.db_toml("any-machine = true");
     env.add_machine(|machine| "other".clone_into(&mut machine.id));
     pull(&env, &[]).stderr_has(", machine 48ed667c733018 in nrt\n");
     assert_eq!(recorded(&env, "/origin/machine"), "48ed667c733018");

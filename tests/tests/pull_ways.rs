@@ -19,6 +19,7 @@ use tests::sqlite3::Build;
 #[test]
 fn sftp_takes_two_connections_to_one_machine_and_removes_the_archive() {
     let (env, _sshd) = production();
+    env.db_toml("any-machine = true");
     env.add_machine(|machine| "other".clone_into(&mut machine.id));
     pull(&env, &["--sftp"]);
     assert_live_equals_production(&env, &NAMES);

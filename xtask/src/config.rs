@@ -4,12 +4,14 @@
 mod audit;
 mod environment;
 mod fixture;
+mod fly;
 mod name_pattern;
 mod rename;
 mod rule;
 mod source;
 mod values;
 mod via;
+mod write;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,6 +23,7 @@ use serde::Deserialize;
 pub use self::audit::{Audit, AuditToml, Level};
 use self::environment::Environment;
 pub use self::fixture::{Fixture, FixtureToml, LOCK, Rows};
+use self::fly::FlyConfig;
 pub use self::name_pattern::NamePattern;
 pub use self::rename::Renames;
 pub use self::rule::{Change, Rule, RuleToml, Scrub};
@@ -40,6 +43,10 @@ struct DbToml {
     app: Option<String>,
     via: Option<String>,
     machine: Option<String>,
+    region: Option<String>,
+    /// Whether to take the machine that `fly` takes.
+    any_machine: Option<bool>,
+    fly_config: Option<PathBuf>,
     r#as: Option<String>,
     #[serde(default)]
     source: BTreeMap<String, SourceToml>,
@@ -99,25 +106,6 @@ impl HooksToml {
     }
 }
 
-/// The keys of `fly.toml` that this program uses.
-#[derive(Default, Deserialize)]
-struct FlyToml {
-    app: Option<String>,
-    mounts: Option<Mounts>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Mounts {
-    Many(Vec<Mount>),
-    One(Mount),
-}
-
-#[derive(Deserialize)]
-struct Mount {
-    destination: String,
-}
-
 /// The name of the settings file.
 const FILE: &str = "db.toml";
 
@@ -130,6 +118,9 @@ pub struct Settings {
     pub app: Option<String>,
     pub via: Option<Via>,
     pub machine: Option<String>,
+    pub region: Option<String>,
+    pub any_machine: bool,
+    fly_config: Option<PathBuf>,
     /// The user of the server as whom the script runs.
     pub user: Option<String>,
     /// The name of the source, if it is not the one at the top of the file.
@@ -274,6 +265,9 @@ impl Settings {
         Ok(Self {
             app: expand("app", db.app)?,
             machine: expand("machine", db.machine)?,
+            region: expand("region", db.region)?,
+            any_machine: db.any_machine.unwrap_or_default(),
+            fly_config: db.fly_config,
             user: db.r#as.map(|user| self::user(&user)).transpose().with_context(in_file)?,
             source: None,
             sources,
@@ -324,10 +318,18 @@ impl Settings {
         };
         let source = self.sources.swap_remove(at);
         self.via = source.via.or(self.via);
+        if let Some(file) = source.fly_config {
+            let config = FlyConfig::read(&self.root, Some(&file))?;
+            self.app = config.app.clone().or(self.app);
+            self.remote_dir = config.destination().or(self.remote_dir()?);
+            self.fly_config = Some(file);
+        }
         self.app = source.app.or(self.app);
         self.remote_dir = source.remote_dir.or(self.remote_dir);
         // A machine is one of its app.
         self.machine = source.machine;
+        self.region = source.region;
+        self.any_machine = source.any_machine.unwrap_or(self.any_machine);
         self.user = source.user.or(self.user);
         if let Some(include) = source.include {
             self.names.others.extend(std::mem::replace(&mut self.names.include, include));
@@ -355,7 +357,7 @@ impl Settings {
             .map_or_else(app_of_environment, |app| Ok(Some(app)))?
             .or_else(|| self.app.clone())
         {
-            None => Ok(self.fly_toml()?.app),
+            None => Ok(self.fly_config()?.app),
             app => Ok(app),
         }
     }
@@ -367,14 +369,18 @@ impl Settings {
     /// `fly.toml` is malformed.
     pub fn remote_dir(&self) -> Result<Option<String>> {
         match &self.remote_dir {
-            None => Ok(self.fly_toml()?.mounts.and_then(first_destination)),
+            None => Ok(self.fly_config()?.destination()),
             dir => Ok(dir.clone()),
         }
     }
 
-    fn fly_toml(&self) -> Result<FlyToml> {
-        let path = self.root.join("fly.toml");
-        Ok(read(&path)?.map(|text| parse_toml(&path, &text)).transpose()?.unwrap_or_default())
+    fn fly_config(&self) -> Result<FlyConfig> {
+        FlyConfig::read(&self.root, self.fly_config.as_deref())
+    }
+
+    /// What to do where neither the settings nor `fly.toml` say something.
+    pub fn other_fly_configs(&self) -> Option<String> {
+        if self.fly_config.is_none() { fly::others(&self.root) } else { None }
     }
 }
 
@@ -481,14 +487,6 @@ pub fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Opt
         .filter(|(likeness, _)| *likeness > 0.7)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, candidate)| candidate)
-}
-
-fn first_destination(mounts: Mounts) -> Option<String> {
-    match mounts {
-        Mounts::Many(mounts) => mounts.into_iter().next(),
-        Mounts::One(mount) => Some(mount),
-    }
-    .map(|mount| mount.destination)
 }
 
 fn patterns(texts: &[String], of: fn(&str) -> Result<NamePattern>) -> Result<Vec<NamePattern>> {

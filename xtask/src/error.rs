@@ -24,9 +24,34 @@ pub struct Failure {
     message: String,
     hints: Vec<String>,
     exit: Exit,
-    offline: bool,
-    cut: bool,
-    unconfirmed: bool,
+    reason: Reason,
+}
+
+/// A failure after which a command can do something else than report it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Reason {
+    #[default]
+    Other,
+    /// The server cannot be reached from here, and received no request.
+    Offline,
+    /// The connection ended too early.
+    Cut,
+    /// A user has to confirm first.
+    Unconfirmed,
+    /// No machine of the app is started, and one can be: this one, if it is the only one.
+    Stopped(Option<String>),
+    /// The app has several machines that may be meant.
+    Ambiguous(Vec<Choice>),
+    /// The databases are on this machine, and another was asked.
+    Elsewhere(String),
+}
+
+/// A machine to choose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    pub id: String,
+    /// A line that tells it from others.
+    pub line: String,
 }
 
 impl Failure {
@@ -35,30 +60,18 @@ impl Failure {
             message: message.into(),
             hints: Vec::new(),
             exit: Exit::Failed,
-            offline: false,
-            cut: false,
-            unconfirmed: false,
+            reason: Reason::Other,
         }
     }
 
-    /// The server cannot be reached from here, and received no request.
-    pub fn offline(message: impl Into<String>) -> Self {
-        Self { offline: true, ..Self::new(message) }
-    }
-
-    /// The connection ended too early.
-    pub fn cut(message: impl Into<String>) -> Self {
-        Self { cut: true, ..Self::new(message) }
+    #[must_use]
+    pub fn because(self, reason: Reason) -> Self {
+        Self { reason, ..self }
     }
 
     /// The command line or the settings are wrong.
     pub fn usage(message: impl Into<String>) -> Self {
         Self { exit: Exit::Usage, ..Self::new(message) }
-    }
-
-    /// A user has to confirm first.
-    pub fn unconfirmed(message: impl Into<String>) -> Self {
-        Self { unconfirmed: true, ..Self::usage(message) }
     }
 
     pub fn declined(message: impl Into<String>) -> Self {
@@ -162,19 +175,9 @@ pub fn exit(error: &anyhow::Error) -> Exit {
     error.downcast_ref::<Failure>().map_or(Exit::Failed, |failure| failure.exit)
 }
 
-/// Whether `error` itself is [`Failure::offline`], without another failure on top of it.
-pub fn is_offline(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<Failure>().is_some_and(|failure| failure.offline)
-}
-
-/// Whether `error` is [`Failure::cut`].
-pub fn is_cut(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<Failure>().is_some_and(|failure| failure.cut)
-}
-
-/// Whether `error` is [`Failure::unconfirmed`].
-pub fn is_unconfirmed(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<Failure>().is_some_and(|failure| failure.unconfirmed)
+/// The reason of the failure that `error` itself is, without another failure on top of it.
+pub fn reason(error: &anyhow::Error) -> &Reason {
+    error.downcast_ref::<Failure>().map_or(&Reason::Other, |failure| &failure.reason)
 }
 
 #[cfg(test)]
@@ -221,10 +224,10 @@ mod tests {
 
     #[test]
     fn offline_is_what_failed_itself_and_not_its_cause() {
-        let offline = || Err::<(), _>(Failure::offline("no network"));
-        assert!(is_offline(&offline().context("cannot pull").unwrap_err()));
-        assert!(!is_offline(&offline().context(Failure::new("it was cut")).unwrap_err()));
-        assert!(!is_offline(&Failure::usage("no app").into()));
+        let offline = || Err::<(), _>(Failure::new("no network").because(Reason::Offline));
+        let other = Failure::new("it was cut");
+        assert_eq!(reason(&offline().context("cannot pull").unwrap_err()), &Reason::Offline);
+        assert_eq!(reason(&offline().context(other).unwrap_err()), &Reason::Other);
     }
 
     #[test]

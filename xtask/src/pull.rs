@@ -1,5 +1,6 @@
 //! One pull: spec → connect → receive → verify → report.
 
+pub mod attempts;
 pub mod base;
 pub mod delta;
 pub mod error;

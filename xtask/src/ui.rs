@@ -127,21 +127,30 @@ impl Ui {
     ///
     /// The user declined, or there is no terminal.
     pub fn confirm(&self, question: &str) -> Result<()> {
-        if self.yes {
-            return Ok(());
-        }
-        if !self.interactive() {
+        if !self.yes && !self.interactive() {
             let why = if self.json { "--json does not ask" } else { "there is no terminal" };
             return Err(Failure::usage(format!("this needs a confirmation, and {why}"))
                 .hint("add --yes")
                 .into());
         }
-        let question = escape(question);
-        match ask(move || inquire::Confirm::new(&question).with_default(false).prompt())? {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(Failure::declined("declined; nothing was changed").into()),
-            Err(error) => Err(unanswered(error)),
+        match self.offer(question)? {
+            true => Ok(()),
+            false => Err(Failure::declined("declined; nothing was changed").into()),
         }
+    }
+
+    /// Asks on a terminal whether to do something that can be left out; `--yes` answers it.
+    ///
+    /// # Errors
+    ///
+    /// The user interrupted the question.
+    pub fn offer(&self, question: &str) -> Result<bool> {
+        if self.yes {
+            return Ok(true);
+        }
+        let question = escape(question);
+        ask(move || inquire::Confirm::new(&question).with_default(false).prompt())?
+            .map_err(unanswered)
     }
 
     /// Lets the user select one of `options`; returns its index.

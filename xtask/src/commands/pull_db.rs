@@ -5,8 +5,9 @@ use jiff::Timestamp;
 
 use crate::config::{MaxAge, NamePattern, Settings};
 use crate::context::Context;
-use crate::error::{self, Failure};
+use crate::error::{self, Failure, Reason};
 use crate::live::{self, LockedLiveSet, Replaced, Replacement, State, prune};
+use crate::pull::attempts::Attempts;
 use crate::pull::base::Base;
 use crate::pull::receive::{self, Planned, Pulled};
 use crate::pull::report;
@@ -88,11 +89,8 @@ impl Args {
         }
         self.only = self.only.map(|only| only.with(&settings.names.renames));
         let via = self.via.clone().or_else(|| settings.via.clone()).unwrap_or(Via::Fly);
-        if via == Via::Fly {
-            self.machine = self.machine.or_else(|| settings.machine.clone());
-        }
         let directory = self.directory(&settings, &via)?;
-        let transport = self.transport(cx, &settings, via)?;
+        let transport = self.transport(cx, &settings, via, &directory)?;
         let spec = self.spec(&settings, &transport, &directory);
         let store = Store::new(&settings.data_dir);
         // A set that is being replaced is checked again below, under the lock.
@@ -101,8 +99,8 @@ impl Args {
         {
             return report::fresh(&cx.ui, &spec, &fresh);
         }
-        match self.pull(cx, &settings, transport, &directory, &spec) {
-            Err(error) if self.offline_ok && error::is_offline(&error) => {
+        match self.pull(cx, &settings, transport, &spec) {
+            Err(error) if self.offline_ok && *error::reason(&error) == Reason::Offline => {
                 report::offline(&cx.ui, &error, &spec, &store)
             }
             outcome => outcome,
@@ -114,11 +112,10 @@ impl Args {
         cx: &Context,
         settings: &Settings,
         mut transport: Transport<'_>,
-        directory: &str,
         spec: &PullSpec<'_>,
     ) -> Result<()> {
         if self.dry_run {
-            return self.plan(cx, settings, transport, directory, spec);
+            return self.plan(cx, settings, transport, spec);
         }
         let start = Instant::now();
         if spec.rules.leave_secrets() {
@@ -133,11 +130,12 @@ impl Args {
         warn_unless_ignored(cx, settings, &live.databases()?);
 
         let mode = if self.sftp { Mode::Archive } else { Mode::Stream };
-        let mut request = self.request(cx, settings, mode, directory, spec)?;
+        let mut request = self.request(cx, settings, &transport, mode, spec)?;
         let origin = origin(&transport.target.app, spec);
         let incoming = begin(&live.store, spec, &origin, &request.bases)?;
         let kept = if self.no_backup { 0 } else { live.bytes()? };
-        let pulled = self.connected(cx, &mut transport, &mut request, |transport, request| {
+        let attempts = self.attempts(cx, settings);
+        let pulled = attempts.run(&mut transport, &mut request, |transport, request| {
             receive::receive(&cx.ui, transport, request, incoming.path(), kept)
         });
         let pulled = pulled.map_err(|error| tell_of_leftover(&incoming, error))?;
@@ -159,43 +157,18 @@ impl Args {
         live::report::run_after(cx, settings, "after-pull", command, &snapshot, &replaced)
     }
 
-    /// Stops a machine that it started, even after an error. If the server requires a confirmation,
-    /// asks the user and retries once.
-    fn connected<'a, T>(
-        &self,
-        cx: &Context,
-        transport: &mut Transport<'a>,
-        request: &mut Request<'_>,
-        work: impl Fn(&mut Transport<'a>, &Request<'_>) -> Result<T>,
-    ) -> Result<T> {
-        if self.start {
-            transport.start_machine(&cx.ui)?;
-        }
-        let mut done = work(transport, request);
-        if let Err(error) = &done
-            && error::is_unconfirmed(error)
-            && cx.ui.interactive()
-        {
-            let agreed = cx.ui.confirm(&format!("{error}. Pull it nevertheless?"));
-            request.max_lock = None;
-            done = agreed.and_then(|()| work(transport, request));
-        }
-        transport.stop_machine(&cx.ui);
-        done.map_err(interrupt::prefer_interrupt)
-    }
-
     /// Reports what a pull would transfer; takes no lock.
     fn plan(
         &self,
         cx: &Context,
         settings: &Settings,
         mut transport: Transport<'_>,
-        directory: &str,
         spec: &PullSpec<'_>,
     ) -> Result<()> {
         let store = Store::new(&settings.data_dir);
-        let mut request = self.request(cx, settings, Mode::DryRun, directory, spec)?;
-        let planned = self.connected(cx, &mut transport, &mut request, |transport, request| {
+        let mut request = self.request(cx, settings, &transport, Mode::DryRun, spec)?;
+        let attempts = self.attempts(cx, settings);
+        let planned = attempts.run(&mut transport, &mut request, |transport, request| {
             receive::plan(&cx.ui, transport, request, &settings.data_dir)
         })?;
         let removes = self.would_remove(settings, &store, &planned)?;
@@ -218,12 +191,16 @@ impl Args {
         Ok(live::missing(&live, &brought, &set))
     }
 
+    fn attempts<'a>(&self, cx: &'a Context, settings: &'a Settings) -> Attempts<'a> {
+        Attempts { ui: &cx.ui, settings, start: self.start }
+    }
+
     fn request<'a>(
         &'a self,
         cx: &Context,
         settings: &'a Settings,
+        transport: &Transport<'_>,
         mode: Mode,
-        directory: &'a str,
         spec: &PullSpec<'a>,
     ) -> Result<Request<'a>> {
         let store = Store::new(&settings.data_dir);
@@ -231,8 +208,9 @@ impl Args {
             max_lock: (!cx.ui.yes).then_some(settings.max_lock),
             nonce: request::nonce(),
             mode,
+            any_machine: transport.is_fly() && transport.target.is_open(),
             settings,
-            directory,
+            directory: transport.target.directory.clone(),
             only: self.only.as_ref(),
             rules: spec.rules,
             bases: if self.full { Vec::new() } else { spec.bases(&store)? },
@@ -262,6 +240,7 @@ impl Args {
         cx: &'a Context,
         settings: &Settings,
         via: Via,
+        directory: &str,
     ) -> Result<Transport<'a>> {
         let given = match via {
             Via::Fly if self.app.is_none() => settings.fly_app()?,
@@ -273,9 +252,9 @@ impl Args {
             })?,
             (Via::Fly, None) => {
                 return Err(Failure::usage("no Fly.io app given")
-                    .hint(
-                        "give --app, or set FLY_APP, `app` in xtask/db.toml, or `app` in fly.toml",
-                    )
+                    .hint(settings.other_fly_configs().unwrap_or_else(|| {
+                        "give --app, or set FLY_APP, `app` in xtask/db.toml, or `app` in fly.toml".to_owned()
+                    }))
                     .into());
             }
             (_, None) => String::new(),
@@ -295,15 +274,28 @@ impl Args {
                 .hint(format!("leave out {flag}, or --via"))
                 .into());
         }
-        let target = Target {
-            app,
-            machine: self.machine.clone(),
-            region: self.region.clone(),
-            process_group: self.process_group.clone(),
-            container: self.container.clone(),
-        };
+        let target = self.target(settings, app, directory)?;
         let transport = Transport::new(&cx.sh, via, target, self.offline_ok);
         Ok(transport.with_user(settings.user.clone()))
+    }
+
+    /// Flags that choose a machine go over all settings that do.
+    fn target(&self, settings: &Settings, app: String, directory: &str) -> Result<Target> {
+        let is_chosen =
+            self.machine.is_some() || self.region.is_some() || self.process_group.is_some();
+        let setting = |key: &str, value: &Option<String>| {
+            let value = value.as_ref().filter(|_| !is_chosen).map(|value| word(value)).transpose();
+            value.map_err(|why| Failure::usage(format!("{key} in xtask/db.toml: {why}")))
+        };
+        Ok(Target {
+            app,
+            machine: self.machine.clone().or(setting("machine", &settings.machine)?),
+            region: self.region.clone().or(setting("region", &settings.region)?),
+            process_group: self.process_group.clone(),
+            container: self.container.clone(),
+            directory: directory.to_owned(),
+            any: settings.any_machine && !is_chosen,
+        })
     }
 
     fn directory(&self, settings: &Settings, via: &Via) -> Result<String> {
@@ -319,7 +311,9 @@ impl Args {
         };
         let Some(directory) = directory else {
             return Err(Failure::usage("no directory on the server given")
-                .hint("give --remote-dir, or set `remote-dir` in xtask/db.toml, or [[mounts]] in fly.toml")
+                .hint(settings.other_fly_configs().unwrap_or_else(|| {
+                    "give --remote-dir, or set `remote-dir` in xtask/db.toml, or [[mounts]] in fly.toml".to_owned()
+                }))
                 .into());
         };
         crate::config::directory("directory on the server", &directory)?;
@@ -364,7 +358,7 @@ fn begin<'a>(
 /// Says of a pull that was cut or interrupted that the next one resumes from what arrived.
 fn tell_of_leftover(incoming: &SnapshotBuilder<'_>, error: anyhow::Error) -> anyhow::Error {
     let error = interrupt::into_user_error(error);
-    let is_told = error::is_cut(&error) || interrupt::is_asked();
+    let is_told = *error::reason(&error) == Reason::Cut || interrupt::is_asked();
     if !is_told || incoming.leftover().is_none() {
         return error;
     }

@@ -1,6 +1,6 @@
 //! `[source.NAME]`: another place to pull from, such as staging.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
@@ -19,6 +19,9 @@ pub struct SourceToml {
     via: Option<String>,
     remote_dir: Option<String>,
     machine: Option<String>,
+    region: Option<String>,
+    any_machine: Option<bool>,
+    fly_config: Option<PathBuf>,
     r#as: Option<String>,
     include: Option<Vec<String>>,
     #[serde(default)]
@@ -32,6 +35,9 @@ pub struct Source {
     pub via: Option<Via>,
     pub remote_dir: Option<String>,
     pub machine: Option<String>,
+    pub region: Option<String>,
+    pub any_machine: Option<bool>,
+    pub fly_config: Option<PathBuf>,
     pub user: Option<String>,
     pub include: Option<Vec<NamePattern>>,
     /// Rules that run after those of all sources.
@@ -63,6 +69,9 @@ impl SourceToml {
             via: self.via.map(read_via).transpose()?,
             remote_dir: expand("remote-dir", self.remote_dir)?,
             machine: expand("machine", self.machine)?,
+            region: expand("region", self.region)?,
+            any_machine: self.any_machine,
+            fly_config: self.fly_config,
             user: self.r#as.map(|name| user(&name)).transpose()?,
             include: include.transpose().context("include")?,
             rules,

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::config::NamePattern;
-use crate::error::{self, Failure};
+use crate::error::{self, Failure, Reason};
 use crate::interrupt::{self, Interrupted};
 use crate::sanitize::audit::Findings;
 use crate::sanitize::unmatched::Unmatched;
@@ -28,8 +28,8 @@ pub enum PullError {
     Audit(Findings),
     /// The connected program ended before the stream began.
     NoStream(Ended),
-    /// The connected program ended before the end record.
-    Cut(Ended),
+    /// The connected program ended before the end record of this machine.
+    Cut(Ended, Option<String>),
     /// Neither the stream nor the connected program sent anything for too long.
     Stalled,
     /// The received data is not what our script sends.
@@ -44,8 +44,11 @@ pub enum PullError {
     DamagedThere(anyhow::Error),
     /// A database was corrupted on this disk.
     DamagedHere(PathBuf, anyhow::Error),
-    /// The archive could not be fetched, for a reason that is explained already.
-    Fetch(anyhow::Error),
+    /// The databases are on this machine, and another was asked.
+    Elsewhere(String),
+    /// The archive could not be fetched, or no machine was chosen, for a reason that is explained
+    /// already.
+    Explained(anyhow::Error),
     /// Any other error, which has a message of its own.
     Other(anyhow::Error),
 }
@@ -97,7 +100,12 @@ impl PullError {
             Self::Script { code, text } => script(&code, &text),
             Self::Audit(findings) => findings.refusal("nothing was sent: "),
             Self::NoStream(ended) => transport.diagnose(&ended, wire),
-            Self::Cut(ended) => transport.cut(&ended, wire),
+            Self::Cut(ended, machine) => transport.cut(&ended, wire, machine.as_deref()),
+            Self::Elsewhere(machine) => {
+                Failure::new(format!("machine {machine} has the databases; nothing was changed"))
+                    .hint(format!("cargo xtask pull-db --machine {machine}"))
+                    .because(Reason::Elsewhere(machine))
+            }
             Self::Stalled => transport.stalled(wire),
             Self::Refused(why) => Failure::new(format!(
                 "the stream was refused: {}; nothing was changed",
@@ -134,7 +142,7 @@ impl PullError {
                 let what = format!("the disk of {} is full; nothing was changed", dir.display());
                 return error.context(Failure::new(what).hint(FREE_SOME));
             }
-            Self::Fetch(error) | Self::Other(error) => return error,
+            Self::Explained(error) | Self::Other(error) => return error,
         };
         failure.into()
     }
@@ -223,11 +231,11 @@ fn as_word(path: &str) -> String {
 fn lock(text: &str) -> Option<Failure> {
     let (seconds, path) = text.split_once(' ')?;
     let seconds: u64 = seconds.parse().ok()?;
-    let failure = Failure::unconfirmed(format!(
+    let failure = Failure::usage(format!(
         "the app could not write to {} for about {seconds} s while it is copied: it is not in WAL mode",
         clipped(path)
     ));
-    Some(failure.hint(format!(
+    Some(failure.because(Reason::Unconfirmed).hint(format!(
         "add --yes to pull it nevertheless, or set max-lock = \"{}s\" in xtask/db.toml",
         seconds + 1
     )))

@@ -63,6 +63,9 @@ impl<'a> RemoteStatus<'a> {
             return;
         }
         let words: Vec<_> = text.split(' ').collect();
+        if words[0] == "mount" {
+            return;
+        }
         self.spinner = None;
         self.spinner = match words[..] {
             ["copying", n, size] => {

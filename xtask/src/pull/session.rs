@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use anyhow::Result;
 
+use crate::error::{self, Reason};
 use crate::fs;
 use crate::pull::delta;
 use crate::pull::error::PullError;
@@ -80,8 +81,9 @@ impl<'a, 'b> Session<'a, 'b> {
             fs::remove(&archive)?;
             received
         } else {
-            let Self { output, connection, request, status, .. } = self;
-            let (_, input) = read_preamble(output, connection, request, Marker::Databases, status)?;
+            let Self { transport, output, connection, request, status, .. } = self;
+            let marker = Marker::Databases;
+            let (_, input) = read_preamble(output, transport, connection, request, marker, status)?;
             read_archive(input, Content::Databases, status, incoming)?
         };
         self.check_sanitized(&received)?;
@@ -97,8 +99,9 @@ impl<'a, 'b> Session<'a, 'b> {
         &mut self,
         incoming: &mut Incoming<'_>,
     ) -> Result<(u64, Received), PullError> {
-        let Self { output, connection, request, status, .. } = self;
-        let (said, input) = read_preamble(output, connection, request, Marker::Plan, status)?;
+        let Self { transport, output, connection, request, status, .. } = self;
+        let (said, input) =
+            read_preamble(output, transport, connection, request, Marker::Plan, status)?;
         let bytes = protocol::planned_bytes(&said)?;
         let received = read_archive(input, Content::Plan, status, incoming)?;
         self.check_sanitized(&received)?;
@@ -107,8 +110,9 @@ impl<'a, 'b> Session<'a, 'b> {
 
     /// Fetches the archive that the server made; returns its path in `dir`.
     fn fetch_archive(&mut self, dir: &Path) -> Result<PathBuf, PullError> {
-        let Self { output, connection, request, status, .. } = self;
-        let (said, _) = read_preamble(output, connection, request, Marker::Archive, status)?;
+        let Self { transport, output, connection, request, status, .. } = self;
+        let (said, _) =
+            read_preamble(output, transport, connection, request, Marker::Archive, status)?;
         let (machine, path) = protocol::archive_place(&said)?;
         // No database can have this name: names must not begin with a dot.
         let archive = dir.join(".archive");
@@ -116,7 +120,7 @@ impl<'a, 'b> Session<'a, 'b> {
         self.status.spinner = Some(self.status.ui.working("Fetching", escape(&path)));
         let silence = self.connection.as_ref().map(Connection::silence);
         let fetched = self.transport.sftp_get(self.status.ui, &path, &archive, silence);
-        fetched.map_err(PullError::Fetch)?;
+        fetched.map_err(PullError::Explained)?;
         Ok(archive)
     }
 
@@ -164,6 +168,17 @@ impl<'a, 'b> Session<'a, 'b> {
             Error::Server { code, .. } if code == "audit" && !self.status.findings.is_empty() => {
                 PullError::Audit(std::mem::take(&mut self.status.findings))
             }
+            Error::Server { code, text } if code == "replica" => {
+                let primary = self.transport.machine_of(&text);
+                primary.map_or_else(PullError::Explained, PullError::Elsewhere)
+            }
+            Error::Server { code, .. }
+                if self.request.any_machine
+                    && ["no-directory", "no-databases"].contains(&code.as_str())
+                    && let Some(elsewhere) = self.look_elsewhere() =>
+            {
+                elsewhere
+            }
             Error::Server { code, text } => PullError::Script { code, text },
             _ if self.output.inner.stalled => {
                 if let Some(connection) = self.connection.take() {
@@ -177,9 +192,24 @@ impl<'a, 'b> Session<'a, 'b> {
                 let ended = self.end();
                 match protocol::failure_in(&ended.said, &self.request.nonce) {
                     Some((code, text)) => PullError::Script { code, text },
-                    None => PullError::Cut(ended),
+                    None => PullError::Cut(ended, self.status.machine.clone()),
                 }
             }
+        }
+    }
+
+    /// Why this machine, which `fly` has chosen, has no databases, if another one has the volume.
+    fn look_elsewhere(&self) -> Option<PullError> {
+        match self.transport.choose_machine() {
+            Ok(machine)
+                if self.status.machine.as_ref().is_some_and(|chosen| *chosen != machine) =>
+            {
+                Some(PullError::Elsewhere(machine))
+            }
+            Err(error) if *error::reason(&error) != Reason::Other => {
+                Some(PullError::Explained(error))
+            }
+            _ => None,
         }
     }
 
@@ -192,6 +222,7 @@ impl<'a, 'b> Session<'a, 'b> {
 /// marker's line, and the input after it.
 fn read_preamble<R: Read>(
     output: R,
+    transport: &Transport<'_>,
     connection: &mut Option<Connection>,
     request: &Request<'_>,
     marker: Marker,
@@ -211,9 +242,19 @@ fn read_preamble<R: Read>(
                     connection.send_beside(delta::hashes(&bases, hash));
                 }
             }
+            PreambleEvent::Status(text) if text == "mount other" => {
+                check_machine(transport, status)?;
+            }
             event => status.record(event),
         }
     }
+}
+
+/// If `fly` has chosen one of several machines, finds out whether it is the one with the databases.
+fn check_machine(transport: &Transport<'_>, status: &RemoteStatus<'_>) -> Result<(), PullError> {
+    let Some(chosen) = &status.machine else { return Ok(()) };
+    let meant = transport.choose_machine().map_err(PullError::Explained)?;
+    if meant == *chosen { Ok(()) } else { Err(PullError::Elsewhere(meant)) }
 }
 
 /// Passes each event of an archive to `incoming`.

@@ -49,8 +49,10 @@ pub struct Request<'a> {
     /// Identifies this pull in all lines of the script.
     pub nonce: String,
     pub mode: Mode,
+    /// Whether nobody has chosen a machine: then the script says whether this is the right one.
+    pub any_machine: bool,
     pub settings: &'a Settings,
-    pub directory: &'a str,
+    pub directory: String,
     pub only: Option<&'a NamePattern>,
     pub rules: EffectiveRules<'a>,
     /// How long a copy may block writers of the app; `None` for no limit.
@@ -77,7 +79,10 @@ impl Request<'_> {
             Mode::DryRun => "dry-run",
         };
         line("mode", mode)?;
-        line("directory", self.directory)?;
+        if self.any_machine {
+            line("machine", "any")?;
+        }
+        line("directory", &self.directory)?;
         if let Some(dir) = &settings.staging_dir {
             line("staging", dir)?;
         }
@@ -211,7 +216,8 @@ mod tests {
                 nonce: nonce(),
                 mode: Mode::Stream,
                 settings: &settings,
-                directory,
+                any_machine: false,
+                directory: directory.to_owned(),
                 only: None,
                 rules: EffectiveRules::new(&[], true),
                 max_lock: None,

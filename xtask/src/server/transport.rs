@@ -20,7 +20,7 @@ use self::connection::{STALL, Silence};
 use self::fly::Started;
 pub use self::fly::Target;
 pub use crate::config::{Via, plain_word};
-use crate::error::Failure;
+use crate::error::{Failure, Reason};
 use crate::interrupt;
 use crate::ui::{Ui, escape};
 
@@ -122,7 +122,7 @@ impl<'a> Transport<'a> {
                 Failure::new(format!("ssh cannot connect to {host}{}", quoted(said)))
                     .hint(format!("try by hand: ssh {port}{host} true"))
             }
-            Via::Ssh { .. } if ended.code == Some(OWN_FAILURE) => self.cut(ended, wire),
+            Via::Ssh { .. } if ended.code == Some(OWN_FAILURE) => self.cut(ended, wire, None),
             Via::Exec(words) if wire == 0 => {
                 let command = shown(words);
                 Failure::new(format!("`{command}` ran no script{}", quoted(said)))
@@ -136,11 +136,37 @@ impl<'a> Transport<'a> {
         })
     }
 
-    /// The failure if the stream ended before its end record.
-    pub fn cut(&self, ended: &Ended, wire: u64) -> Failure {
+    /// The failure if the stream of `machine` ended before its end record.
+    pub fn cut(&self, ended: &Ended, wire: u64, machine: Option<&str>) -> Failure {
         let known = self.is_fly().then(|| fly::killed(&self.target.app, &ended.said)).flatten();
+        let asked = self.is_fly() && known.is_none();
+        if let Some(is) = asked.then(|| fly::why_cut(self.sh, &self.target, machine)).flatten() {
+            let how = format!(", before the end record: {is}");
+            return was_cut(wire, &how, &ended.said).hint(
+                "Fly.io stops a machine without requests (auto_stop_machines in fly.toml); to start it for \
+                 a pull: cargo xtask pull-db --start",
+            );
+        }
         was_cut(wire, ", before the end record", &ended.said)
             .hint(known.unwrap_or_else(|| AGAIN.to_owned()))
+    }
+
+    /// The machine that is meant, where `fly` had to choose one.
+    ///
+    /// # Errors
+    ///
+    /// Several may be meant, or the one with the databases is not started.
+    pub fn choose_machine(&self) -> Result<String> {
+        fly::choose(self.sh, &self.target)
+    }
+
+    /// The machine whose host calls itself `host`.
+    ///
+    /// # Errors
+    ///
+    /// There is none.
+    pub fn machine_of(&self, host: &str) -> Result<String> {
+        fly::of_host(self.sh, &self.target, host)
     }
 
     /// The failure if nothing more was received, though the connection is open.
@@ -290,10 +316,8 @@ const OWN_FAILURE: i32 = 255;
 const AGAIN: &str = "run the same command again";
 
 fn was_cut(bytes: u64, how: &str, said: &str) -> Failure {
-    Failure::cut(format!(
-        "the connection was cut after {bytes} bytes{how}; nothing was changed{}",
-        quoted(said)
-    ))
+    let what = format!("the connection was cut after {bytes} bytes{how}; nothing was changed");
+    Failure::new(what + &quoted(said)).because(Reason::Cut)
 }
 
 /// The last lines of another program's output, escaped and indented.

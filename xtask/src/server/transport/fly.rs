@@ -3,10 +3,12 @@
 mod machines;
 pub mod messages;
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
 use xshell::{Shell, cmd};
 
-pub use self::machines::{Started, start as start_machine};
+pub use self::machines::{Started, choose, of_host, start as start_machine, why_cut};
 pub use self::messages::{error_of, killed};
 use super::{AGAIN, Ended, Via, offline, was_cut};
 use crate::error::Failure;
@@ -21,6 +23,10 @@ pub struct Target {
     pub region: Option<String>,
     pub process_group: Option<String>,
     pub container: Option<String>,
+    /// Where the databases are on the machine.
+    pub directory: String,
+    /// Whether any of several machines will do.
+    pub any: bool,
 }
 
 impl Target {
@@ -30,6 +36,11 @@ impl Target {
 
     pub(super) fn peer(&self) -> String {
         format!("{} on Fly.io", self.app)
+    }
+
+    /// Whether nobody has said which of several machines is meant.
+    pub fn is_open(&self) -> bool {
+        self.machine.is_none() && !self.any
     }
 
     /// The flags that select among the machines of the app.
@@ -58,11 +69,18 @@ pub fn program(sh: &Shell) -> Result<&'static str> {
     })
 }
 
-/// Runs a short `fly` command; returns what it printed.
-fn run(sh: &Shell, target: &Target, args: &[&str]) -> Result<String> {
+/// Runs a short `fly` command, at most for `limit`; returns what it printed.
+fn run(sh: &Shell, target: &Target, args: &[&str], limit: Duration) -> Result<String> {
     let (fly, app) = (program(sh)?, &target.app);
-    let output = interrupt::output(cmd!(sh, "{fly} {args...} --app {app}"))
-        .with_context(|| format!("cannot run `{fly}`"))?;
+    let (command, mut waited) = (cmd!(sh, "{fly} {args...} --app {app}"), Duration::ZERO);
+    let output = interrupt::output_unless(command, |wait| {
+        waited += wait;
+        waited > limit
+    });
+    let output = output.with_context(|| format!("cannot run `{fly}`"))?.ok_or_else(|| {
+        let what = format!("`{fly} {}` did not end within {} s", args.join(" "), limit.as_secs());
+        Failure::new(what).hint(AGAIN)
+    })?;
     if output.status.success() {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     } else {
@@ -76,9 +94,9 @@ fn run(sh: &Shell, target: &Target, args: &[&str]) -> Result<String> {
 pub(super) fn explain(sh: &Shell, target: &Target, ended: &Ended) -> Failure {
     let failure = messages::explain(&target.app, ended);
     if messages::is_not_started(&ended.said)
-        && let Some((is, hint)) = machines::why_none(sh, target)
+        && let Some((is, hint, reason)) = machines::why_none(sh, target)
     {
-        return Failure::new(format!("{failure}\n  {is}")).hint(hint);
+        return Failure::new(format!("{failure}\n  {is}")).hint(hint).because(reason);
     }
     failure
 }

@@ -2,7 +2,7 @@
 
 use super::fly::messages::error_of;
 use super::{Via, quoted};
-use crate::error::Failure;
+use crate::error::{Failure, Reason};
 
 /// Descriptions of an unreachable address on all systems. A refused connection is not one: then a
 /// host has answered.
@@ -57,7 +57,7 @@ pub fn silent(peer: &str, seconds: u64) -> Failure {
 }
 
 fn failure(peer: &str, why: &str, hint: &str) -> Failure {
-    Failure::offline(format!("{peer} cannot be reached: {why}")).hint(format!(
+    Failure::new(format!("{peer} cannot be reached: {why}")).because(Reason::Offline).hint(format!(
         "{hint}; cargo xtask restore-db --latest restores the newest pull without one"
     ))
 }

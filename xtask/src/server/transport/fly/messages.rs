@@ -182,7 +182,7 @@ pub fn killed(app: &str, said: &str) -> Option<String> {
 
 /// Whether the requested machine exists, but is not started.
 pub fn is_not_started(said: &str) -> bool {
-    says(said, &["no started vms", "not found/started"])
+    says(said, &["no started vms", "not found/started", "has no vms in"])
 }
 
 fn says(said: &str, words: &[&str]) -> bool {

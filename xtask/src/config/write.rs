@@ -1,0 +1,97 @@
+//! Adds a setting to `db.toml`, and leaves the rest as its author wrote it.
+
+use anyhow::{Context as _, Result};
+use toml::{Table, Value};
+
+use super::Settings;
+use crate::error::Failure;
+use crate::fs;
+
+/// The machine of these keys stands behind them.
+const BESIDE: [&str; 4] = ["app", "via", "fly-config", "remote-dir"];
+
+impl Settings {
+    /// Writes the machine to pull from into the settings file, for the source of these settings.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written, or has no place for the line.
+    pub fn write_machine(&self, id: &str) -> Result<()> {
+        let file = &self.file;
+        let text = super::read(file)?.unwrap_or_default();
+        let new = with_machine(&text, self.source.as_deref(), id).with_context(|| {
+            Failure::new(format!("cannot add a line to {}", file.display()))
+                .hint(format!("add it by hand: machine = {id:?}"))
+        })?;
+        fs::write_shared(file, new.as_bytes(), false)
+    }
+}
+
+/// `text` with one line more, if that changes nothing else.
+fn with_machine(text: &str, source: Option<&str>, id: &str) -> Option<String> {
+    let mut wanted: Table = text.parse().ok()?;
+    let table = match source {
+        None => &mut wanted,
+        Some(name) => wanted.get_mut("source")?.get_mut(name)?.as_table_mut()?,
+    };
+    table.insert("machine".to_owned(), Value::String(id.to_owned()));
+    let lines: Vec<_> = text.split_inclusive('\n').collect();
+    // A line within a text or a list may look like a key, so each place is tried.
+    let places = (0..=lines.len()).filter(|&at| at == 0 || is_place(lines[at - 1], source));
+    places.rev().find_map(|at| {
+        let (before, after) = (lines[..at].concat(), lines[at..].concat());
+        let end = if before.is_empty() || before.ends_with('\n') { "" } else { "\n" };
+        let new = format!("{before}{end}machine = {id:?}\n{after}");
+        (new.parse().ok() == Some(wanted.clone())).then_some(new)
+    })
+}
+
+/// Whether the setting may follow this line.
+fn is_place(line: &str, source: Option<&str>) -> bool {
+    let line = line.trim();
+    match source {
+        None => BESIDE.iter().any(|key| {
+            line.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('='))
+        }),
+        Some(_) => line.starts_with('['),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_is_added_where_its_reader_looks_for_it() {
+        let added = |text: &str, source| with_machine(text, source, "48ed").unwrap();
+        for (text, source, new) in [
+            ("", None, "machine = \"48ed\"\n"),
+            (
+                "# x\napp = 'a' # y\n\n[hooks]\n",
+                None,
+                "# x\napp = 'a' # y\nmachine = \"48ed\"\n\n[hooks]\n",
+            ),
+            ("keep = 3", None, "machine = \"48ed\"\nkeep = 3"),
+            ("app = 'a'", None, "app = 'a'\nmachine = \"48ed\"\n"),
+            (
+                "app = 'a'\n[source.b]\napp = 'c'\n[ source . \"d\" ] # z\nvia = 'fly'\n",
+                Some("d"),
+                "app = 'a'\n[source.b]\napp = 'c'\n[ source . \"d\" ] # z\nmachine = \"48ed\"\nvia = 'fly'\n",
+            ),
+            (
+                "app = 'a'\n[source.b]\napp = 'c'\n",
+                None,
+                "app = 'a'\nmachine = \"48ed\"\n[source.b]\napp = 'c'\n",
+            ),
+        ] {
+            assert_eq!(added(text, source), new);
+        }
+        // Neither within a text, nor where there is no place.
+        assert_eq!(
+            added("setup = '''\napp = 1\n'''\n", None),
+            "machine = \"48ed\"\nsetup = '''\napp = 1\n'''\n"
+        );
+        assert_eq!(with_machine("source = { b = { app = 'c' } }\n", Some("b"), "48ed"), None);
+        assert_eq!(with_machine("machine = 'x'\n", None, "48ed"), None);
+    }
+}
