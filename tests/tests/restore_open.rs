@@ -206,3 +206,63 @@ fn who_opens_a_database_just_before_it_is_replaced_writes_to_the_new_one() {
         databases::assert_whole(&live);
     }
 }
+
+/// As with an app in a container: `/proc` hides its files, and in a rollback mode an idle connection
+/// holds no lock.
+#[test]
+fn an_app_of_another_user_that_cannot_be_seen_sees_the_new_data() {
+    const DEVELOPER: u32 = 1000;
+    let env = TestEnv::new();
+    databases::create(&env.production().join("data.db"), 200, 1);
+    pull(&env);
+    let live = env.data().join("data.db");
+    databases::execute(&live, "PRAGMA journal_mode = DELETE; DELETE FROM items");
+    if !give_to(&env, DEVELOPER) {
+        return;
+    }
+    // In a namespace of its own, with an open connection that has read.
+    let (say, ask) = (env.path("ask"), "SELECT 'rows ' || count(*) FROM items;");
+    let script = format!(
+        "mkfifo '{0}'; exec 3<>'{0}'; unshare --pid --fork sqlite3 '{1}' <&3",
+        say.display(),
+        live.display()
+    );
+    let mut app = Running::start(env.command("sh").args(["-c", &script]));
+    app.wait_for("the pipe", |_| say.exists());
+    let tell = |text: &str| fs::write(&say, format!("{text}\n")).expect("it reads");
+    tell(ask);
+    app.wait_for("the app to have read", |app| app.stdout_so_far().ends_with(b"rows 0\n"));
+
+    let as_developer = |args: &[&str]| {
+        let xtask = env.xtask_command(args);
+        let id = DEVELOPER.to_string();
+        let mut command = env.command("setpriv");
+        command.args(["--reuid", &id, "--regid", &id, "--clear-groups"]).arg(xtask.get_program());
+        command.args(xtask.get_args()).env("CARGO_MANIFEST_DIR", env.repo().join("xtask"));
+        Running::start(&mut command).wait()
+    };
+    let output = as_developer(&LATEST).ok();
+    output.stderr_has(
+        "hint: whether a program of another user, such as one in a container, has data.db open cannot \
+         be seen: it is changed in place, and such a program sees the new data\n",
+    );
+    tell(ask);
+    app.wait_for("the new data", |app| app.stdout_so_far().ends_with(b"rows 200\n"));
+    tell(".quit");
+    app.wait().ok();
+
+    // Without such a program it is replaced as a file, and nothing is said.
+    as_developer(&UNDO).ok().stderr_lacks("another user");
+    assert_eq!(databases::count(&live, "items"), 0);
+    assert_eq!(left_behind(&env.data()), [""; 0]);
+}
+
+/// Makes a user the owner of all; only root can.
+fn give_to(env: &TestEnv, uid: u32) -> bool {
+    if !rustix::process::geteuid().is_root() {
+        return false;
+    }
+    let id = format!("{uid}:{uid}");
+    Running::start(env.command("chown").args(["-R", &id]).arg(env.path("."))).wait().ok();
+    true
+}

@@ -250,6 +250,13 @@ impl<'a> LockedLiveSet<'a> {
         let stamps = placed::staged(&self.store, &staged, &install);
 
         let mut locked = self.open_and_lock(&remove, &install)?;
+        if let Some(one) = locked_db::unknown(&locked) {
+            self.ui.hint(format!(
+                "whether a program of another user, such as one in a container, has {} open cannot be \
+                 seen: it is changed in place, and such a program sees the new data",
+                one.name
+            ));
+        }
         let mut copies = match replacement.save {
             // Databases of others are not touched.
             Some(_) => {

@@ -112,6 +112,37 @@ pub fn programs(_: &Shell, paths: &[PathBuf]) -> Vec<Vec<String>> {
     found
 }
 
+/// Whether a program may have the file open that this user cannot see: one of another user, in a
+/// container or as the owner of the file.
+#[cfg(target_os = "linux")]
+pub fn may_be_hidden(path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let own = rustix::process::geteuid().as_raw();
+    let owner = path.metadata().map(|file| file.uid()).unwrap_or(own);
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes.into_iter().any(|process| {
+        let Err(error) = std::fs::read_dir(process.path().join("fd")) else { return false };
+        let status = std::fs::read_to_string(process.path().join("status")).unwrap_or_default();
+        let numbers = |key: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default();
+            line.split_whitespace().filter_map(|word| word.parse().ok()).collect::<Vec<u32>>()
+        };
+        // The second of the user ids is the effective one; a process of a container has an id in
+        // there, too.
+        let user = numbers("Uid:").get(1).copied().unwrap_or(own);
+        error.kind() == std::io::ErrorKind::PermissionDenied
+            && user != own
+            && (user == owner || numbers("NSpid:").len() > 1)
+    })
+}
+
+/// `lsof` asks the whole system; containers are in a virtual machine, whose locks count.
+#[cfg(not(target_os = "linux"))]
+pub fn may_be_hidden(_: &Path) -> bool {
+    false
+}
+
 /// On macOS `lsof` prints lines `p<pid>`, `c<command>`, and `n<path>` for each file.
 #[cfg(not(target_os = "linux"))]
 pub fn programs(sh: &Shell, paths: &[PathBuf]) -> Vec<Vec<String>> {

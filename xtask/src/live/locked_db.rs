@@ -37,7 +37,7 @@ pub(super) enum Access {
     Corrupt,
     /// No other process can open a transaction.
     Exclusive(Connection),
-    /// Programs have it open, and keep running.
+    /// Programs have it open, or may have, and keep running.
     Shared(Box<SharedDb>),
 }
 
@@ -110,7 +110,7 @@ impl Access {
         }
         if programs.is_empty() {
             match sqlite::lock_exclusive(path) {
-                Ok(Some(db)) => return Ok(Self::Exclusive(db)),
+                Ok(Some(db)) => return Self::unless_hidden(path, staged, db, wait),
                 Ok(None) => programs.push("another program".to_owned()),
                 Err(error) if sqlite::is_damage(&error) || is_never_written(path, &error) => {
                     return Ok(Self::Corrupt);
@@ -140,6 +140,32 @@ impl Access {
         }
     }
 
+    /// In a rollback mode a program may have it open without a lock. If that cannot be known, it is
+    /// changed as if one had, where that is possible.
+    fn unless_hidden(
+        path: &Path,
+        staged: Option<&Path>,
+        db: Connection,
+        wait: Duration,
+    ) -> Result<Self> {
+        let mode: String = db.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
+        let Some(staged) = staged.filter(|_| mode != "wal" && open_files::may_be_hidden(path))
+        else {
+            return Ok(Self::Exclusive(db));
+        };
+        drop(db);
+        match SharedDb::new(path, staged, Duration::ZERO, &|why| Failure::new(why)) {
+            Ok(shared) => Ok(Self::Shared(Box::new(shared))),
+            Err(error) if sqlite::tells_busy(&error) => {
+                Err(error.context(still_locked(path, &[], wait)))
+            }
+            Err(_) => {
+                let db = sqlite::lock_exclusive(path)?;
+                Ok(Self::Exclusive(db.ok_or_else(|| still_locked(path, &[], wait))?))
+            }
+        }
+    }
+
     pub fn shared(&self) -> Option<&SharedDb> {
         if let Self::Shared(shared) = self { Some(shared) } else { None }
     }
@@ -157,13 +183,21 @@ fn is_never_written(path: &Path, error: &rusqlite::Error) -> bool {
 }
 
 fn still_locked(path: &Path, programs: &[String], wait: Duration) -> Failure {
+    let programs = match programs {
+        [] => "a program of another user".to_owned(),
+        _ => escape(&programs.join(", ")),
+    };
     Failure::new(format!(
-        "{} was locked by {} for longer than {} s; nothing was changed",
+        "{} was locked by {programs} for longer than {} s; nothing was changed",
         path.display(),
-        escape(&programs.join(", ")),
         wait.as_secs()
     ))
     .hint("let its transaction end, and run the same command again; --wait SECONDS waits longer")
+}
+
+/// A database that is only changed in place because nobody knows whether a program has it open.
+pub(super) fn unknown(locked: &[LockedDb]) -> Option<&LockedDb> {
+    locked.iter().find(|one| one.access.shared().is_some_and(|shared| shared.programs.is_empty()))
 }
 
 /// The programs that have one of the databases open, without duplicates.

@@ -50,6 +50,7 @@ impl Way {
 }
 
 pub(super) struct SharedDb {
+    /// Empty if none is known.
     pub programs: Vec<String>,
     way: Way,
     wal: bool,
