@@ -3,6 +3,7 @@
 
 pub mod app;
 pub mod binaries;
+pub mod container;
 pub mod databases;
 pub mod delta;
 pub mod developer;

@@ -8,6 +8,7 @@ mod audit_pull;
 mod audit_unread;
 mod bench;
 mod clock;
+mod containers;
 mod cycles;
 mod delta_server;
 mod demo;

@@ -153,6 +153,12 @@ fn the_script_runs_as_another_user() {
     script("su", &format!("echo \"$1 $2 $3 $4\" >'{}'; shift 3; exec sh \"$@\"", seen.display()));
     env.xtask(["pull-db"]).ok();
     assert_eq!(fs::read_to_string(&seen).expect("it ran"), "-s /bin/sh app.user -c\n");
+    // A container may not change its user.
+    script("su", "echo 'su: cannot set groups: Operation not permitted' >&2; exit 1");
+    env.xtask(["pull-db"])
+        .fails(1)
+        .stderr_has("error: the script cannot run as app.user\n  | su: cannot set groups")
+        .stderr_has("hint: leave out `as`, and enter as that user: `via` can name it\n");
     env.db_toml("as = 'a b'\n");
     env.xtask(["pull-db"]).fails(2).stderr_has("as = \"a b\"");
 }

@@ -26,6 +26,8 @@ pub const RSYNC: Tool = Tool::new("rsync", "rsync", Some("rsync"));
 pub const SHELLCHECK: Tool = Tool::new("shellcheck", "shellcheck", Some("shellcheck"));
 pub const BUSYBOX: Tool = Tool::new("busybox", "busybox", None);
 pub const STRACE: Tool = Tool::new("strace", "strace", None);
+pub const RUNC: Tool = Tool::new("runc", "runc", None);
+pub const SUDO: Tool = Tool::new("sudo", "sudo", None);
 pub const CXX: Tool = Tool::new("c++", "g++", None);
 /// Debian has a separate package for `venv`, and the version of macOS is old.
 pub const PYTHON3: Tool = Tool {

@@ -6,12 +6,13 @@ use xtask_db::internals::interrupt;
 use xtask_db::internals::ui::Ui;
 
 use crate::install::{
-    self, BUSYBOX, CXX, PS, PYTHON3, RSYNC, SHELLCHECK, SQLITE3, SSH, SSHD, STRACE, Tool, ZSTD,
+    self, BUSYBOX, CXX, PS, PYTHON3, RSYNC, RUNC, SHELLCHECK, SQLITE3, SSH, SSHD, STRACE, SUDO,
+    Tool, ZSTD,
 };
 use crate::{Context, fuzz};
 
-const TOOLS: [Tool; 10] =
-    [SQLITE3, ZSTD, SSH, SSHD, RSYNC, PS, SHELLCHECK, BUSYBOX, STRACE, PYTHON3];
+const TOOLS: [Tool; 12] =
+    [SQLITE3, ZSTD, SSH, SSHD, RSYNC, PS, SHELLCHECK, BUSYBOX, STRACE, PYTHON3, RUNC, SUDO];
 
 /// Each package is built separately, see [`Context::build`].
 const PACKAGES: [&str; 4] = ["xtask-db", "app", "dev", "tests"];

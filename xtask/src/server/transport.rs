@@ -101,12 +101,17 @@ impl<'a> Transport<'a> {
         let said = &ended.said;
         let offline =
             (!self.reached && wire == 0).then(|| offline::diagnose(&self.via, &self.peer(), said));
-        if let Some(user) = self.user.as_ref().filter(|_| wire == 0)
-            && said.lines().any(|line| line.starts_with("sudo: "))
-        {
-            return Failure::new(format!("the script cannot run as {user}{}", quoted(said))).hint(
-                format!("allow it without a password, in sudoers: ALL=({user}) NOPASSWD: /bin/sh"),
-            );
+        if let Some(user) = self.user.as_ref().filter(|_| wire == 0) {
+            let says = |program: &str| said.lines().any(|line| line.starts_with(program));
+            let failure =
+                || Failure::new(format!("the script cannot run as {user}{}", quoted(said)));
+            if says("sudo: ") {
+                let rule = format!("ALL=({user}) NOPASSWD: /bin/sh");
+                return failure().hint(format!("allow it without a password, in sudoers: {rule}"));
+            }
+            if says("setpriv: ") || says("su: ") {
+                return failure().hint("leave out `as`, and enter as that user: `via` can name it");
+            }
         }
         if wire == 0 && lacks_shell(said) {
             return Failure::new(format!("there is no shell: {}{}", self.peer(), quoted(said)))
@@ -130,6 +135,10 @@ impl<'a> Transport<'a> {
                         "it has to pass its input on, and to allocate no terminal: `docker exec -i`, \
                          `docker compose exec -T`, `kubectl exec -i`; try by hand: echo yes | {command} cat"
                     ))
+            }
+            Via::Docker(_) if wire == 0 => {
+                Failure::new(format!("{} ran no script{}", self.peer(), quoted(said)))
+                    .hint("docker ps lists the containers that run")
             }
             _ => Failure::new(format!("{} sent no databases{}", self.peer(), quoted(said)))
                 .hint("add -v to see all of its output"),
