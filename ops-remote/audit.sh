@@ -185,7 +185,8 @@ list_facts() {
 }
 
 # A virtual table cannot be read if its module is missing. From here on errors do not stop the
-# script; `list_unread` reports the columns that were not read.
+# script; `list_unread` reports the columns that were not read. A full-text table without text has
+# nothing to read: a rule may have emptied it.
 list_virtual_columns() {
 	cat <<-SQL
 		.bail off
@@ -196,7 +197,9 @@ list_virtual_columns() {
 		.output audit.virtual.$worker
 		SELECT 'INSERT INTO temp.xtask_opened SELECT ' || quote(name) || ' FROM pragma_table_xinfo(' || quote(name) || ') LIMIT 1;'
 		       || CASE WHEN own THEN ' INSERT INTO temp.xtask_column SELECT ' || quote(name)
-		       || ', name, cid, lower(type), 0, 0, 0, 0 FROM pragma_table_xinfo(' || quote(name) || ') WHERE hidden <> 1;' ELSE '' END
+		       || ', name, cid, lower(type), 0, 0, 0, 0 FROM pragma_table_xinfo(' || quote(name) || ') WHERE hidden <> 1;'
+		       || char(10) || 'INSERT INTO temp.xtask_opened SELECT ' || quote(name) || ' WHERE NOT EXISTS (SELECT 1 FROM main."'
+		       || replace(name, '"', '""') || '_content");' ELSE '' END
 		  FROM temp.xtask_virtual WHERE name NOT IN (SELECT name FROM temp.xtask_outreach);
 		.output
 		.read audit.virtual.$worker

@@ -3,7 +3,7 @@
 # Sanitizing: prepare-pull.sh is sent after this file and calls it if there are rules.
 #
 # Uses `sql`, `is_number`, `require_number`, `on_all_cores`, `await_jobs`, `fail`, `fail_sql` and
-# `fits_either` of other files; `read_facts` and `mark_mode` of facts.sh; `prepare_to_fill` and `scrub` of scrub.sh; `quote_lines`,
+# `fits_either` of other files; `hex` of pack.sh; `read_facts` and `mark_mode` of facts.sh; `prepare_to_fill` and `scrub` of scrub.sh; `quote_lines`,
 # `collect_old`, `write_old` and `look` of leak-check.sh. The copies are ./0.db, ./1.db, …
 # shellcheck disable=SC2154,SC2034 # rules, only and jobs are set in other files
 
@@ -121,20 +121,24 @@ choose_rules() {
 	cat <<-SQL
 		DELETE FROM temp.xtask_rule WHERE tbl IS NOT NULL AND NOT EXISTS (
 		       SELECT 1 FROM main.sqlite_master WHERE type = 'table' AND name = tbl COLLATE NOCASE);
+	SQL
+	find_closed && cat <<-SQL
 		DELETE FROM temp.xtask_set WHERE NOT EXISTS (
 		       SELECT 1 FROM temp.xtask_rule AS r, pragma_table_xinfo(r.tbl, 'main') AS c
-		        WHERE r.rule = xtask_set.rule AND c.name = xtask_set.col COLLATE NOCASE);
+		        WHERE r.rule = xtask_set.rule AND (deletes OR c.name = xtask_set.col COLLATE NOCASE));
 		CREATE TEMP TABLE xtask_virtual AS
 		SELECT name, sql GLOB '*fts5*' AS fts5, sql GLOB '*fts[345]*' AS fts, sql GLOB '*rtree*' OR sql GLOB '*geopoly*' AS rtree,
 		       sql GLOB '*content=*' AS elsewhere
 		  FROM (SELECT name, replace(replace(lower(substr(sql, instr(lower(sql), 'using'))), ' ', ''), char(10), '') AS sql
 		          FROM main.sqlite_master WHERE type = 'table' AND rootpage = 0);
 		UPDATE temp.xtask_rule SET sql = (
-		       SELECT group_concat(CASE WHEN v.fts5 AND v.elsewhere
+		       SELECT group_concat(CASE WHEN c.name NOTNULL THEN 'DELETE FROM main."' || replace(c.kept, '"', '""') || '"'
+		                WHEN v.fts5 AND v.elsewhere
 		                THEN 'INSERT INTO ' || quoted || '("' || replace(t.name, '"', '""') || '") VALUES (''delete-all'')'
 		                ELSE 'DELETE FROM ' || quoted END, ';' || char(10))
 		         FROM (SELECT name, 'main."' || replace(name, '"', '""') || '"' AS quoted FROM main.sqlite_master
 		                WHERE type = 'table' AND name NOT GLOB 'sqlite_*') AS t LEFT JOIN temp.xtask_virtual AS v ON v.name = t.name
+		              LEFT JOIN temp.xtask_closed AS c ON c.name = t.name
 		        WHERE lower(t.name) GLOB lower(omits) AND NOT EXISTS (
 		              -- The tables in which a virtual table keeps its rows change with it.
 		              SELECT 1 FROM temp.xtask_virtual AS o WHERE substr(t.name, 1, length(o.name) + 1) = o.name || '_' AND (
@@ -159,6 +163,34 @@ choose_rules() {
 		                  FROM temp.xtask_set AS s WHERE s.rule = r.rule) AS columns
 		          FROM temp.xtask_rule AS r)
 		 WHERE sql IS NOT NULL OR (condition IS NOT NULL AND (deletes OR columns IS NOT NULL));
+	SQL
+}
+
+# Finds the full-text indexes that this sqlite3 cannot open, as it lacks their module or tokenizer:
+# `.parameter set` takes SQL that is an error as a text, or not at all. New versions need the tokenizer
+# only for a search. A rule for such an index removes all of its text or, if it has none, its words.
+find_closed() {
+	cat <<-SQL
+		CREATE TEMP TABLE xtask_index AS
+		SELECT *, name || CASE WHEN own THEN '_content' WHEN fts5 THEN '_idx' ELSE '_segdir' END AS kept
+		  FROM (SELECT rowid AS id, name, EXISTS (SELECT 1 FROM main.sqlite_master AS s WHERE s.name = m.name || '_config') AS fts5,
+		               EXISTS (SELECT 1 FROM main.sqlite_master AS s WHERE s.name = m.name || '_content' AND (
+		                 s.sql GLOB '*(id INTEGER PRIMARY KEY, c[0-9]*' OR s.sql GLOB '*(docid INTEGER PRIMARY KEY, *')) AS own
+		          FROM main.sqlite_master AS m WHERE type = 'table' AND rootpage = 0 AND EXISTS (
+		               SELECT 1 FROM main.sqlite_master AS s WHERE s.name IN (m.name || '_config', m.name || '_segdir')))
+		 WHERE name NOT GLOB '*[' || char(1) || '-' || char(31, 39) || ']*' AND EXISTS (SELECT 1 FROM temp.xtask_rule);
+		INSERT INTO temp.xtask_todo
+		SELECT '.parameter set @' || id || ' ''EXISTS (SELECT 1 FROM main.' || quoted || ' WHERE ' || quoted || ' MATCH char(34, 34))'''
+		  FROM (SELECT id, '"' || replace(name, '"', '""') || '"' AS quoted FROM temp.xtask_index);
+		.parameter init
+	SQL
+	run_todo index && cat <<-SQL
+		CREATE TEMP TABLE xtask_closed AS
+		SELECT *, own AND name COLLATE NOCASE IN (SELECT tbl FROM temp.xtask_rule) AS loses_text FROM temp.xtask_index
+		 WHERE (SELECT typeof(value) FROM temp.sqlite_parameters WHERE key = '@' || id) IS NOT 'integer';
+		.parameter clear
+		UPDATE temp.xtask_rule SET tbl = kept, look = look AND deletes AND own, deletes = 1, condition = ''
+		  FROM temp.xtask_closed AS c WHERE c.name = tbl COLLATE NOCASE;
 	SQL
 }
 
@@ -206,7 +238,8 @@ find_changed() {
 
 # Rebuilds full-text indexes, unless their content table is unchanged. Contentless ones are emptied;
 # FTS4 has no command for that. With `scrub`, `optimize` removes the words of deleted rows from the
-# others. sqlite_stat4 has samples of rows.
+# others. Those that cannot be opened become like new ones; NUMBER.emptied lists them. An empty FTS5 index
+# has two rows, one of which differs with `contentless_delete`. sqlite_stat4 has samples of rows.
 rebuild_words() {
 	cat <<-SQL
 		CREATE TEMP TABLE xtask_plain AS
@@ -224,7 +257,7 @@ rebuild_words() {
 		     OR (NOT EXISTS (SELECT 1 FROM main.sqlite_master AS shadow WHERE shadow.name = f.name || '_content')
 		         AND (SELECT coalesce(max(t.name COLLATE NOCASE IN (SELECT tbl FROM temp.xtask_changed)), 1)
 		                FROM temp.xtask_plain AS t WHERE NOT t.virtual
-		                 AND instr(replace(f.bare, ')', ','), ',content=' || substr(replace(t.bare, ')', ','), 2))))) AS stale
+		                 AND instr(replace(replace(f.bare, '(content=', ',content='), ')', ','), ',content=' || substr(replace(t.bare, ')', ','), 2))))) AS stale
 		  FROM (
 		       SELECT name, bare, '"' || replace(name, '"', '""') || '"' AS quoted,
 		              made LIKE '%content=''''%' OR made LIKE '%content=""%' AS contentless,
@@ -232,16 +265,33 @@ rebuild_words() {
 		         FROM temp.xtask_plain AS p
 		        WHERE virtual AND EXISTS (SELECT 1 FROM main.sqlite_master AS shadow
 		                       WHERE shadow.name IN (p.name || '_config', p.name || '_segdir'))) AS f;
+		CREATE TEMP TABLE xtask_emptied AS
+		SELECT name, fts5, contentless FROM temp.xtask_words
+		 WHERE CASE WHEN name IN (SELECT name FROM temp.xtask_closed) THEN stale OR EXISTS (SELECT 1 FROM temp.xtask_rule WHERE scrub)
+		       ELSE stale AND contentless AND NOT fts5 END;
+		.output ~.emptied
+		SELECT CASE WHEN loses_text THEN 'text ' ELSE 'words ' END || name
+		  FROM temp.xtask_emptied JOIN temp.xtask_closed USING (name)
+		 WHERE NOT contentless AND NOT EXISTS (SELECT 1 FROM temp.xtask_rule WHERE lower(name) GLOB lower(omits));
+		.output
 		INSERT INTO temp.xtask_todo
 		SELECT 'INSERT INTO main.' || quoted || '(' || quoted || ') VALUES ('''
 		       || CASE WHEN NOT stale THEN 'optimize' WHEN contentless THEN 'delete-all' ELSE 'rebuild' END || ''');'
 		  FROM temp.xtask_words
-		 WHERE CASE WHEN stale THEN fts5 OR NOT contentless ELSE EXISTS (SELECT 1 FROM temp.xtask_rule WHERE scrub) END
+		 WHERE name NOT IN (SELECT name FROM temp.xtask_closed UNION ALL SELECT name FROM temp.xtask_emptied)
+		   AND (stale OR EXISTS (SELECT 1 FROM temp.xtask_rule WHERE scrub))
 		UNION ALL
-		SELECT 'DELETE FROM main."' || replace(s.name, '"', '""') || '";'
-		  FROM temp.xtask_words AS f, main.sqlite_master AS s
-		 WHERE stale AND contentless AND NOT fts5 AND s.type = 'table'
-		   AND s.name IN (SELECT f.name || '_' || column1 FROM (VALUES ('segments'), ('segdir'), ('docsize'), ('stat')))
+		SELECT 'DELETE FROM main."' || replace(s.name, '"', '""') || '"' || CASE column2 WHEN 'data' THEN ' WHERE id NOT IN (1, 10);' ELSE ';' END
+		  FROM temp.xtask_emptied AS f, main.sqlite_master AS s, (VALUES (0, 'segments'), (0, 'segdir'), (0, 'stat'), (0, 'docsize'),
+		       (1, 'data'), (1, 'idx'), (1, 'docsize'))
+		 WHERE s.type = 'table' AND s.name = f.name || '_' || column2 AND fts5 = column1
+		UNION ALL
+		SELECT 'UPDATE main."' || replace(name, '"', '""') || '_data" SET block = CASE WHEN id = 1 THEN x'''' WHEN substr(block, 5, 4) = x''ff000001'''
+		       || ' THEN x''00000000ff000001000000'' ELSE x''00000000000000'' END;'
+		  FROM temp.xtask_emptied WHERE fts5
+		UNION ALL
+		SELECT 'DELETE FROM main."' || replace(kept, '"', '""') || '";' FROM temp.xtask_emptied JOIN temp.xtask_closed USING (name)
+		 WHERE contentless AND own
 		UNION ALL
 		SELECT 'DELETE FROM main.' || name || ';' FROM main.sqlite_master
 		 WHERE name = 'sqlite_stat4' AND EXISTS (SELECT 1 FROM temp.xtask_scrub);
@@ -285,7 +335,7 @@ complaint() {
 	case $said in 'Parse error'*) echo "$said" && return ;; esac
 	case ${said#*rror: } in
 	'UNIQUE constraint failed'* | 'NOT NULL constraint failed'* | 'CHECK constraint failed'* | \
-		'FOREIGN KEY constraint failed'* | 'no such tokenizer'* | 'no such module'* | 'vtable constructor failed'* | 'cannot store '* | 'datatype mismatch'* | 'malformed JSON'* | 'SHA3 size should be'* | \
+		'FOREIGN KEY constraint failed'* | 'no such tokenizer'* | 'unknown tokenizer'* | 'no such module'* | 'vtable constructor failed'* | 'cannot store '* | 'datatype mismatch'* | 'malformed JSON'* | 'SHA3 size should be'* | \
 		'integer overflow'* | 'string or blob too big'* | 'out of memory'* | 'disk I/O error'* | \
 		'database or disk is full'* | 'database is locked'* | 'database disk image is malformed'*) echo "$said" && return ;;
 	'no such '*)
@@ -304,7 +354,20 @@ sanitize_all() {
 	large=''
 	note_sizes $#
 	note_matches
+	note_emptied "$@"
 	find_unmatched_rules "$@"
+}
+
+# note_emptied NAME…: tells the client which full-text indexes were emptied, each with the number of
+# databases and the first of them.
+note_emptied() {
+	local count kind index first
+	sort ./*.emptied | uniq -c | while read -r count kind index; do
+		first=$(grep -l -x -F -e "$kind $index" ./*.emptied | head -n 1)
+		first=${first#./}
+		eval "first=\${$((${first%.emptied} + 1))}"
+		status emptied "$count" "$(hex "$first")" "$kind" "$(hex "$index")"
+	done
 }
 
 # sanitize NUMBER NAME
@@ -366,7 +429,10 @@ find_unmatched_rules() {
 # names_instead NUMBER COLUMN NAME…: the tables of the databases that a rule is for, or, if COLUMN
 # is missing, the columns of its table, each after a space; and a plus if there is such a database.
 names_instead() {
-	local rule=$1 column=$2 i=-1 name chosen number
+	local rule=$1 names i=-1 name chosen number
+	names="SELECT ' ' || hex(t.name) FROM d.sqlite_master AS t WHERE t.type = 'table'"
+	[ "$2" = - ] || names="SELECT ' ' || hex(c.name) FROM temp.xtask_rule AS r, d.sqlite_master AS t, pragma_table_xinfo(t.name, 'd') AS c
+		WHERE r.rule = $rule - 1 AND t.type = 'table' AND t.name = r.tbl COLLATE NOCASE"
 	shift 2
 	{
 		printf '%s\n.bail off\n' "$rules"
@@ -377,10 +443,7 @@ names_instead() {
 			printf '%s\n' "ATTACH '$i.db' AS d;
 				SELECT '+'
 				UNION ALL
-				SELECT ' ' || hex(CASE '$column' WHEN '-' THEN t.name ELSE c.name END)
-				  FROM temp.xtask_rule AS r, d.sqlite_master AS t, pragma_table_xinfo(t.name, 'd') AS c
-				 WHERE r.rule = $rule - 1 AND t.type = 'table'
-				   AND ('$column' = '-' OR t.name = r.tbl COLLATE NOCASE) GROUP BY 1;
+				$names;
 				DETACH d;"
 		done
 	} | sql -readonly :memory: | sort -u | tr -d '\n' | head -c 50000

@@ -32,6 +32,7 @@ mod killed;
 mod layouts;
 mod link;
 mod masking;
+mod missing_tokenizer;
 mod moment;
 mod omit;
 mod outreach;

@@ -13,6 +13,8 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use sha2::{Digest as _, Sha256};
 
+pub use structure::Checked;
+
 use crate::{fs, interrupt};
 
 /// How long to wait for another program's lock.
@@ -36,8 +38,8 @@ pub struct Description {
     pub user_version: i64,
     /// sha256 of the schema's SQL, in hex.
     pub schema: String,
-    /// Tables that cannot be checked without functions of the app.
-    pub unchecked: Vec<String>,
+    /// Empty without a full check.
+    pub checked: Checked,
 }
 
 /// Opens a file that no program has open. No lock is taken, no sidecar is created, and the schema
@@ -135,8 +137,8 @@ fn check_within(path: &Path, limit: Duration) -> Result<Description> {
         let deadline = Instant::now() + limit;
         let late = move || interrupt::is_asked() || Instant::now() > deadline;
         db.progress_handler(OPERATIONS, Some(late))?;
-        let unchecked = structure::check(&db)?;
-        Ok(Description { unchecked, ..description(&db)? })
+        let checked = structure::check(&db)?;
+        Ok(Description { checked, ..description(&db)? })
     };
     check().map_err(|error| unreadable(path, error))
 }
@@ -172,7 +174,7 @@ fn description(db: &Connection) -> Result<Description> {
         page_size: u32::try_from(pragma("page_size")?)?,
         user_version: pragma("user_version")?,
         schema: fs::hex(&hash.finalize()),
-        unchecked: Vec::new(),
+        checked: Checked::default(),
     })
 }
 

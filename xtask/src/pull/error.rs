@@ -202,6 +202,14 @@ fn script(code: &str, text: &str) -> Failure {
             .hint("free space, or set staging-dir in xtask/db.toml to a directory on a larger disk"),
         "no-memory" => failure
             .hint("set staging-dir in xtask/db.toml to a directory on a disk, such as \"/var/tmp\""),
+        "sanitize" if text.contains(" tokenizer: ") => failure.hint(
+            "name the table instead of `sql` (`table = \"…\"` with `set` or `delete`): then all of it is emptied; \
+             nothing was sent",
+        ),
+        "sanitize" if text.contains("no such module: ") => failure.hint(
+            "the server's sqlite3 lacks that module: write the rule for the tables in which it keeps its rows; \
+             nothing was sent",
+        ),
         "sanitize" => {
             failure.hint("fix the [[sanitize]] rules in xtask/db.toml; nothing was sent")
         }

@@ -1,9 +1,11 @@
 //! The server's reports about itself and its work before the stream.
 
+use crate::fs::from_hex;
 use crate::sanitize::audit::Findings;
 use crate::sanitize::unmatched::Unmatched;
 use crate::server::protocol::{Index, PreambleEvent};
 use crate::server::transport::plain_word;
+use crate::sql::identifier;
 use crate::ui::{Spinner, Ui, bytes, count, escape};
 
 pub struct RemoteStatus<'a> {
@@ -57,14 +59,43 @@ impl<'a> RemoteStatus<'a> {
         }
     }
 
+    /// Warns of a full-text index that the server's rules emptied in some databases.
+    fn emptied(&self, number: &str, database: &str, what: &str, index: &str) {
+        let name = |hex| from_hex(hex).and_then(|name| String::from_utf8(name).ok());
+        let (Ok(number), Some(database), Some(index)) =
+            (number.parse::<usize>(), name(database), name(index))
+        else {
+            return;
+        };
+        let plain = index.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        let quoted = if plain { index.clone() } else { identifier(&index) };
+        let others = match number {
+            0 | 1 => String::new(),
+            _ => format!(" and {}", count(number - 1, "more database")),
+        };
+        let lacks = "the server's sqlite3 lacks its tokenizer or module";
+        let text = match what {
+            "text" => format!(", with its text: a rule is for it, and {lacks}"),
+            _ => format!(
+                ": {lacks}; rebuild it in your app: INSERT INTO {quoted}({quoted}) VALUES ('rebuild')"
+            ),
+        };
+        let place = escape(&format!("{index} in {database}{others}"));
+        self.ui.warn(format!("the full-text index {place} is empty here{}", escape(&text)));
+    }
+
     fn status(&mut self, text: &str) {
         if let Some(rule) = text.strip_prefix("unmatched-rule ") {
             self.unmatched.extend(Unmatched::parse(rule));
             return;
         }
         let words: Vec<_> = text.split(' ').collect();
-        if words[0] == "mount" {
-            return;
+        match words[..] {
+            ["mount", _] => return,
+            ["emptied", number, database, what, index] => {
+                return self.emptied(number, database, what, index);
+            }
+            _ => {}
         }
         self.spinner = None;
         self.spinner = match words[..] {

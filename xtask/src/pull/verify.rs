@@ -12,7 +12,7 @@ use crate::pull::base::Base;
 use crate::pull::error::PullError;
 use crate::server::protocol::{Changed, ReceivedDb};
 use crate::snapshots::{Database, FileId};
-use crate::sqlite::{self, Description};
+use crate::sqlite::{self, Checked, Description};
 use crate::ui::{Ui, escape};
 use crate::{fs, interrupt};
 
@@ -20,7 +20,7 @@ use crate::{fs, interrupt};
 const CHECKS: usize = 2;
 
 /// The number of tables that a warning names.
-const UNCHECKED: usize = 5;
+const SHOWN: usize = 5;
 
 /// A received database that is sound.
 pub struct VerifiedDb {
@@ -98,7 +98,7 @@ fn check(path: &Path, file: &File, base: Option<Base>) -> Result<Check> {
     // The same bytes as the base, which was checked by its own pull.
     let description = if sha256 == base.sha256 {
         let Database { page_size, user_version, schema, .. } = base;
-        Ok(Description { page_size, user_version, schema, unchecked: Vec::new() })
+        Ok(Description { page_size, user_version, schema, ..Description::default() })
     } else {
         sqlite::check(path)
     };
@@ -121,8 +121,8 @@ fn verified(
         let came_so = fs::sha256(&path).is_ok_and(|found| found == sha256);
         if came_so { PullError::DamagedThere(error) } else { PullError::DamagedHere(path, error) }
     })?;
-    let Description { page_size, user_version, schema, unchecked } = found;
-    warn_of_unchecked(ui, &name, &unchecked);
+    let Description { page_size, user_version, schema, checked } = found;
+    warn(ui, &name, &checked);
     let (damaged, unsanitized, raw) = (false, false, false);
     let (sha256, file) = (Some(sha256), FileId::of(&dir.join(&received.name)).ok());
     let database = Database {
@@ -142,15 +142,21 @@ fn verified(
     Ok(Some(VerifiedDb { database, sanitized, changed }))
 }
 
-fn warn_of_unchecked(ui: &Ui, name: &str, unchecked: &[String]) {
-    if unchecked.is_empty() {
-        return;
+fn warn(ui: &Ui, name: &str, checked: &Checked) {
+    let Checked { unchecked, stale } = checked;
+    for (tables, why) in [
+        (
+            unchecked,
+            "could not be checked: a function, collation, module or tokenizer of the app is missing here",
+        ),
+        (stale, "does not match its text: rebuild the full-text index in your app"),
+    ] {
+        if tables.is_empty() {
+            continue;
+        }
+        let shown = &tables[..tables.len().min(SHOWN)];
+        let (shown, rest) = (escape(&shown.join(", ")), tables.len() - shown.len());
+        let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+        ui.warn(format!("{}: {shown}{more} {why}", escape(name)));
     }
-    let shown = &unchecked[..unchecked.len().min(UNCHECKED)];
-    let (tables, rest) = (escape(&shown.join(", ")), unchecked.len() - shown.len());
-    let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
-    ui.warn(format!(
-        "{}: {tables}{more} could not be checked: a function, collation, module or tokenizer of the app is missing here",
-        escape(name)
-    ));
 }
