@@ -1,7 +1,7 @@
 #!/bin/sh
 # Finds the databases: prepare-pull.sh is sent after this file, or sources it when run by hand.
 #
-# Uses `newline`, `nonce` and `fail` of prepare-pull.sh.
+# Uses `newline`, `nonce`, `measure` and `fail` of prepare-pull.sh.
 # shellcheck shell=dash
 # shellcheck disable=SC2154,SC2034 # the request's values are set in request.sh
 
@@ -193,9 +193,18 @@ is_database() {
 	# shellcheck disable=SC2046 # the words that od prints
 	set -- "$1" $(od -An -v -tx1 -N60 "$path" 2>/dev/null)
 	case "$* " in "$1 $SQLITE_MAGIC "*) add_database "${20-}" "${61-}" && return ;; esac
-	! is_sidecar "$1" || return 1
-	! is_named "$1" || fail no-database "$path has no SQLite header: it is another file, or encrypted"
-	return 1
+	if is_sidecar "$1" || ! is_named "$1"; then return 1; fi
+	refuse_encrypted "$@"
+	fail no-database "$path has no SQLite header: it is another file"
+}
+
+# refuse_encrypted NAME BYTE…: fails if the file at `path` looks encrypted: it begins with bytes that
+# are in no ASCII text, and has the size of whole sectors.
+refuse_encrypted() {
+	case " $*" in *' '[89a-f][0-9a-f]*) ;; *) return 0 ;; esac
+	measure "$path"
+	[ $((size % 512)) -ne 0 ] ||
+		fail encrypted "$path is encrypted, or no SQLite database: only a program with its key can copy it at one moment, and mask it"
 }
 
 # add_database MODE ENCODING: bytes 18 and 59 of the header, in hex.

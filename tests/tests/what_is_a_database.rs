@@ -4,6 +4,7 @@ use rusqlite::Connection;
 use tests::databases;
 use tests::env::TestEnv;
 use tests::pull::live;
+use tests::secrets::Random;
 
 #[test]
 fn all_files_means_all_databases() {
@@ -28,12 +29,43 @@ fn what_a_pattern_names_and_is_none_is_an_error() {
     env.write("production/notes.db", "not a database");
     env.local_pull(&[])
         .fails(1)
-        .stderr_has("notes.db has no SQLite header: it is another file, or encrypted\n")
+        .stderr_has("notes.db has no SQLite header: it is another file\n")
         .stderr_has("hint: add it to exclude in xtask/db.toml, or let include name the others\n");
     env.db_toml("include = ['*', '*.db']\n");
     env.local_pull(&[]).fails(1).stderr_has("notes.db has no SQLite header");
     env.db_toml("exclude = ['notes.db']\n");
     env.local_pull(&[]).ok();
+}
+
+/// SQLCipher's salt is where SQLite's header would be.
+#[test]
+fn an_encrypted_database_is_refused_as_that() {
+    let env = TestEnv::with_database("CREATE TABLE t (a)");
+    let mut random = Random::new(3);
+    let bytes: Vec<u8> = (0..8192).map(|_| random.below(256) as u8).collect();
+    let path = env.production().join("secret.db");
+    let says = "/secret.db is encrypted, or no SQLite database: only a program with its key can copy it at \
+                one moment, and mask it\nhint: add it to exclude in xtask/db.toml; with the key, the app can \
+                export it (sqlcipher_export)\n";
+    let other = "/secret.db has no SQLite header: it is another file\n";
+    let text = "It is plain text. ".repeat(512);
+    for (content, said) in [
+        (&bytes[..], says),
+        (&bytes[..512], says),
+        (&bytes[..8000], other),
+        (&text.as_bytes()[..8192], other),
+    ] {
+        std::fs::write(&path, content).expect("write a file");
+        for args in [&[][..], &["--no-sanitize", "--yes"]] {
+            env.local_pull(args).fails(1).stderr_has(said);
+        }
+    }
+    std::fs::write(&path, bytes).expect("write a file");
+    for settings in ["exclude = ['secret.db']\n", "include = ['*']\n"] {
+        env.db_toml(settings);
+        env.local_pull(&[]).ok();
+        assert_eq!(live(&env), ["data.db"]);
+    }
 }
 
 /// It is checked as far as it can be, named, and put in place like the others.

@@ -192,6 +192,9 @@ fn script(code: &str, text: &str) -> Failure {
         "no-database" => {
             failure.hint("add it to exclude in xtask/db.toml, or let include name the others")
         }
+        "encrypted" => failure.hint(
+            "add it to exclude in xtask/db.toml; with the key, the app can export it (sqlcipher_export)",
+        ),
         "no-directory" => failure.hint(
             "name another with --remote-dir or remote-dir in xtask/db.toml, or after --via local:",
         ),
