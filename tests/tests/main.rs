@@ -15,6 +15,7 @@ mod demo;
 mod directories;
 mod django;
 mod durability;
+mod extensions;
 mod fixtures;
 mod fixtures_commit;
 mod fixtures_history;

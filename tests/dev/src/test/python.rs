@@ -19,13 +19,14 @@ struct Programs {
     programs: &'static [&'static str],
 }
 
-const ALL: [Programs; 2] = [
+const ALL: [Programs; 3] = [
     Programs {
         name: "hook-managers",
         title: "pre-commit, prek and lefthook",
         programs: &["pre-commit", "prek", "lefthook"],
     },
     Programs { name: "django", title: "Django", programs: &["django-admin"] },
+    Programs { name: "extensions", title: "extensions of SQLite", programs: &["python"] },
 ];
 
 /// Installs all of them, unless the same versions are installed already.
