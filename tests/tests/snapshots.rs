@@ -118,6 +118,23 @@ fn pruning_leaves_the_last_copy_of_what_no_pull_can_bring() {
     env.xtask(["snapshots", "prune"]).ok().stderr_lacks(&kept);
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_backup_takes_the_current_data_and_no_snapshot() {
+    let env = developer();
+    change(&env.data().join("data.db"));
+    env.xtask(["restore-db", "--latest", "--yes"]).ok();
+    env.xtask(["snapshots", "create"]).ok();
+    assert_eq!(snapshots(&env).len(), 3);
+    let mut tar = env.command("tar");
+    tar.args(["-cvf", "/dev/null", "--exclude-caches", "-C"]).arg(env.repo()).arg("data");
+    let listed = Running::start(&mut tar).wait().ok().stdout();
+    let mut files: Vec<_> = listed.lines().filter(|line| !line.ends_with('/')).collect();
+    files.retain(|file| !file.ends_with("/CACHEDIR.TAG"));
+    files.sort_unstable();
+    assert_eq!(files, ["data/data.db", "data/tenant_iris.db"]);
+}
+
 #[test]
 fn both_lists_are_the_same() {
     let env = developer();

@@ -165,6 +165,66 @@ fn a_pull_without_its_rules_says_so_and_so_does_all_that_shows_it() {
 }
 
 #[test]
+fn what_is_unmasked_expires_unless_a_person_or_an_undo_wants_it() {
+    let desk = Desk::new();
+    let limited = || desk.env.db_toml(&format!("unmasked-keep = '7d'\n{RULES}"));
+    let prune = || desk.env.xtask(["snapshots", "prune"]).ok();
+    let line = |name: &str| desk.lines().into_iter().find(|line| line.starts_with(name));
+    let ends = |name: &str, end: &str| line(name).is_some_and(|line| line.ends_with(end));
+    desk.pull(&[]);
+    desk.pull(&RAW);
+    change(&desk.data("data.db"));
+    desk.pull(&RAW);
+    desk.env.xtask(["snapshots", "create"]).ok();
+    let of_kind = |kind: &str| named(&desk.env, kind).remove(0);
+    let (raw, saved, manual) = (of_kind("pull"), of_kind("before-pull"), of_kind("manual"));
+    let first_raw = named(&desk.env, "pull").remove(1);
+    change(&desk.env.production().join("other.db"));
+    desk.pull(&[]);
+    let all = store::snapshots(&desk.env.data());
+    let find = |name: &str| all.iter().find(|it| it.name == name).expect("it is listed");
+    let date = |name: &str, by: &str| find(name).date(&desk.env.data(), by);
+    let (first_raw, saved) = (date(&first_raw, "-8 days"), date(&saved, "-9 days"));
+    let manual = date(&manual, "-10 days");
+
+    assert!(ends(&first_raw, " unmasked") && ends(&manual, " unmasked"), "{:#?}", desk.lines());
+    prune().stderr_has("Pruned 0 snapshots");
+    limited();
+    assert!(ends(&first_raw, " unmasked, expired") && ends(&manual, " unmasked, expired"));
+    let day = Connection::open_in_memory().expect("SQLite opens");
+    let day: String =
+        day.query_row("SELECT date('now', '7 days')", [], |row| row.get(0)).expect("a date");
+    let until = format!(" unmasked until {day}");
+    assert!(ends(&raw, &until), "{:#?}", desk.lines());
+    let listed = tests::sets::snapshots(&desk.env);
+    let until = |name: &str| listed.iter().find(|it| it["name"] == name).expect("it is listed");
+    assert!(until(&raw)["unsanitized_until"].as_str().is_some_and(|text| text.starts_with(&day)));
+    assert_eq!(until(&manual)["unsanitized_until"], json!(null));
+    prune()
+        .stderr_has(&format!("Kept {manual}, which is unmasked and has expired\n"))
+        .stderr_has(&format!("hint: if nobody needs it: cargo xtask snapshots rm {manual}\n"))
+        .stderr_has(&format!("Removed {first_raw} (pull), unmasked\n"))
+        .stderr_has(&format!("Removed {saved} (before-pull), unmasked\n"))
+        .stderr_has("Pruned 2 snapshots,");
+
+    // What `--undo` restores stays until a later pull.
+    find(&raw).edit(|json| json["time"] = "2026-01-01T00:00:00Z".into());
+    prune().stderr_has(&format!("Kept {raw}, which is unmasked and has expired\n"));
+    assert!(ends(&raw, " unmasked, expired"));
+    desk.restore(&["--undo"]).stderr_has(" Unmasked ");
+    desk.pull(&[]);
+    assert!(line(&raw).is_some());
+    change(&desk.env.production().join("other.db"));
+    desk.pull(&[]).stderr_has(&format!("Removed {raw} (pull), unmasked\n"));
+    assert_eq!(named(&desk.env, "manual"), [manual]);
+    for (limit, why) in [("7", "7\": a duration such as 24h"), ("-7d", "-7d\": a duration such as")]
+    {
+        desk.env.db_toml(&format!("unmasked-keep = '{limit}'"));
+        desk.env.xtask(["snapshots"]).fails(2).stderr_has(&format!("unmasked-keep \"{why}"));
+    }
+}
+
+#[test]
 fn a_question_says_that_secrets_come_back() {
     let desk = Desk::new();
     desk.pull(&RAW);

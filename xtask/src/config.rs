@@ -59,6 +59,7 @@ struct DbToml {
     #[serde(default)]
     rename: BTreeMap<String, String>,
     keep: Option<usize>,
+    unmasked_keep: Option<String>,
     setup: Option<String>,
     /// Whether the current data has no free pages.
     #[serde(default)]
@@ -135,6 +136,8 @@ pub struct Settings {
     pub names: Names,
     /// How many pulled snapshots remain after a pull.
     pub keep: usize,
+    /// How long a snapshot with unsanitized databases remains; `None` is for ever.
+    pub unmasked_keep: Option<MaxAge>,
     /// The words of the command that migrates and seeds; `{dir}` stands for the data directory.
     pub setup: Option<Vec<String>>,
     pub compact: bool,
@@ -287,6 +290,7 @@ impl Settings {
                 renames: renames.clone(),
             },
             keep: db.keep.unwrap_or(10),
+            unmasked_keep: unmasked_keep(db.unmasked_keep.as_deref()).with_context(in_file)?,
             compact: db.compact,
             hooks: db.hooks.resolve().context("[hooks]").with_context(in_file)?,
             setup: db.setup.map(|command| words(&command)).transpose().with_context(in_file)?,
@@ -501,6 +505,13 @@ fn max_lock(text: Option<&str>) -> Result<SignedDuration> {
     duration(text).ok_or_else(|| {
         Failure::usage(format!("max-lock {text:?} is not a duration")).hint("such as \"5s\"").into()
     })
+}
+
+fn unmasked_keep(text: Option<&str>) -> Result<Option<MaxAge>> {
+    let parse = |text: &str| {
+        text.parse().map_err(|why| Failure::usage(format!("unmasked-keep {text:?}: {why}")))
+    };
+    Ok(text.map(parse).transpose()?)
 }
 
 /// The name of a user, which goes through shells.

@@ -1,6 +1,7 @@
 //! The store: the snapshots in the data directory, the lock for commands that change it, and the
 //! plan of a prune.
 
+mod cachedir;
 mod leftover;
 mod lock;
 mod prune;
@@ -146,6 +147,8 @@ impl Store {
         })?;
         lock::take(&mut file, &path, |holder| may_wait(&escape(holder)))?;
         lock::sign(&mut file, command);
+        // A command that frees space on a full disk must go on.
+        let _ = cachedir::tag(&self.state_dir());
         let store = LockedStore { store: self, lock: file };
         store.remove_abandoned()?;
         Ok(store)
@@ -369,6 +372,7 @@ impl SnapshotBuilder<'_> {
             order = next(order)?;
             path = self.store.dir.join(name_of(order));
         }
+        cachedir::tag(self.path())?;
         fs::sync_dirs(self.path(), meta.databases.iter().map(|database| &database.name))?;
         fs::write(&self.path().join(META), &serde_json::to_vec_pretty(&meta)?)?;
         fs::rename(self.path(), &path)?;

@@ -144,7 +144,7 @@ impl Args {
         interrupt::check()?;
         let snapshot = incoming.commit(meta)?;
         let replaced = self.replace(&live, &snapshot)?;
-        match prune::prune(&live.store, settings.keep) {
+        match prune::prune(&live.store, settings, settings.keep) {
             Ok(pruned) => prune::report(&cx.ui, &pruned, true),
             // Not an error: the pull itself succeeded.
             Err(error) => cx.ui.warn(format!("old snapshots were not pruned: {error:#}")),

@@ -7,7 +7,6 @@ use crate::error::Failure;
 use crate::live::list::{lines, list};
 use crate::live::report;
 use crate::live::{self, LockedLiveSet, Replacement, State};
-use crate::sanitize::Rule;
 use crate::snapshots::{Kind, Snapshot, Store};
 use crate::ui::{Ui, count, escape};
 
@@ -88,7 +87,7 @@ impl Args {
             undo(store)
         } else if cx.ui.interactive() {
             LockedLiveSet::recover_without_waiting(cx, settings)?;
-            pick(&cx.ui, store, &settings.rules)
+            pick(&cx.ui, store, settings)
         } else {
             Err(Failure::usage("no snapshot given, and there is no terminal to pick one on")
                 .hint("give --name, --latest or --undo; --list shows the snapshots")
@@ -173,7 +172,7 @@ fn undo(store: &Store) -> Result<Snapshot> {
     }
 }
 
-fn pick(ui: &Ui, store: &Store, rules: &[Rule]) -> Result<Snapshot> {
+fn pick(ui: &Ui, store: &Store, settings: &Settings) -> Result<Snapshot> {
     let mut snapshots = store.list()?;
     // A directory that somebody has made, with nothing in it.
     snapshots.retain(|snapshot| snapshot.meta.is_some() || !snapshot.files.is_empty());
@@ -182,7 +181,7 @@ fn pick(ui: &Ui, store: &Store, rules: &[Rule]) -> Result<Snapshot> {
             .hint("cargo xtask pull-db")
             .into());
     }
-    let lines = lines(&snapshots, &State::read(store)?, rules);
+    let lines = lines(&snapshots, &State::read(store)?, settings);
     let chosen = ui.select("Restore which snapshot?", lines)?;
     Ok(snapshots.swap_remove(chosen))
 }

@@ -61,7 +61,7 @@ impl Args {
             Action::Prune { keep } => {
                 let keep = keep.map_or(settings.keep, |keep| keep as usize);
                 let live = lock_to_remove()?;
-                prune::report(&cx.ui, &prune::prune(&live.store, keep)?, false);
+                prune::report(&cx.ui, &prune::prune(&live.store, &settings, keep)?, false);
                 if let Some(size) = live.store.discard_leftover()? {
                     cx.ui.status("Removed", format!("{} of a pull that was cut", bytes(size)));
                 }

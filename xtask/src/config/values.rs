@@ -102,7 +102,7 @@ pub fn words(command: &str) -> Result<Vec<String>> {
     })
 }
 
-/// The age up to which an earlier pull replaces a new one.
+/// An age such as that up to which an earlier pull replaces a new one.
 #[derive(Clone, Debug)]
 pub struct MaxAge {
     text: String,

@@ -7,12 +7,24 @@ use serde::Serialize;
 use super::{LockedLiveSet, State};
 use crate::config::Settings;
 use crate::context::Context;
-use crate::sanitize::Rule;
 use crate::snapshots::{Snapshot, Store};
 use crate::ui::{age, bytes, escape};
 
+/// What a list says of a snapshot with unsanitized databases.
+fn mark(snapshot: &Snapshot, settings: &Settings) -> String {
+    let Settings { rules, unmasked_keep, .. } = settings;
+    if snapshot.unsanitized(rules).is_empty() {
+        return String::new();
+    }
+    match snapshot.unsanitized_until(rules, unmasked_keep.as_ref()) {
+        Some(until) if until <= Timestamp::now() => " unmasked, expired".to_owned(),
+        Some(until) if snapshot.is_prunable() => until.strftime(" unmasked until %F").to_string(),
+        _ => " unmasked".to_owned(),
+    }
+}
+
 /// A line per snapshot with the columns name, age, kind, databases, size.
-pub fn lines(snapshots: &[Snapshot], state: &State, rules: &[Rule]) -> Vec<String> {
+pub fn lines(snapshots: &[Snapshot], state: &State, settings: &Settings) -> Vec<String> {
     let now = Timestamp::now().as_second();
     snapshots
         .iter()
@@ -29,9 +41,7 @@ pub fn lines(snapshots: &[Snapshot], state: &State, rules: &[Rule]) -> Vec<Strin
             if state.live.as_ref() == Some(&snapshot.name) {
                 line += " current";
             }
-            if !snapshot.unsanitized(rules).is_empty() {
-                line += " unmasked";
-            }
+            line += &mark(snapshot, settings);
             if let Some(source) = snapshot.source() {
                 line += &format!("  from {}", escape(source));
             }
@@ -58,6 +68,8 @@ struct Listed<'a> {
     source: Option<&'a str>,
     defect: Option<&'a str>,
     unsanitized: bool,
+    /// When a prune may remove it because of that.
+    unsanitized_until: Option<Timestamp>,
     last_put_in_place: bool,
 }
 
@@ -85,6 +97,9 @@ pub fn list(cx: &Context, settings: &Settings) -> Result<()> {
                 source: snapshot.source(),
                 defect: snapshot.defect.as_deref(),
                 unsanitized: !snapshot.unsanitized(rules).is_empty(),
+                unsanitized_until: snapshot
+                    .unsanitized_until(rules, settings.unmasked_keep.as_ref())
+                    .filter(|_| snapshot.is_prunable()),
                 last_put_in_place: state.live.as_ref() == Some(&snapshot.name),
             })
             .collect();
@@ -93,7 +108,7 @@ pub fn list(cx: &Context, settings: &Settings) -> Result<()> {
     if snapshots.is_empty() {
         ui.status("Found", format!("no snapshot in {}", store.dir.display()));
     }
-    for line in lines(&snapshots, &state, rules) {
+    for line in lines(&snapshots, &state, settings) {
         ui.data(line)?;
     }
     Ok(())

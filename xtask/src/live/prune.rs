@@ -1,14 +1,21 @@
 //! Removes old snapshots that the live set does not need.
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
+use jiff::Timestamp;
 
 use super::{State, needed};
+use crate::config::Settings;
 use crate::snapshots::{LockedStore, Snapshot, prune_plan};
 use crate::ui::{Ui, bytes, count, escape};
 
 /// The removed snapshots, and those that stay for their last copies.
 pub struct Pruned {
-    removed: Vec<Snapshot>,
+    /// Each with what was special about it.
+    removed: Vec<(Snapshot, &'static str)>,
+    /// The snapshots whose unsanitized databases have expired and that stay nevertheless.
+    expired: Vec<String>,
     /// Name of the snapshot, the databases in it, and whether this was not reported before.
     left: Vec<(String, String, bool)>,
 }
@@ -18,22 +25,39 @@ pub struct Pruned {
 /// # Errors
 ///
 /// A snapshot cannot be removed.
-pub fn prune(store: &LockedStore, keep: usize) -> Result<Pruned> {
+pub fn prune(store: &LockedStore, settings: &Settings, keep: usize) -> Result<Pruned> {
     let snapshots = store.list()?;
+    let now = Timestamp::now();
+    let has_expired = |snapshot: &&Snapshot| {
+        let until = snapshot.unsanitized_until(&settings.rules, settings.unmasked_keep.as_ref());
+        until.is_some_and(|until| until <= now)
+    };
+    let expired = snapshots.iter().filter(has_expired).map(|snapshot| snapshot.name.clone());
+    let expired: BTreeSet<_> = expired.collect();
     // Databases that are live, or can be pulled again.
     let mut replaceable = State::read(store)?.pulled(store)?;
     let files = snapshots.iter().flat_map(|snapshot| &snapshot.files).map(|(name, _)| name);
     replaceable.extend(files.filter(|name| store.dir.join(name).exists()).cloned());
-    let plan = prune_plan(&snapshots, keep, &needed(store)?, &replaceable);
+    let plan = prune_plan(&snapshots, keep, &expired, &needed(store)?, &replaceable);
     for snapshot in &plan.remove {
         store.remove(snapshot)?;
     }
-    let left = plan.last_copies.iter().map(|(snapshot, _)| snapshot.name.clone()).collect();
-    let new = State::name_last_copies(store, left)?;
+    let last: BTreeSet<_> = plan.last_copies.iter().map(|(it, _)| it.name.clone()).collect();
+    let new = State::name_last_copies(store, last.clone())?;
     let left = plan.last_copies.iter().map(|(snapshot, names)| {
         (snapshot.name.clone(), names.join(", "), new.contains(&snapshot.name))
     });
-    Ok(Pruned { removed: plan.remove.into_iter().cloned().collect(), left: left.collect() })
+    let left = left.collect();
+    let (mut removed, mut stay) = (Vec::new(), Vec::new());
+    for snapshot in &snapshots {
+        let has_expired = expired.contains(&snapshot.name);
+        if plan.remove.iter().any(|it| it.name == snapshot.name) {
+            removed.push((snapshot.clone(), if has_expired { ", unmasked" } else { "" }));
+        } else if has_expired && !last.contains(&snapshot.name) {
+            stay.push(snapshot.name.clone());
+        }
+    }
+    Ok(Pruned { removed, expired: stay, left })
 }
 
 /// Reports removed and kept snapshots; with `only_new`, only those not reported before.
@@ -43,13 +67,17 @@ pub fn report(ui: &Ui, pruned: &Pruned, only_new: bool) {
         ui.status("Kept", what + ", which no pull has brought");
         ui.hint(format!("if nobody needs it: cargo xtask snapshots rm {snapshot}"));
     }
+    for name in pruned.expired.iter().filter(|_| !only_new) {
+        ui.status("Kept", format!("{name}, which is unmasked and has expired"));
+        ui.hint(format!("if nobody needs it: cargo xtask snapshots rm {name}"));
+    }
     let Pruned { removed, .. } = pruned;
     if removed.is_empty() && only_new {
         return;
     }
-    for snapshot in removed {
-        ui.status("Removed", format!("{} ({})", snapshot.name, snapshot.kind()));
+    for (snapshot, what) in removed {
+        ui.status("Removed", format!("{} ({}){what}", snapshot.name, snapshot.kind()));
     }
-    let freed = removed.iter().map(Snapshot::bytes).sum();
+    let freed = removed.iter().map(|(snapshot, _)| snapshot.bytes()).sum();
     ui.status("Pruned", format!("{}, {}", count(removed.len(), "snapshot"), bytes(freed)));
 }

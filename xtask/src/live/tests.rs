@@ -180,7 +180,8 @@ fn a_save_has_what_the_wal_holds_while_a_program_writes() {
     assert!(saved.new);
     let snapshot = env.live.store.find(&saved.name).unwrap();
     assert_eq!(snapshot.defect, None);
-    assert_eq!(names(&files(&snapshot.path)), ["a.db", "b.db", "snapshot.json"]);
+    let found = files(&snapshot.path);
+    assert_eq!(names(&found), ["CACHEDIR.TAG", "a.db", "b.db", "snapshot.json"]);
     app.execute_batch("COMMIT").unwrap();
     assert_eq!(said(&snapshot.path.join("a.db")), "old a.db,wal");
     assert_eq!(env.said("a.db"), "old a.db,wal,uncommitted");
@@ -384,7 +385,7 @@ fn what_the_settings_exclude_is_never_touched() {
     assert_eq!(env.files()["x.db"], before);
     assert_eq!(names(&env.files()), ["a.db", "x.db", "x.db-journal", "x.db-shm", "x.db-wal"]);
     let saved = env.live.store.find(&replaced.before.unwrap().name).unwrap();
-    assert_eq!(names(&files(&saved.path)), ["a.db", "snapshot.json"]);
+    assert_eq!(names(&files(&saved.path)), ["CACHEDIR.TAG", "a.db", "snapshot.json"]);
 }
 
 #[test]

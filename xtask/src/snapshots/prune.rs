@@ -12,11 +12,13 @@ pub struct PrunePlan<'a> {
 }
 
 /// Keeps the newest `keep` of each kind: complete pulls, pulls of some databases, saves before a
-/// pull or restore. Always keeps manual, external and defective snapshots, those that `needed`
-/// names, and saves with the last copy of a database that is not `replaceable`.
+/// pull or restore; `expired` ones are neither kept nor counted. Always keeps manual, external and
+/// defective snapshots, those that `needed` names, and saves with the last copy of a database that
+/// is not `replaceable`.
 pub fn prune_plan<'a>(
     snapshots: &'a [Snapshot],
     keep: usize,
+    expired: &BTreeSet<String>,
     needed: &[String],
     replaceable: &BTreeSet<String>,
 ) -> PrunePlan<'a> {
@@ -28,8 +30,12 @@ pub fn prune_plan<'a>(
             Some(Kind::BeforePull | Kind::BeforeRestore) => &mut saves,
             Some(Kind::Manual) | None => return false,
         };
+        let is_needed = needed.contains(&snapshot.name);
+        if expired.contains(&snapshot.name) {
+            return !is_needed;
+        }
         *seen += 1;
-        *seen > keep && !needed.contains(&snapshot.name)
+        *seen > keep && !is_needed
     };
     // Defective snapshots neither count as kept, nor as copies.
     let sound = snapshots.iter().filter(|snapshot| snapshot.defect.is_none());
@@ -102,7 +108,8 @@ mod tests {
             let snapshots = snapshots(&made);
             let needed: Vec<_> =
                 needed.iter().filter_map(|&i| snapshots.get(i)).map(|s| s.name.clone()).collect();
-            let plan = prune_plan(&snapshots, keep, &needed, &["a.db".to_owned()].into());
+            let none = BTreeSet::new();
+            let plan = prune_plan(&snapshots, keep, &none, &needed, &["a.db".to_owned()].into());
             prop_assert!(plan.last_copies.is_empty());
             let plan: HashSet<_> = plan.remove.into_iter().map(|s| s.name.clone()).collect();
             for group in [&KINDS[1..2], &KINDS[2..4]] {
@@ -126,8 +133,33 @@ mod tests {
     #[test]
     fn a_defective_snapshot_takes_no_place_of_a_sound_one() {
         let snapshots = snapshots(&[(1, true), (1, false), (1, false)]);
-        let plan = prune_plan(&snapshots, 1, &[], &BTreeSet::new()).remove;
+        let none = BTreeSet::new();
+        let plan = prune_plan(&snapshots, 1, &none, &[], &none).remove;
         assert_eq!(plan.iter().map(|s| &s.name).collect::<Vec<_>>(), [&snapshots[2].name]);
+    }
+
+    #[test]
+    fn an_expired_snapshot_goes_unless_somebody_needs_it() {
+        // Pull, save, by hand, manual, damaged pull, pull, pull.
+        let mut made = snapshots(&[
+            (1, false),
+            (2, false),
+            (0, false),
+            (4, false),
+            (1, true),
+            (1, false),
+            (1, false),
+        ]);
+        let expired: BTreeSet<_> = made[..6].iter().map(|one| one.name.clone()).collect();
+        let planned = |made: &[Snapshot], needed: &[String]| {
+            let plan = prune_plan(made, 1, &expired, needed, &["a.db".to_owned()].into());
+            let index = |one: &Snapshot| made.iter().position(|it| it.name == one.name).unwrap();
+            plan.remove.iter().map(|one| index(one)).collect::<Vec<_>>()
+        };
+        assert_eq!(planned(&made, &[]), [0, 1, 5], "the last pull is the newest that counts");
+        assert_eq!(planned(&made, &[made[5].name.clone()]), [0, 1]);
+        made[1].files.push(("mine.db".to_owned(), 1));
+        assert_eq!(planned(&made, &[]), [0, 5], "it has the last copy of mine.db");
     }
 
     #[test]
@@ -138,7 +170,7 @@ mod tests {
         }
         let planned = |made: &[Snapshot], replaceable: &[&str]| {
             let replaceable = replaceable.iter().map(|name| (*name).to_owned()).collect();
-            let plan = prune_plan(made, 1, &[], &replaceable);
+            let plan = prune_plan(made, 1, &BTreeSet::new(), &[], &replaceable);
             let index = |one: &Snapshot| made.iter().position(|it| it.name == one.name).unwrap();
             let last = plan.last_copies.iter().map(|(one, names)| (index(one), names.join(" ")));
             (plan.remove.iter().map(|one| index(one)).collect::<Vec<_>>(), last.collect::<Vec<_>>())

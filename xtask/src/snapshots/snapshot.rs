@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::config::NamePattern;
+use crate::config::{MaxAge, NamePattern};
 use crate::fs;
 use crate::sanitize::{self, Rule};
 use crate::ui::escape;
@@ -220,6 +220,21 @@ impl Snapshot {
     /// The raw databases that one of `rules` matches.
     pub fn unsanitized(&self, rules: &[Rule]) -> BTreeSet<String> {
         unsanitized(&self.raw(), rules)
+    }
+
+    /// When its unsanitized databases have been here for as long as `keep` allows; `None` if it has
+    /// none, or nothing limits that.
+    pub fn unsanitized_until(&self, rules: &[Rule], keep: Option<&MaxAge>) -> Option<Timestamp> {
+        let until = self.time.checked_add(keep?.limit()).ok()?;
+        (!self.unsanitized(rules).is_empty()).then_some(until)
+    }
+
+    /// Whether a prune may remove it: a command made it unasked, and all of it is here.
+    pub fn is_prunable(&self) -> bool {
+        let is_asked_for = |meta: &Meta| meta.kind == Kind::Manual;
+        self.meta.as_ref().is_some_and(|meta| !is_asked_for(meta))
+            && self.elsewhere.is_none()
+            && self.defect.is_none()
     }
 
     /// Whether it was pulled with exactly these rules.

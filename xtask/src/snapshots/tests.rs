@@ -237,14 +237,19 @@ fn a_committed_snapshot_is_private_and_what_was_given() {
     let snapshot = commit(&store, "2026-03-15T14:18:50.365999Z", "content");
     assert_eq!(snapshot.name, "backup_2026-03-15T14-18-50-365Z");
     assert_eq!(mode(&snapshot.path), 0o700);
-    for file in ["a.db", META] {
+    for file in ["a.db", META, "CACHEDIR.TAG"] {
         assert_eq!(mode(&snapshot.path.join(file)), 0o600, "{file}");
     }
+    for dir in [&snapshot.path, &store.state_dir()] {
+        let tag = std::fs::read_to_string(dir.join("CACHEDIR.TAG")).unwrap();
+        assert!(tag.starts_with("Signature: 8a477f597d28d172789f06886806bc55\n"), "{tag}");
+    }
+    assert!(!store.dir.join("CACHEDIR.TAG").exists(), "beside the current data");
     assert_eq!(mode(&store.state_dir()), 0o700);
     assert_eq!(snapshot.defect, None);
     assert!(snapshot.is_pull());
     assert_eq!(store.list().unwrap().len(), 1);
-    assert_eq!(store.state_dir().read_dir().unwrap().count(), 1, "the lock");
+    assert_eq!(store.state_dir().read_dir().unwrap().count(), 2, "the lock, the tag");
 }
 
 #[test]
@@ -277,7 +282,8 @@ fn a_clock_that_goes_back_changes_ages_and_not_the_order() {
     assert!(listed[1..].iter().map(|snapshot| &snapshot.name).eq(&made), "{listed:?}");
     let ages: Vec<_> = listed[1..].iter().map(|snapshot| snapshot.time).collect();
     assert_eq!(ages, [times[2], times[1], times[0]].map(time));
-    let plan = prune_plan(&listed, 1, &[], &BTreeSet::new()).remove;
+    let none = BTreeSet::new();
+    let plan = prune_plan(&listed, 1, &none, &[], &none).remove;
     assert!(plan.iter().map(|snapshot| &snapshot.name).eq(&made[1..]), "the newest stays");
 }
 
@@ -300,7 +306,7 @@ fn what_is_not_committed_leaves_nothing() {
     assert_eq!(mode(incoming.path()), 0o700);
     std::fs::write(incoming.path().join("a.db"), "half").unwrap();
     drop(incoming);
-    assert_eq!(store.state_dir().read_dir().unwrap().count(), 1, "the lock");
+    assert_eq!(store.state_dir().read_dir().unwrap().count(), 2, "the lock, the tag");
     assert_eq!(dir.path().read_dir().unwrap().count(), 1, "the state directory");
 }
 
@@ -365,10 +371,10 @@ fn what_a_killed_run_left_is_removed_by_the_next() {
     let killed = store.begin().unwrap();
     std::fs::write(killed.path().join("a.db"), "half").unwrap();
     std::mem::forget(killed);
-    assert_eq!(store.state_dir().read_dir().unwrap().count(), 3);
+    assert_eq!(store.state_dir().read_dir().unwrap().count(), 4);
     drop(store);
     let store = Store::new(dir.path()).lock(&ui(), "test").unwrap();
-    assert_eq!(store.state_dir().read_dir().unwrap().count(), 1, "the lock");
+    assert_eq!(store.state_dir().read_dir().unwrap().count(), 2, "the lock, the tag");
     assert_eq!(names(&store), [kept.name]);
 }
 
@@ -379,7 +385,7 @@ fn a_removed_snapshot_is_gone() {
     let two = commit(&store, "2026-03-15T14:18:51Z", "two");
     store.remove(&one).unwrap();
     assert_eq!(names(&store), [two.name]);
-    assert_eq!(store.state_dir().read_dir().unwrap().count(), 1, "the lock");
+    assert_eq!(store.state_dir().read_dir().unwrap().count(), 2, "the lock, the tag");
     assert!(store.remove(&one).is_err());
 }
 
