@@ -90,3 +90,4 @@ mod unsanitized_since;
 mod user_commands;
 mod what_is_a_database;
 mod which_machine;
+mod worktrees;

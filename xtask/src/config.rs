@@ -32,7 +32,7 @@ use self::values::data_directory;
 pub use self::values::{MaxAge, directory, duration, words};
 pub use self::via::{Via, plain_word};
 use crate::error::Failure;
-use crate::{fs, invocation};
+use crate::{fs, git, invocation};
 
 /// The keys of `db.toml`.
 #[derive(Default, Deserialize)]
@@ -51,6 +51,7 @@ struct DbToml {
     #[serde(default)]
     source: BTreeMap<String, SourceToml>,
     local_dir: Option<String>,
+    snapshots_dir: Option<String>,
     remote_dir: Option<String>,
     staging_dir: Option<String>,
     max_lock: Option<String>,
@@ -129,6 +130,8 @@ pub struct Settings {
     sources: Vec<Source>,
     /// The local data directory, absolute.
     pub data_dir: PathBuf,
+    /// Where pulled snapshots are made, absolute; most often the data directory.
+    pub snapshots_dir: PathBuf,
     remote_dir: Option<String>,
     pub staging_dir: Option<String>,
     /// How long a copy may block writers of the app.
@@ -262,6 +265,16 @@ impl Settings {
             }
             (None, None) => root.join("data"),
         };
+        let snapshots_dir = match db.snapshots_dir {
+            Some(dir) => {
+                // The same directory for every work tree of the repository.
+                let from = git::main_root(&root).unwrap_or_else(|| root.clone());
+                let read =
+                    |dir: &str| Ok(from.join(data_directory("snapshots-dir", Path::new(dir))?));
+                environment.read("snapshots-dir", &dir, read).with_context(in_file)?
+            }
+            None => data_dir.clone(),
+        };
         if db.keep == Some(0) {
             return Err(Failure::usage("keep must be at least 1")).with_context(in_file);
         }
@@ -300,6 +313,7 @@ impl Settings {
             file: path.clone(),
             root,
             data_dir,
+            snapshots_dir,
         })
     }
 

@@ -16,6 +16,19 @@ pub fn head(sh: &Shell, root: &Path) -> Option<String> {
     cmd!(sh, "git -C {root} rev-parse --verify --quiet HEAD").quiet().ignore_stderr().read().ok()
 }
 
+/// The counterpart of `root`, which is in a linked work tree, in the directory that has the common git
+/// directory: that is the main work tree. `None` if `root` is in no linked one.
+pub fn main_root(root: &Path) -> Option<PathBuf> {
+    let top = root.ancestors().find(|dir| dir.join(".git").exists())?;
+    // In the main work tree it is a directory; gitrepository-layout(5) has the rest.
+    let file = std::fs::read_to_string(top.join(".git")).ok()?;
+    let git_dir = top.join(file.strip_prefix("gitdir: ")?.trim_end_matches('\n'));
+    // A submodule has none.
+    let common = std::fs::read_to_string(git_dir.join("commondir")).ok()?;
+    let common = git_dir.join(common.trim_end_matches('\n')).canonicalize().ok()?;
+    Some(common.parent()?.join(root.strip_prefix(top).ok()?))
+}
+
 /// The variables that tell git's hooks their repository, and would misdirect git in another one.
 ///
 /// # Errors

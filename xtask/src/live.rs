@@ -111,11 +111,12 @@ impl<'a> LockedLiveSet<'a> {
     ///
     /// This process was asked to end.
     pub fn recover_without_waiting(cx: &'a Context, settings: &'a Settings) -> Result<()> {
-        let store = || Store::new(&settings.data_dir);
+        let store = || Store::of(settings);
         if !is_being_replaced(&store()) {
             return Ok(());
         }
-        let at_work = |holder: &str| Err(Failure::new(format!("{holder} is running")).into());
+        let at_work =
+            |holder: &str, _: &Path| Err(Failure::new(format!("{holder} is running")).into());
         // Only warnings are printed before the list.
         let ui = &Ui::new(true, false, cx.ui.json, false);
         let recovered = store().lock_if("cargo xtask snapshots list", at_work).and_then(|store| {
@@ -133,8 +134,7 @@ impl<'a> LockedLiveSet<'a> {
     }
 
     fn unrecovered(cx: &'a Context, settings: &'a Settings, command: &str) -> Result<Self> {
-        let store =
-            Store::new(&settings.data_dir).no_wait(cx.global.no_wait).lock(&cx.ui, command)?;
+        let store = Store::of(settings).no_wait(cx.global.no_wait).lock(&cx.ui, command)?;
         Ok(Self { ui: &cx.ui, sh: &cx.sh, settings, store, wait: cx.global.wait() })
     }
 
@@ -259,9 +259,10 @@ impl<'a> LockedLiveSet<'a> {
         }
         let mut copies = match replacement.save {
             // Databases of others are not touched.
-            Some(_) => {
+            Some(kind) => {
                 let ours = |name: &&String| brought.contains(*name) || all.contains(name);
-                self.saver().copy(live.iter().filter(ours).cloned().collect(), &mut locked)?
+                let names = live.iter().filter(ours).cloned().collect();
+                self.saver().copy(kind, names, &mut locked)?
             }
             None => None,
         };
@@ -324,7 +325,7 @@ impl<'a> LockedLiveSet<'a> {
     /// A file cannot be read or written; or, unless `whoever_writes`, another program wrote to the
     /// live set meanwhile. The live set is unchanged.
     pub fn save(&self, kind: Kind, whoever_writes: bool) -> Result<Option<Saved>> {
-        let Some(mut copies) = self.saver().copy(self.databases()?, &mut [])? else {
+        let Some(mut copies) = self.saver().copy(kind, self.databases()?, &mut [])? else {
             return Ok(None);
         };
         if let Some(name) = copies.outdated.first().filter(|_| !whoever_writes) {
@@ -386,7 +387,7 @@ impl<'a> LockedLiveSet<'a> {
         // Even if there was nothing to save: a program may have created a database since.
         let save = journal.save || journal.state.before.is_some();
         let mut copies = if save && !locked.is_empty() {
-            self.saver().copy(self.databases()?, &mut locked)?
+            self.saver().copy(Kind::BeforeRestore, self.databases()?, &mut locked)?
         } else {
             None
         };
@@ -405,9 +406,8 @@ impl<'a> LockedLiveSet<'a> {
             }
             _ => None,
         };
-        let is_there = |name: &String| self.store.dir.join(name).exists();
         if let Some(saved) = &saved
-            && !journal.state.before.as_ref().is_some_and(is_there)
+            && !journal.state.before.as_ref().is_some_and(|name| self.store.has(name))
         {
             journal.state.before = Some(saved.name.clone());
         }
@@ -430,9 +430,9 @@ impl<'a> LockedLiveSet<'a> {
         for one in locked {
             let copy = copies.path(&one.name);
             let mut found = !copy.exists();
-            for snapshot in state.before.iter().chain(&state.live) {
-                let kept = self.store.dir.join(snapshot).join(&one.name);
-                found = found || (kept.exists() && pages::same_content(&kept, &copy)?);
+            let names = state.before.iter().chain(&state.live);
+            for kept in names.filter_map(|snapshot| self.store.path_in(snapshot, &one.name)) {
+                found = found || pages::same_content(&kept, &copy)?;
             }
             if !found {
                 return Ok(false);

@@ -5,8 +5,10 @@ mod cachedir;
 mod leftover;
 mod lock;
 mod prune;
+mod sharing;
 mod snapshot;
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -21,6 +23,7 @@ pub use self::snapshot::{
     Database, External, FileId, Kind, Meta, Origin, RemoteState, Snapshot, unsanitized,
 };
 use self::snapshot::{META, PREFIX, name_of, time_of};
+use crate::config::Settings;
 use crate::error::Failure;
 use crate::fs;
 use crate::ui::{Ui, count, escape};
@@ -51,15 +54,33 @@ pub fn is_in_snapshot(name: &str) -> bool {
     name.split_once('/').is_some_and(|(first, _)| first.to_lowercase().starts_with(PREFIX))
 }
 
-/// A data directory and its snapshots, read-only.
+/// A data directory and its snapshots, read-only. What was saved before a change lies in it; what was
+/// pulled, or made by hand, may lie in another directory, which several data directories share.
 pub struct Store {
     pub dir: PathBuf,
+    /// Where snapshots are made that others may use too; may be `dir`, also by another path.
+    common: PathBuf,
     no_wait: bool,
 }
 
 impl Store {
     pub fn new(dir: &Path) -> Self {
-        Self { dir: dir.to_owned(), no_wait: false }
+        Self { dir: dir.to_owned(), common: dir.to_owned(), no_wait: false }
+    }
+
+    pub fn of(settings: &Settings) -> Self {
+        Self { common: settings.snapshots_dir.clone(), ..Self::new(&settings.data_dir) }
+    }
+
+    /// The directory of shared snapshots, unless it is the data directory itself.
+    pub fn shared(&self) -> Option<&Path> {
+        let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        (real(&self.common) != real(&self.dir)).then_some(&*self.common)
+    }
+
+    /// The directories with snapshots, the own one first.
+    fn dirs(&self) -> Vec<&Path> {
+        [&*self.dir].into_iter().chain(self.shared()).collect()
     }
 
     /// Sets whether a lock held by another command is an error.
@@ -73,7 +94,7 @@ impl Store {
 
     /// What arrived of the last pull, if that did not end.
     pub fn leftover(&self) -> Option<Leftover> {
-        Leftover::read(&self.state_dir().join(PULL))
+        Leftover::read(&self.common.join(STATE_DIR).join(PULL))
     }
 
     /// All snapshots, newest first.
@@ -82,21 +103,64 @@ impl Store {
     ///
     /// The directory cannot be read.
     pub fn list(&self) -> Result<Vec<Snapshot>> {
-        self.refuse_dangling()?;
-        let entries = match fs_err::read_dir(&self.dir) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries?,
-        };
-        let mut snapshots = Vec::new();
-        for entry in entries {
-            let path = entry?.path();
-            let snapshot = Snapshot::read(path.clone())
-                .with_context(|| format!("cannot read {}", path.display()))?;
-            snapshots.extend(snapshot);
+        let mut snapshots: Vec<Snapshot> = Vec::new();
+        for dir in self.dirs() {
+            refuse_dangling(dir)?;
+            let entries = match fs_err::read_dir(dir) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                entries => entries?,
+            };
+            for entry in entries {
+                let path = entry?.path();
+                let snapshot = Snapshot::read(path.clone())
+                    .with_context(|| format!("cannot read {}", path.display()))?;
+                // A copy that a person has made has the same name in both.
+                let is_new = |one: &Snapshot| snapshots.iter().all(|it| it.name != one.name);
+                if let Some(snapshot) = snapshot.filter(is_new) {
+                    snapshots.push(snapshot);
+                }
+            }
         }
         // Names without milliseconds, of older tools, do not sort like their times.
         snapshots.sort_by(|a, b| (b.order, &b.name).cmp(&(a.order, &a.name)));
         Ok(snapshots)
+    }
+
+    /// Whether a snapshot was saved of the data of another directory, which alone may prune it.
+    pub fn is_of_others(&self, snapshot: &Snapshot) -> bool {
+        let is_shared = self.shared().is_some_and(|shared| snapshot.path.parent() == Some(shared));
+        let kind = snapshot.meta.as_ref().map(|meta| meta.kind);
+        is_shared && matches!(kind, Some(Kind::BeforePull | Kind::BeforeRestore))
+    }
+
+    /// Records in the shared directory which snapshots the live set needs.
+    ///
+    /// # Errors
+    ///
+    /// The record cannot be written.
+    pub fn record_needed(&self, names: BTreeSet<String>) -> Result<()> {
+        let shared = self.shared().map(|shared| shared.join(STATE_DIR));
+        shared.map_or(Ok(()), |state_dir| sharing::record(&state_dir, &self.dir, names))
+    }
+
+    /// The snapshots that the live sets need which share them.
+    ///
+    /// # Errors
+    ///
+    /// A record cannot be read.
+    pub fn needed_by_sharing(&self) -> Result<BTreeSet<String>> {
+        sharing::needed(&self.common.join(STATE_DIR))
+    }
+
+    /// Whether there is a snapshot of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.dirs().iter().any(|dir| dir.join(name).exists())
+    }
+
+    /// The path of a file in the snapshot of this name.
+    pub fn path_in(&self, snapshot: &str, file: &str) -> Option<PathBuf> {
+        let paths = self.dirs().into_iter().map(|dir| dir.join(snapshot).join(file));
+        paths.into_iter().find(|path| path.exists())
     }
 
     /// Like [`find`], among all snapshots.
@@ -105,18 +169,19 @@ impl Store {
     ///
     /// No snapshot matches, or several do.
     pub fn find(&self, text: &str) -> Result<Snapshot> {
-        find(&self.list()?, text, &self.dir).cloned()
+        find(&self.list()?, text, &self.common).cloned()
     }
 
-    /// Locks the data directory; waits for other commands.
+    /// Locks the data directory and that of shared snapshots; waits for other commands.
     ///
     /// # Errors
     ///
-    /// The directory cannot be created, written or locked, or another command has the lock and
+    /// A directory cannot be created, written or locked, or another command has the lock and
     /// `no_wait` is set.
     pub fn lock(self, ui: &Ui, command: &str) -> Result<LockedStore> {
-        let (no_wait, dir) = (self.no_wait, self.dir.display().to_string());
-        self.lock_if(command, |holder| {
+        let no_wait = self.no_wait;
+        self.lock_if(command, |holder, dir| {
+            let dir = dir.display();
             if no_wait {
                 let message = format!("{holder} is running in {dir}; nothing was changed");
                 let hint = "run the command again later, or without --no-wait";
@@ -127,7 +192,7 @@ impl Store {
         })
     }
 
-    /// Like [`Store::lock`]; if another command has the lock, waits only if `may_wait` allows it.
+    /// Like [`Store::lock`]; if another command has a lock, waits only if `may_wait` allows it.
     ///
     /// # Errors
     ///
@@ -135,69 +200,106 @@ impl Store {
     pub fn lock_if(
         self,
         command: &str,
-        may_wait: impl FnOnce(&str) -> Result<()>,
+        may_wait: impl Fn(&str, &Path) -> Result<()>,
     ) -> Result<LockedStore> {
-        self.refuse_dangling()?;
-        let path = self.state_dir().join("lock");
-        let mut file = self.open_lock(&path).with_context(|| {
-            Failure::new(format!("{} cannot be written", self.dir.display())).hint(
-                "make it writable, or name another directory with --local-dir; \
-                 cargo xtask restore-db --list only reads",
-            )
-        })?;
-        lock::take(&mut file, &path, |holder| may_wait(&escape(holder)))?;
-        lock::sign(&mut file, command);
-        // A command that frees space on a full disk must go on.
-        let _ = cachedir::tag(&self.state_dir());
-        let store = LockedStore { store: self, lock: file };
-        store.remove_abandoned()?;
-        Ok(store)
-    }
-
-    /// Creates the directories, and checks that later steps can write and rename in them.
-    fn open_lock(&self, path: &Path) -> Result<File> {
-        use rustix::fs::{Access, access};
-
-        let (dir, state) = (&self.dir, &self.state_dir());
-        fs::create_dir(dir)?;
-        fs::create_dir(state)?;
-        for dir in [dir, state] {
-            access(dir, Access::WRITE_OK | Access::EXEC_OK)
-                .with_context(|| format!("no file can be made in {}", dir.display()))?;
+        let unwritable = |dir: &Path| {
+            let hint = match self.shared() {
+                Some(shared) if shared == dir => "set another snapshots-dir in xtask/db.toml",
+                _ => "name another directory with --local-dir",
+            };
+            Failure::new(format!("{} cannot be written", dir.display())).hint(format!(
+                "make it writable, or {hint}; cargo xtask restore-db --list only reads"
+            ))
+        };
+        for dir in [&self.dir, &self.common] {
+            refuse_dangling(dir)?;
+            // Whether they are one directory is certain only when both are there.
+            fs::create_dir(dir).with_context(|| unwritable(dir))?;
         }
-        // A file cannot be renamed to another file system.
-        if dir.metadata()?.dev() != state.metadata()?.dev() {
-            bail!("{} is on another file system", state.display());
-        }
-        let mut options = fs_err::OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        Ok(options.open(path)?.into_file())
+        let lock = |dir: &Path| -> Result<Lock> {
+            let path = dir.join(STATE_DIR).join("lock");
+            let mut file = open_lock(dir, &path).with_context(|| unwritable(dir))?;
+            lock::take(&mut file, &path, |holder| may_wait(&escape(holder), dir))?;
+            lock::sign(&mut file, command);
+            // A command that frees space on a full disk must go on.
+            let _ = cachedir::tag(&dir.join(STATE_DIR));
+            let lock = Lock { dir: dir.to_owned(), file };
+            remove_abandoned(&dir.join(STATE_DIR))?;
+            Ok(lock)
+        };
+        // In the same order by every command, so that no two wait for each other.
+        let mut dirs = self.dirs();
+        dirs.sort();
+        let locks = dirs.into_iter().map(lock).collect::<Result<_>>()?;
+        Ok(LockedStore { store: self, locks })
     }
+}
 
-    /// A data directory on a disconnected disk must not look like an empty one.
-    fn refuse_dangling(&self) -> Result<()> {
-        match self.dir.read_link() {
-            Ok(target) if !self.dir.exists() => {
-                let (dir, target) = (self.dir.display(), target.display());
-                Err(Failure::new(format!("{dir} is a link to {target}, which does not exist"))
-                    .hint("connect its disk, make that directory, or remove the link")
-                    .into())
+/// Creates the state directory, and checks that later steps can write and rename in both.
+fn open_lock(dir: &Path, path: &Path) -> Result<File> {
+    use rustix::fs::{Access, access};
+
+    let state = &dir.join(STATE_DIR);
+    fs::create_dir(state)?;
+    for dir in [dir, state] {
+        access(dir, Access::WRITE_OK | Access::EXEC_OK)
+            .with_context(|| format!("no file can be made in {}", dir.display()))?;
+    }
+    // A file cannot be renamed to another file system.
+    if dir.metadata()?.dev() != state.metadata()?.dev() {
+        bail!("{} is on another file system", state.display());
+    }
+    let mut options = fs_err::OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    Ok(options.open(path)?.into_file())
+}
+
+/// A data directory on a disconnected disk must not look like an empty one.
+fn refuse_dangling(dir: &Path) -> Result<()> {
+    match dir.read_link() {
+        Ok(target) if !dir.exists() => {
+            let (dir, target) = (dir.display(), target.display());
+            Err(Failure::new(format!("{dir} is a link to {target}, which does not exist"))
+                .hint("connect its disk, make that directory, or remove the link")
+                .into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Removes the unfinished snapshots and files of killed runs from a state directory, unless a pull
+/// can resume from them.
+fn remove_abandoned(dir: &Path) -> Result<()> {
+    for entry in fs_err::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name.to_string_lossy().starts_with(INCOMING) {
+            if name != PULL || Leftover::read(&entry.path()).is_none() {
+                fs_err::remove_dir_all(entry.path())?;
             }
-            _ => Ok(()),
+        } else if name.to_string_lossy().contains(fs::UNFINISHED) {
+            fs::remove(&entry.path())?;
         }
     }
+    Ok(())
 }
 
 /// A locked store, which its process may change.
 pub struct LockedStore {
     store: Store,
-    lock: File,
+    locks: Vec<Lock>,
 }
 
-impl Drop for LockedStore {
+/// The lock of a directory.
+struct Lock {
+    dir: PathBuf,
+    file: File,
+}
+
+impl Drop for Lock {
     /// Clears the name of this command, so that no command reports to wait for it.
     fn drop(&mut self) {
-        let _ = self.lock.set_len(0);
+        let _ = self.file.set_len(0);
     }
 }
 
@@ -210,38 +312,23 @@ impl std::ops::Deref for LockedStore {
 }
 
 impl LockedStore {
-    /// Removes the unfinished snapshots and files of killed runs, unless a pull can resume from
-    /// them.
-    fn remove_abandoned(&self) -> Result<()> {
-        let dir = self.state_dir();
-        for entry in fs_err::read_dir(&dir)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            if name.to_string_lossy().starts_with(INCOMING) {
-                if name != PULL || self.leftover().is_none() {
-                    fs_err::remove_dir_all(entry.path())?;
-                }
-            } else if name.to_string_lossy().contains(fs::UNFINISHED) {
-                fs::remove(&entry.path())?;
-            }
-        }
-        Ok(())
-    }
-
     /// Creates a directory for the next snapshot; it is removed unless it is committed.
     ///
     /// # Errors
     ///
     /// The directory cannot be created.
-    pub fn begin(&self) -> Result<SnapshotBuilder<'_>> {
+    pub fn begin(&self, kind: Kind) -> Result<SnapshotBuilder<'_>> {
+        let to = match kind {
+            Kind::Pull | Kind::Manual => &self.common,
+            Kind::BeforePull | Kind::BeforeRestore => &self.dir,
+        };
+        let state_dir = to.join(STATE_DIR);
         let dir = tempfile::Builder::new()
             .prefix(INCOMING)
             .permissions(std::fs::Permissions::from_mode(0o700))
-            .tempdir_in(self.state_dir())
-            .with_context(|| {
-                format!("cannot create a directory in {}", self.state_dir().display())
-            })?;
-        Ok(SnapshotBuilder { store: self, path: dir.keep(), may_stay: false })
+            .tempdir_in(&state_dir)
+            .with_context(|| format!("cannot create a directory in {}", state_dir.display()))?;
+        Ok(SnapshotBuilder { store: self, to, path: dir.keep(), may_stay: false })
     }
 
     /// Creates the directory of the pull that `meta` describes, or takes over that of a pull that
@@ -252,7 +339,7 @@ impl LockedStore {
     ///
     /// The directory cannot be created, or another file in it cannot be removed.
     pub fn begin_pull(&self, meta: &Meta, kept: &[&str]) -> Result<SnapshotBuilder<'_>> {
-        let path = self.state_dir().join(PULL);
+        let path = self.common.join(STATE_DIR).join(PULL);
         if kept.is_empty() {
             // Also the record, which may be of another source.
             self.discard_leftover()?;
@@ -261,7 +348,8 @@ impl LockedStore {
         retain(&path, kept)?;
         // On a full disk, the pull itself has the better message. Of what is kept there is a record.
         let written = fs::write(&path.join(META), &serde_json::to_vec_pretty(meta)?);
-        Ok(SnapshotBuilder { store: self, path, may_stay: written.is_ok() || !kept.is_empty() })
+        let may_stay = written.is_ok() || !kept.is_empty();
+        Ok(SnapshotBuilder { store: self, to: &self.common, path, may_stay })
     }
 
     /// Removes what arrived of a pull that was cut; returns its size in bytes.
@@ -270,7 +358,7 @@ impl LockedStore {
     ///
     /// A file cannot be removed.
     pub fn discard_leftover(&self) -> Result<Option<u64>> {
-        let path = self.state_dir().join(PULL);
+        let path = self.common.join(STATE_DIR).join(PULL);
         if !path.exists() {
             return Ok(None);
         }
@@ -279,18 +367,25 @@ impl LockedStore {
         Ok(Some(bytes))
     }
 
+    /// Lets other commands use the shared snapshots: this one does not touch them any more.
+    pub fn release_shared(&mut self) {
+        let Self { store, locks } = self;
+        locks.retain(|lock| lock.dir == store.dir);
+    }
+
     /// Records the missing sha256 of databases in a snapshot.
     ///
     /// # Errors
     ///
     /// A database cannot be read, or `snapshot.json` cannot be written.
     pub fn record_hashes(&self, mut snapshot: Snapshot) -> Result<()> {
+        let state_dir = parent(&snapshot)?.join(STATE_DIR);
         let Some(meta) = &mut snapshot.meta else { return Ok(()) };
         for database in meta.databases.iter_mut().filter(|database| database.sha256.is_none()) {
             database.sha256 = Some(fs::sha256(&snapshot.path.join(&database.name))?);
         }
         // In the state directory, the unfinished files of killed runs are removed.
-        let new = self.state_dir().join(format!("{}{META}", fs::UNFINISHED));
+        let new = state_dir.join(format!("{}{META}", fs::UNFINISHED));
         fs::write(&new, &serde_json::to_vec_pretty(&meta)?)?;
         fs::rename(&new, &snapshot.path.join(META))?;
         fs::sync(&snapshot.path)
@@ -305,7 +400,7 @@ impl LockedStore {
         match snapshot.elsewhere {
             Some(External::Link(_)) => {
                 fs::remove(&snapshot.path)?;
-                return fs::sync(&self.dir);
+                return fs::sync(parent(snapshot)?);
             }
             Some(External::Mount) => {
                 let path = snapshot.path.display();
@@ -315,9 +410,9 @@ impl LockedStore {
             }
             None => {}
         }
-        let grave = self.state_dir().join(format!("{INCOMING}{}", snapshot.name));
+        let grave = parent(snapshot)?.join(STATE_DIR).join(format!("{INCOMING}{}", snapshot.name));
         fs::rename(&snapshot.path, &grave)?;
-        fs::sync(&self.dir)?;
+        fs::sync(parent(snapshot)?)?;
         Ok(fs_err::remove_dir_all(&grave)?)
     }
 }
@@ -325,6 +420,8 @@ impl LockedStore {
 /// The directory of an uncommitted snapshot.
 pub struct SnapshotBuilder<'a> {
     store: &'a LockedStore,
+    /// The directory of the finished snapshot.
+    to: &'a Path,
     path: PathBuf,
     /// Whether the next pull may resume from it.
     may_stay: bool,
@@ -366,17 +463,17 @@ impl SnapshotBuilder<'_> {
         if let Some(newest) = newest.filter(|newest| newest.order >= order) {
             order = next(newest.order).with_context(|| format!("after {}", newest.name))?;
         }
-        let mut path = self.store.dir.join(name_of(order));
+        let mut path = self.to.join(name_of(order));
         // The user may have a directory of this name.
-        while path.symlink_metadata().is_ok() {
+        while path.symlink_metadata().is_ok() || self.store.has(&name_of(order)) {
             order = next(order)?;
-            path = self.store.dir.join(name_of(order));
+            path = self.to.join(name_of(order));
         }
         cachedir::tag(self.path())?;
         fs::sync_dirs(self.path(), meta.databases.iter().map(|database| &database.name))?;
         fs::write(&self.path().join(META), &serde_json::to_vec_pretty(&meta)?)?;
         fs::rename(self.path(), &path)?;
-        fs::sync(&self.store.dir)?;
+        fs::sync(self.to)?;
         let unreadable = format!("cannot read {}", path.display());
         let Some(snapshot) = Snapshot::read(path).context(unreadable)? else {
             bail!("a snapshot was given a name that is none")
@@ -387,6 +484,11 @@ impl SnapshotBuilder<'_> {
         }
         Ok(snapshot)
     }
+}
+
+/// The directory that has a snapshot.
+fn parent(snapshot: &Snapshot) -> Result<&Path> {
+    snapshot.path.parent().context("a snapshot lies in a directory")
 }
 
 fn next(time: Timestamp) -> Result<Timestamp> {

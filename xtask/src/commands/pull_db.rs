@@ -1,3 +1,4 @@
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Result;
@@ -92,7 +93,7 @@ impl Args {
         let directory = self.directory(&settings, &via)?;
         let transport = self.transport(cx, &settings, via, &directory)?;
         let spec = self.spec(&settings, &transport, &directory);
-        let store = Store::new(&settings.data_dir);
+        let store = Store::of(&settings);
         // A set that is being replaced is checked again below, under the lock.
         if !live::is_being_replaced(&store)
             && let Ok(Some(fresh)) = spec.fresh(&store)
@@ -127,11 +128,16 @@ impl Args {
         if let Some(fresh) = spec.fresh(&live.store)? {
             return report::fresh(&cx.ui, spec, &fresh);
         }
-        warn_unless_ignored(cx, settings, &live.databases()?);
+        let databases = live.databases()?;
+        warn_unless_ignored(cx, settings, &settings.data_dir, &databases);
+        if let Some(shared) = live.store.shared() {
+            warn_unless_ignored(cx, settings, shared, &databases);
+        }
+        let is_first = !live.store.list()?.iter().any(Snapshot::is_pull);
 
         let mode = if self.sftp { Mode::Archive } else { Mode::Stream };
         let mut request = self.request(cx, settings, &transport, mode, spec)?;
-        let origin = origin(&transport.target.app, spec);
+        let origin = origin(settings, &transport.target.app, spec);
         let incoming = begin(&live.store, spec, &origin, &request.bases)?;
         let kept = if self.no_backup { 0 } else { live.bytes()? };
         let attempts = self.attempts(cx, settings);
@@ -151,6 +157,9 @@ impl Args {
         }
         let seconds = start.elapsed().as_secs_f64();
         report::pulled(&cx.ui, &transport, &pulled, &snapshot, &replaced, seconds)?;
+        if is_first {
+            hint_at_sharing(cx, settings);
+        }
         // The command may run this program.
         drop(live);
         let command = settings.hooks.after_pull.as_deref();
@@ -165,11 +174,11 @@ impl Args {
         mut transport: Transport<'_>,
         spec: &PullSpec<'_>,
     ) -> Result<()> {
-        let store = Store::new(&settings.data_dir);
+        let store = Store::of(settings);
         let mut request = self.request(cx, settings, &transport, Mode::DryRun, spec)?;
         let attempts = self.attempts(cx, settings);
         let planned = attempts.run(&mut transport, &mut request, |transport, request| {
-            receive::plan(&cx.ui, transport, request, &settings.data_dir)
+            receive::plan(&cx.ui, transport, request, &settings.snapshots_dir)
         })?;
         let removes = self.would_remove(settings, &store, &planned)?;
         report::planned(&cx.ui, &transport, &planned, &removes)
@@ -203,7 +212,7 @@ impl Args {
         mode: Mode,
         spec: &PullSpec<'a>,
     ) -> Result<Request<'a>> {
-        let store = Store::new(&settings.data_dir);
+        let store = Store::of(settings);
         Ok(Request {
             max_lock: (!cx.ui.yes).then_some(settings.max_lock),
             nonce: request::nonce(),
@@ -348,7 +357,7 @@ fn begin<'a>(
 ) -> Result<SnapshotBuilder<'a>> {
     if spec.rules.leave_secrets() {
         store.discard_leftover()?;
-        return store.begin();
+        return store.begin(Kind::Pull);
     }
     let partial = bases.iter().filter(|base| base.is_partial());
     let names: Vec<_> = partial.map(|base| &*base.database.name).collect();
@@ -366,11 +375,12 @@ fn tell_of_leftover(incoming: &SnapshotBuilder<'_>, error: anyhow::Error) -> any
 }
 
 /// All of it that is known before the pull.
-fn origin(app: &str, spec: &PullSpec<'_>) -> Origin {
+fn origin(settings: &Settings, app: &str, spec: &PullSpec<'_>) -> Origin {
     Origin {
         app: Some(app.to_owned()).filter(|app| !app.is_empty()),
         source: Some(spec.source.clone()),
         name: spec.name.clone(),
+        data_dir: Some(settings.data_dir.clone()),
         flags: spec.flags.clone(),
         machine: None,
         region: None,
@@ -429,10 +439,24 @@ fn word(text: &str) -> Result<String, String> {
     plain_word(text, "._-")
 }
 
-/// Warns if git would commit the databases. Before the first pull it tests example names made from
+/// Says in a linked work tree, which has its own snapshots, how all could share them.
+fn hint_at_sharing(cx: &Context, settings: &Settings) {
+    let Settings { root, data_dir, snapshots_dir, .. } = settings;
+    if data_dir == snapshots_dir
+        && let Some(main) = git::main_root(root)
+        && let Ok(below) = data_dir.strip_prefix(root)
+    {
+        let (key, place) = (below.display().to_string(), main.join(below));
+        cx.ui.hint(format!(
+            "add snapshots-dir = {key:?} to xtask/db.toml: all worktrees then share the snapshots in {}",
+            place.display()
+        ));
+    }
+}
+
+/// Warns if git would commit the databases in a directory. Before the first pull it tests example names made from
 /// the patterns.
-fn warn_unless_ignored(cx: &Context, settings: &Settings, live: &[String]) {
-    let dir = &settings.data_dir;
+fn warn_unless_ignored(cx: &Context, settings: &Settings, dir: &Path, live: &[String]) {
     if let Some(line) = dockerignore::missing_line(&settings.root, dir) {
         cx.ui.warn("a Docker image that is built here could contain production data");
         cx.ui.hint(format!("add a line to .dockerignore: {line}"));

@@ -38,7 +38,7 @@ impl Args {
     pub(crate) fn run(mut self, cx: &Context) -> Result<()> {
         let settings = cx.settings()?;
         self.only = self.only.map(|only| only.with(&settings.names.renames));
-        let store = Store::new(&settings.data_dir);
+        let store = Store::of(&settings);
         if self.list {
             return list(cx, &settings);
         }
@@ -119,7 +119,7 @@ impl Args {
     fn confirm(&self, ui: &Ui, settings: &Settings, replacement: &Replacement<'_>) -> Result<()> {
         let live = live::databases(&settings.data_dir, &settings.names)?;
         let installs = replacement.installs(&settings.names);
-        let store = Store::new(&settings.data_dir);
+        let store = Store::of(settings);
         let brought = State::read(&store)?.brought(&store);
         let removes = replacement.removes(&settings.names, &live, &brought);
         let replaced = installs.iter().filter(|name| live.contains(name)).count();

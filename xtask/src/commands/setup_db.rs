@@ -36,11 +36,12 @@ impl Args {
         let (program, args) = (&words[0], &words[1..]);
         let more = &self.args;
 
-        let live = LockedLiveSet::lock(cx, &settings, "cargo xtask setup-db")?;
+        let mut live = LockedLiveSet::lock(cx, &settings, "cargo xtask setup-db")?;
         live.refuse_if_open(self.force)?;
         let saved = live.save(Kind::BeforeRestore, self.force)?;
         interrupt::check()?;
         live.about_to_change(saved.as_ref())?;
+        live.store.release_shared();
         if let Some(saved) = &saved {
             cx.ui.status("Saved", format!("the current data as {}", saved.name));
         }

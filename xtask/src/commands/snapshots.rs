@@ -37,7 +37,7 @@ enum Action {
 impl Args {
     pub(crate) fn run(self, cx: &Context) -> Result<()> {
         let settings = cx.settings()?;
-        let store = Store::new(&settings.data_dir);
+        let store = Store::of(&settings);
         let command = "cargo xtask snapshots";
         let lock_to_remove = || LockedLiveSet::lock_to_remove(cx, &settings, command);
         match self.action.unwrap_or(Action::List) {

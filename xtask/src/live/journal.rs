@@ -30,6 +30,7 @@ pub(super) struct Journal {
 
 impl Journal {
     pub fn write(&self, store: &Store) -> Result<()> {
+        self.state.reserve(store)?;
         fs::write(&store.state_dir().join(JOURNAL), &serde_json::to_vec_pretty(self)?)
     }
 
@@ -85,8 +86,7 @@ pub(super) fn undo(store: &Store) -> Result<()> {
 pub fn needed(store: &Store) -> Result<Vec<String>> {
     let journal = read_json::<Journal>(&store.state_dir().join(JOURNAL))?;
     let states = [Some(State::read(store)?), journal.map(|journal| journal.state)];
-    let names = states.into_iter().flatten().flat_map(|state| [state.live, state.before]);
-    Ok(names.flatten().collect())
+    Ok(states.iter().flatten().flat_map(State::needed).collect())
 }
 
 /// Whether a run is replacing the live set, or was killed while it did.

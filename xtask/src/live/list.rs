@@ -79,7 +79,7 @@ struct Listed<'a> {
 ///
 /// The data directory or the state cannot be read.
 pub fn list(cx: &Context, settings: &Settings) -> Result<()> {
-    let (ui, store) = (&cx.ui, &Store::new(&settings.data_dir));
+    let (ui, store) = (&cx.ui, &Store::of(settings));
     let rules = &settings.rules;
     LockedLiveSet::recover_without_waiting(cx, settings)?;
     let snapshots = store.list()?;

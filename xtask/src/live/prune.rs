@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::{State, needed};
 use crate::config::Settings;
-use crate::snapshots::{LockedStore, Snapshot, prune_plan};
+use crate::snapshots::{LockedStore, Snapshot, Store, prune_plan};
 use crate::ui::{Ui, bytes, count, escape};
 
 /// The removed snapshots, and those that stay for their last copies.
@@ -20,13 +20,15 @@ pub struct Pruned {
     left: Vec<(String, String, bool)>,
 }
 
-/// Removes the snapshots of [`prune_plan`], but not the one that `restore-db --undo` needs.
+/// Removes the snapshots of [`prune_plan`], but none that `restore-db --undo` needs here or in
+/// another data directory that shares them.
 ///
 /// # Errors
 ///
 /// A snapshot cannot be removed.
 pub fn prune(store: &LockedStore, settings: &Settings, keep: usize) -> Result<Pruned> {
-    let snapshots = store.list()?;
+    let mut snapshots = store.list()?;
+    snapshots.retain(|snapshot| !store.is_of_others(snapshot));
     let now = Timestamp::now();
     let has_expired = |snapshot: &&Snapshot| {
         let until = snapshot.unsanitized_until(&settings.rules, settings.unmasked_keep.as_ref());
@@ -38,7 +40,13 @@ pub fn prune(store: &LockedStore, settings: &Settings, keep: usize) -> Result<Pr
     let mut replaceable = State::read(store)?.pulled(store)?;
     let files = snapshots.iter().flat_map(|snapshot| &snapshot.files).map(|(name, _)| name);
     replaceable.extend(files.filter(|name| store.dir.join(name).exists()).cloned());
-    let plan = prune_plan(&snapshots, keep, &expired, &needed(store)?, &replaceable);
+    let mut needed_names = needed(store)?;
+    needed_names.extend(store.needed_by_sharing()?);
+    if let Some(shared) = store.shared() {
+        // It may be a data directory itself.
+        needed_names.extend(needed(&Store::new(shared))?);
+    }
+    let plan = prune_plan(&snapshots, keep, &expired, &needed_names, &replaceable);
     for snapshot in &plan.remove {
         store.remove(snapshot)?;
     }

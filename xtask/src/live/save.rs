@@ -68,7 +68,7 @@ pub(super) struct Saver<'a> {
 }
 
 impl<'a> Saver<'a> {
-    /// Copies the live set, all of one moment; `None` if it is empty. Locked databases are read
+    /// Copies the live set for a snapshot of this kind, all of one moment; `None` if it is empty. Locked databases are read
     /// through their connections.
     ///
     /// # Errors
@@ -76,6 +76,7 @@ impl<'a> Saver<'a> {
     /// A database cannot be read, or a copy cannot be written.
     pub(super) fn copy(
         &self,
+        kind: Kind,
         names: Vec<String>,
         locked: &mut [LockedDb],
     ) -> Result<Option<Copies<'a>>> {
@@ -89,7 +90,7 @@ impl<'a> Saver<'a> {
         let unknown = names.len() - known.len();
         let what = format!("{} in {}", count(unknown, "database"), dir.display());
         let _working = (unknown > 0).then(|| self.ui.working("Saving", what));
-        let incoming = self.store.begin()?;
+        let incoming = self.store.begin(kind)?;
         let mut copies = Copies {
             known,
             incoming,

@@ -155,7 +155,22 @@ impl State {
         }
     }
 
+    /// The snapshots that are live, or that `restore-db --undo` needs.
+    pub(super) fn needed(&self) -> impl Iterator<Item = String> {
+        self.live.iter().chain(&self.before).cloned()
+    }
+
+    /// Keeps others from removing what this state needs, and what the recorded one needs, which is
+    /// valid until this one has replaced it.
+    pub(super) fn reserve(&self, store: &Store) -> Result<()> {
+        if store.shared().is_none() {
+            return Ok(());
+        }
+        store.record_needed(Self::read(store)?.needed().chain(self.needed()).collect())
+    }
+
     pub(super) fn write(&self, store: &Store) -> Result<()> {
+        self.reserve(store)?;
         fs::write(&store.state_dir().join(STATE), &serde_json::to_vec_pretty(self)?)
     }
 }

@@ -66,7 +66,7 @@ impl Env {
 
     /// A pulled snapshot of these databases; each contains the text `new` and its name.
     fn pulled(&self, names: &[&str], only: Option<&str>) -> Snapshot {
-        let incoming = self.live.store.begin().unwrap();
+        let incoming = self.live.store.begin(Kind::Pull).unwrap();
         for name in names {
             write(&incoming.path().join(name), &format!("new {name}"));
         }

@@ -29,12 +29,20 @@ impl PullSpec<'_> {
     /// The newest sound snapshot of these databases, with any rules. Snapshots dated in the future
     /// are ignored: their age is unknown, and they would count as fresh for ever.
     pub fn newest(&self, store: &Store) -> Result<Option<Snapshot>> {
+        self.newest_of(store, |_| true)
+    }
+
+    fn newest_of(
+        &self,
+        store: &Store,
+        counts: impl Fn(&Origin) -> bool,
+    ) -> Result<Option<Snapshot>> {
         let now = Timestamp::now();
         let fits = |snapshot: &Snapshot| {
             snapshot.is_pull()
                 && snapshot.defect.is_none()
                 && snapshot.time <= now
-                && snapshot.origin().is_some_and(|origin| self.comes_from(origin))
+                && snapshot.origin().is_some_and(|it| self.comes_from(it) && counts(it))
                 && self.is_covered_by(snapshot.only())
         };
         Ok(store.list()?.into_iter().find(fits))
@@ -50,8 +58,9 @@ impl PullSpec<'_> {
         only.is_none() || only == self.only.map(NamePattern::as_str)
     }
 
-    /// The newest snapshot, if it is fresh and was made with exactly the rules of this pull: after
-    /// a change of the rules, or with another `--no-sanitize`, it does not replace a pull.
+    /// The newest snapshot of this data directory, if it is fresh and was made with exactly the rules
+    /// of this pull: after a change of the rules, or with another `--no-sanitize`, it does not
+    /// replace a pull. Nor does the pull of another directory that shares the snapshots.
     ///
     /// # Errors
     ///
@@ -62,7 +71,8 @@ impl PullSpec<'_> {
             Timestamp::now().duration_since(snapshot.time) <= limit
                 && snapshot.origin().is_some_and(|origin| self.has_same_rules(origin))
         };
-        Ok(self.newest(store)?.filter(fresh))
+        let is_here = |origin: &Origin| origin.data_dir.as_ref().is_none_or(|it| *it == store.dir);
+        Ok(self.newest_of(store, is_here)?.filter(fresh))
     }
 
     /// The newest pulled copy of each database, from any machine and from pulls of any databases;

@@ -63,6 +63,9 @@ pub struct Origin {
     /// The name of the source in `db.toml`; none for the one at its top.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// The data directory into which it was pulled; not recorded by old versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_dir: Option<PathBuf>,
     /// The flags that selected the machine.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub flags: Vec<String>,

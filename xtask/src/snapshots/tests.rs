@@ -35,7 +35,7 @@ pub(super) fn meta(kind: Kind, time: Timestamp, databases: &[(&str, u64)]) -> Me
 
 /// Makes a snapshot of one database that holds `content`.
 fn commit(store: &LockedStore, at: &str, content: &str) -> Snapshot {
-    let incoming = store.begin().unwrap();
+    let incoming = store.begin(Kind::Pull).unwrap();
     fs::write(&incoming.path().join("a.db"), content.as_bytes()).unwrap();
     incoming.commit(meta(Kind::Pull, time(at), &[("a.db", content.len() as u64)])).unwrap()
 }
@@ -293,7 +293,7 @@ fn behind_the_end_of_time_nothing_is_made() {
     let last = commit(&store, "9999-12-30T21:59:59.999Z", "x");
     let time = time_of(&name_of(Timestamp::MAX)).unwrap();
     std::fs::rename(&last.path, store.dir.join(name_of(time))).unwrap();
-    let incoming = store.begin().unwrap();
+    let incoming = store.begin(Kind::Pull).unwrap();
     let error = incoming.commit(meta(Kind::Pull, time, &[])).unwrap_err();
     assert!(format!("{error:#}").contains(&format!("after {}", name_of(time))), "{error:#}");
     assert_eq!(names(&store), [name_of(time)]);
@@ -302,7 +302,7 @@ fn behind_the_end_of_time_nothing_is_made() {
 #[test]
 fn what_is_not_committed_leaves_nothing() {
     let (dir, store) = store();
-    let incoming = store.begin().unwrap();
+    let incoming = store.begin(Kind::Pull).unwrap();
     assert_eq!(mode(incoming.path()), 0o700);
     std::fs::write(incoming.path().join("a.db"), "half").unwrap();
     drop(incoming);
@@ -367,8 +367,8 @@ fn a_pull_that_was_cut_leaves_the_databases_that_began_to_arrive() {
 fn what_a_killed_run_left_is_removed_by_the_next() {
     let (dir, store) = store();
     let kept = commit(&store, "2026-03-15T14:18:50Z", "one");
-    std::mem::forget(store.begin().unwrap());
-    let killed = store.begin().unwrap();
+    std::mem::forget(store.begin(Kind::Pull).unwrap());
+    let killed = store.begin(Kind::Pull).unwrap();
     std::fs::write(killed.path().join("a.db"), "half").unwrap();
     std::mem::forget(killed);
     assert_eq!(store.state_dir().read_dir().unwrap().count(), 4);

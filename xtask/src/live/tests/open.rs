@@ -203,7 +203,11 @@ fn what_a_killed_run_has_changed_under_a_program_keeps_what_was_written_since() 
         let install = ["a.db", "b.db"].map(String::from).to_vec();
         stage(&snapshot, &install, &env.state(STAGED)).unwrap();
         let mut locked = env.live.open_and_lock(&[], &install).unwrap();
-        let mut copies = env.live.saver().copy(env.live.databases().unwrap(), &mut locked).unwrap();
+        let mut copies = env
+            .live
+            .saver()
+            .copy(Kind::BeforePull, env.live.databases().unwrap(), &mut locked)
+            .unwrap();
         locked_db::lock(&mut locked, Duration::ZERO).unwrap();
         let in_place = save::write(&mut locked, copies.as_mut()).unwrap();
         let before =
@@ -243,7 +247,11 @@ fn replace_around(env: &Env, snapshot: &Snapshot, between: impl FnOnce()) -> Pat
     let install = vec!["a.db".to_owned()];
     stage(snapshot, &install, &env.state(STAGED)).unwrap();
     let mut locked = env.live.open_and_lock(&[], &install).unwrap();
-    let mut copies = env.live.saver().copy(env.live.databases().unwrap(), &mut locked).unwrap();
+    let mut copies = env
+        .live
+        .saver()
+        .copy(Kind::BeforePull, env.live.databases().unwrap(), &mut locked)
+        .unwrap();
     let reader = &locked[0].access.shared().unwrap().reader;
     // In a rollback mode a program can only write without a reader, which is closed before the
     // lock.
