@@ -125,6 +125,45 @@ fn a_sqlite_of_the_distribution_sees_the_new_data_too() {
     }
 }
 
+/// Its file shrinks to a fraction: a page of the mapping beyond the new end would be a SIGBUS.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_program_that_maps_a_database_goes_on_when_a_far_smaller_one_is_restored() {
+    let fill = "WITH n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 200)
+                INSERT INTO items (key, data) SELECT 'fill ' || i, randomblob(100000) FROM n";
+    let [all, whole] =
+        ["SELECT count(*), sum(length(data)) > 20000000 FROM items", "PRAGMA integrity_check"];
+    for (mode, reads) in [("wal", false), ("wal", true), ("delete", false)] {
+        let env = developer();
+        let live = env.data().join("data.db");
+        databases::execute(&live, &format!("PRAGMA journal_mode = {mode}; {fill}"));
+        let before = fs::metadata(&live).expect("it is there").len();
+        let go = env.path("go");
+        let wait =
+            format!(".shell echo open; until [ -e '{}' ]; do sleep 0.01; done", go.display());
+        let mut shell = env.command("sqlite3");
+        shell.arg(&live).arg("PRAGMA mmap_size = 1073741824");
+        shell.args(reads.then_some("BEGIN")).args([all, whole, &wait]);
+        // A transaction that reads goes on to see the old data.
+        shell.args(reads.then_some([all, "COMMIT"]).iter().flatten()).args([all, whole]);
+        let mut shell = Running::start(&mut shell);
+        shell.wait_for("sqlite3 to read", |shell| shell.stdout_so_far().ends_with(b"open\n"));
+        let maps = fs::read_to_string(format!("/proc/{}/maps", shell.id())).expect("its maps");
+        assert!(maps.contains("/data.db\n"), "{mode}: {maps}");
+        env.xtask(LATEST).ok().stderr_has("Running sqlite3 (process ");
+        if !reads {
+            let after = fs::metadata(&live).expect("it is there").len();
+            assert!(after * 100 < before, "{mode}: {after} bytes of {before}");
+        }
+        fs::write(go, "").expect("let it go on");
+        let old = if reads { "230|1\n" } else { "" };
+        let said = format!("1073741824\n230|1\nok\n{old}30|0\nok\n");
+        let output = shell.wait().ok();
+        assert_eq!(output.stdout().replacen("open\n", "", 1), said, "{mode}");
+        databases::assert_whole(&live);
+    }
+}
+
 #[test]
 fn a_transaction_that_does_not_end_is_named_after_the_wait() {
     let env = developer();
