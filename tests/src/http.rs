@@ -11,6 +11,8 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Client {
     address: SocketAddr,
     connection: BufReader<TcpStream>,
+    /// The value of the header `Authorization`, if it is sent.
+    pub authorization: Option<String>,
 }
 
 impl Client {
@@ -18,7 +20,7 @@ impl Client {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(TIMEOUT))?;
-        Ok(Client { address, connection: BufReader::new(stream) })
+        Ok(Client { address, connection: BufReader::new(stream), authorization: None })
     }
 
     pub fn get(&mut self, path: &str) -> Result<(u16, Value)> {
@@ -29,12 +31,19 @@ impl Client {
         self.exchange("POST", path, &body.to_string())
     }
 
+    pub fn patch(&mut self, path: &str, body: &Value) -> Result<(u16, Value)> {
+        self.exchange("PATCH", path, &body.to_string())
+    }
+
     fn exchange(&mut self, method: &str, path: &str, body: &str) -> Result<(u16, Value)> {
+        let authorization = self.authorization.as_ref();
+        let authorization = authorization.map(|value| format!("Authorization: {value}\r\n"));
         // One write per request, so that it is sent in one packet.
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n\
-             Content-Length: {}\r\n\r\n{body}",
+             {}Content-Length: {}\r\n\r\n{body}",
             self.address,
+            authorization.unwrap_or_default(),
             body.len()
         );
         self.connection.get_mut().write_all(request.as_bytes())?;

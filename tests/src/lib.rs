@@ -8,6 +8,7 @@ pub mod databases;
 pub mod delta;
 pub mod developer;
 pub mod disk;
+pub mod docs;
 pub mod env;
 pub mod faults;
 pub mod fixtures;

@@ -128,7 +128,7 @@ fn what_a_rule_covers_or_the_settings_allow_is_no_finding() {
 }
 
 /// Values of each kind, which are in no other place of the tests' output.
-const VALUES: [(&str, &str); 9] = [
+const VALUES: [(&str, &str); 11] = [
     (
         "pem",
         "-----BEGIN OPENSSH PRIVATE KEY-----\nhunter2isnosecret\n-----END OPENSSH PRIVATE KEY-----",
@@ -141,6 +141,8 @@ const VALUES: [(&str, &str); 9] = [
     ("stripe", "sk_live_hunter2isnosecret"),
     ("slack", "xoxb-2345-hunter2isnosecret"),
     ("jwt", "eyJodW50ZXIyaXNub3NlY3JldA.eyJodW50ZXIyaXNub3NlY3JldA.hunter2isnosecret"),
+    ("json", r#"{"providers":[{"clientSecret":"hunter2isnosecret"}]}"#),
+    ("json", r#"{"smtp": {"password": "hunter2isnosecret"}}"#),
 ];
 
 /// Each of the values in rows of another table; `n` after the name of its kind.
@@ -148,7 +150,7 @@ fn live_secrets() -> String {
     let tables = VALUES.iter().enumerate().map(|(i, (kind, value))| {
         format!(
             "CREATE TABLE {kind}{i} (plain INT, note, body BLOB);
-             INSERT INTO {kind}{i} VALUES (NULL, 'see {value} there', CAST('{value}' AS BLOB)), (1, 'AKIA', 'eyJ.eyJ.x');\n"
+             INSERT INTO {kind}{i} VALUES (NULL, 'see {value} there', CAST('{value}' AS BLOB)), (1, 'AKIA', 'eyJ.eyJ.x {{\"password\":\"\", \"apiKey\": null}}');\n"
         )
     });
     tables.collect()

@@ -11,7 +11,7 @@ use tests::env::TestEnv;
 use tests::output::Output;
 use tests::process::Running;
 use tests::store::left_behind;
-use tests::{databases, python};
+use tests::{databases, docs, python};
 
 const VERSIONS: &str = include_str!("../django/requirements.txt");
 
@@ -165,11 +165,7 @@ fn copy(from: &Path, to: &Path) {
 
 /// The rules of the document: for the passwords, and for the sessions.
 fn rules() -> [String; 2] {
-    let path = sources().join("../../docs/passwords.md");
-    let document = fs::read_to_string(path).expect("read");
-    let section = document.split("\n## Django\n").nth(1).expect("there is a section");
-    let block = section.split("```toml\n").nth(1).expect("it has rules");
-    let block = block.split("```").next().expect("they have an end");
+    let block = docs::settings("passwords.md", "Django\n");
     let rules = block.split("[[sanitize]]").skip(1).map(|rule| format!("[[sanitize]]{rule}"));
     rules.collect::<Vec<_>>().try_into().expect("there are two rules")
 }

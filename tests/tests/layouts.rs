@@ -3,17 +3,13 @@
 use std::fs;
 
 use tests::databases::{self, count};
+use tests::docs;
 use tests::env::TestEnv;
 use tests::store::{kinds, left_behind};
 
 /// The settings below a heading of the document.
 fn settings(heading: &str) -> String {
-    let document = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/layouts.md"));
-    let document = document.expect("the document is there");
-    let section = document.split("\n## ").find(|section| section.starts_with(heading));
-    let block = section.and_then(|section| section.split("```toml\n").nth(1)?.split("```").next());
-    block
-        .expect("settings")
+    docs::settings("layouts.md", heading)
         .lines()
         .filter(|line| !line.starts_with("after-pull"))
         .fold(String::new(), |text, line| text + line + "\n")
@@ -112,36 +108,5 @@ fn each_tenant_has_a_database_in_a_directory_of_its_own() {
         let live = env.data().join(name);
         assert_eq!(count(&live, "users"), 1);
         assert!(!databases::bytes_contain(&live, "hunter2-hunter2"), "{name}");
-    }
-}
-
-#[test]
-fn pocketbase_keeps_its_files_and_loses_its_secrets() {
-    let users = |table: &str| {
-        format!(
-            "CREATE TABLE {table} (id TEXT PRIMARY KEY, email TEXT UNIQUE, tokenKey TEXT UNIQUE NOT NULL, password TEXT);
-             INSERT INTO {table} VALUES ('u1', 'ada@private.example', 'private-token-key', 'hunter2-hunter2');"
-        )
-    };
-    let data = users("users")
-        + &users("_superusers")
-        + "CREATE TABLE _otps (id TEXT, password TEXT);
-        INSERT INTO _otps VALUES ('o1', 'private-otp-password');";
-    let env = app(
-        "PocketBase",
-        "pb_data",
-        &[
-            ("data.db", &data),
-            (
-                "auxiliary.db",
-                "CREATE TABLE _logs (a TEXT); INSERT INTO _logs VALUES ('private log')",
-            ),
-        ],
-    );
-    pull(&env, "pb_data");
-    let file = |name: &str| env.repo().join("pb_data").join(name);
-    assert_eq!((count(&file("data.db"), "users"), count(&file("auxiliary.db"), "_logs")), (1, 0));
-    for secret in ["private", "hunter2"] {
-        assert!(!databases::bytes_contain(&file("data.db"), secret), "{secret}");
     }
 }

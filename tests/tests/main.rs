@@ -37,6 +37,7 @@ mod missing_tokenizer;
 mod moment;
 mod omit;
 mod outreach;
+mod pocketbase;
 mod pre_commit;
 mod pull;
 mod pull_consistency;

@@ -30,12 +30,14 @@ pub enum Kind {
     Stripe,
     Slack,
     Jwt,
+    /// JSON with a name that suggests a secret.
+    Json,
     /// The column could not be read.
     Unread,
 }
 
 impl Kind {
-    const ALL: [(Self, &'static str, &'static str); 9] = [
+    const ALL: [(Self, &'static str, &'static str); 10] = [
         (Self::Secret, "secret", ""),
         (Self::Personal, "personal", ""),
         (Self::Pem, "pem", "a private key"),
@@ -44,6 +46,7 @@ impl Kind {
         (Self::Stripe, "stripe", "a Stripe key"),
         (Self::Slack, "slack", "a Slack token"),
         (Self::Jwt, "jwt", "a JSON web token"),
+        (Self::Json, "json", "a password or key in JSON"),
         (Self::Unread, "unread", ""),
     ];
 

@@ -19,7 +19,7 @@ struct Programs {
     programs: &'static [&'static str],
 }
 
-const ALL: [Programs; 3] = [
+const ALL: [Programs; 4] = [
     Programs {
         name: "hook-managers",
         title: "pre-commit, prek and lefthook",
@@ -27,6 +27,7 @@ const ALL: [Programs; 3] = [
     },
     Programs { name: "django", title: "Django", programs: &["django-admin"] },
     Programs { name: "extensions", title: "extensions of SQLite", programs: &["python"] },
+    Programs { name: "pocketbase", title: "PocketBase", programs: &["pocketbase"] },
 ];
 
 /// Installs all of them, unless the same versions are installed already.

@@ -57,7 +57,11 @@ impl Finding {
         let kind = Kind::ALL.iter().find(|(_, word, _)| *word == kind)?.0;
         let (set, unread) = match kind {
             Kind::Unread => (None, Some(REASONS.iter().find(|(word, _)| *word == facts)?.1)),
-            _ => (Facts::parse(facts)?.mask(&name(column)?), None),
+            _ => {
+                let mask = Facts::parse(facts)?.mask(&name(column)?);
+                // The app needs the rest of the value.
+                (mask.filter(|_| kind != Kind::Json), None)
+            }
         };
         Some(Self {
             table: name(table)?,
@@ -196,6 +200,9 @@ impl Findings {
             text += "or ";
         } else if shown.iter().any(|finding| !finding.generated_from.is_empty()) {
             text += "add a rule for its sources, or ";
+        }
+        if shown.iter().any(|finding| finding.kind == Kind::Json) {
+            text += "mask what is in JSON with json_replace(COLUMN, '$.NAME', ''), or ";
         }
         let unread = self.which(true);
         let mut allowed: Vec<_> = shown

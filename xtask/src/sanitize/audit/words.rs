@@ -131,7 +131,7 @@ pub const BESIDE: [(&str, &str); 2] = [("key", "value"), ("key", "val")];
 /// Patterns of secrets, in `GLOB` syntax; `{16}` repeats the class before it. The part before the
 /// first `*` is also a regular expression. It begins with at least three letters, by which values
 /// after a zero byte are found, which SQLite's `GLOB` does not see.
-pub const VALUES: [(Kind, &[&str]); 6] = [
+pub const VALUES: [(Kind, &[&str]); 7] = [
     (Kind::Pem, &["-----BEGIN *PRIVATE KEY"]),
     (Kind::Aws, &["AKIA[A-Z0-9]{16}", "ASIA[A-Z0-9]{16}"]),
     (
@@ -148,4 +148,28 @@ pub const VALUES: [(Kind, &[&str]); 6] = [
     (Kind::Stripe, &["sk_live_[A-Za-z0-9]{10}", "rk_live_[A-Za-z0-9]{10}"]),
     (Kind::Slack, &["xox[abprs]-[A-Za-z0-9-]{10}"]),
     (Kind::Jwt, &["eyJ[A-Za-z0-9_-]{8}*.eyJ[A-Za-z0-9_-]{8}*.[A-Za-z0-9_-]"]),
+    // The ends of names, whose first letter may be a capital, with a text that is not empty.
+    (
+        Kind::Json,
+        &[
+            r#"assword":"[^"]"#,
+            r#"assword": "[^"]"#,
+            r#"ecret":"[^"]"#,
+            r#"ecret": "[^"]"#,
+            r#"ecret_key":"[^"]"#,
+            r#"ecret_key": "[^"]"#,
+            r#"ecretKey":"[^"]"#,
+            r#"ecretKey": "[^"]"#,
+            r#"pi_key":"[^"]"#,
+            r#"pi_key": "[^"]"#,
+            r#"piKey":"[^"]"#,
+            r#"piKey": "[^"]"#,
+            r#"ccess_token":"[^"]"#,
+            r#"ccess_token": "[^"]"#,
+            r#"ccessToken":"[^"]"#,
+            r#"ccessToken": "[^"]"#,
+            r#"ccessKey":"[^"]"#,
+            r#"ccessKey": "[^"]"#,
+        ],
+    ),
 ];
