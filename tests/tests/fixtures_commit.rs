@@ -238,7 +238,8 @@ fn the_checkout_has_what_is_ignored_but_no_data() {
         env.write("repo/deps/lib.sh", "echo deps");
         env.write(
             "repo/migrate.sh",
-            ". ./deps/lib.sh && pwd && ls -RL . && env | grep ^GIT_INDEX && exit 1; exit 3",
+            // On one line: of more, only the last are shown.
+            "{ . ./deps/lib.sh; pwd; ls -RL .; env | grep ^GIT_INDEX; } 2>&1 | tr '\\n' ' '; exit 3",
         );
         if local_dir != "data" {
             fs::create_dir(env.repo().join("var")).unwrap();
@@ -289,7 +290,7 @@ fn only_data_is_missing_in_the_checkout() {
         env.write(&format!("repo/{deps}/lib.sh"), "echo deps: there");
         env.write(
             "repo/migrate.sh",
-            &format!(". ./{deps}/lib.sh; pwd; find -L . ! -path './.git/*'; exit 3"),
+            &format!("{{ . ./{deps}/lib.sh; pwd; find -L . ! -path './.git/*'; }} 2>&1 | tr '\\n' ' '; exit 3"),
         );
         env.git(&["add", "--all"]);
         env.write("repo/notes.txt", "not staged");

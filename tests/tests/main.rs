@@ -21,6 +21,7 @@ mod fixtures_commit;
 mod fixtures_history;
 mod fixtures_inputs;
 mod fixtures_leaks;
+mod fixtures_migrate;
 mod fly;
 mod fly_machines;
 mod harness;

@@ -6,6 +6,7 @@ mod environment;
 mod fixture;
 mod fly;
 mod name_pattern;
+mod reference;
 mod rename;
 mod rule;
 mod source;
@@ -22,9 +23,10 @@ use serde::Deserialize;
 
 pub use self::audit::{Audit, AuditToml, Level};
 use self::environment::Environment;
-pub use self::fixture::{Fixture, FixtureToml, LOCK, Rows};
+pub use self::fixture::{Fixture, FixtureToml, LOCK, Migrate, Rows};
 use self::fly::FlyConfig;
 pub use self::name_pattern::NamePattern;
+pub use self::reference::Association;
 pub use self::rename::Renames;
 pub use self::rule::{Change, Rule, RuleToml, Scrub};
 use self::source::{Source, SourceToml};
@@ -77,6 +79,9 @@ struct DbToml {
     audit: AuditToml,
     #[serde(default)]
     fixture: Vec<FixtureToml>,
+    /// References that the schema does not declare, for all fixtures.
+    #[serde(default)]
+    references: Vec<String>,
 }
 
 /// The keys of `[hooks]`.
@@ -309,7 +314,7 @@ impl Settings {
             setup: db.setup.map(|command| words(&command)).transpose().with_context(in_file)?,
             rules: rules(db.sanitize, db.scrub, &db.omit, &renames).with_context(in_file)?,
             audit: db.audit.resolve().context("[audit]").with_context(in_file)?,
-            fixtures: fixtures(db.fixture, &renames).with_context(in_file)?,
+            fixtures: fixtures(db.fixture, &db.references, &renames).with_context(in_file)?,
             file: path.clone(),
             root,
             data_dir,
@@ -451,9 +456,16 @@ fn rules(
     Ok(rules)
 }
 
-fn fixtures(tables: Vec<FixtureToml>, renames: &Renames) -> Result<Vec<Fixture>> {
+fn fixtures(
+    tables: Vec<FixtureToml>,
+    references: &[String],
+    renames: &Renames,
+) -> Result<Vec<Fixture>> {
     let mut fixtures = each(tables, "[[fixture]]", FixtureToml::resolve)?;
+    let references = references.iter().map(|text| Ok(text.parse()?));
+    let references: Vec<Association> = references.collect::<Result<_>>()?;
     for fixture in &mut fixtures {
+        fixture.common_references = references.clone();
         fixture.from = renames.local(&fixture.from);
     }
     let mut paths: Vec<_> = fixtures.iter().map(|fixture| &fixture.path).collect();

@@ -1,6 +1,7 @@
 //! Fixtures: small databases cut from real ones, which a commit hook keeps fresh.
 
 mod audit;
+mod bookkeeping;
 pub mod build;
 mod canonical;
 mod follow;
@@ -9,6 +10,7 @@ mod hash;
 mod kept;
 mod leaks;
 pub mod lock;
+mod outputs;
 pub mod random;
 pub mod refresh;
 mod schema;
@@ -22,7 +24,7 @@ use glob::{MatchOptions, Pattern};
 use sha2::{Digest as _, Sha256};
 
 use self::lock::Entry;
-pub use crate::config::{Fixture, Rows};
+pub use crate::config::{Fixture, Migrate, Rows};
 use crate::fs::hex;
 use crate::sanitize::{self, Rule};
 
@@ -47,9 +49,14 @@ impl Fixture {
                 Rows::Tail(tail) => add(tail),
             }
         }
+        for reference in self.references.iter().chain(&self.common_references) {
+            add(&format!("{reference:?}"));
+        }
         add("migrate");
-        for word in self.migrate.iter().flatten() {
-            add(word);
+        if let Some(Migrate { run, env, dir }) = &self.migrate {
+            run.iter().for_each(|word| add(word));
+            env.iter().for_each(|(name, value)| add(&format!("{name}={value}")));
+            dir.iter().for_each(|dir| add(&format!("in {dir}")));
         }
         add(&sanitize::text(rules.iter().filter(|rule| rule.is_for(&self.from))));
         hex(&hash.finalize())

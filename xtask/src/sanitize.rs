@@ -54,6 +54,15 @@ fn omitted(rule: &Rule) -> Option<String> {
     if let Change::Omit(tables) = &rule.change { Some(as_in_sql(tables)) } else { None }
 }
 
+/// Whether a rule keeps the rows of a table of `database` on the server.
+pub fn omits(rules: &[Rule], database: &str, table: &str) -> bool {
+    let options = glob::MatchOptions { case_sensitive: false, ..glob::MatchOptions::default() };
+    rules.iter().filter(|rule| rule.is_for(database)).any(|rule| match &rule.change {
+        Change::Omit(tables) => tables.matches_with(table, options),
+        _ => false,
+    })
+}
+
 /// The pattern in the syntax of SQLite's GLOB.
 pub fn as_in_sql(pattern: &Pattern) -> String {
     pattern.as_str().replace("[!", "[^")

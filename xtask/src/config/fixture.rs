@@ -6,6 +6,7 @@ use anyhow::Result;
 use glob::Pattern;
 use serde::Deserialize;
 
+use super::reference::Association;
 use super::values::{plain, words};
 use crate::error::Failure;
 use crate::sql;
@@ -23,10 +24,41 @@ pub struct FixtureToml {
     rows: BTreeMap<String, RowsToml>,
     #[serde(default)]
     children: bool,
-    migrate: Option<String>,
+    #[serde(default)]
+    references: Vec<String>,
+    migrate: Option<MigrateToml>,
     #[serde(default)]
     inputs: Vec<String>,
+    #[serde(default)]
+    outputs: Vec<String>,
     max_bytes: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a command, or { run = \"…\", env = { NAME = \"…\" }, dir = \"…\" }")]
+enum MigrateToml {
+    Plain(String),
+    Full(FullMigrate),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FullMigrate {
+    run: String,
+    #[serde(default)]
+    env: BTreeMap<String, String>,
+    dir: Option<String>,
+}
+
+/// The command that migrates a fixture; `{db}` stands for its file.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Migrate {
+    /// The program and its arguments.
+    pub run: Vec<String>,
+    /// Variables of its environment.
+    pub env: Vec<(String, String)>,
+    /// Where it runs, from the root of the repository.
+    pub dir: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -41,7 +73,7 @@ enum RowsToml {
 pub enum Rows {
     /// The first rows by key, up to this number.
     Count(u32),
-    /// The rows of a SELECT that ends with this text.
+    /// The rows of a SELECT that ends with this text; all, if it is empty.
     Tail(String),
 }
 
@@ -54,10 +86,16 @@ pub struct Fixture {
     pub rows: BTreeMap<String, Rows>,
     /// Whether rows that refer to the selected rows are included too.
     pub children: bool,
-    /// The words of the command that migrates it to the newest schema; `{db}` stands for its file.
-    pub migrate: Option<Vec<String>>,
+    /// References that the schema does not declare; each must fit.
+    pub references: Vec<Association>,
+    /// The same for all fixtures: those that fit count.
+    pub common_references: Vec<Association>,
+    /// Brings it to the newest schema.
+    pub migrate: Option<Migrate>,
     /// The files that determine what `migrate` does.
     pub inputs: Vec<Pattern>,
+    /// The files that `migrate` writes beside the fixture, and that belong into the commit.
+    pub outputs: Vec<Pattern>,
     /// An error if the file has more bytes.
     pub max_bytes: Option<u64>,
 }
@@ -85,14 +123,17 @@ impl FixtureToml {
                 "must be the name of a database, without . or ..",
             ));
         }
-        if self.migrate.as_ref().is_some_and(|command| !command.contains("{db}")) {
-            let command = self.migrate.unwrap_or_default();
-            return Err(wrong("migrate", &command, "must contain {db}, the file to migrate"));
-        }
+        let references = self.references.iter().map(|text| Ok(text.parse()?));
+        let paths = |key: &'static str, texts: &[String]| {
+            texts.iter().map(|text| files(key, text)).collect::<Result<_>>()
+        };
         Ok(Fixture {
             rows: self.rows.into_iter().map(Rows::resolve).collect::<Result<_>>()?,
-            migrate: self.migrate.map(|command| words(&command)).transpose()?,
-            inputs: self.inputs.iter().map(|text| input(text)).collect::<Result<_>>()?,
+            references: references.collect::<Result<_>>()?,
+            common_references: Vec::new(),
+            migrate: self.migrate.map(|migrate| migrate.resolve(&within)).transpose()?,
+            inputs: paths("inputs", &self.inputs)?,
+            outputs: paths("outputs", &self.outputs)?,
             path: self.path,
             from: self.from,
             children: self.children,
@@ -106,9 +147,53 @@ fn wrong(key: &str, value: &str, why: &str) -> anyhow::Error {
 }
 
 /// Like in git, a directory may have a slash at its end.
-fn input(text: &str) -> Result<Pattern> {
+fn files(key: &str, text: &str) -> Result<Pattern> {
     let pattern = text.trim_start_matches("./").trim_end_matches('/');
-    Pattern::new(pattern).map_err(|error| wrong("inputs", text, &format!("is malformed: {error}")))
+    Pattern::new(pattern).map_err(|error| wrong(key, text, &format!("is malformed: {error}")))
+}
+
+impl MigrateToml {
+    fn resolve(self, within: &dyn Fn(&str) -> bool) -> Result<Migrate> {
+        let (run, env, dir) = match self {
+            Self::Plain(run) => (run, BTreeMap::new(), None),
+            Self::Full(FullMigrate { run, env, dir }) => (run, env, dir),
+        };
+        let mut env: Vec<_> = env.into_iter().collect();
+        let mut words = words(&run)?;
+        // As in a shell, variables may stand before the program.
+        while let Some((name, value)) = words.first().and_then(|word| word.split_once('='))
+            && is_variable(name)
+        {
+            env.push((name.to_owned(), value.to_owned()));
+            words.remove(0);
+        }
+        if words.is_empty() {
+            return Err(wrong("migrate", &run, "has no program"));
+        }
+        if let Some((name, _)) = env.iter().find(|(name, _)| !is_variable(name)) {
+            return Err(wrong("migrate.env", name, "is no name of a variable"));
+        }
+        if let Some(dir) = dir.as_ref().filter(|dir| !within(dir)) {
+            return Err(wrong("migrate.dir", dir, "must be a path within the repository"));
+        }
+        if !words.iter().chain(env.iter().map(|(_, value)| value)).any(|it| it.contains("{db}")) {
+            return Err(wrong("migrate", &run, "must contain {db}, the file to migrate"));
+        }
+        Ok(Migrate { run: words, env, dir })
+    }
+}
+
+fn is_variable(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+impl Migrate {
+    /// The command as in the settings.
+    pub fn shown(&self) -> String {
+        let env = self.env.iter().map(|(name, value)| format!("{name}={value}"));
+        env.chain(self.run.iter().cloned()).collect::<Vec<_>>().join(" ")
+    }
 }
 
 impl Rows {
@@ -119,6 +204,9 @@ impl Rows {
             RowsToml::Tail(tail) => tail,
         };
         plain("rows", &tail)?;
+        if tail.trim() == "*" {
+            return Ok((table, Self::Tail(String::new())));
+        }
         let words = sql::words(&tail);
         let first = words.first().map(String::as_str);
         let has = |word: &str| words.iter().any(|w| w == word);
@@ -130,7 +218,7 @@ impl Rows {
             .into());
         }
         Ok(match first {
-            None => return Err(wrong("rows", &tail, "is empty")),
+            None => return Err(wrong("rows", &tail, "is empty: \"*\" takes all rows")),
             Some("where" | "order" | "limit") => (table, Self::Tail(tail)),
             Some(_) => (table, Self::Tail(format!("WHERE {tail}"))),
         })

@@ -1,0 +1,143 @@
+//! `migrate` as people write it, and what it writes beside the fixture.
+
+use std::fs;
+
+use tests::databases;
+use tests::fixtures::{
+    ADD_NOTE, LOCK, ORDERS, SETTINGS, assert_fresh, commit, committed, developer, migration,
+    pulled, status,
+};
+
+/// The settings with another `migrate`, and keys beside it.
+fn with_migrate(migrate: &str) -> String {
+    SETTINGS.replace("migrate = 'sh migrate.sh {db}'", migrate)
+}
+
+#[test]
+fn variables_and_a_directory_belong_to_the_command() {
+    for migrate in [
+        "migrate = \"DATABASE_URL=file:{db} OTHER='a b' sh backend/run.sh\"",
+        "migrate = { run = 'sh run.sh', env = { DATABASE_URL = 'file:{db}', OTHER = 'a b' }, dir = 'backend' }",
+        "migrate = { run = 'OTHER=\"a b\" sh run.sh', env = { DATABASE_URL = 'file:{db}' }, dir = 'backend' }",
+    ] {
+        let env = pulled();
+        env.db_toml(&with_migrate(migrate));
+        let body = "[ \"$OTHER\" = 'a b' ] || exit 1
+             sh \"$(dirname \"$0\")/../migrate.sh\" \"${DATABASE_URL#file:}\"";
+        env.write("repo/backend/run.sh", body);
+        env.write("repo/migrations/2.sql", ADD_NOTE);
+        env.xtask(["refresh-fixtures"]).ok().stderr_has("Running ").stderr_has("OTHER=a b");
+        assert_eq!(databases::count(&env.repo().join(ORDERS), "orders"), 20);
+        assert!(databases::bytes_contain(&env.repo().join(ORDERS), "note TEXT"), "{migrate}");
+    }
+    let env = pulled();
+    for (migrate, why) in [
+        ("migrate = 'A={db}'", "has no program"),
+        ("migrate = 'sh run.sh'", "must contain {db}"),
+        ("migrate = { run = 'sh {db}', dir = '../x' }", "must be a path within the repository"),
+        ("migrate = { run = 'sh {db}', env = { 'A B' = 'x' } }", "is no name of a variable"),
+        ("migrate = { rnu = 'sh {db}' }", "a command, or { run = "),
+    ] {
+        env.db_toml(&with_migrate(migrate));
+        env.xtask(["refresh-fixtures"]).fails(2).stderr_has(why);
+    }
+}
+
+#[test]
+fn of_a_long_traceback_the_last_lines_are_shown() {
+    let env = pulled();
+    env.write("repo/migrate.sh", "i=0; while [ $i -lt 40 ]; do i=$((i + 1)); echo \"  File line $i\"; done; echo; echo 'KeyError: x' >&2; exit 1");
+    let output = env.xtask(["refresh-fixtures"]).fails(1);
+    output
+        .stderr_has("`sh migrate.sh {db}` failed\n")
+        .stderr_has("File line 40\n    KeyError: x\n    (-v shows all of it)\n")
+        .stderr_lacks("File line 30");
+    env.xtask(["refresh-fixtures", "-v"]).fails(1).stderr_has("File line 1\n");
+}
+
+/// Migrations also write rows, with the time of day.
+#[test]
+fn what_a_migration_adds_is_masked_and_has_no_time() {
+    let env = pulled();
+    env.write(
+        "repo/migrations/2.sql",
+        "CREATE TABLE schema_migrations (version TEXT PRIMARY KEY, inserted_at TEXT);
+         INSERT INTO schema_migrations VALUES ('1', datetime('now')), ('2', strftime('%Y-%m-%dT%H:%M:%fZ', 'now'));
+         INSERT INTO people VALUES (4711, 'the admin', 'TOKEN-of-the-admin');
+         ALTER TABLE people RENAME COLUMN name TO full_name;",
+    );
+    // One that no longer fits has done its work before.
+    let rule = "\n[[sanitize]]\ntable = 'people'\nset = { name = \"'p' || id\" }\n";
+    env.db_toml(
+        &(SETTINGS.replace(
+            "[[fixture]]\npath = 'tests/fixtures/people.db'",
+            "[[fixture]]\nmigrate = 'sh migrate.sh {db}'\npath = 'tests/fixtures/people.db'",
+        ) + rule),
+    );
+    env.xtask(["refresh-fixtures"]).ok();
+    let people = env.repo().join("tests/fixtures/people.db");
+    let first = fs::read(&people).expect("read");
+    assert!(!databases::bytes_contain(&people, "TOKEN-"));
+    assert_eq!(
+        databases::query(&people, "SELECT group_concat(inserted_at, ' | ') FROM schema_migrations"),
+        rusqlite::types::Value::Text("2000-01-01 00:00:01 | 2000-01-01T00:00:02Z".to_owned())
+    );
+    fs::remove_file(&people).expect("remove");
+    env.xtask(["refresh-fixtures"]).ok();
+    assert_eq!(fs::read(&people).expect("read"), first);
+}
+
+#[test]
+fn a_dump_of_the_schema_stays_as_it_was_unless_outputs_names_it() {
+    let writes = "sh migrate.sh \"$1\"; for file in db/schema.rb doc/tables.md; do date +%s%N >\"$file\"; done";
+    let dumps = |env: &tests::env::TestEnv| {
+        ["db/schema.rb", "doc/tables.md"]
+            .map(|path| fs::read_to_string(env.repo().join(path)).expect("read"))
+    };
+    let env = developer();
+    env.write("repo/run.sh", writes);
+    env.write("repo/db/schema.rb", "before\n");
+    env.write("repo/doc/tables.md", "before\n");
+    env.db_toml(&with_migrate("migrate = 'sh run.sh {db}'"));
+    env.git(&["add", "--all"]);
+    commit(&env, &[]).ok();
+    assert_eq!(dumps(&env)[0], "before\n");
+    assert_ne!(dumps(&env)[1], "before\n", "only dumps that are known are put back");
+    env.git(&["checkout", "--quiet", "doc"]);
+
+    env.db_toml(&with_migrate("migrate = 'sh run.sh {db}'\noutputs = ['db/*', 'doc/']"));
+    env.git(&["add", "--all"]);
+    migration(&env, 2, ADD_NOTE);
+    commit(&env, &[]).ok();
+    assert_eq!(
+        committed(&env),
+        ["db/schema.rb", "doc/tables.md", "migrations/2.sql", LOCK, ORDERS, "xtask/db.toml"]
+    );
+    assert_eq!(status(&env), [""; 0]);
+    assert_fresh(&env);
+}
+
+#[test]
+fn two_configurations_share_a_directory_of_fixtures() {
+    let env = pulled();
+    let (orders, people) = SETTINGS.split_at(SETTINGS.rfind("[[fixture]]").expect("two"));
+    let rules = &SETTINGS[..SETTINGS.find("[[fixture]]").expect("two")];
+    env.db_toml(orders);
+    env.write("repo/other.toml", &format!("{rules}{people}"));
+    let other = ["--config", "other.toml"];
+    for _ in 0..2 {
+        env.xtask(["refresh-fixtures"]).ok();
+        env.xtask([&other[..], &["refresh-fixtures"]].concat()).ok();
+    }
+    for config in [&[][..], &other] {
+        env.xtask([config, &["refresh-fixtures", "--check"]].concat()).ok();
+    }
+    // What is gone from one is still told, and goes.
+    env.write("repo/other.toml", rules);
+    env.xtask([&other[..], &["refresh-fixtures", "--check"]].concat()).ok();
+    env.write("repo/other.toml", &format!("{rules}{}", people.replace("people.db", "few.db")));
+    env.xtask([&other[..], &["refresh-fixtures", "--check"]].concat())
+        .fails(1)
+        .stderr_has("it has tests/fixtures/people.db, which is not in db.toml")
+        .stderr_lacks("orders.db");
+}
