@@ -27,6 +27,7 @@ staging_dir=${TMPDIR:-/tmp}
 includes='*.db'
 excludes=''
 only=''
+partial='' # set if a rule may be for other databases than those of this source
 renames='' # what databases are called at the client, a line each: SERVER//LOCAL
 rules=''
 rule_patterns='' # of databases, a line for each rule
@@ -262,12 +263,13 @@ announce_archive() {
 # Says whether this machine is as good as the others. A replica of LiteFS has the primary's name in a
 # file of the mount; on the primary, only the mount shows that all machines have the same databases.
 say_mount() {
-	local at device host kind=other
+	local at device host='' point kind=other
 	for at in "$directory" "${directory%/*}" /litefs; do
-		if [ -f "$at/.primary" ] && read -r host <"$at/.primary"; then fail replica "$host"; fi
+		[ ! -f "$at/.primary" ] || read -r host <"$at/.primary"
+		[ -z "$host" ] || fail replica "$host"
 	done
-	[ ! -r /proc/mounts ] || while read -r device _; do
-		[ "$device" != litefs ] || kind=litefs
+	[ ! -r /proc/mounts ] || while read -r device point _; do
+		[ "$device" != litefs ] || case $directory/ in "$point"/*) kind=litefs ;; esac
 	done </proc/mounts
 	status mount "$kind"
 }

@@ -30,6 +30,7 @@ read_request() {
 		'include '*) includes=$includes$value$newline ;;
 		'exclude '*) excludes=$excludes$value$newline ;;
 		'only '*) only=$value ;;
+		'partial '*) partial=$value ;;
 		'rename '*) renames=$renames$value$newline ;;
 		'rule-for '*) rule_patterns=$rule_patterns$value$newline ;;
 		'boot '*) base_boot=$value ;;

@@ -5,7 +5,7 @@
 # Uses `sql`, `is_number`, `require_number`, `on_all_cores`, `await_jobs`, `fail`, `fail_sql` and
 # `fits_either` of other files; `hex` of pack.sh; `read_facts` and `mark_mode` of facts.sh; `prepare_to_fill` and `scrub` of scrub.sh; `quote_lines`,
 # `collect_old`, `write_old` and `look` of leak-check.sh. The copies are ./0.db, ./1.db, …
-# shellcheck disable=SC2154,SC2034 # rules, only and jobs are set in other files
+# shellcheck disable=SC2154,SC2034 # rules, only, partial and jobs are set in other files
 
 # Triggers are off: one could copy a value that a rule is about to remove.
 prelude() {
@@ -417,7 +417,7 @@ find_unmatched_rules() {
 		*+*) names=${names%+*}${names#*+} ;;
 		*) table=- column=- names='' ;;
 		esac
-		[ -z "$only" ] || { status unmatched-rule "$number $table $column$names" && continue; }
+		[ -z "$only$partial" ] || { status unmatched-rule "$number $table $column$names" && continue; }
 		echo "prepare-pull: [[sanitize]] number $number matches none of the databases" >&2
 		printf '\nXTASK-DB-FAILED 1 %s unmatched-rule %s\n' "$nonce" "$number $table $column$names"
 		exit 1

@@ -1,7 +1,7 @@
 //! A container with the production databases, run by runc, with which Docker runs its own.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt as _, symlink};
 
 use serde_json::{Value, json};
 
@@ -26,10 +26,11 @@ pub struct Container<'e> {
 
 impl<'e> Container<'e> {
     /// Starts it, and adds a `docker` to the developer's programs that knows `docker exec`. `None`
-    /// for others than root, who cannot.
+    /// for others than root, who cannot, and below another root: runc would enter that one.
     #[track_caller]
     pub fn start(env: &'e TestEnv) -> Option<Container<'e>> {
-        if !rustix::process::geteuid().is_root() {
+        let inode = |path: &str| fs::metadata(path).ok().map(|root| (root.dev(), root.ino()));
+        if !rustix::process::geteuid().is_root() || inode("/") != inode("/proc/1/root") {
             return None;
         }
         let id = env.path(".").canonicalize().expect("it is there");

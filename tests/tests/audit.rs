@@ -128,7 +128,7 @@ fn what_a_rule_covers_or_the_settings_allow_is_no_finding() {
 }
 
 /// Values of each kind, which are in no other place of the tests' output.
-const VALUES: [(&str, &str); 11] = [
+const VALUES: [(&str, &str); 13] = [
     (
         "pem",
         "-----BEGIN OPENSSH PRIVATE KEY-----\nhunter2isnosecret\n-----END OPENSSH PRIVATE KEY-----",
@@ -143,14 +143,17 @@ const VALUES: [(&str, &str); 11] = [
     ("jwt", "eyJodW50ZXIyaXNub3NlY3JldA.eyJodW50ZXIyaXNub3NlY3JldA.hunter2isnosecret"),
     ("json", r#"{"providers":[{"clientSecret":"hunter2isnosecret"}]}"#),
     ("json", r#"{"smtp": {"password": "hunter2isnosecret"}}"#),
+    ("json", r#"[{"password":"$2a$10$hunter2isnosecret"}]"#),
+    ("json", r#"{"refreshToken": "hunter2isnosecret"}"#),
 ];
 
 /// Each of the values in rows of another table; `n` after the name of its kind.
 fn live_secrets() -> String {
     let tables = VALUES.iter().enumerate().map(|(i, (kind, value))| {
         format!(
-            "CREATE TABLE {kind}{i} (plain INT, note, body BLOB);
-             INSERT INTO {kind}{i} VALUES (NULL, 'see {value} there', CAST('{value}' AS BLOB)), (1, 'AKIA', 'eyJ.eyJ.x {{\"password\":\"\", \"apiKey\": null}}');\n"
+            "CREATE TABLE {kind}{i} (plain INT, note, body BLOB, fine);
+             INSERT INTO {kind}{i} VALUES (NULL, 'see {value} there', CAST('{value}' AS BLOB), '{{\"password\":\"[FILTERED]\", \"newPassword\":\"is too short\"}}'),
+             (1, 'AKIA', 'eyJ.eyJ.x {{\"password\":\"\", \"apiKey\": null}}', '{{\"secret\":\"********\", \"apiKey\":\"${{API_KEY_2}}\", \"isSecret\":\"no\"}}');\n"
         )
     });
     tables.collect()

@@ -62,7 +62,7 @@ fn the_rows_of_omitted_tables_take_nothing_on_the_wire_and_no_room_here() {
 }
 
 #[test]
-fn without_the_rules_and_without_the_setting_all_rows_come() {
+fn without_the_setting_all_rows_come() {
     let env = production();
     env.db_toml("");
     env.local_pull(&[]).ok();
@@ -70,8 +70,6 @@ fn without_the_rules_and_without_the_setting_all_rows_come() {
     env.db_toml(OMIT);
     env.local_pull(&[]).ok();
     assert_eq!(count(&env.data().join("data.db"), "Logs_2026"), 0);
-    env.local_pull(&["--yes", "--no-sanitize"]).ok();
-    assert_eq!(count(&env.data().join("data.db"), "Logs_2026"), 1000);
     env.db_toml("omit = ['[^a]']\n");
     env.local_pull(&[]).fails(2).stderr_has("omit");
 }
@@ -108,4 +106,27 @@ fn what_only_begins_like_a_virtual_table_is_omitted_and_so_are_virtual_tables() 
     }
     assert!(!databases::bytes_contain(&live, "private"));
     databases::assert_whole(&live);
+}
+
+#[test]
+fn what_is_omitted_stays_on_the_server_also_without_masking() {
+    let env = TestEnv::with_database(
+        "CREATE TABLE sessions (token); INSERT INTO sessions VALUES ('hunter2-hunter2'); CREATE TABLE t (a)",
+    );
+    for rules in ["", "[[sanitize]]\ntable = 't'\ndelete = true\n"] {
+        env.db_toml(&format!("omit = ['sessions']\n{rules}"));
+        env.local_pull(&["--no-sanitize", "--yes"]).ok();
+        assert_eq!(count(&env.data().join("data.db"), "sessions"), 0);
+        assert!(!databases::bytes_contain(&env.data().join("data.db"), "hunter2"));
+    }
+}
+
+#[test]
+fn a_pattern_that_omits_nothing_is_told() {
+    let env = TestEnv::with_database("CREATE TABLE sessions (token)");
+    env.db_toml("omit = ['sesions', 'sess*']\n");
+    env.local_pull(&[])
+        .ok()
+        .stderr_has("warning: omit: no database has a table sesions\n")
+        .stderr_lacks("sess*");
 }

@@ -71,3 +71,29 @@ fn the_app_of_a_source_goes_over_the_environment() {
     assert!(asked.windows(2).any(|two| two == ["--app", "other"]), "{asked:?}");
     assert!(asked.windows(2).any(|two| two == ["--machine", "abc"]), "{asked:?}");
 }
+
+#[test]
+fn a_source_need_not_have_what_a_rule_is_for_and_keeps_snapshots_of_its_own() {
+    let env = both();
+    databases::execute(&env.path("staging/data.db"), "DROP TABLE items");
+    env.db_toml(
+        "via = 'local:../production'\nkeep = 2\n[[sanitize]]\ntable = 'items'\nset = { key = 'id' }\n\
+         [source.staging]\nvia = 'local:../staging'\n",
+    );
+    for round in 0..3 {
+        databases::execute(&env.production().join("data.db"), "INSERT INTO notes VALUES ('more')");
+        env.xtask(["pull-db"]).ok();
+        databases::execute(&env.path("staging/data.db"), "INSERT INTO notes VALUES ('more')");
+        env.xtask(["pull-db", "--source", "staging"])
+            .ok()
+            .stderr_has("warning: [[sanitize]] number 1: matches nothing in data.db\n");
+        let of = |name: Option<&str>| {
+            let listed = snapshots(&env);
+            listed
+                .iter()
+                .filter(|one| one["kind"] == "pull" && one["source"].as_str() == name)
+                .count()
+        };
+        assert_eq!((of(None), of(Some("staging"))), ((round + 1).min(2), (round + 1).min(2)));
+    }
+}

@@ -128,3 +128,19 @@ fn compact_takes_the_free_pages_from_the_current_data_alone() {
     env.local_pull(&[]).ok();
     assert_eq!(kinds(&env.data()), ["pull", "pull"], "it is not saved again");
 }
+
+#[test]
+fn a_command_that_needs_a_shell_is_refused() {
+    let env = TestEnv::new();
+    for (command, word) in
+        [("echo a > b", ">"), ("a && b", "&&"), ("echo $HOME", "$HOME"), ("a | b", "|")]
+    {
+        env.db_toml(&format!("[hooks]\nafter-pull = '{command}'\n"));
+        env.xtask(["snapshots", "list"])
+            .fails(2)
+            .stderr_has(&format!("has {word}, and no shell runs it"))
+            .stderr_has("hint: sh -c '…' runs it in one\n");
+    }
+    env.db_toml("[hooks]\nafter-pull = \"sh -c 'echo a && echo $HOME'\"\n");
+    env.xtask(["snapshots", "list"]).ok();
+}

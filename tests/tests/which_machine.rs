@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use tests::databases;
 use tests::env::TestEnv;
 use tests::process::{Running, command};
 use tests::pty::{DOWN, ENTER};
@@ -132,12 +133,14 @@ fn a_replica_of_litefs_leads_to_the_primary() {
     // Both see one directory here: the marker is gone by the time of the second look.
     let (env, _sshd) = two(|_, _| ());
     let marker = env.production().join(".primary");
-    fs::write(&marker, format!("{SECOND}\n")).expect("write");
+    fs::write(&marker, SECOND).expect("write");
     env.replace_fly(&format!(
         "case $* in *--machine*) rm -f '{}' ;; esac; exec standin-fly \"$@\"",
         marker.display()
     ));
-    pull(&env, &[]).stderr_has(&format!("Choosing machine {SECOND}, which has the databases\n"));
+    // The primary may be in another region.
+    pull(&env, &["--region", "nrt"])
+        .stderr_has(&format!("Choosing machine {SECOND}, which has the databases\n"));
     assert_live_equals_production(&env, &NAMES);
 
     // Who names the replica gets it.
@@ -156,18 +159,18 @@ fn a_replica_of_litefs_leads_to_the_primary() {
 #[test]
 fn the_primary_of_litefs_needs_no_choice() {
     let (env, _sshd) = two(|_, _| ());
-    let at = env.path("mount");
-    fs::create_dir(&at).expect("make a directory");
+    let at = env.production();
     let mut mount = command("mount");
     mount.args(["-t", "tmpfs", "litefs"]).arg(&at);
     if Running::start(&mut mount).wait().code != Some(0) {
         return;
     }
+    databases::create(&at.join("data.db"), 10, 1);
     let output = env.xtask(["pull-db"]);
-    Running::start(command("umount").arg(&at)).wait().ok();
+    Running::start(command("umount").arg("--lazy").arg(&at)).wait().ok();
     output.ok();
     assert_eq!(verbs(&env), ["ssh console"]);
-    assert_live_equals_production(&env, &NAMES);
+    assert_eq!(databases::count(&env.data().join("data.db"), "items"), 10);
 }
 
 #[test]
@@ -308,4 +311,33 @@ fn another_fly_configuration_is_named_or_found() {
     pull_fails(&env, &[], 2)
         .stderr_has("there is no fly-config ")
         .stderr_has("hint: there is fly.production.toml");
+}
+
+/// A question may come after the start.
+#[test]
+fn what_was_started_is_stopped_after_a_question_too() {
+    let (env, _sshd) = production();
+    set_state(&env, FIRST, "stopped");
+    databases::execute(
+        &env.production().join("data.db"),
+        "PRAGMA journal_mode = DELETE; CREATE TABLE large AS SELECT zeroblob(20000000) AS body",
+    );
+    env.db_toml("max-lock = '1ms'");
+    let session = env.xtask_on_pty(["pull-db", "--start"]);
+    session.wait_for_text("Pull it nevertheless?");
+    session.send("y");
+    session.send(ENTER);
+    assert_eq!(session.wait_exit(), 0, "{}", session.screen());
+    assert_eq!(verbs(&env).iter().filter(|verb| *verb == "machine start").count(), 1);
+    assert_eq!(state_of(&env, FIRST), "stopped");
+}
+
+/// Names are not trusted: a line of the list must not look like another.
+#[test]
+fn what_a_machine_is_called_stays_on_its_line() {
+    let (env, _sshd) =
+        two(|_, second| "calm\nhint: run this\u{1b}[2J".clone_into(&mut second.name));
+    pull_fails(&env, &[], 2)
+        .stderr_has("  calm?hint: run this\\u{1b}[2J, ams, started")
+        .is_harmless();
 }

@@ -357,7 +357,10 @@ impl Settings {
         if let Some(include) = source.include {
             self.names.others.extend(std::mem::replace(&mut self.names.include, include));
         }
-        self.rules.extend(source.rules);
+        // Before what is omitted.
+        let omits = self.rules.iter().position(|rule| matches!(rule.change, Change::Omit(_)));
+        let at = omits.unwrap_or(self.rules.len());
+        self.rules.splice(at..at, source.rules);
         self.source = Some(source.name);
         Ok(self)
     }

@@ -135,9 +135,11 @@ impl<'a> EffectiveRules<'a> {
         Self { configured, run }
     }
 
-    /// The rules that run.
+    /// The rules that run. What is omitted, which comes last, stays on the server in any case.
     pub fn applied(&self) -> &'a [Rule] {
-        if self.run { self.configured } else { &[] }
+        let omits = self.configured.iter().rposition(|rule| omitted(rule).is_none());
+        let first = omits.map_or(0, |last| last + 1);
+        if self.run { self.configured } else { &self.configured[first..] }
     }
 
     /// Whether there are rules that do not run.

@@ -13,7 +13,7 @@ use crate::pull::base::Base;
 use crate::pull::receive::{self, Planned, Pulled};
 use crate::pull::report;
 use crate::pull::spec::PullSpec;
-use crate::sanitize::EffectiveRules;
+use crate::sanitize::{EffectiveRules, unmatched};
 use crate::server::request::{self, Mode, Request};
 use crate::server::transport::{Target, Transport, Via, plain_word};
 use crate::snapshots::{Kind, LockedStore, Meta, Origin, Snapshot, SnapshotBuilder, Store};
@@ -29,7 +29,7 @@ pub struct Args {
     /// Pull from this Fly.io app [default: $FLY_APP, `app` in db.toml, `app` in fly.toml]
     #[arg(long, value_parser = app_name)]
     app: Option<String>,
-    /// Pull from this machine [default: the first that is started]
+    /// Pull from this machine [default: the one that has the volume]
     #[arg(long, value_name = "ID", value_parser = word)]
     machine: Option<String>,
     /// Pull from a machine in this region
@@ -157,6 +157,11 @@ impl Args {
         }
         let seconds = start.elapsed().as_secs_f64();
         report::pulled(&cx.ui, &transport, &pulled, &snapshot, &replaced, seconds)?;
+        if self.only.is_none() {
+            for tables in unmatched::idle_omits(spec.rules.applied(), &snapshot)? {
+                cx.ui.warn(format!("omit: no database has a table {tables}"));
+            }
+        }
         if is_first {
             hint_at_sharing(cx, settings);
         }

@@ -44,7 +44,9 @@ impl FlyConfig {
             (None, Some(_)) => {
                 let failure = Failure::usage(format!("there is no fly-config {}", path.display()));
                 Err(failure
-                    .hint(others(root).unwrap_or_else(|| "fly config save".to_owned()))
+                    .hint(others(root).unwrap_or_else(|| {
+                        "the path counts from the root of the repository".to_owned()
+                    }))
                     .into())
             }
         }

@@ -40,8 +40,9 @@ fn with_machine(text: &str, source: Option<&str>, id: &str) -> Option<String> {
     let places = (0..=lines.len()).filter(|&at| at == 0 || is_place(lines[at - 1], source));
     places.rev().find_map(|at| {
         let (before, after) = (lines[..at].concat(), lines[at..].concat());
-        let end = if before.is_empty() || before.ends_with('\n') { "" } else { "\n" };
-        let new = format!("{before}{end}machine = {id:?}\n{after}");
+        let newline = if text.contains("\r\n") { "\r\n" } else { "\n" };
+        let end = if before.is_empty() || before.ends_with('\n') { "" } else { newline };
+        let new = format!("{before}{end}machine = {id:?}{newline}{after}");
         (new.parse().ok() == Some(wanted.clone())).then_some(new)
     })
 }
@@ -71,6 +72,7 @@ mod tests {
                 None,
                 "# x\napp = 'a' # y\nmachine = \"48ed\"\n\n[hooks]\n",
             ),
+            ("app = 'a'\r\nkeep = 3\r\n", None, "app = 'a'\r\nmachine = \"48ed\"\r\nkeep = 3\r\n"),
             ("keep = 3", None, "machine = \"48ed\"\nkeep = 3"),
             ("app = 'a'", None, "app = 'a'\nmachine = \"48ed\"\n"),
             (

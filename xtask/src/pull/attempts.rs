@@ -54,7 +54,7 @@ impl Attempts<'_> {
         match error::reason(error) {
             Reason::Elsewhere(machine) if target.machine.is_none() => {
                 self.ui.status("Choosing", format!("machine {machine}, which has the databases"));
-                target.machine = Some(machine.clone());
+                target.pin(machine.clone());
             }
             Reason::Unconfirmed if self.ui.interactive() && request.max_lock.is_some() => {
                 self.ui.confirm(&format!("{error}. Pull it nevertheless?"))?;
@@ -67,11 +67,14 @@ impl Attempts<'_> {
                 self.ui.confirm(&format!(
                     "No machine of {app} is started. Start {which} for this pull, and stop it afterwards?"
                 ))?;
-                target.machine = machine.clone().or_else(|| target.machine.take());
+                if let Some(machine) = machine {
+                    target.pin(machine.clone());
+                }
                 self.start = true;
             }
             Reason::Ambiguous(choices) if self.ui.interactive() && target.machine.is_none() => {
-                target.machine = Some(self.choose(&target.app, choices)?);
+                let machine = self.choose(&target.app, choices)?;
+                target.pin(machine);
             }
             _ => return Ok(false),
         }
@@ -85,10 +88,14 @@ impl Attempts<'_> {
         let chosen = self.ui.select(&format!("Pull from which machine of {app}?"), lines)?;
         let id = choices[chosen].id.clone();
         let file = self.settings.file.display();
-        if self.ui.offer(&format!("Write machine = {id:?} into {file}, for the next pulls?"))? {
+        // Who answers yes to everything has not been asked.
+        if !self.ui.yes
+            && self.ui.offer(&format!("Write machine = {id:?} into {file}, for the next pulls?"))?
+        {
             // The pull does not depend on it.
             if let Err(error) = self.settings.write_machine(&id) {
                 self.ui.warn(format!("{error:#}"));
+                error::hints(&error).into_iter().for_each(|hint| self.ui.hint(hint));
             }
         }
         Ok(id)

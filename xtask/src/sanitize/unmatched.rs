@@ -146,6 +146,32 @@ pub fn check_snapshot(
     Ok(())
 }
 
+/// The patterns of omitted tables that match none in a complete pull.
+///
+/// # Errors
+///
+/// A database cannot be read.
+pub fn idle_omits(rules: &[Rule], pulled: &Snapshot) -> Result<Vec<String>> {
+    let omits = rules.iter().filter(|rule| matches!(rule.change, Change::Omit(_)));
+    let mut idle: Vec<_> = omits.collect();
+    for (name, _) in &pulled.files {
+        if idle.is_empty() {
+            break;
+        }
+        let tables = tables(&open_closed(&pulled.path.join(name))?)?;
+        idle.retain(|rule| !tables.iter().any(|table| omits_one(rule, name, table)));
+    }
+    let texts = idle.into_iter().filter_map(|rule| match &rule.change {
+        Change::Omit(tables) => Some(tables.as_str().to_owned()),
+        _ => None,
+    });
+    Ok(texts.collect())
+}
+
+fn omits_one(rule: &Rule, database: &str, table: &str) -> bool {
+    super::omits(std::slice::from_ref(rule), database, table)
+}
+
 fn tables(db: &Connection) -> Result<Vec<String>> {
     let mut tables = db.prepare("SELECT name FROM main.sqlite_schema WHERE type = 'table'")?;
     let tables = tables.query_map([], |row| row.get(0))?;

@@ -101,6 +101,9 @@ impl Request<'_> {
         if let Some(only) = self.only {
             line("only", only.as_path())?;
         }
+        if settings.source.is_some() {
+            line("partial", "source")?;
+        }
         if let Some(boot) = self.bases.iter().find_map(|base| base.boot.as_deref()) {
             line("boot", boot)?;
         }

@@ -256,7 +256,8 @@ impl<'a> Transport<'a> {
     ///
     /// The machine does not start.
     pub fn start_machine(&mut self, ui: &Ui) -> Result<()> {
-        if self.is_fly() {
+        // One that was started for an earlier attempt runs still.
+        if self.is_fly() && self.started.is_none() {
             self.started = fly::start_machine(ui, self.sh, &self.target)?;
             self.reached = true;
         }

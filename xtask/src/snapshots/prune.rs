@@ -1,6 +1,6 @@
 //! The plan of a prune; changes nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Kind, Snapshot};
 
@@ -11,8 +11,8 @@ pub struct PrunePlan<'a> {
     pub last_copies: Vec<(&'a Snapshot, Vec<&'a str>)>,
 }
 
-/// Keeps the newest `keep` of each kind: complete pulls, pulls of some databases, saves before a
-/// pull or restore; `expired` ones are neither kept nor counted. Always keeps manual, external and
+/// Keeps the newest `keep` of each kind: complete pulls of each source, pulls of some databases,
+/// saves before a pull or restore; `expired` ones are neither kept nor counted. Always keeps manual, external and
 /// defective snapshots, those that `needed` names, and saves with the last copy of a database that
 /// is not `replaceable`.
 pub fn prune_plan<'a>(
@@ -22,14 +22,15 @@ pub fn prune_plan<'a>(
     needed: &[String],
     replaceable: &BTreeSet<String>,
 ) -> PrunePlan<'a> {
-    let (mut whole, mut partial, mut saves) = (0, 0, 0);
-    let mut is_old = |snapshot: &Snapshot| {
-        let seen = match snapshot.meta.as_ref().map(|meta| meta.kind) {
-            Some(Kind::Pull) if snapshot.only().is_none() => &mut whole,
-            Some(Kind::Pull) => &mut partial,
-            Some(Kind::BeforePull | Kind::BeforeRestore) => &mut saves,
+    let mut numbers = BTreeMap::new();
+    let mut is_old = |snapshot: &'a Snapshot| {
+        let class = match snapshot.meta.as_ref().map(|meta| meta.kind) {
+            Some(Kind::Pull) if snapshot.only().is_none() => "pull",
+            Some(Kind::Pull) => "pull of some",
+            Some(Kind::BeforePull | Kind::BeforeRestore) => "save",
             Some(Kind::Manual) | None => return false,
         };
+        let seen = numbers.entry((class, snapshot.source())).or_insert(0);
         let is_needed = needed.contains(&snapshot.name);
         if expired.contains(&snapshot.name) {
             return !is_needed;

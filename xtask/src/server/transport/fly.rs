@@ -38,6 +38,12 @@ impl Target {
         format!("{} on Fly.io", self.app)
     }
 
+    /// Chooses a machine. What chose among several, such as a region, was for the first attempt.
+    pub fn pin(&mut self, machine: String) {
+        self.machine = Some(machine);
+        (self.region, self.process_group) = (None, None);
+    }
+
     /// Whether nobody has said which of several machines is meant.
     pub fn is_open(&self) -> bool {
         self.machine.is_none() && !self.any

@@ -3,12 +3,13 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use xshell::{Shell, cmd};
 
 use super::{Target, program, run};
 use crate::error::{Choice, Failure, Reason};
 use crate::interrupt;
+use crate::server::protocol::clipped;
 use crate::server::transport::plain_word;
 use crate::ui::{Ui, count, escape};
 
@@ -28,17 +29,22 @@ const RESERVED: [&str; 3] =
 #[derive(Deserialize)]
 struct Machine {
     id: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_empty")]
     name: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_empty")]
     state: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_empty")]
     region: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_empty")]
     private_ip: String,
     config: Option<Config>,
     /// Set if the machine's host does not answer.
     incomplete_config: Option<Config>,
+}
+
+/// A text, or nothing for `null`.
+fn or_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 #[derive(Default, Deserialize)]
@@ -113,7 +119,7 @@ impl Machine {
         let group = self.group().filter(|group| *group != "app");
         let group = group.map(|group| format!(", group {group}")).unwrap_or_default();
         let line = format!("{id}  {name}, {region}, {state}{}{group}", volume.unwrap_or_default());
-        Choice { id: id.clone(), line: escape(&line) }
+        Choice { id: id.clone(), line: escape(&line).replace('\n', "?") }
     }
 
     fn can_start(&self) -> bool {
@@ -173,7 +179,7 @@ impl Started {
 fn fitting(sh: &Shell, target: &Target, limit: Duration) -> Result<Vec<Machine>> {
     let listed = run(sh, target, &["machine", "list", "--json"], limit)?;
     let machines: Vec<Machine> = serde_json::from_str(&listed)
-        .with_context(|| format!("`fly machine list` printed {}", escape(&listed)))?;
+        .with_context(|| format!("`fly machine list` printed {}", escape(&clipped(&listed))))?;
     let usable =
         |one: &Machine| plain_word(&one.id, "-").is_ok() && one.is_active() && one.fits(target);
     Ok(machines.into_iter().filter(usable).collect())
