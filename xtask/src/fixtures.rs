@@ -4,6 +4,7 @@ mod audit;
 mod bookkeeping;
 pub mod build;
 mod canonical;
+mod choice;
 mod follow;
 pub mod full_text;
 mod hash;

@@ -18,7 +18,8 @@ const SKIP: &str = "SKIP_FIXTURES";
 /// Regenerate the fixture databases from the newest pulled snapshot
 ///
 /// Each [[fixture]] in db.toml defines one. If no pulled snapshot has its
-/// database, the recorded fixture is migrated in place.
+/// database, the recorded fixture is migrated in place. With --staged, a
+/// fixture is cut from the snapshot that it was cut from before.
 #[derive(clap::Args)]
 pub struct Args {
     /// Cut from this snapshot [default: the newest pulled one]
