@@ -5,6 +5,9 @@ use std::fs;
 use tests::hook_managers::{
     FIXTURE, LOCK, Manager, changed, commit, commit_with, developer, stage, state, status, tables,
 };
+use tests::process::{Running, command};
+use tests::shells;
+use tests::world::WORLD_VARIABLE;
 
 const SECOND: &str = "CREATE TABLE second (id);\n";
 const PLACE: &str = "migrations/02.sql";
@@ -35,6 +38,7 @@ with_each_manager! {
     skip_fixtures_skips_it
     commit_all_works_and_a_commit_of_paths_is_refused
     a_fixture_refreshed_but_not_staged_can_be_committed
+    a_client_without_cargo_on_its_path_commits
 }
 
 fn a_commit_takes_the_fixtures_along_that_it_makes_stale(manager: Manager) {
@@ -144,6 +148,27 @@ fn a_fixture_refreshed_but_not_staged_can_be_committed(manager: Manager) {
     }
     assert_eq!(changed(&env), [PLACE, FIXTURE, LOCK]);
     assert_eq!((status(&env).as_str(), tables(&env)), ("", names(&["first", "second"])));
+}
+
+/// A GUI client has a home, and the PATH of the system: Cargo is in neither.
+fn a_client_without_cargo_on_its_path_commits(manager: Manager) {
+    let env = developer(manager);
+    let bin = env.path("home/.cargo/bin");
+    fs::create_dir_all(&bin).expect("make a directory");
+    fs::rename(env.path("bin/cargo"), bin.join("cargo")).expect("move cargo");
+    let path = shells::debian(&env.path(""), &["cargo"]);
+    let commit = || {
+        let mut git = command(path.join("git"));
+        git.current_dir(env.repo()).args(["commit", "--quiet", "--message=x"]).env_clear();
+        git.env("HOME", env.path("home")).env("PATH", &path).env(WORLD_VARIABLE, env.world_path());
+        Running::start(&mut git).wait()
+    };
+    stage(&env, PLACE, SECOND);
+    commit().ok().stderr_has(&format!("Refreshed {FIXTURE}"));
+    assert_eq!(changed(&env), [PLACE, FIXTURE, LOCK]);
+    fs::remove_file(bin.join("cargo")).expect("remove cargo");
+    stage(&env, "migrations/03.sql", "");
+    commit().fails(1).stderr_has("cargo");
 }
 
 fn names(names: &[&str]) -> Vec<String> {

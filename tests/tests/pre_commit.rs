@@ -163,7 +163,7 @@ fn cargo_is_found_at_home_or_the_way_out_is_named() {
     fs::remove_file(env.path("bin/cargo")).expect("it was there");
     let path = shells::debian(&env.path(""), &["cargo"]).display().to_string();
     commit_with(&env, "repo", "a", &[("PATH", &path)]).fails(1).stderr_is(
-        "pre-commit: there is no cargo on PATH to refresh the fixtures with\n\
+        "pre-commit: no cargo on PATH or in ~/.cargo/bin to refresh the fixtures: https://rustup.rs has it\n\
          pre-commit: to commit without: SKIP_FIXTURES=1 git commit\n",
     );
     assert_eq!(commits(&env), 0);
@@ -222,6 +222,28 @@ fn a_target_directory_of_another_place_does_not_count() {
     commit_with(&env, "repo", "a", &[("CARGO_TARGET_DIR", "elsewhere")]).ok().stderr_is(BUILDING);
 }
 
+/// Cargo itself says nothing, as the alias has `--quiet`.
+#[test]
+fn that_cargo_waits_for_another_is_said() {
+    let env = installed();
+    env.write("repo/target/xtask/xtask", "");
+    env.write("repo/target/xtask/.cargo-lock", "");
+    commit(&env, "repo", "a").ok().stderr_is("");
+    let lock = File::open(env.path("repo/target/xtask/.cargo-lock")).expect("open");
+    lock.lock().expect("lock");
+    commit(&env, "repo", "b").ok().stderr_is(
+        "pre-commit: waiting for another cargo: it has the lock on the build directory\n",
+    );
+    let path = shells::debian(&env.path(""), &["cargo", "perl"]);
+    fs::remove_file(path.join("cargo")).unwrap_or_default();
+    shells::script(&path, "cargo", &standin(&env));
+    let path = path.display().to_string();
+    commit_with(&env, "repo", "c", &[("PATH", &path)]).ok().stderr_is("");
+    lock.unlock().expect("unlock");
+    commit(&env, "repo", "d").ok().stderr_is("");
+    assert_eq!(calls(&env).len(), 4);
+}
+
 #[test]
 fn every_form_of_it_passes_shellcheck() {
     let env = developer();
@@ -239,5 +261,5 @@ fn every_form_of_it_passes_shellcheck() {
             .wait()
             .ok();
     }
-    assert!(SCRIPT.lines().count() <= 25);
+    assert!(SCRIPT.lines().count() <= 28);
 }

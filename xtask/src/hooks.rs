@@ -304,14 +304,14 @@ mod tests {
         assert_eq!(script, SCRIPT, "as it is where all has its usual name");
         let place = block::find(script.as_bytes()).unwrap().unwrap();
         assert_eq!(place, HEADER.len()..script.len());
-        assert!(script[place].lines().count() <= 25);
+        assert!(script[place].lines().count() <= 28);
     }
 
     #[test]
     fn a_directory_in_the_work_tree_is_quoted() {
         let script = script("it's 1/", &tool()).unwrap();
         assert!(script.contains("\n  cd \"./it's 1/\" 2>/dev/null || exit 0\n"), "{script}");
-        assert!(script.lines().count() <= 26 + HEADER.lines().count());
+        assert!(script.lines().count() <= 29 + HEADER.lines().count());
     }
 
     #[test]

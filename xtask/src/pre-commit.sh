@@ -8,7 +8,7 @@
   [ -f "$settings" ] || exit 0
   command -v cargo >/dev/null || PATH=$PATH:${CARGO_HOME:-${HOME:-}/.cargo}/bin
   command -v cargo >/dev/null || {
-    echo 'pre-commit: there is no cargo on PATH to refresh the fixtures with' >&2
+    echo 'pre-commit: no cargo on PATH or in ~/.cargo/bin to refresh the fixtures: https://rustup.rs has it' >&2
     echo 'pre-commit: to commit without: SKIP_FIXTURES=1 git commit' >&2
     exit 1
   }
@@ -18,6 +18,9 @@
     -type f -newer "$built" 2>/dev/null)
   [ -f "$built" ] && [ -z "$newer" ] ||
     echo 'pre-commit: building xtask first, this may take a minute' >&2
+  # The alias is quiet, also where Cargo waits.
+  perl -e 'open F, "<", shift or exit; exit !flock F, 5' "${built%/*}/.cargo-lock" 2>/dev/null ||
+    [ $? != 1 ] || echo 'pre-commit: waiting for another cargo: it has the lock on the build directory' >&2
   cargo xtask refresh-fixtures --staged || exit
   # Where Cargo found nothing to build, this is not said again.
   touch -c "$built" 2>/dev/null || :
