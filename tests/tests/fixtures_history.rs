@@ -162,3 +162,66 @@ fn xtask_may_lie_below_the_top_of_the_work_tree() {
         databases::query(&fixture, "SELECT note FROM orders");
     }
 }
+
+/// git runs no hook where it picks a commit, and one where a conflict was resolved in a single one.
+#[test]
+fn picked_commits_bring_their_fixtures_along() {
+    let env = developer();
+    env.git(&["switch", "--quiet", "--create", "topic"]);
+    migration(&env, 2, ADD_NOTE);
+    commit(&env, &[]).ok();
+    migration(&env, 3, "ALTER TABLE orders ADD COLUMN topic;\n");
+    commit(&env, &[]).ok();
+    for (branch, bring) in [
+        ("picked", &["cherry-pick", "main..topic"][..]),
+        ("topic", &["rebase", "--quiet", "moved"]),
+    ] {
+        env.git(&["switch", "--quiet", "--create", "moved", "main"]);
+        env.write("repo/notes.txt", branch);
+        commit(&env, &["--all"]).ok();
+        match branch {
+            "topic" => env.git(&["switch", "--quiet", "topic"]),
+            _ => env.git(&["switch", "--quiet", "--create", branch]),
+        };
+        env.git(bring);
+        assert_eq!(committed(&env), ["migrations/3.sql", LOCK, ORDERS]);
+        assert_eq!(committed_columns(&env), "id person total note topic");
+        assert_fresh(&env);
+        env.git(&["branch", "--quiet", "-D", "moved"]);
+    }
+}
+
+#[test]
+fn a_conflict_of_a_picked_commit_is_resolved_by_a_refresh() {
+    let env = diverged();
+    conflict(&env, &["cherry-pick", "topic"]);
+    env.git(&["-c", "core.editor=true", "cherry-pick", "--continue"]);
+    assert_eq!(committed_columns(&env), "id person total note topic");
+    assert_fresh(&env);
+}
+
+/// With the side that is checked out, the hook does the rest, but git runs none in a rebase.
+#[test]
+fn a_conflict_resolved_by_one_side_is_left_stale_by_a_rebase_alone() {
+    for command in ["cherry-pick", "rebase"] {
+        let env = diverged();
+        if command == "rebase" {
+            env.git(&["switch", "--quiet", "topic"]);
+        }
+        let onto = if command == "rebase" { "main" } else { "topic" };
+        Running::start(env.command("git").args([command, onto])).wait().fails(1);
+        env.git(&["checkout", "--ours", "--", LOCK, ORDERS]);
+        env.git(&["add", "--all"]);
+        let mut rest = env.command("git");
+        let rest = Running::start(rest.args([command, "--continue"]).env("GIT_EDITOR", "true"));
+        let said = rest.wait().ok();
+        let check = env.xtask(["refresh-fixtures", "--check"]);
+        if command == "rebase" {
+            check.fails(1).stderr_has("migrations/3.sql is new");
+        } else {
+            said.stderr_has("Refreshed tests/fixtures/orders.db");
+            assert_eq!(committed_columns(&env), "id person total note topic");
+            check.ok();
+        }
+    }
+}

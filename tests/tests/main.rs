@@ -22,6 +22,7 @@ mod fixtures_history;
 mod fixtures_inputs;
 mod fixtures_leaks;
 mod fixtures_migrate;
+mod fixtures_opened;
 mod fixtures_source;
 mod fly;
 mod fly_machines;

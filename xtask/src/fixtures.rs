@@ -100,6 +100,8 @@ pub enum Stale {
     NotRecorded,
     Rules,
     Input(String, &'static str),
+    /// A program has changed its header only.
+    Opened,
     Edited,
 }
 
@@ -110,6 +112,9 @@ impl fmt::Display for Stale {
             Self::NotRecorded => write!(f, "it is not in {}", lock::NAME),
             Self::Rules => f.write_str("its rules in db.toml changed"),
             Self::Input(path, what) => write!(f, "{path} {what}"),
+            Self::Opened => f.write_str(
+                "a program has opened it in WAL mode, which changes its header; no row differs",
+            ),
             Self::Edited => {
                 let lock = lock::NAME;
                 write!(

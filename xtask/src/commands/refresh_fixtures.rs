@@ -10,6 +10,7 @@ use crate::fixtures::{Fixture, Stale};
 use crate::git::Repository;
 use crate::git::index::{Tree, is_commit_of_paths};
 use crate::interrupt;
+use crate::sqlite::SIDECARS;
 use crate::ui::{Ui, count};
 
 /// The variable that lets a user commit despite an error of this command.
@@ -120,6 +121,14 @@ fn staged_settings(
 fn refuse_what_is_not_ours(repository: &Repository<'_>, survey: &Status<'_>) -> Result<()> {
     for found in &survey.found {
         let path = &found.fixture.path;
+        if found.stale.contains(&Stale::Opened) {
+            return Err(Failure::new(format!("{path}: {}", Stale::Opened))
+                .hint(format!(
+                    "{}; tests open a copy: docs/fixtures-in-tests.md",
+                    restore(repository, path)?
+                ))
+                .into());
+        }
         if found.stale.contains(&Stale::Edited) {
             let files = shlex::try_join([path.as_str(), &found.fixture.lock_path()])?;
             return Err(Failure::new(format!("{path}: {}", Stale::Edited))
@@ -139,6 +148,19 @@ fn refuse_what_is_not_ours(repository: &Repository<'_>, survey: &Status<'_>) -> 
             .into());
     }
     Ok(())
+}
+
+/// The commands that bring back a fixture: SQLite would apply the `-wal` of a program that was killed
+/// to the file that git brings back.
+fn restore(repository: &Repository<'_>, path: &str) -> Result<String> {
+    let beside = SIDECARS.map(|end| format!("{path}{end}"));
+    let beside = beside.iter().filter(|name| repository.root.join(name).exists());
+    let beside: Vec<_> = beside.map(String::as_str).collect();
+    let checkout = format!("git checkout HEAD -- {}", shlex::try_quote(path)?);
+    Ok(match &beside[..] {
+        [] => checkout,
+        _ => format!("rm {} && {checkout}", shlex::try_join(beside)?),
+    })
 }
 
 /// Adds to an error how to commit despite it.
