@@ -62,6 +62,12 @@ fn a_commit_cuts_from_the_snapshot_that_is_recorded() {
     env.db_toml(&SETTINGS.replace("LIMIT 20", "LIMIT 5"));
     commit(&env, &["--all"]).ok().stderr_has(&old);
     assert!(is_old(&env, ORDERS));
+    env.db_toml(&SETTINGS.replace("token", "name"));
+    commit(&env, &["--all"]).ok().stderr_has(&format!(
+        "warning: {old} was pulled with other rules than those in db.toml; pull again: cargo xtask pull-db, then cargo xtask refresh-fixtures\n"
+    ));
+    env.db_toml(SETTINGS);
+    commit(&env, &["--all"]).ok();
     // Newer rows come when they are asked for, and then stay.
     env.xtask(["refresh-fixtures"]).ok().stderr_lacks(&old);
     assert!(!is_old(&env, ORDERS) && !is_old(&env, PEOPLE));

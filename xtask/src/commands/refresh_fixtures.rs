@@ -123,10 +123,7 @@ fn refuse_what_is_not_ours(repository: &Repository<'_>, survey: &Status<'_>) -> 
         let path = &found.fixture.path;
         if found.stale.contains(&Stale::Opened) {
             return Err(Failure::new(format!("{path}: {}", Stale::Opened))
-                .hint(format!(
-                    "{}; tests open a copy: docs/fixtures-in-tests.md",
-                    restore(repository, path)?
-                ))
+                .hint(format!("{}; let tests open a copy of it", restore(repository, path)?))
                 .into());
         }
         if found.stale.contains(&Stale::Edited) {
