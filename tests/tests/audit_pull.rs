@@ -37,7 +37,7 @@ fn a_column_that_appears_later_stops_a_pull_before_anything_is_sent() {
             "error: nothing was sent: a column that no rule covers looks like a secret or personal data\n  \
              users.phoneNumber  in data.db, 0 rows\n\
              hint: in xtask/db.toml, add a rule for each, such as\n  [[sanitize]]\n  table = \"users\"\n  \
-             set = { \"phoneNumber\" = \"''\" }\nor allow those that are fine:\n  [audit]\n  \
+             set = { \"phoneNumber\" = \"fake(phone)\" }\nor allow those that are fine:\n  [audit]\n  \
              allow = [\"users.phoneNumber\"]\n",
         );
         let said = fs::read(&captured).expect("it was captured");
@@ -63,7 +63,7 @@ fn a_warning_comes_last_and_names_what_to_write() {
                 hooks.body   in data.db, 1 row with what looks like a Slack token\n  \
                 users.email  in 2 databases, 2 rows\n";
     let hint = "hint: in xtask/db.toml, add a rule for each, such as\n  [[sanitize]]\n  table = \"hooks\"\n  \
-                set = { \"body\" = \"''\" }\n  [[sanitize]]\n  table = \"users\"\n  set = { \"email\" = \"''\" }\n\
+                set = { \"body\" = \"''\" }\n  [[sanitize]]\n  table = \"users\"\n  set = { \"email\" = \"fake(email)\" }\n\
                 or allow those that are fine:\n  [audit]\n  allow = [\"hooks.body\", \"users.email\"]\n";
     let output = env.local_pull(&[]).ok();
     assert!(output.stderr.ends_with(&format!("{text}{hint}")), "{output}");
@@ -71,7 +71,7 @@ fn a_warning_comes_last_and_names_what_to_write() {
     env.local_pull(&["--dry-run"]).ok().stderr_has(&format!("nothing was changed\n{text}{hint}"));
     let wanted = json!([
         { "table": "hooks", "column": "body", "kind": "slack", "rows": 1, "databases": 1, "database": "data.db", "set": "''" },
-        { "table": "users", "column": "email", "kind": "personal", "rows": 2, "databases": 2, "database": "data.db", "set": "''" },
+        { "table": "users", "column": "email", "kind": "personal", "rows": 2, "databases": 2, "database": "data.db", "set": "fake(email)" },
     ]);
     for args in [&["--json"][..], &["--json", "--dry-run"]] {
         let output = env.local_pull(args).ok().stderr_has(text);

@@ -32,6 +32,7 @@ mod hostile_values;
 mod install_hooks;
 mod interrupted;
 mod interrupted_anywhere;
+mod invented;
 mod killed;
 mod layouts;
 mod link;

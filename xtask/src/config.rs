@@ -3,6 +3,7 @@
 
 mod audit;
 mod environment;
+mod fake;
 mod fixture;
 mod fly;
 mod name_pattern;
@@ -31,7 +32,7 @@ pub use self::rename::Renames;
 pub use self::rule::{Change, Rule, RuleToml, Scrub};
 use self::source::{Source, SourceToml};
 use self::values::data_directory;
-pub use self::values::{MaxAge, directory, duration, words};
+pub use self::values::{MaxAge, directory, duration, nearest, words};
 pub use self::via::{Via, plain_word};
 use crate::error::Failure;
 use crate::{fs, git, invocation};
@@ -511,15 +512,6 @@ fn nearest_key(message: &str) -> Option<String> {
     let mut quoted = named.split('`').skip(1).step_by(2);
     let unknown = quoted.next()?;
     nearest(unknown, quoted).map(str::to_owned)
-}
-
-/// The candidate most similar to `word`.
-pub fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    candidates
-        .map(|candidate| (strsim::jaro_winkler(word, candidate), candidate))
-        .filter(|(likeness, _)| *likeness > 0.7)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, candidate)| candidate)
 }
 
 fn patterns(texts: &[String], of: fn(&str) -> Result<NamePattern>) -> Result<Vec<NamePattern>> {

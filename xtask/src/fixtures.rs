@@ -7,7 +7,7 @@ mod canonical;
 mod choice;
 mod follow;
 pub mod full_text;
-mod hash;
+pub mod hash;
 mod kept;
 mod leaks;
 pub mod lock;

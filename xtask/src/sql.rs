@@ -10,24 +10,35 @@ pub fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
+/// The tokens of the SQL up to a quote or a `/*` comment that is not closed: words, quoted texts,
+/// comments and single characters. A doubled quote is the end of one text and the start of the next.
+pub fn tokens(sql: &str) -> impl Iterator<Item = &str> {
+    let mut rest = sql;
+    std::iter::from_fn(move || {
+        let (token, after) = rest.split_at(token_end(rest)?);
+        rest = after;
+        Some(token)
+    })
+}
+
+/// Where the first token ends; `None` at the end of the SQL, and if the token is not closed.
+fn token_end(sql: &str) -> Option<usize> {
+    let is_in_word = |c: char| c.is_alphanumeric() || "_$".contains(c) || !c.is_ascii();
+    match sql.as_bytes() {
+        [b'-', b'-', ..] => Some(sql.find('\n').unwrap_or(sql.len())),
+        [b'/', b'*', ..] => sql[2..].find("*/").map(|at| at + 4),
+        [b'[', ..] => sql.find(']').map(|at| at + 1),
+        [quote @ (b'\'' | b'"' | b'`'), ..] => sql[1..].find(char::from(*quote)).map(|at| at + 2),
+        _ => {
+            let word = sql.find(|c| !is_in_word(c)).unwrap_or(sql.len());
+            Some(word.max(sql.chars().next()?.len_utf8()))
+        }
+    }
+}
+
 /// Whether every quote and `/*` comment is closed. SQLite accepts an open comment silently.
 pub fn is_closed(sql: &str) -> bool {
-    let mut rest = sql;
-    while let Some(start) = rest.find(['\'', '"', '`', '[', '-', '/']) {
-        let from = &rest[start..];
-        let end = match from.as_bytes() {
-            [b'-', b'-', ..] => Some(from.find('\n').unwrap_or(from.len())),
-            [b'/', b'*', ..] => from[2..].find("*/").map(|at| at + 4),
-            [b'-' | b'/', ..] => Some(1),
-            [b'[', ..] => from.find(']').map(|at| at + 1),
-            // A doubled quote is taken as the end of one string and the start of the next.
-            [quote, ..] => from[1..].find(char::from(*quote)).map(|at| at + 2),
-            [] => None,
-        };
-        let Some(end) = end else { return false };
-        rest = &from[end..];
-    }
-    true
+    tokens(sql).map(str::len).sum::<usize>() == sql.len()
 }
 
 /// Whether the SQL, which may be quoted once more, may depend on something besides the database:
@@ -76,5 +87,15 @@ mod tests {
         ] {
             assert!(is_closed(sql), "{sql}");
         }
+        for sql in ["a'", "/* a *", "[a", "'a''", "\"a'"] {
+            assert!(!is_closed(sql), "{sql}");
+        }
+    }
+
+    #[test]
+    fn sql_is_split_into_words_quoted_texts_comments_and_single_characters() {
+        let split = |sql| tokens(sql).collect::<Vec<_>>();
+        assert_eq!(split("f(é_1,'it''s')--x"), ["f", "(", "é_1", ",", "'it'", "'s'", ")", "--x"]);
+        assert_eq!(split("a /*b*/[c d]\"e"), ["a", " ", "/*b*/", "[c d]"]);
     }
 }

@@ -6,6 +6,7 @@ use anyhow::Result;
 use glob::Pattern;
 use serde::Deserialize;
 
+use super::fake;
 use super::name_pattern::NamePattern;
 use super::values::{plain, unambiguous};
 use crate::error::Failure;
@@ -81,7 +82,11 @@ impl RuleToml {
         let no_where = self.r#where.is_none();
         let change = match (&self.table, self.set, self.delete, self.sql) {
             (Some(_), Some(set), false, None) if !set.is_empty() => {
-                Change::Set { columns: set.into_iter().collect(), condition }
+                let names: Vec<_> = set.keys().map(String::as_str).collect();
+                let expand = |(column, value): (&String, &String)| {
+                    fake::expand(column, value, &names).map(|value| (column.clone(), value))
+                };
+                Change::Set { columns: set.iter().map(expand).collect::<Result<_>>()?, condition }
             }
             (Some(_), None, true, None) => Change::Delete { condition },
             (_, None, false, Some(sql)) if no_where && !sql.trim().is_empty() => Change::Sql(sql),

@@ -62,6 +62,15 @@ pub fn plain(key: &str, text: &str) -> Result<()> {
     Ok(())
 }
 
+/// The candidate most similar to `word`.
+pub fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    candidates
+        .map(|candidate| (strsim::jaro_winkler(word, candidate), candidate))
+        .filter(|(likeness, _)| *likeness > 0.7)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate)
+}
+
 /// Parses a pattern that sh's `case`, SQLite's GLOB and this program read the same way.
 ///
 /// # Errors

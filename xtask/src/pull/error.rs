@@ -213,6 +213,9 @@ fn script(code: &str, text: &str) -> Failure {
             "the server's sqlite3 lacks that module: write the rule for the tables in which it keeps its rows; \
              nothing was sent",
         ),
+        "sanitize" if text.ends_with("no such column: rowid") => failure.hint(
+            "a table WITHOUT ROWID has only its primary key: name that, such as fake(email, id); nothing was sent",
+        ),
         "sanitize" => {
             failure.hint("fix the [[sanitize]] rules in xtask/db.toml; nothing was sent")
         }

@@ -27,7 +27,7 @@ pub struct Finding {
     /// The first database that has it.
     pub database: String,
     /// SQL that a rule can set the column to, if known.
-    pub set: Option<&'static str>,
+    pub set: Option<String>,
     /// The columns that a generated column is computed from.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub generated_from: Vec<String>,
@@ -58,7 +58,8 @@ impl Finding {
         let (set, unread) = match kind {
             Kind::Unread => (None, Some(REASONS.iter().find(|(word, _)| *word == facts)?.1)),
             _ => {
-                let mask = Facts::parse(facts)?.mask(&name(column)?);
+                let facts = Facts::parse(facts)?;
+                let mask = facts.mask(&name(column)?, kind == Kind::Personal);
                 // The app needs the rest of the value.
                 (mask.filter(|_| kind != Kind::Json), None)
             }
@@ -242,7 +243,7 @@ fn lines(findings: &[&Finding], more: u64, all: &str) -> String {
 fn rules(findings: &[&Finding]) -> String {
     let mut tables: Vec<(&str, Vec<String>)> = Vec::new();
     for finding in findings {
-        let Some(set) = finding.set else { continue };
+        let Some(set) = &finding.set else { continue };
         let column = format!("{} = {}", quoted(&finding.column), quoted(set));
         match tables.iter_mut().find(|(table, _)| *table == finding.table) {
             Some((_, columns)) => columns.push(column),
@@ -290,7 +291,7 @@ mod tests {
 
     fn finding(table: &str, column: &str) -> Finding {
         let (table, column, database) = (table.to_owned(), column.to_owned(), "a.db".to_owned());
-        let (kind, rows, databases, set) = (Kind::Secret, 4200, 1, Some("''"));
+        let (kind, rows, databases, set) = (Kind::Secret, 4200, 1, Some("''".to_owned()));
         let (generated_from, unread) = (Vec::new(), None);
         Finding { table, column, kind, rows, databases, database, set, generated_from, unread }
     }

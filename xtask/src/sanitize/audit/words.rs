@@ -128,6 +128,22 @@ pub const NO_SECRET_WITHIN: &str = "secretar, tokeniz, tokenis";
 /// If the second column exists too, the first one is only its label.
 pub const BESIDE: [(&str, &str); 2] = [("key", "value"), ("key", "val")];
 
+/// What a hint proposes instead of personal data: parts of names, in which each word is between two
+/// `_`, and the kind of `fake()`. The first one that matches counts.
+pub const FAKES: [(&str, &str); 11] = [
+    ("mail", "email"),
+    ("ip_addr, ipaddr, _ip_, _ips_, _ipv_", "ip"),
+    ("username, user_name, login, screen_name, nickname", "username"),
+    ("firstname, first_name, given_name, middle_name", "first_name"),
+    ("lastname, last_name, surname, family_name, maiden_name", "last_name"),
+    ("fullname, cardholder, card_holder, account_holder, _name_", "name"),
+    ("phone, mobile, msisdn, _tel_, _fax_, _cell_", "phone"),
+    ("postcode, post_code, postal_code, zip_code, zipcode", "postcode"),
+    ("street, _address_, _addr_", "street"),
+    ("birthday, birthdate, birth_date, date_of_birth, _dob_, _born_", "birthday"),
+    ("_iban_", "iban"),
+];
+
 /// Patterns of secrets, in `GLOB` syntax; `{16}` repeats the class before it. The part before the
 /// first `*` is also a regular expression. It begins with at least three letters, by which values
 /// after a zero byte are found, which SQLite's `GLOB` does not see.
