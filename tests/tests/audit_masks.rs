@@ -137,6 +137,39 @@ fn numbers_stay_numbers_and_json_stays_json() {
     assert!(!databases::bytes_contain(&env.data().join("data.db"), "hunter2"));
 }
 
+#[test]
+fn personal_data_becomes_invented_data_that_fits() {
+    let cases = [
+        ("email TEXT NOT NULL UNIQUE", "fake(email)"),
+        ("username TEXT UNIQUE", "fake(username)"),
+        ("full_name TEXT UNIQUE", "fake(name) || ' ' || rowid"),
+        ("firstName TEXT NOT NULL", "fake(first_name)"),
+        ("surname", "fake(last_name)"),
+        ("phone TEXT UNIQUE", "fake(phone) || ' x' || rowid"),
+        ("last_ip TEXT UNIQUE", "fake(ipv6)"),
+        ("ip TEXT", "fake(ip)"),
+        ("address", "fake(street)"),
+        ("zip_code", "fake(postcode)"),
+        ("dob DATE", "fake(birthday)"),
+        ("iban TEXT NOT NULL UNIQUE", "fake(iban)"),
+        ("email_address TEXT CHECK (email_address <> 'x')", "NULL"),
+        ("passport TEXT", "''"),
+    ];
+    let table = |(i, (column, _)): (usize, &(&str, &str))| {
+        format!(
+            "CREATE TABLE t{i} ({column}); INSERT INTO t{i} VALUES ('hunter2isno'), ('hunter2@isyes');"
+        )
+    };
+    let env = TestEnv::with_database(&cases.iter().enumerate().map(table).collect::<String>());
+    let (sets, rules) = proposed(&env);
+    for (i, (column, set)) in cases.iter().enumerate() {
+        assert_eq!(sets[&format!("t{i}")].as_deref(), Some(*set), "{column}");
+    }
+    env.db_toml(&format!("{rules}\n[audit]\nlevel = 'fail'\n"));
+    env.local_pull(&[]).ok().stderr_lacks("warning");
+    assert!(!databases::bytes_contain(&env.data().join("data.db"), "hunter2"));
+}
+
 /// Nothing is known of what an expression makes of a value, nor in which form JSON has to be.
 #[test]
 fn where_no_value_is_known_to_fit_none_is_proposed() {
