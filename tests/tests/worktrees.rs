@@ -187,21 +187,45 @@ fn a_prune_of_one_worktree_keeps_what_the_other_needs() {
     assert!(saves.iter().all(|name| found.contains(name)), "{found:?} lacks one of {saves:?}");
     assert!(found.contains(&before));
     clone.xtask("repo", &["restore-db", "--yes", "--undo"]);
+}
 
-    // A worktree that has been gone for a while needs nothing.
-    clone.xtask("linked", &["restore-db", "--yes", "--name", &before]);
-    fs::remove_dir_all(clone.env.path("linked")).expect("remove the worktree");
-    clone.pull("repo");
-    clone.pull("repo");
-    clone.pull("repo");
-    assert!(names(&clone.data("repo")).contains(&before));
+#[test]
+fn a_worktree_needs_snapshots_until_it_has_been_gone_for_a_week() {
+    let clone = Clone::new(SHARED);
+    let kept = clone.pull("linked");
+    for _ in 0..2 {
+        clone.pull("repo");
+    }
     let records = clone.data("repo").join(".xtask/shared-by");
-    let record = fs::read_dir(&records).expect("records").next().expect("one").expect("one");
+    let record = fs::read_dir(&records).expect("records").next().expect("one").expect("one").path();
+    let read = || serde_json::from_slice::<Value>(&fs::read(&record).expect("read")).expect("JSON");
+    // What the last change of the worktree is counts for nothing.
     let long_ago = Timespec { tv_sec: 1_700_000_000, tv_nsec: 0 };
     let times = Timestamps { last_access: long_ago, last_modification: long_ago };
-    utimensat(CWD, record.path(), &times, AtFlags::empty()).expect("set the time");
-    clone.xtask("repo", &["snapshots", "prune"]);
-    assert!(!names(&clone.data("repo")).contains(&before));
+    utimensat(CWD, &record, &times, AtFlags::empty()).expect("set the time");
+    // What a killed command left is no record.
+    fs::write(records.join("xtask-unfinished-1"), "{").expect("write");
+
+    let (place, away) = (clone.env.path("linked"), clone.env.path("away"));
+    let set_gone_since = |time: &str| {
+        let mut json = read();
+        json["gone_since"] = time.into();
+        fs::write(&record, json.to_string()).expect("write");
+    };
+    let is_kept = || {
+        clone.xtask("repo", &["snapshots", "prune"]);
+        names(&clone.data("repo")).contains(&kept)
+    };
+    fs::rename(&place, &away).expect("move");
+    assert!(is_kept(), "the first prune that finds it gone");
+    assert!(read()["gone_since"].is_string());
+    fs::rename(&away, &place).expect("move");
+    set_gone_since("2023-11-14T22:13:20Z");
+    assert!(is_kept() && read()["gone_since"].is_null(), "it is back");
+    fs::rename(&place, &away).expect("move");
+    assert!(is_kept(), "it is gone anew");
+    set_gone_since("2023-11-14T22:13:20Z");
+    assert!(!is_kept());
     assert_eq!(fs::read_dir(&records).expect("records").count(), 0);
 }
 

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::fs;
@@ -13,12 +13,15 @@ use crate::fs;
 /// The directory of the records, in the state directory of the store.
 const RECORDS: &str = "shared-by";
 /// So long a data directory may be gone, such as on a disk that is not connected.
-const ABSENCE: Duration = Duration::from_secs(7 * 24 * 3600);
+const ABSENCE: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 #[derive(Deserialize, PartialEq, Eq, Serialize)]
 struct Record {
     data_dir: PathBuf,
     snapshots: BTreeSet<String>,
+    /// When a prune first found the directory gone; reset by one that finds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    gone_since: Option<Timestamp>,
 }
 
 fn path_of(state_dir: &Path, data_dir: &Path) -> PathBuf {
@@ -40,7 +43,7 @@ fn read(path: &Path) -> Result<Option<Record>> {
 /// The record cannot be written.
 pub(super) fn record(state_dir: &Path, data_dir: &Path, needed: BTreeSet<String>) -> Result<()> {
     let path = path_of(state_dir, data_dir);
-    let record = Record { data_dir: data_dir.to_owned(), snapshots: needed };
+    let record = Record { data_dir: data_dir.to_owned(), snapshots: needed, gone_since: None };
     // One that cannot be read is replaced by what is known.
     if read(&path).ok().flatten().as_ref() == Some(&record) {
         return Ok(());
@@ -49,25 +52,45 @@ pub(super) fn record(state_dir: &Path, data_dir: &Path, needed: BTreeSet<String>
     fs::write(&path, &serde_json::to_vec_pretty(&record)?)
 }
 
+/// The records, each with its path.
+fn records(state_dir: &Path) -> Result<Vec<(PathBuf, Record)>> {
+    let dir = state_dir.join(RECORDS);
+    let mut records = Vec::new();
+    if !dir.exists() {
+        return Ok(records);
+    }
+    for entry in fs_err::read_dir(dir)? {
+        let path = entry?.path();
+        // Others are unfinished files.
+        if path.extension().is_some_and(|end| end == "json")
+            && let Some(record) = read(&path)?
+        {
+            records.push((path, record));
+        }
+    }
+    Ok(records)
+}
+
 /// What all data directories need that are there, or have been lately.
 ///
 /// # Errors
 ///
 /// A record cannot be read: nothing may be removed.
 pub(super) fn needed(state_dir: &Path) -> Result<BTreeSet<String>> {
-    let mut needed = BTreeSet::new();
-    let records = state_dir.join(RECORDS);
-    if !records.exists() {
-        return Ok(needed);
-    }
-    for entry in fs_err::read_dir(records)? {
-        let entry = entry?;
-        let Some(record) = read(&entry.path())? else { continue };
-        let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
-        if record.data_dir.exists() || age <= ABSENCE {
-            needed.extend(record.snapshots);
-        } else {
-            fs::remove(&entry.path())?;
+    fs::remove_unfinished(&state_dir.join(RECORDS));
+    let (mut needed, now) = (BTreeSet::new(), Timestamp::now());
+    for (path, mut record) in records(state_dir)? {
+        let is_gone = !record.data_dir.try_exists().unwrap_or(true);
+        let gone_since = is_gone.then(|| record.gone_since.unwrap_or(now));
+        if gone_since.is_some_and(|since| now.duration_since(since) > ABSENCE) {
+            fs::remove(&path)?;
+            continue;
+        }
+        needed.extend(record.snapshots.iter().cloned());
+        if record.gone_since != gone_since {
+            record.gone_since = gone_since;
+            // On a full disk, a prune must go on: the next one tries it again.
+            let _ = fs::write(&path, &serde_json::to_vec_pretty(&record)?);
         }
     }
     Ok(needed)
