@@ -2,12 +2,14 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 use serde_json::Value;
 use tests::databases;
 use tests::env::TestEnv;
 use tests::process::Running;
+use tests::pty::{ENTER, Session};
 use tests::sets::{assert_same, change, content};
 use tests::store::{self, left_behind};
 
@@ -35,9 +37,14 @@ impl Clone {
         self.env.path(tree).join("data")
     }
 
+    fn command(&self, tree: &str, args: &[&str]) -> Command {
+        let mut command = self.env.xtask_command(args);
+        command.env("CARGO_MANIFEST_DIR", self.env.path(tree).join("xtask"));
+        command
+    }
+
     fn start(&self, tree: &str, args: &[&str]) -> Running {
-        let xtask = self.env.path(tree).join("xtask");
-        Running::start(self.env.xtask_command(args).env("CARGO_MANIFEST_DIR", xtask))
+        Running::start(&mut self.command(tree, args))
     }
 
     #[track_caller]
@@ -230,6 +237,59 @@ fn a_worktree_needs_snapshots_until_it_has_been_gone_for_a_week() {
 }
 
 #[test]
+fn a_new_worktree_restores_before_it_has_a_data_directory() {
+    let clone = Clone::new(SHARED);
+    let pulled = clone.pull("repo");
+    let data = clone.data("linked");
+    clone.start("linked", &["restore-db", "--latest"]).wait().fails(2).stderr_has("add --yes");
+    assert!(!data.exists(), "nothing was confirmed");
+    let restores: [&[&str]; 2] = [&["--latest"], &["--name", &pulled]];
+    for which in restores {
+        let said = clone.xtask("linked", &[&["restore-db", "--yes", "--json"], which].concat());
+        assert_eq!(said.json()["before"], Value::Null);
+        assert_same(&content(&data), &content(&clone.env.production()));
+        fs::remove_dir_all(&data).expect("remove");
+    }
+    let session = Session::spawn_sized(&clone.command("linked", &["restore-db"]), 30, 300);
+    session.wait_for_text("Restore which snapshot?");
+    session.send(ENTER);
+    session.wait_for_text(&format!("Replace 0 databases in {}, add 2", data.display()));
+    session.send("y");
+    session.send(ENTER);
+    assert_eq!(session.wait_exit(), 0, "{}", session.screen());
+    assert_same(&content(&data), &content(&clone.env.production()));
+    fs::remove_dir_all(&data).expect("remove");
+    let said = clone.start("linked", &["snapshots", "create"]).wait().fails(1);
+    said.stderr_has(&format!("there is nothing to save: no database in {}\n", data.display()));
+}
+
+#[test]
+fn the_removal_of_what_another_worktree_needs_names_that() {
+    let clone = Clone::new(SHARED);
+    let of_linked = clone.pull("linked");
+    let of_main = clone.pull("repo");
+    let free = clone.pull("repo");
+    clone.xtask("repo", &["snapshots", "create"]);
+    clone.xtask("repo", &["restore-db", "--yes", "--name", &of_main]);
+    for (tree, snapshot, other) in [("repo", &of_linked, "linked"), ("linked", &of_main, "repo")] {
+        let dir = clone.env.path(other).canonicalize().expect("it is there").join("data");
+        let warning = format!(
+            "warning: {snapshot} may be needed for restore-db --undo in {}\n",
+            dir.display()
+        );
+        let said = clone.start(tree, &["snapshots", "rm", snapshot]).wait().fails(2);
+        said.stderr_has(&warning).stderr_has("add --yes");
+        assert!(clone.listed(tree).contains(snapshot));
+        clone.xtask(tree, &["snapshots", "rm", "--yes", snapshot]).stderr_has(&warning);
+        assert!(!clone.listed(tree).contains(snapshot));
+    }
+    // What only this worktree needs.
+    let newest = clone.pull("repo");
+    assert_ne!(newest, free);
+    clone.xtask("repo", &["snapshots", "rm", "--yes", &newest]).stderr_lacks("may be needed");
+}
+
+#[test]
 fn a_record_that_cannot_be_read_stops_a_prune() {
     let clone = Clone::new(SHARED);
     clone.pull("linked");
@@ -238,6 +298,8 @@ fn a_record_that_cannot_be_read_stops_a_prune() {
     fs::write(record.path(), "{").expect("write");
     let said = clone.start("repo", &["snapshots", "prune"]).wait().fails(1);
     said.stderr_has("cannot read which snapshots another directory needs: ");
+    clone.pull("linked");
+    clone.xtask("repo", &["snapshots", "prune"]);
 }
 
 #[test]

@@ -45,12 +45,16 @@ use crate::{fs, interrupt, open_files, pages, snapshots};
 
 const STAGED: &str = "staged";
 
-/// The databases of the live set, sorted.
+/// The databases of the live set, sorted; none if the directory does not exist yet.
 ///
 /// # Errors
 ///
 /// The directory cannot be read.
 pub fn databases(dir: &Path, names: &Names) -> Result<Vec<String>> {
+    // Not `exists`, which is also false for a directory that this user may not look at.
+    if !dir.try_exists()? {
+        return Ok(Vec::new());
+    }
     let enters = |path: &str| names.enter(path) && !snapshots::is_in_snapshot(&format!("{path}/"));
     let is_database = |name: &String| {
         !snapshots::is_hidden(name)

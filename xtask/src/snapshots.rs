@@ -152,6 +152,17 @@ impl Store {
         sharing::needed(&self.common.join(STATE_DIR))
     }
 
+    /// The other data directories that share the snapshots and have recorded to need this one.
+    ///
+    /// # Errors
+    ///
+    /// A record cannot be read.
+    pub fn sharing_that_need(&self, snapshot: &str) -> Result<BTreeSet<PathBuf>> {
+        let mut dirs = sharing::dirs_that_need(&self.common.join(STATE_DIR), snapshot)?;
+        dirs.remove(&self.dir);
+        Ok(dirs)
+    }
+
     /// Whether there is a snapshot of this name.
     pub fn has(&self, name: &str) -> bool {
         self.dirs().iter().any(|dir| dir.join(name).exists())

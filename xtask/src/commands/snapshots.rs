@@ -1,3 +1,6 @@
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
 use anyhow::Result;
 use clap::Subcommand;
 
@@ -43,21 +46,7 @@ impl Args {
         match self.action.unwrap_or(Action::List) {
             Action::List => list(cx, &settings),
             Action::Create => create(cx, &LockedLiveSet::lock(cx, &settings, command)?),
-            Action::Rm { name } => {
-                // Asked before the lock is taken: no command should wait for a person.
-                let snapshot = store.find(&name)?;
-                let what = match &snapshot.elsewhere {
-                    Some(External::Link(target)) => {
-                        format!("the link {}, not {}", snapshot.name, target.display())
-                    }
-                    _ => format!("{} ({})", snapshot.name, bytes(snapshot.bytes())),
-                };
-                cx.ui.confirm(&format!("Remove {what}?"))?;
-                let live = lock_to_remove()?;
-                live.store.remove(&live.store.find(&snapshot.name)?)?;
-                cx.ui.status("Removed", what);
-                Ok(())
-            }
+            Action::Rm { name } => remove(cx, &store, &name, lock_to_remove),
             Action::Prune { keep } => {
                 let keep = keep.map_or(settings.keep, |keep| keep as usize);
                 let live = lock_to_remove()?;
@@ -71,12 +60,47 @@ impl Args {
     }
 }
 
+fn remove<'a>(
+    cx: &Context,
+    store: &Store,
+    name: &str,
+    lock: impl FnOnce() -> Result<LockedLiveSet<'a>>,
+) -> Result<()> {
+    let snapshot = store.find(name)?;
+    let what = match &snapshot.elsewhere {
+        Some(External::Link(target)) => {
+            format!("the link {}, not {}", snapshot.name, target.display())
+        }
+        _ => format!("{} ({})", snapshot.name, bytes(snapshot.bytes())),
+    };
+    let confirm = |needed_in: &BTreeSet<PathBuf>| {
+        for dir in needed_in {
+            let dir = dir.display();
+            cx.ui.warn(format!("{} may be needed for restore-db --undo in {dir}", snapshot.name));
+        }
+        cx.ui.confirm(&format!("Remove {what}?"))
+    };
+    // Asked before the lock is taken: no command should wait for a person.
+    let known = prune::needed_elsewhere(store, &snapshot.name)?;
+    confirm(&known)?;
+    let live = lock()?;
+    // Another command held the lock.
+    let now = prune::needed_elsewhere(store, &snapshot.name)?;
+    if !now.is_subset(&known) {
+        confirm(&now)?;
+    }
+    live.store.remove(&live.store.find(&snapshot.name)?)?;
+    cx.ui.status("Removed", what);
+    Ok(())
+}
+
 fn create(cx: &Context, live: &LockedLiveSet<'_>) -> Result<()> {
     match live.save(Kind::Manual, true)? {
         Some(saved) => cx.ui.status("Saved", saved.name),
         None => {
             let dir = live.store.dir.display();
-            return Err(Failure::new(format!("no database in {dir}")).into());
+            let message = format!("there is nothing to save: no database in {dir}");
+            return Err(Failure::new(message).into());
         }
     }
     Ok(())

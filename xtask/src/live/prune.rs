@@ -1,6 +1,7 @@
 //! Removes old snapshots that the live set does not need.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use anyhow::Result;
 use jiff::Timestamp;
@@ -66,6 +67,21 @@ pub fn prune(store: &LockedStore, settings: &Settings, keep: usize) -> Result<Pr
         }
     }
     Ok(Pruned { removed, expired: stay, left })
+}
+
+/// The other data directories that may need a snapshot for `restore-db --undo`.
+///
+/// # Errors
+///
+/// What one needs cannot be read.
+pub fn needed_elsewhere(store: &Store, snapshot: &str) -> Result<BTreeSet<PathBuf>> {
+    let mut dirs = store.sharing_that_need(snapshot)?;
+    if let Some(shared) = store.shared()
+        && needed(&Store::new(shared))?.iter().any(|name| name == snapshot)
+    {
+        dirs.insert(shared.to_owned());
+    }
+    Ok(dirs)
 }
 
 /// Reports removed and kept snapshots; with `only_new`, only those not reported before.

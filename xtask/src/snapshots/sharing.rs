@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::error::Failure;
 use crate::fs;
 
 /// The directory of the records, in the state directory of the store.
@@ -32,7 +33,9 @@ fn path_of(state_dir: &Path, data_dir: &Path) -> PathBuf {
 fn read(path: &Path) -> Result<Option<Record>> {
     let record = fs::read(path)?.map(|text| serde_json::from_slice(&text)).transpose();
     record.with_context(|| {
-        format!("cannot read which snapshots another directory needs: {}", path.display())
+        let path = path.display();
+        Failure::new(format!("cannot read which snapshots another directory needs: {path}"))
+            .hint("run cargo xtask pull-db in each worktree, or remove that file if none needs one")
     })
 }
 
@@ -94,4 +97,15 @@ pub(super) fn needed(state_dir: &Path) -> Result<BTreeSet<String>> {
         }
     }
     Ok(needed)
+}
+
+/// The data directories that have recorded to need a snapshot.
+///
+/// # Errors
+///
+/// A record cannot be read.
+pub(super) fn dirs_that_need(state_dir: &Path, snapshot: &str) -> Result<BTreeSet<PathBuf>> {
+    let records = records(state_dir)?.into_iter().map(|(_, record)| record);
+    let needing = records.filter(|record| record.snapshots.contains(snapshot));
+    Ok(needing.map(|record| record.data_dir).collect())
 }
