@@ -290,6 +290,63 @@ fn the_removal_of_what_another_worktree_needs_names_that() {
 }
 
 #[test]
+fn linked_worktrees_without_a_main_one_share_with_no_other_project() {
+    let clone = Clone::new(SHARED);
+    let git = |args: &[&str]| clone.env.git(args).ok();
+    let sub = "src/super/.git/modules/sub";
+    for (repository, shared) in [
+        ("src/a.git", "src/a.git/xtask-snapshots/data"),
+        ("src/b.git", "src/b.git/xtask-snapshots/data"),
+        // Beside it is nothing that can be of another project, but no worktree either.
+        ("src/c/.git", "src/c/.git/xtask-snapshots/data"),
+        (sub, "src/super/.git/modules/sub/xtask-snapshots/data"),
+    ] {
+        let (place, tree) = (clone.env.path(repository), format!("{repository}-worktree"));
+        let [at, to] = [&place, &clone.env.path(&tree)].map(|path| path.display().to_string());
+        git(&["clone", "--quiet", "--bare", ".", &at]);
+        if repository == sub {
+            git(&["-C", &at, "config", "core.bare", "false"]);
+        }
+        git(&["-C", &at, "worktree", "add", "--quiet", "-b", "new", &to]);
+        let pulled = clone.pull(&tree);
+        assert_eq!(names(&clone.env.path(shared)), [pulled], "{repository}");
+    }
+    let mut beside: Vec<_> = fs::read_dir(clone.env.path("src"))
+        .expect("read")
+        .map(|entry| entry.expect("one").file_name().into_string().expect("UTF-8"))
+        .collect();
+    beside.sort();
+    assert_eq!(beside, ["a.git", "a.git-worktree", "b.git", "b.git-worktree", "c", "super"]);
+}
+
+#[test]
+fn snapshots_must_not_lie_among_the_current_data() {
+    let clone = Clone::new("snapshots-dir = 'data/kept'\ninclude = ['**/*.db']\n");
+    let said = clone.start_pull("repo", &[]).wait().fails(2);
+    let data = clone.data("repo").canonicalize().unwrap_or_else(|_| clone.data("repo"));
+    said.stderr_has(&format!(
+        "snapshots-dir {0}/kept is inside the data directory {0}\n\
+         hint: set a snapshots-dir outside, or that directory itself\n",
+        data.display()
+    ));
+    // Also by another path.
+    std::os::unix::fs::symlink("data", clone.env.path("repo/link")).expect("link");
+    fs::create_dir_all(clone.data("repo")).expect("make");
+    clone.env.db_toml("snapshots-dir = 'link/kept'\n");
+    clone
+        .start("repo", &["snapshots"])
+        .wait()
+        .fails(2)
+        .stderr_has(" is inside the data directory ");
+    clone.env.db_toml("snapshots-dir = 'link'\ninclude = ['**/*.db']\n");
+    clone.pull("repo");
+    clone.pull("repo");
+    assert_same(&content(&clone.data("repo")), &content(&clone.env.production()));
+    clone.env.db_toml("snapshots-dir = '.'\n");
+    assert_eq!(clone.pull("repo"), names(&clone.env.repo())[0]);
+}
+
+#[test]
 fn a_record_that_cannot_be_read_stops_a_prune() {
     let clone = Clone::new(SHARED);
     clone.pull("linked");

@@ -274,13 +274,14 @@ impl Settings {
         let snapshots_dir = match db.snapshots_dir {
             Some(dir) => {
                 // The same directory for every work tree of the repository.
-                let from = git::main_root(&root).unwrap_or_else(|| root.clone());
+                let from = git::shared_root(&root).unwrap_or_else(|| root.clone());
                 let read =
                     |dir: &str| Ok(from.join(data_directory("snapshots-dir", Path::new(dir))?));
                 environment.read("snapshots-dir", &dir, read).with_context(in_file)?
             }
             None => data_dir.clone(),
         };
+        refuse_nested(&data_dir, &snapshots_dir).with_context(in_file)?;
         if db.keep == Some(0) {
             return Err(Failure::usage("keep must be at least 1")).with_context(in_file);
         }
@@ -409,6 +410,22 @@ impl Settings {
     pub fn other_fly_configs(&self) -> Option<String> {
         if self.fly_config.is_none() { fly::others(&self.root) } else { None }
     }
+}
+
+/// Snapshots in a directory of the data directory would count as current data.
+fn refuse_nested(data_dir: &Path, snapshots_dir: &Path) -> Result<()> {
+    let (data, snapshots) = (fs::real(data_dir), fs::real(snapshots_dir));
+    if data == snapshots || !snapshots.starts_with(&data) {
+        return Ok(());
+    }
+    let message = format!(
+        "snapshots-dir {} is inside the data directory {}",
+        snapshots_dir.display(),
+        data_dir.display()
+    );
+    Err(Failure::usage(message)
+        .hint("set a snapshots-dir outside, or that directory itself")
+        .into())
 }
 
 /// The file beside the crate that Cargo runs. Without Cargo, or if Cargo runs another crate,

@@ -5,7 +5,7 @@ use std::fs::{File, Permissions};
 use std::io::{self, Read as _, Write as _};
 use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use fs_err::OpenOptions;
@@ -123,6 +123,13 @@ pub fn remove_empty_parents(dir: &Path, name: &str) {
             break;
         }
     }
+}
+
+/// The path without links, as far as it exists.
+pub fn real(path: &Path) -> PathBuf {
+    let real = path.ancestors().find_map(|dir| Some((dir, dir.canonicalize().ok()?)));
+    let real = real.and_then(|(dir, real)| Some(real.join(path.strip_prefix(dir).ok()?)));
+    real.unwrap_or_else(|| path.to_owned())
 }
 
 /// Creates a directory with mode 0700, unless it exists.

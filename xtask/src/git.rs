@@ -16,17 +16,38 @@ pub fn head(sh: &Shell, root: &Path) -> Option<String> {
     cmd!(sh, "git -C {root} rev-parse --verify --quiet HEAD").quiet().ignore_stderr().read().ok()
 }
 
-/// The counterpart of `root`, which is in a linked work tree, in the directory that has the common git
-/// directory: that is the main work tree. `None` if `root` is in no linked one.
-pub fn main_root(root: &Path) -> Option<PathBuf> {
+/// The directory in git's common directory that stands for the main work tree where there is none.
+const NO_MAIN: &str = "xtask-snapshots";
+
+/// The counterpart of `root`, which is in a linked work tree, in a directory that is the same for all
+/// linked ones, and for no other repository: the main work tree, or else a directory in git's common
+/// directory. `None` if `root` is in no linked one.
+pub fn shared_root(root: &Path) -> Option<PathBuf> {
     let top = root.ancestors().find(|dir| dir.join(".git").exists())?;
     // In the main work tree it is a directory; gitrepository-layout(5) has the rest.
     let file = std::fs::read_to_string(top.join(".git")).ok()?;
     let git_dir = top.join(file.strip_prefix("gitdir: ")?.trim_end_matches('\n'));
-    // A submodule has none.
+    // The main work tree of a submodule has none.
     let common = std::fs::read_to_string(git_dir.join("commondir")).ok()?;
     let common = git_dir.join(common.trim_end_matches('\n')).canonicalize().ok()?;
-    Some(common.parent()?.join(root.strip_prefix(top).ok()?))
+    // Beside a bare repository, that of a submodule or one of --separate-git-dir lie other projects.
+    let shared = match common.parent() {
+        Some(main) if common.ends_with(".git") && !is_bare(&common) => main.to_owned(),
+        _ => common.join(NO_MAIN),
+    };
+    Some(shared.join(root.strip_prefix(top).ok()?))
+}
+
+/// Whether a common directory is of a repository without a main work tree.
+fn is_bare(common: &Path) -> bool {
+    // `config.worktree` has it where each work tree has its own settings.
+    let texts =
+        ["config", "config.worktree"].map(|name| std::fs::read_to_string(common.join(name)));
+    let says_so = |line: &str| {
+        let (key, value) = line.split_once('=').unwrap_or((line, "true"));
+        key.trim().eq_ignore_ascii_case("bare") && value.trim().eq_ignore_ascii_case("true")
+    };
+    texts.iter().flatten().any(|text| text.lines().any(says_so))
 }
 
 /// The variables that tell git's hooks their repository, and would misdirect git in another one.

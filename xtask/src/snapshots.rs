@@ -74,8 +74,7 @@ impl Store {
 
     /// The directory of shared snapshots, unless it is the data directory itself.
     pub fn shared(&self) -> Option<&Path> {
-        let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        (real(&self.common) != real(&self.dir)).then_some(&*self.common)
+        (fs::real(&self.common) != fs::real(&self.dir)).then_some(&*self.common)
     }
 
     /// The directories with snapshots, the own one first.

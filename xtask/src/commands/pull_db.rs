@@ -448,10 +448,10 @@ fn word(text: &str) -> Result<String, String> {
 fn hint_at_sharing(cx: &Context, settings: &Settings) {
     let Settings { root, data_dir, snapshots_dir, .. } = settings;
     if data_dir == snapshots_dir
-        && let Some(main) = git::main_root(root)
+        && let Some(shared) = git::shared_root(root)
         && let Ok(below) = data_dir.strip_prefix(root)
     {
-        let (key, place) = (below.display().to_string(), main.join(below));
+        let (key, place) = (below.display().to_string(), shared.join(below));
         cx.ui.hint(format!(
             "add snapshots-dir = {key:?} to xtask/db.toml: all worktrees then share the snapshots in {}",
             place.display()
