@@ -71,15 +71,7 @@ audit_template() {
 # A full-text table that stores its own text is listed under its own name. Shadow tables and
 # full-text tables over the content of another table are skipped.
 list_columns() {
-	cat <<-SQL
-		CREATE TEMP TABLE xtask_index AS
-		SELECT v.name, EXISTS (SELECT 1 FROM main.sqlite_master AS c WHERE c.name = v.name || '_content'
-		          AND (c.sql GLOB '*(id INTEGER PRIMARY KEY, c[0-9]*' OR c.sql GLOB '*(docid INTEGER PRIMARY KEY, *')) AS own
-		  FROM main.sqlite_master AS v WHERE v.type = 'table' AND v.rootpage = 0
-		   AND EXISTS (SELECT 1 FROM main.sqlite_master AS s WHERE s.name IN (v.name || '_config', v.name || '_segdir'));
-		CREATE TEMP TABLE xtask_shadow AS
-		SELECT name || '_' || column1 AS name FROM temp.xtask_index, (VALUES ('data'), ('idx'), ('docsize'), ('config'),
-		       ('segments'), ('segdir'), ('stat')) UNION ALL SELECT name || '_content' FROM temp.xtask_index WHERE own;
+	find_indexes && cat <<-SQL
 		CREATE TEMP TABLE xtask_table (name TEXT);
 		INSERT INTO temp.xtask_table
 		SELECT name FROM main.sqlite_master WHERE type = 'table' AND rootpage AND name NOT GLOB 'sqlite_*'

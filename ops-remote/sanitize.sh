@@ -122,29 +122,23 @@ choose_rules() {
 		DELETE FROM temp.xtask_rule WHERE tbl IS NOT NULL AND NOT EXISTS (
 		       SELECT 1 FROM main.sqlite_master WHERE type = 'table' AND name = tbl COLLATE NOCASE);
 	SQL
-	find_closed && cat <<-SQL
+	find_indexes && find_closed && cat <<-SQL
 		DELETE FROM temp.xtask_set WHERE NOT EXISTS (
 		       SELECT 1 FROM temp.xtask_rule AS r, pragma_table_xinfo(r.tbl, 'main') AS c
 		        WHERE r.rule = xtask_set.rule AND (deletes OR c.name = xtask_set.col COLLATE NOCASE));
-		CREATE TEMP TABLE xtask_virtual AS
-		SELECT name, sql GLOB '*fts5*' AS fts5, sql GLOB '*fts[345]*' AS fts, sql GLOB '*rtree*' OR sql GLOB '*geopoly*' AS rtree,
-		       sql GLOB '*content=*' AS elsewhere
-		  FROM (SELECT name, replace(replace(lower(substr(sql, instr(lower(sql), 'using'))), ' ', ''), char(10), '') AS sql
-		          FROM main.sqlite_master WHERE type = 'table' AND rootpage = 0);
 		UPDATE temp.xtask_rule SET sql = (
 		       SELECT group_concat(CASE WHEN c.name NOTNULL THEN 'DELETE FROM main."' || replace(c.kept, '"', '""') || '"'
-		                WHEN v.fts5 AND v.elsewhere
-		                THEN 'INSERT INTO ' || quoted || '("' || replace(t.name, '"', '""') || '") VALUES (''delete-all'')'
-		                ELSE 'DELETE FROM ' || quoted END, ';' || char(10))
-		         FROM (SELECT name, 'main."' || replace(name, '"', '""') || '"' AS quoted FROM main.sqlite_master
-		                WHERE type = 'table' AND name NOT GLOB 'sqlite_*') AS t LEFT JOIN temp.xtask_virtual AS v ON v.name = t.name
+		                WHEN i.fts5 AND i.content NOTNULL
+		                THEN 'INSERT INTO main.' || i.quoted || '(' || i.quoted || ') VALUES (''delete-all'')'
+		                ELSE 'DELETE FROM main."' || replace(t.name, '"', '""') || '"' END, ';' || char(10))
+		         FROM (SELECT name FROM main.sqlite_master WHERE type = 'table' AND name NOT GLOB 'sqlite_*') AS t
+		              LEFT JOIN temp.xtask_index AS i ON i.name = t.name
 		              LEFT JOIN temp.xtask_closed AS c ON c.name = t.name
-		        WHERE lower(t.name) GLOB lower(omits) AND NOT EXISTS (
-		              -- The tables in which a virtual table keeps its rows change with it.
-		              SELECT 1 FROM temp.xtask_virtual AS o WHERE substr(t.name, 1, length(o.name) + 1) = o.name || '_' AND (
-		                     o.fts AND substr(t.name, length(o.name) + 2) IN ('data', 'idx', 'docsize', 'config', 'segments', 'segdir', 'stat')
-		                  OR o.fts AND NOT o.elsewhere AND substr(t.name, length(o.name) + 2) = 'content'
-		                  OR o.rtree AND substr(t.name, length(o.name) + 2) IN ('node', 'rowid', 'parent'))))
+		        WHERE lower(t.name) GLOB lower(omits)
+		          -- The tables in which a virtual table keeps its rows change with it.
+		          AND t.name NOT IN (SELECT name FROM temp.xtask_shadow) AND NOT EXISTS (
+		              SELECT 1 FROM temp.xtask_declared AS o WHERE (head GLOB '*rtree' OR head GLOB '*rtree_i32' OR head GLOB '*geopoly')
+		                 AND t.name IN (o.name || '_node', o.name || '_rowid', o.name || '_parent')))
 		 WHERE omits IS NOT NULL;
 		.output ~.applied
 		SELECT rule FROM temp.xtask_rule;
@@ -166,28 +160,77 @@ choose_rules() {
 	SQL
 }
 
+# Reads the declarations of virtual tables: temp.xtask_declared has what is before the brackets, without
+# comments, and what is between them as arguments. A module decides which of these are options.
+read_declarations() {
+	local cut
+	cut='coalesce(length(opens) + instr(substr(rest, length(opens) + 1) || closes, closes) + length(closes) - 1, 1)'
+	cat <<-SQL
+		CREATE TEMP TABLE xtask_argument AS
+		WITH RECURSIVE quote(opens, closes) AS (VALUES ('--', char(10)), ('/*', '*/'), ('''', ''''), ('"', '"'), ('[', ']'), (char(96), char(96))),
+		  token(name, depth, said, text, rest) AS (
+		       SELECT name, 0, '', '', sql || char(10) || ')' FROM main.sqlite_master WHERE type = 'table' AND rootpage = 0
+		       UNION ALL
+		       SELECT name, depth + (text = '(') - (text = ')'),
+		              CASE WHEN depth < 1 + (text <> '(') AND text IN ('(', ',', ')') THEN ''
+		                   WHEN text GLOB '--*' OR text GLOB '/[*]*' THEN said || ' ' ELSE said || text END,
+		              substr(rest, 1, $cut), substr(rest, $cut + 1)
+		         FROM token LEFT JOIN quote ON substr(rest, 1, length(opens)) = opens WHERE rest <> '')
+		SELECT name, depth, trim(said, ' ' || char(9, 10, 12, 13)) AS said FROM token
+		 WHERE depth < 1 + (text <> '(') AND text IN ('(', ',', ')');
+		CREATE TEMP TABLE xtask_declared AS
+		SELECT name, lower(rtrim(said, '"]''' || char(96))) AS head FROM temp.xtask_argument WHERE depth = 0 AND said <> '';
+	SQL
+}
+
+# Lists the full-text indexes in temp.xtask_index, and their tables in temp.xtask_shadow. `content` is the
+# table whose text is indexed, empty without one, and NULL if the index keeps its text (`own`). FTS5
+# takes `c = …` for `content = …`, FTS4 the last of several, FTS3 none. Of another module, which a
+# server may lack, the tables tell what it is.
+find_indexes() {
+	read_declarations && cat <<-SQL
+		CREATE TEMP TABLE xtask_index AS
+		SELECT *, fts5 AND content = '' AND EXISTS (SELECT 1 FROM main.sqlite_master AS s WHERE s.name = i.name || '_content'
+		                 AND s.sql GLOB '*(id INTEGER PRIMARY KEY, c[0-9]*')
+		       OR content IS NULL AND EXISTS (SELECT 1 FROM main.sqlite_master AS s WHERE s.type = 'table' AND s.name = i.name || '_content') AS own
+		  FROM (SELECT d.name, '"' || replace(d.name, '"', '""') || '"' AS quoted, s.name = d.name || '_idx' AS fts5, (
+		               SELECT CASE WHEN substr(value, 1, 1) IN ('''', '"', '[', char(96))
+		                      THEN replace(substr(value, 2, length(value) - 2), substr(value, -1) || substr(value, -1), substr(value, -1)) ELSE value END
+		                 FROM (SELECT rowid AS id, rtrim(substr(said, 1, instr(said, '=') - 1), ' ' || char(9, 10, 12, 13)) AS option,
+		                              ltrim(substr(said, instr(said, '=') + 1), ' ' || char(9, 10, 12, 13)) AS value
+		                         FROM temp.xtask_argument AS a WHERE a.name = d.name AND depth = 1 AND instr(said, '=') > 1)
+		                WHERE substr('content', 1, length(option)) = lower(option) AND head NOT GLOB '*[^a-z0-9_]fts3'
+		                ORDER BY id DESC LIMIT 1) AS content
+		          FROM temp.xtask_declared AS d JOIN main.sqlite_master AS s ON s.type = 'table' AND CASE
+		               WHEN head GLOB '*[^a-z0-9_]fts5' THEN s.name = d.name || '_idx'
+		               WHEN head GLOB '*[^a-z0-9_]fts[34]' THEN s.name = d.name || '_segdir'
+		               ELSE s.name = d.name || '_idx' AND s.sql LIKE '%(segid, term, pgno,%'
+		                 OR s.name = d.name || '_segdir' AND s.sql LIKE '%(level integer,%' END) AS i;
+		CREATE TEMP TABLE xtask_shadow AS
+		SELECT i.name || '_' || column2 AS name, i.name AS of FROM temp.xtask_index AS i, (VALUES (1, 'data'), (1, 'idx'), (1, 'docsize'),
+		       (1, 'config'), (0, 'segments'), (0, 'segdir'), (0, 'docsize'), (0, 'stat')) WHERE fts5 = column1
+		UNION ALL SELECT name || '_content', name FROM temp.xtask_index WHERE own;
+	SQL
+}
+
 # Finds the full-text indexes that this sqlite3 cannot open, as it lacks their module or tokenizer:
 # `.parameter set` takes SQL that is an error as a text, or not at all. New versions need the tokenizer
 # only for a search. A rule for such an index removes all of its text or, if it has none, its words.
+# The view is for names that a dot-command cannot quote.
 find_closed() {
 	cat <<-SQL
-		CREATE TEMP TABLE xtask_index AS
-		SELECT *, name || CASE WHEN own THEN '_content' WHEN fts5 THEN '_idx' ELSE '_segdir' END AS kept
-		  FROM (SELECT rowid AS id, name, EXISTS (SELECT 1 FROM main.sqlite_master AS s WHERE s.name = m.name || '_config') AS fts5,
-		               EXISTS (SELECT 1 FROM main.sqlite_master AS s WHERE s.name = m.name || '_content' AND (
-		                 s.sql GLOB '*(id INTEGER PRIMARY KEY, c[0-9]*' OR s.sql GLOB '*(docid INTEGER PRIMARY KEY, *')) AS own
-		          FROM main.sqlite_master AS m WHERE type = 'table' AND rootpage = 0 AND EXISTS (
-		               SELECT 1 FROM main.sqlite_master AS s WHERE s.name IN (m.name || '_config', m.name || '_segdir')))
-		 WHERE name NOT GLOB '*[' || char(1) || '-' || char(31, 39) || ']*' AND EXISTS (SELECT 1 FROM temp.xtask_rule);
 		INSERT INTO temp.xtask_todo
-		SELECT '.parameter set @' || id || ' ''EXISTS (SELECT 1 FROM main.' || quoted || ' WHERE ' || quoted || ' MATCH char(34, 34))'''
-		  FROM (SELECT id, '"' || replace(name, '"', '""') || '"' AS quoted FROM temp.xtask_index);
+		SELECT 'CREATE TEMP VIEW xtask_search AS SELECT 1 FROM main.' || quoted || ' WHERE ' || quoted || ' MATCH char(34, 34);' || char(10)
+		       || '.parameter set @' || rowid || ' ''EXISTS (SELECT 1 FROM temp.xtask_search)''' || char(10) || 'DROP VIEW temp.xtask_search;'
+		  FROM temp.xtask_index WHERE EXISTS (SELECT 1 FROM temp.xtask_rule);
 		.parameter init
 	SQL
 	run_todo index && cat <<-SQL
 		CREATE TEMP TABLE xtask_closed AS
-		SELECT *, own AND name COLLATE NOCASE IN (SELECT tbl FROM temp.xtask_rule) AS loses_text FROM temp.xtask_index
-		 WHERE (SELECT typeof(value) FROM temp.sqlite_parameters WHERE key = '@' || id) IS NOT 'integer';
+		SELECT *, name || CASE WHEN own THEN '_content' WHEN fts5 THEN '_idx' ELSE '_segdir' END AS kept,
+		       own AND name COLLATE NOCASE IN (SELECT tbl FROM temp.xtask_rule) AS loses_text
+		  FROM temp.xtask_index AS i WHERE EXISTS (SELECT 1 FROM temp.xtask_rule)
+		   AND (SELECT typeof(value) FROM temp.sqlite_parameters WHERE key = '@' || i.rowid) IS NOT 'integer';
 		.parameter clear
 		UPDATE temp.xtask_rule SET tbl = kept, look = look AND deletes AND own, deletes = 1, condition = ''
 		  FROM temp.xtask_closed AS c WHERE c.name = tbl COLLATE NOCASE;
@@ -236,41 +279,29 @@ find_changed() {
 	SQL
 }
 
-# Rebuilds full-text indexes, unless their content table is unchanged. Contentless ones are emptied;
-# FTS4 has no command for that. With `scrub`, `optimize` removes the words of deleted rows from the
-# others. Those that cannot be opened become like new ones; NUMBER.emptied lists them. An empty FTS5 index
-# has two rows, one of which differs with `contentless_delete`. sqlite_stat4 has samples of rows.
+# Rebuilds full-text indexes, unless what they index is known to be unchanged: their own text, or a
+# table; a view and all else may have changed. Contentless ones are emptied; FTS4 has no command for
+# that. With `scrub`, `optimize` removes the words of deleted rows from the others. Those that cannot
+# be opened become like new ones; NUMBER.emptied lists them. An empty FTS5 index has two rows, one of
+# which differs with `contentless_delete`. sqlite_stat4 has samples of rows.
 rebuild_words() {
 	cat <<-SQL
-		CREATE TEMP TABLE xtask_plain AS
-		SELECT name, virtual, made, ',' || replace(replace(replace(replace(replace(made,
-		       '''', ''), '"', ''), '[', ''), ']', ''), char(96), '') || ',' AS bare
-		  FROM (SELECT name, rootpage = 0 AS virtual, replace(replace(replace(replace(
-		               CASE WHEN rootpage THEN lower(name) ELSE lower(sql) END,
-		               ' ', ''), char(9), ''), char(10), ''), char(13), '') AS made
-		          FROM main.sqlite_master WHERE type = 'table');
-		CREATE TEMP TABLE xtask_words AS SELECT *, EXISTS (SELECT 1 FROM temp.xtask_changed)
-		   AND (contentless
-		     OR EXISTS (SELECT 1 FROM temp.xtask_changed AS c WHERE c.tbl IS NULL OR c.tbl = f.name
-		             OR c.tbl IN (SELECT f.name || '_' || column1 FROM (VALUES ('data'), ('idx'), ('content'),
-		                ('docsize'), ('config'), ('segments'), ('segdir'), ('stat'))))
-		     OR (NOT EXISTS (SELECT 1 FROM main.sqlite_master AS shadow WHERE shadow.name = f.name || '_content')
-		         AND (SELECT coalesce(max(t.name COLLATE NOCASE IN (SELECT tbl FROM temp.xtask_changed)), 1)
-		                FROM temp.xtask_plain AS t WHERE NOT t.virtual
-		                 AND instr(replace(replace(f.bare, '(content=', ',content='), ')', ','), ',content=' || substr(replace(t.bare, ')', ','), 2))))) AS stale
-		  FROM (
-		       SELECT name, bare, '"' || replace(name, '"', '""') || '"' AS quoted,
-		              made LIKE '%content=''''%' OR made LIKE '%content=""%' AS contentless,
-		              EXISTS (SELECT 1 FROM main.sqlite_master AS s WHERE s.name = p.name || '_config') AS fts5
-		         FROM temp.xtask_plain AS p
-		        WHERE virtual AND EXISTS (SELECT 1 FROM main.sqlite_master AS shadow
-		                       WHERE shadow.name IN (p.name || '_config', p.name || '_segdir'))) AS f;
+		INSERT INTO temp.xtask_changed
+		SELECT s.name FROM temp.xtask_changed AS c JOIN temp.xtask_shadow AS s ON c.tbl = s.of
+		UNION ALL SELECT s.of FROM temp.xtask_changed AS c JOIN temp.xtask_shadow AS s ON c.tbl = s.name;
+		CREATE TEMP TABLE xtask_words AS
+		SELECT *, content IS '' AS contentless, EXISTS (SELECT 1 FROM temp.xtask_changed) AND (
+		       EXISTS (SELECT 1 FROM temp.xtask_changed AS c WHERE c.tbl IS NULL OR c.tbl = i.name)
+		    OR content IS '' OR NOT own AND NOT EXISTS (
+		       SELECT 1 FROM main.sqlite_master AS t WHERE t.type = 'table' AND t.rootpage AND t.name = i.content COLLATE NOCASE
+		          AND t.name COLLATE NOCASE NOT IN (SELECT tbl FROM temp.xtask_changed WHERE tbl NOTNULL))) AS stale
+		  FROM temp.xtask_index AS i;
 		CREATE TEMP TABLE xtask_emptied AS
 		SELECT name, fts5, contentless FROM temp.xtask_words
 		 WHERE CASE WHEN name IN (SELECT name FROM temp.xtask_closed) THEN stale OR EXISTS (SELECT 1 FROM temp.xtask_rule WHERE scrub)
 		       ELSE stale AND contentless AND NOT fts5 END;
 		.output ~.emptied
-		SELECT CASE WHEN loses_text THEN 'text ' ELSE 'words ' END || name
+		SELECT CASE WHEN loses_text THEN 'text ' ELSE 'words ' END || trim(replace(replace(replace(name, char(9), ' '), char(10), ' '), char(13), ' '))
 		  FROM temp.xtask_emptied JOIN temp.xtask_closed USING (name)
 		 WHERE NOT contentless AND NOT EXISTS (SELECT 1 FROM temp.xtask_rule WHERE lower(name) GLOB lower(omits));
 		.output

@@ -1,5 +1,6 @@
 //! Full-text indexes with a tokenizer or module that the server's `sqlite3` lacks: a rule empties
-//! them, and the app, which has the tokenizer, finds a valid index and rebuilds it.
+//! them, and the app, which has the tokenizer, finds a valid index and rebuilds it. And declarations
+//! that are hard to read, of these and of others: no index keeps masked words.
 
 use std::fs;
 
@@ -24,10 +25,48 @@ const OWN: [&str; 3] = [
     "fts4 (body, title, tokenize=unicode61)",
     "fts3 (body, title, tokenize=unicode61)",
 ];
-const CONTENTLESS: [&str; 3] = [
+const CONTENTLESS: [&str; 8] = [
     "fts5 (body, content = '', tokenize = 'unicode61')",
     "fts5 (body, content = '', contentless_delete = 1, tokenize = 'unicode61')",
     "fts4 (content=\"\", body, tokenize=unicode61)",
+    "fts5 (body, content=[], tokenize = 'unicode61')",
+    "fts5 (body, CONT = `` /* content = other */, tokenize = 'unicode61')",
+    "fts4 (content=, body, tokenize=unicode61)",
+    "fts4 (content=``, body, tokenize=unicode61)",
+    "fts4 (content=[], body, tokenize=unicode61)",
+];
+/// Other objects of the schema, and an index over `notes` that is easily taken for another one.
+const HARD_TO_READ: [(&str, &str); 12] = [
+    (
+        "CREATE VIEW f_content AS SELECT id, body FROM notes",
+        "fts5 (body, content = 'f_content', content_rowid = 'id', tokenize = 'unicode61')",
+    ),
+    (
+        "CREATE VIEW f_content AS SELECT id AS rowid, body FROM notes",
+        "fts4 (content=\"f_content\", body, tokenize=unicode61)",
+    ),
+    ("CREATE INDEX f_content ON notes (id)", EXTERNAL[0]),
+    ("CREATE TRIGGER f_content DELETE ON notes BEGIN SELECT 1; END", EXTERNAL[0]),
+    ("CREATE TABLE f_content (docid INTEGER PRIMARY KEY, a)", EXTERNAL[3]),
+    ("CREATE TABLE f_content (id INTEGER PRIMARY KEY, c0)", EXTERNAL[0]),
+    (
+        "",
+        "fts5 (body /* was: body,content=other, */, content='notes' /* note */, content_rowid='id', tokenize = 'unicode61')",
+    ),
+    (
+        "",
+        "fts5 (body, -- the \"old one: ,content=other,\n content = 'notes', content_rowid = 'id', tokenize = 'unicode61')",
+    ),
+    (
+        "",
+        "fts5 (body, CON = \"notes\", content_rowid = 'id', tokenize = \"unicode61 separators ',content=other,'\")",
+    ),
+    (
+        "CREATE TABLE f_config (k, v); CREATE TABLE f_data (id INTEGER PRIMARY KEY, block)",
+        EXTERNAL[3],
+    ),
+    ("CREATE TABLE f_config (k, v)", EXTERNAL[4]),
+    ("CREATE TABLE f_segdir (a); CREATE TABLE f_segments (a)", EXTERNAL[0]),
 ];
 
 /// What the server lacks of an index.
@@ -35,6 +74,7 @@ const CONTENTLESS: [&str; 3] = [
 enum Lacks {
     Tokenizer,
     Module,
+    Nothing,
 }
 
 impl Lacks {
@@ -43,6 +83,7 @@ impl Lacks {
         match self {
             Lacks::Tokenizer => using.replace("unicode61", "ours"),
             Lacks::Module => using.replacen("fts", "ours", 1),
+            Lacks::Nothing => using.to_owned(),
         }
     }
 }
@@ -60,12 +101,17 @@ struct Production {
 
 impl Production {
     fn new(using: &'static str, lacks: Lacks) -> Production {
+        Production::beside("", using, lacks)
+    }
+
+    /// A production with other objects in the schema.
+    fn beside(schema: &str, using: &'static str, lacks: Lacks) -> Production {
         let (env, mut secrets) = (TestEnv::new(), Secrets::default());
         let mut random = Random::new(7);
         let path = env.production().join("data.db");
         let db = Connection::open(&path).expect("open");
         db.execute_batch(&format!(
-            "CREATE TABLE notes (id INTEGER PRIMARY KEY, body); CREATE TABLE other (a);
+            "CREATE TABLE notes (id INTEGER PRIMARY KEY, body); CREATE TABLE other (a); {schema};
              CREATE VIRTUAL TABLE f USING {using}; INSERT INTO other VALUES ('kept'); BEGIN"
         ))
         .expect("the schema");
@@ -159,6 +205,83 @@ fn with_every_version_of_sqlite3_nothing_leaks() {
     }
 }
 
+/// What is not known to be unchanged is rebuilt, or emptied if it cannot be opened.
+#[test]
+fn no_other_object_comment_or_option_makes_an_index_look_unchanged() {
+    for (schema, using) in HARD_TO_READ {
+        for &build in Build::versions() {
+            let production = Production::beside(schema, using, Lacks::Tokenizer);
+            build.install(&production.env.path("bin"));
+            production.pull(&[NO_AUDIT, NOTES].concat()).stderr_has(WARNING);
+            production.assert_masked();
+
+            let production = Production::beside(schema, using, Lacks::Nothing);
+            build.install(&production.env.path("bin"));
+            production.pull(&[NO_AUDIT, NOTES].concat()).stderr_lacks("is empty here");
+            production.assert_masked();
+            assert_eq!(count(&production.as_app(), MATCH), 199, "{using} beside {schema}");
+        }
+    }
+}
+
+/// The table in which another index keeps its text changes with that index.
+#[test]
+fn an_index_over_the_text_of_another_index_is_rebuilt_with_it() {
+    let env = TestEnv::new();
+    databases::execute(
+        &env.production().join("data.db"),
+        "CREATE VIRTUAL TABLE g USING fts5 (a); INSERT INTO g VALUES ('zsecretword');
+         CREATE VIRTUAL TABLE f USING fts5 (c0, content = 'g_content', content_rowid = 'id');
+         INSERT INTO f (f) VALUES ('rebuild')",
+    );
+    env.db_toml("[[sanitize]]\ntable = 'g'\nset.a = \"'masked'\"\n");
+    env.local_pull(&["--full"]).ok();
+    let path = env.data().join("data.db");
+    assert!(!databases::bytes_contain(&path, "secretword"));
+    assert_eq!(databases::query(&path, MATCH), Value::Integer(1));
+}
+
+#[test]
+fn a_table_beside_another_virtual_table_makes_no_full_text_index_of_it() {
+    let env = TestEnv::new();
+    databases::execute(
+        &env.production().join("data.db"),
+        "CREATE VIRTUAL TABLE sensors USING rtree (id, low, high); INSERT INTO sensors VALUES (1, 2, 3);
+         CREATE TABLE sensors_config (api_token); INSERT INTO sensors_config VALUES ('any');
+         CREATE TABLE notes (body); INSERT INTO notes VALUES ('a note of the user')",
+    );
+    env.db_toml(&[NOTES, "[audit]\nlevel = 'fail'\n"].concat());
+    env.local_pull(&[]).fails(1).stderr_has("sensors_config.api_token");
+    env.db_toml(&[NO_AUDIT, NOTES].concat());
+    env.local_pull(&[]).ok();
+    assert_eq!(databases::count(&env.data().join("data.db"), "sensors"), 1);
+}
+
+/// Also a name that no argument of a dot-command can contain, and no line.
+#[test]
+fn an_index_of_any_name_is_emptied() {
+    let names = ["it's", "a\"b", "a\tb", "a\nb\\n", "a b;", "x using fts4(", "~", "$x`id`", "- -"];
+    let production = Production::new(EXTERNAL[0], Lacks::Tokenizer);
+    let path = production.env.production().join("data.db");
+    for name in names {
+        let quoted = format!("\"{}\"", name.replace('"', "\"\""));
+        let db = Connection::open(&path).expect("open");
+        db.execute_batch(&format!(
+            "CREATE VIRTUAL TABLE {quoted} USING {}; INSERT INTO {quoted} ({quoted}) VALUES ('rebuild');
+             PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = replace(sql, 'unicode61', 'ours')",
+            EXTERNAL[0]
+        ))
+        .expect(name);
+    }
+    let mut output = production.pull(NOTES);
+    for name in names {
+        let shown = name.replace(['\t', '\n'], " ");
+        output =
+            output.stderr_has(&format!("the full-text index {shown} in data.db is empty here"));
+    }
+    production.assert_masked();
+}
+
 /// A rule for the index cannot run: its text stays on the server.
 #[test]
 fn an_index_with_its_own_text_is_emptied_with_it_by_a_rule_for_it() {
@@ -227,6 +350,12 @@ fn text_that_sql_masks_stays_and_the_app_rebuilds_the_words() {
 #[test]
 fn a_contentless_index_is_emptied_as_with_its_tokenizer_and_takes_new_rows() {
     for using in CONTENTLESS {
+        for &build in Build::versions() {
+            let production = Production::new(using, Lacks::Nothing);
+            build.install(&production.env.path("bin"));
+            production.pull(NOTES).stderr_lacks("warning: the full-text");
+            production.assert_masked();
+        }
         let production = Production::new(using, Lacks::Tokenizer);
         production.pull(NOTES).stderr_lacks("warning: the full-text");
         production.assert_masked();
