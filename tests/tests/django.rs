@@ -221,3 +221,34 @@ fn a_running_server_answers_with_the_restored_data() {
     project.manage(&["check"]);
     project.manage(&["migrate", "--check"]);
 }
+
+/// What Django's own `migrate` makes of it has nothing to do once more.
+#[test]
+fn a_fixture_is_one_that_migrate_accepts() {
+    let project = Project::new();
+    let env = &project.env;
+    project.pull("");
+    let python = python::programs("django", VERSIONS).join("python");
+    let fixture = format!(
+        "[[fixture]]\npath = 'tests/fixtures/app.sqlite3'\nfrom = 'db.sqlite3'\nrows = {{ auth_user = 1, '*' = 0 }}\n\
+         migrate = {{ run = '{} manage.py migrate', env = {{ DATABASE = '{{db}}' }} }}\ninputs = ['**/migrations/**']\n",
+        python.display()
+    );
+    env.db_toml(&format!("{SETTINGS}audit.level = 'off'\n{fixture}"));
+    env.xtask(["refresh-fixtures"]).ok().stderr_has("with all rows of django_migrations, ");
+    let path = env.repo().join("tests/fixtures/app.sqlite3");
+    let bytes = fs::read(&path).expect("read");
+    assert_eq!(databases::count(&path, "auth_user"), 1);
+    assert!(databases::count(&path, "django_content_type") > 3);
+    fs::remove_file(&path).expect("remove");
+    env.xtask(["refresh-fixtures"]).ok();
+    assert_eq!(fs::read(&path).expect("read"), bytes);
+
+    let copy = env.path("copy.sqlite3");
+    fs::copy(&path, &copy).expect("copy");
+    Running::start(project.python(&["manage.py", "migrate"]).env("DATABASE", &copy))
+        .wait()
+        .ok()
+        .stdout_has("No migrations to apply.");
+    databases::assert_same(&path, &copy);
+}

@@ -141,3 +141,28 @@ fn two_configurations_share_a_directory_of_fixtures() {
         .stderr_has("it has tests/fixtures/people.db, which is not in db.toml")
         .stderr_lacks("orders.db");
 }
+
+#[test]
+fn references_are_suggested_with_the_share_of_values_that_match() {
+    let env = pulled();
+    databases::execute(
+        &env.production().join("shop.db"),
+        "CREATE TABLE notes (id INTEGER PRIMARY KEY, order_id, person_id);
+         INSERT INTO notes VALUES (1, 1, 1), (2, 4711, 2), (3, 2, NULL)",
+    );
+    env.local_pull(&[]).ok();
+    env.xtask(["refresh-fixtures", "--suggest"]).ok().stdout_is(
+        "references = [\n  \"notes.order_id -> orders.id\",  # 2 of 3 values are there\n  \
+         \"notes.person_id -> people.id\",  # 2 of 2 values are there\n]\n",
+    );
+    let json = env.xtask(["refresh-fixtures", "--suggest", "--json"]).ok().json();
+    assert_eq!(json[0]["reference"], "notes.order_id -> orders.id");
+    // What is printed can be used.
+    env.db_toml(&format!(
+        "references = ['notes.order_id -> orders.id']\n{}",
+        SETTINGS.replace("orders = 'id > 10 ORDER BY id LIMIT 20'", "notes = 1")
+    ));
+    env.xtask(["refresh-fixtures"]).ok();
+    assert_eq!(databases::count(&env.repo().join(ORDERS), "orders"), 1);
+    assert!(!env.repo().join("tests/fixtures/orders.db-wal").exists());
+}

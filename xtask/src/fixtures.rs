@@ -4,7 +4,7 @@ mod audit;
 mod bookkeeping;
 pub mod build;
 mod canonical;
-mod choice;
+pub mod choice;
 mod follow;
 pub mod full_text;
 pub mod hash;
@@ -17,6 +17,7 @@ pub mod refresh;
 mod schema;
 pub mod status;
 mod subset;
+pub mod suggest;
 
 use std::collections::BTreeMap;
 use std::fmt;

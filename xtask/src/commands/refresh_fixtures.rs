@@ -1,12 +1,15 @@
+use std::collections::BTreeSet;
+
 use anyhow::Result;
 use serde::Serialize;
 
 use crate::config::{Location, Settings};
 use crate::context::Context;
 use crate::error::{Failure, hint};
+use crate::fixtures::choice::Snapshots;
 use crate::fixtures::refresh::Refresh;
 use crate::fixtures::status::Status;
-use crate::fixtures::{Fixture, Stale};
+use crate::fixtures::{Fixture, Stale, suggest};
 use crate::git::Repository;
 use crate::git::index::{Tree, is_commit_of_paths};
 use crate::interrupt;
@@ -32,6 +35,10 @@ pub struct Args {
     /// For a pre-commit hook: refresh the fixtures that the staged files make stale, and stage them
     #[arg(long)]
     staged: bool,
+    /// Write nothing; print the references that the schemas do not declare, as names and values
+    /// suggest them
+    #[arg(long, conflicts_with_all = ["check", "staged"])]
+    suggest: bool,
 }
 
 impl Args {
@@ -45,6 +52,9 @@ impl Args {
 
     fn refresh(&self, cx: &Context) -> Result<()> {
         let settings = cx.settings()?;
+        if self.suggest {
+            return suggest(cx, &settings, self.from.as_deref());
+        }
         let repository = Repository::of(&cx.sh, &settings.root)?;
         let survey =
             Status::of(&repository, Tree::Work, &settings).map_err(interrupt::prefer_interrupt)?;
@@ -166,6 +176,38 @@ fn stopped(error: anyhow::Error) -> anyhow::Error {
         return error;
     }
     error.context(Failure::new("cannot refresh the fixtures").hint("SKIP_FIXTURES=1 git commit"))
+}
+
+/// Prints references for the databases of the fixtures, as TOML, each with the share of its values
+/// that are there.
+fn suggest(cx: &Context, settings: &Settings, from: Option<&str>) -> Result<()> {
+    let snapshots = Snapshots::of(settings, from)?;
+    let names: BTreeSet<_> = settings.fixtures.iter().map(|fixture| &fixture.from).collect();
+    if names.is_empty() {
+        let failure = Failure::usage("no [[fixture]] in the config file");
+        return Err(failure.hint("add one to xtask/db.toml").into());
+    }
+    let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
+    for name in names {
+        let Some(snapshot) = snapshots.with(name) else {
+            cx.ui.warn(format!("no pulled snapshot has {name}"));
+            continue;
+        };
+        let suggestions = suggest::suggest(&snapshot.path.join(name))?.into_iter();
+        found.extend(suggestions.filter(|one| seen.insert(one.reference.clone())));
+    }
+    if cx.ui.json {
+        return cx.ui.json(&found);
+    }
+    if found.is_empty() {
+        cx.ui.status("Found", "no reference that the schemas do not declare");
+        return Ok(());
+    }
+    let lines = found.iter().map(|one| {
+        let quoted = toml::Value::String(one.reference.clone());
+        format!("  {quoted},  # {} of {} values are there\n", one.found, one.values)
+    });
+    cx.ui.data(format!("references = [\n{}]", lines.collect::<String>()))
 }
 
 /// Prints which fixtures are stale, and why.
