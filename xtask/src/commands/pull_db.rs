@@ -133,7 +133,10 @@ impl Args {
         if let Some(shared) = live.store.shared() {
             warn_unless_ignored(cx, settings, shared, &databases);
         }
-        let is_first = !live.store.list()?.iter().any(Snapshot::is_pull);
+        let hint = match hint_at_sharing(settings) {
+            Some(hint) if !live.store.list()?.iter().any(Snapshot::is_pull) => Some(hint),
+            _ => None,
+        };
 
         let mode = if self.sftp { Mode::Archive } else { Mode::Stream };
         let mut request = self.request(cx, settings, &transport, mode, spec)?;
@@ -162,8 +165,8 @@ impl Args {
                 cx.ui.warn(format!("omit: no database has a table {tables}"));
             }
         }
-        if is_first {
-            hint_at_sharing(cx, settings);
+        if let Some(hint) = hint {
+            cx.ui.hint(hint);
         }
         // The command may run this program.
         drop(live);
@@ -444,19 +447,16 @@ fn word(text: &str) -> Result<String, String> {
     plain_word(text, "._-")
 }
 
-/// Says in a linked work tree, which has its own snapshots, how all could share them.
-fn hint_at_sharing(cx: &Context, settings: &Settings) {
+/// In a linked work tree, which has its own snapshots: how all could share them.
+fn hint_at_sharing(settings: &Settings) -> Option<String> {
     let Settings { root, data_dir, snapshots_dir, .. } = settings;
-    if data_dir == snapshots_dir
-        && let Some(shared) = git::shared_root(root)
-        && let Ok(below) = data_dir.strip_prefix(root)
-    {
-        let (key, place) = (below.display().to_string(), shared.join(below));
-        cx.ui.hint(format!(
-            "add snapshots-dir = {key:?} to xtask/db.toml: all worktrees then share the snapshots in {}",
-            place.display()
-        ));
-    }
+    let shared = git::shared_root(root).filter(|_| data_dir == snapshots_dir)?;
+    let below = data_dir.strip_prefix(root).ok()?;
+    let (key, place) = (below.display().to_string(), shared.join(below));
+    Some(format!(
+        "add snapshots-dir = {key:?} to xtask/db.toml: all worktrees then share the snapshots in {}",
+        place.display()
+    ))
 }
 
 /// Warns if git would commit the databases in a directory. Before the first pull it tests example names made from
