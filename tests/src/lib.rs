@@ -34,4 +34,5 @@ pub mod sets;
 pub mod shells;
 pub mod sqlite3;
 pub mod store;
+pub mod tree;
 pub mod world;

@@ -11,7 +11,7 @@ use tests::env::TestEnv;
 use tests::output::Output;
 use tests::process::Running;
 use tests::store::left_behind;
-use tests::{databases, docs, python};
+use tests::{databases, docs, python, tree};
 
 const VERSIONS: &str = include_str!("../django/requirements.txt");
 
@@ -31,7 +31,7 @@ struct Project {
 impl Project {
     fn new() -> Project {
         let env = TestEnv::new();
-        copy(&sources().join("project"), &env.repo());
+        tree::copy(&sources().join("project"), &env.repo());
         // The lines that a pull proposes.
         env.write("repo/.gitignore", "/*.sqlite3*\n/backup_*/\n/.xtask/\n");
         let mut project = Project { env, member: String::new(), guest: String::new() };
@@ -148,19 +148,6 @@ fn announced(running: &Running) -> Option<String> {
 
 fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("django")
-}
-
-fn copy(from: &Path, to: &Path) {
-    for entry in fs::read_dir(from).expect("read a directory") {
-        let entry = entry.expect("read a directory");
-        let to = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            fs::create_dir_all(&to).expect("make a directory");
-            copy(&entry.path(), &to);
-        } else {
-            fs::copy(entry.path(), &to).expect("copy");
-        }
-    }
 }
 
 /// The rules of the document: for the passwords, and for the sessions.

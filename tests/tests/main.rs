@@ -26,6 +26,7 @@ mod fixtures_opened;
 mod fixtures_source;
 mod fly;
 mod fly_machines;
+mod frameworks;
 mod harness;
 mod hook_managers;
 mod hostile_values;

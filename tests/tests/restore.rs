@@ -5,11 +5,11 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::Path;
 
 use rusqlite::Connection;
-use tests::databases;
 use tests::env::TestEnv;
 use tests::output::Output;
 use tests::sets::{assert_same, change, content, developer, named, pull, snapshots};
 use tests::store::{fingerprint, left_behind, modes};
+use tests::{databases, tree};
 
 const OLD: &str = "backup_2025-01-02T03-04-05-678Z";
 
@@ -37,13 +37,6 @@ fn assert_tidy(env: &TestEnv) {
 fn assert_live(env: &TestEnv, snapshot: &str) {
     assert_same(&content(&env.data()), &content(&env.data().join(snapshot)));
     assert_tidy(env);
-}
-
-fn copy_dir(from: &Path, to: &Path) {
-    fs::create_dir(to).expect("make a directory");
-    for name in databases::files(from) {
-        fs::copy(from.join(&name), to.join(&name)).expect("copy a file");
-    }
 }
 
 #[test]
@@ -250,7 +243,7 @@ fn a_damaged_snapshot_changes_nothing() {
     change(&env.data().join("tenant_iris.db"));
     for (message, damage) in damages {
         let bad = env.data().join(OLD);
-        copy_dir(&good, &bad);
+        tree::copy(&good, &bad);
         damage(&bad);
         refused(&env, &["--yes", "--name", OLD], 1)
             .stderr_has(message)

@@ -10,6 +10,7 @@ use xtask_db::internals::ui::Ui;
 /// A program and its packages.
 pub struct Tool {
     pub program: &'static str,
+    /// Separated by blanks.
     apt: &'static str,
     /// `None` if Homebrew has no such package, or macOS includes the program.
     brew: Option<&'static str>,
@@ -29,6 +30,11 @@ pub const STRACE: Tool = Tool::new("strace", "strace", None);
 pub const RUNC: Tool = Tool::new("runc", "runc", None);
 pub const SUDO: Tool = Tool::new("sudo", "sudo", None);
 pub const CXX: Tool = Tool::new("c++", "g++", None);
+/// What of Rails migrates a database.
+pub const RAILS: Tool = Tool {
+    proof: &["-e", "%w[rails active_record sqlite3].each { require _1 }"],
+    ..Tool::new("ruby", "ruby-railties ruby-activerecord ruby-sqlite3", None)
+};
 /// Debian has a separate package for `venv`, and the version of macOS is old.
 pub const PYTHON3: Tool = Tool {
     proof: &["-c", "import ensurepip, sys, venv; assert sys.version_info >= (3, 11)"],
@@ -64,7 +70,7 @@ pub fn ensure(ui: &Ui, sh: &Shell, tools: &[Tool]) -> Result<()> {
     let (manager, packages) = if cfg!(target_os = "macos") {
         ("brew", missing.iter().filter_map(|tool| tool.brew).collect::<Vec<_>>())
     } else {
-        ("apt-get", missing.iter().map(|tool| tool.apt).collect())
+        ("apt-get", missing.iter().flat_map(|tool| tool.apt.split(' ')).collect())
     };
     if packages.is_empty() {
         return Ok(());

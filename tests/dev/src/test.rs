@@ -1,4 +1,4 @@
-mod python;
+mod programs;
 
 use anyhow::{Context as _, Result};
 use xshell::{Shell, cmd};
@@ -6,13 +6,13 @@ use xtask_db::internals::interrupt;
 use xtask_db::internals::ui::Ui;
 
 use crate::install::{
-    self, BUSYBOX, CXX, PS, PYTHON3, RSYNC, RUNC, SHELLCHECK, SQLITE3, SSH, SSHD, STRACE, SUDO,
-    Tool, ZSTD,
+    self, BUSYBOX, CXX, PS, PYTHON3, RAILS, RSYNC, RUNC, SHELLCHECK, SQLITE3, SSH, SSHD, STRACE,
+    SUDO, Tool, ZSTD,
 };
 use crate::{Context, fuzz};
 
-const TOOLS: [Tool; 12] =
-    [SQLITE3, ZSTD, SSH, SSHD, RSYNC, PS, SHELLCHECK, BUSYBOX, STRACE, PYTHON3, RUNC, SUDO];
+const TOOLS: [Tool; 13] =
+    [SQLITE3, ZSTD, SSH, SSHD, RSYNC, PS, SHELLCHECK, BUSYBOX, STRACE, PYTHON3, RUNC, SUDO, RAILS];
 
 /// Each package is built separately, see [`Context::build`].
 const PACKAGES: [&str; 4] = ["xtask-db", "app", "dev", "tests"];
@@ -53,7 +53,7 @@ impl Args {
             interrupt::run(cmd!(sh, "{xtask} refresh-fixtures --check --quiet"))
         })?;
         let target = cx.target_directory()?;
-        python::install(cx, &target)?;
+        programs::install(cx, &target)?;
         step(&cx.ui, "tests", || {
             let _built = sh.push_env("XTASK_TESTS_PREBUILT", "1");
             let _long = self.long.then(|| sh.push_env("XTASK_TEST_LONG", "1"));

@@ -1,5 +1,5 @@
 //! Installs the programs from PyPI that the tests run, into virtual environments in the target
-//! directory.
+//! directory; and from npm and crates.io the frameworks among them.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -17,17 +17,23 @@ struct Programs {
     /// What the messages call them.
     title: &'static str,
     programs: &'static [&'static str],
+    /// Whether npm, which is one of them, installs `tests/<name>/package-lock.json` too.
+    npm: bool,
 }
 
-const ALL: [Programs; 4] = [
+const ALL: [Programs; 5] = [
+    Programs::new(
+        "hook-managers",
+        "pre-commit, prek and lefthook",
+        &["pre-commit", "prek", "lefthook"],
+    ),
+    Programs::new("django", "Django", &["django-admin"]),
+    Programs::new("extensions", "extensions of SQLite", &["python"]),
+    Programs::new("pocketbase", "PocketBase", &["pocketbase"]),
     Programs {
-        name: "hook-managers",
-        title: "pre-commit, prek and lefthook",
-        programs: &["pre-commit", "prek", "lefthook"],
+        npm: true,
+        ..Programs::new("frameworks", "Alembic, Drizzle and Knex", &["alembic", "node", "npm"])
     },
-    Programs { name: "django", title: "Django", programs: &["django-admin"] },
-    Programs { name: "extensions", title: "extensions of SQLite", programs: &["python"] },
-    Programs { name: "pocketbase", title: "PocketBase", programs: &["pocketbase"] },
 ];
 
 /// Installs all of them, unless the same versions are installed already.
@@ -36,21 +42,34 @@ const ALL: [Programs; 4] = [
 ///
 /// A package cannot be downloaded or installed.
 pub fn install(cx: &Context, target: &Path) -> Result<()> {
-    ALL.iter().try_for_each(|programs| programs.install(cx, target))
+    ALL.iter().try_for_each(|programs| programs.install(cx, target))?;
+    sqlx(&cx.sh, target)
 }
 
 impl Programs {
+    const fn new(
+        name: &'static str,
+        title: &'static str,
+        programs: &'static [&'static str],
+    ) -> Self {
+        Self { name, title, programs, npm: false }
+    }
+
     fn install(&self, cx: &Context, target: &Path) -> Result<()> {
         let (sh, title) = (&cx.sh, self.title);
-        let requirements = cx.root.join(format!("tests/{}/requirements.txt", self.name));
+        let sources = cx.root.join("tests").join(self.name);
         let dir = target.join(self.name);
         fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
         let lock =
             File::create(dir.join("lock")).with_context(|| format!("cannot lock {title}"))?;
         lock.lock().with_context(|| format!("cannot lock {title}"))?;
-        // The tests compare the stamp with the requirements too. It is written last, so that an
+        // The tests compare the stamp with these files too. It is written last, so that an
         // incomplete installation has none.
-        let versions = fs::read_to_string(&requirements)?;
+        let requirements = sources.join("requirements.txt");
+        let mut versions = fs::read_to_string(&requirements)?;
+        if self.npm {
+            versions += &fs::read_to_string(sources.join("package-lock.json"))?;
+        }
         let stamp = dir.join("versions");
         let installed = fs::read_to_string(&stamp).is_ok_and(|installed| installed == versions);
         if installed && self.work(sh, &dir) {
@@ -62,6 +81,12 @@ impl Programs {
             Failure::new(format!("{title} cannot be installed"))
                 .hint("PyPI has the packages: run `cargo dev test` again with a network")
         })?;
+        if self.npm {
+            from_npm(sh, &sources, &dir).with_context(|| {
+                Failure::new(format!("{title} cannot be installed"))
+                    .hint("npm has the packages: run `cargo dev test` again with a network")
+            })?;
+        }
         durable::write_shared(&stamp, versions.as_bytes(), false)
     }
 
@@ -87,5 +112,30 @@ fn from_pypi(sh: &Shell, requirements: &Path, dir: &Path) -> Result<()> {
     )
     .quiet()
     .run()?;
+    Ok(())
+}
+
+/// Runs no scripts of the packages: what these need is compiled already.
+fn from_npm(sh: &Shell, sources: &Path, dir: &Path) -> Result<()> {
+    for file in ["package.json", "package-lock.json"] {
+        let (from, to) = (sources.join(file), dir.join(file));
+        fs::copy(&from, &to).with_context(|| format!("cannot copy {}", from.display()))?;
+    }
+    let programs = dir.join("python/bin");
+    let npm = programs.join("npm");
+    cmd!(sh, "{npm} ci --prefix {dir} --ignore-scripts --no-audit --no-fund --silent")
+        .quiet()
+        .run()?;
+    Ok(())
+}
+
+/// Builds a program with sqlx in it, in a workspace of its own: two crates of one workspace cannot
+/// both link SQLite.
+fn sqlx(sh: &Shell, target: &Path) -> Result<()> {
+    let dir = target.join("frameworks/sqlx");
+    let manifest = "tests/frameworks/sqlx/Cargo.toml";
+    cmd!(sh, "cargo build --quiet --locked --manifest-path {manifest} --target-dir {dir}")
+        .quiet()
+        .run()?;
     Ok(())
 }
