@@ -4,13 +4,14 @@
 use std::collections::BTreeSet;
 use std::fs;
 
+use rusqlite::types::Value;
 use tests::databases;
 use tests::env::TestEnv;
 use tests::fixtures::{commit, committed, hooked, migration, status};
 use tests::output::Output;
 use tests::planted::SECRET;
 use tests::process::Running;
-use tests::store;
+use tests::{sets, store};
 
 const FIXTURE: &str = "tests/fixtures/shop.db";
 const EMAIL: &str = "[[sanitize]]\ntable = 'auth_user'\nset = { email = \"'user' || id\" }\n";
@@ -234,4 +235,75 @@ fn what_fails_a_pull_fails_a_fixture() {
             assert_eq!(output.code, Some(i32::from(leaks)), "{sql} {rule}\n{output}");
         }
     }
+}
+
+/// Which rows a rule masks can depend on rows that no cut has.
+#[test]
+fn a_rule_sees_all_rows_of_a_snapshot_that_was_pulled_without_it() {
+    let env = TestEnv::new();
+    databases::execute(
+        &env.production().join("shop.db"),
+        "CREATE TABLE customers (user INTEGER); INSERT INTO customers VALUES (1);
+         CREATE TABLE users (id INTEGER PRIMARY KEY, pin TEXT, k0 TEXT);
+         INSERT INTO users VALUES (1, '4711', 'a'), (2, '0815', 'b')",
+    );
+    let settings = "audit.level = 'off'\n[[fixture]]\npath = 'tests/fixtures/shop.db'\nfrom = 'shop.db'\nrows = { users = '*', '*' = 0 }\n";
+    let rule = "[[sanitize]]\ntable = 'users'\nwhere = 'id IN (SELECT user FROM customers)'\nset = { pin = \"'no pin'\" }\n";
+    env.db_toml(settings);
+    env.local_pull(&[]).ok();
+    env.db_toml(&format!("{settings}{rule}"));
+    env.xtask(["refresh-fixtures"]).ok().stderr_has("was pulled without the rules in db.toml");
+    let pins = || {
+        let path = env.repo().join(FIXTURE);
+        databases::query(&path, "SELECT group_concat(pin, ' ') FROM users")
+    };
+    assert_eq!(pins(), Value::Text("no pin 0815".to_owned()));
+
+    // A snapshot that somebody made has no rules on record, but what was masked is.
+    env.db_toml(settings);
+    env.local_pull(&["--no-sanitize", "--yes"]).ok();
+    env.xtask(["snapshots", "create"]).ok();
+    env.db_toml(&format!("{settings}{rule}"));
+    let manual = sets::named(&env, "manual").remove(0);
+    env.xtask(["refresh-fixtures", "--from", &manual])
+        .ok()
+        .stderr_has(&format!("{manual} has unmasked databases, such as shop.db"));
+    assert_eq!(pins(), Value::Text("no pin 0815".to_owned()));
+}
+
+#[test]
+fn what_a_migration_writes_into_an_omitted_table_is_gone_and_a_rule_that_no_longer_fits_is_told() {
+    let env = shop();
+    let rule = "[[sanitize]]\ntable = 'auth_user'\nwhere = \"email <> ''\"\nset = { email = \"'x'\" }\nleak-check = false\n";
+    settings(&env, &["omit = ['log']\n", QUIET, rule]);
+    env.local_pull(&[]).ok();
+    env.write(
+        "repo/migrations/2.sql",
+        "CREATE TABLE log (text); INSERT INTO log VALUES ('SECRET'); ALTER TABLE auth_user RENAME COLUMN email TO mail;",
+    );
+    let lost = "masks auth_user.email, which is gone after `migrate`: what `migrate` writes in its place is not masked";
+    env.xtask(["refresh-fixtures"]).ok().stderr_has(&format!("[[sanitize]] number 1 {lost}"));
+    assert_eq!(databases::count(&env.repo().join(FIXTURE), "log"), 0);
+}
+
+#[test]
+fn a_fixture_replaces_nothing_else() {
+    let env = shop();
+    let before = store::fingerprint(&env.data());
+    env.write("repo/src/main.rs", "fn main() {}\n");
+    std::os::unix::fs::symlink(env.path("home"), env.repo().join("outside")).expect("link");
+    for (path, why) in [
+        ("data/shop.db", "it belongs to the current data"),
+        ("data/backup_2026-01-01T00-00-00-000Z/shop.db", "it belongs to the current data"),
+        ("outside/shop.db", "a link leads out of the repository"),
+        ("src/main.rs", "another file is there"),
+    ] {
+        env.db_toml(&[QUIET, &SHOP.replace(FIXTURE, path)].concat());
+        env.xtask(["refresh-fixtures"]).fails(2).stderr_has(&format!(
+            "error: [[fixture]] {path}: {why}\nhint: give the fixture another `path`"
+        ));
+    }
+    assert_eq!(store::fingerprint(&env.data()), before);
+    assert_eq!(fs::read_to_string(env.repo().join("src/main.rs")).expect("read"), "fn main() {}\n");
+    assert_eq!(databases::files(&env.path("home")), [""; 0]);
 }

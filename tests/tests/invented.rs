@@ -141,7 +141,7 @@ fn a_table_without_a_rowid_needs_a_key() {
         ),
         (
             "fake(email, email)",
-            "fake(email, email): the rule replaces that column: a list of likely values would \
+            "fake(email, email): a rule replaces that column: a list of likely values would \
                                 reveal the old ones\nhint: the key is a column that stays as it is, such as the primary key\n",
         ),
     ] {

@@ -452,7 +452,7 @@ fn root_of(config: &Path) -> PathBuf {
 }
 
 /// Resolves the tables of an array; an error names the number of its table.
-fn each<T, U>(tables: Vec<T>, key: &str, resolve: fn(T) -> Result<U>) -> Result<Vec<U>> {
+fn each<T, U>(tables: Vec<T>, key: &str, resolve: impl Fn(T) -> Result<U>) -> Result<Vec<U>> {
     let numbered = tables.into_iter().enumerate();
     numbered
         .map(|(i, table)| resolve(table).with_context(|| format!("{key} number {}", i + 1)))
@@ -467,7 +467,7 @@ fn rules(
     renames: &Renames,
 ) -> Result<Vec<Rule>> {
     let tables = tables.into_iter().chain(scrub.map(RuleToml::scrubbing));
-    let mut rules = each(tables.collect(), "[[sanitize]]", RuleToml::resolve)?;
+    let mut rules = RuleToml::resolve_all(tables.collect())?;
     for table in omit {
         rules.push(Rule::omitting(table).context("omit")?);
     }

@@ -206,19 +206,19 @@ fn invented(arguments: &[&str], set: &[&str]) -> Result<String> {
     let (kind, key) = arguments.split_at(comma);
     let kind = kind.concat();
     let make = make(kind.trim())?;
-    let Some((_, key)) = key.split_first() else { return Ok(make(&Key::rowid())) };
+    let named = key.split_first().map(|(_, key)| key);
+    let key = named.unwrap_or(&["rowid"]);
     let is_set = |token: &&&str| {
         set.iter()
             .any(|column| column.eq_ignore_ascii_case(token.trim_matches(['"', '`', '[', ']'])))
     };
     if let Some(column) = key.iter().find(is_set) {
-        let why =
-            "the rule replaces that column: a list of likely values would reveal the old ones";
+        let why = "a rule replaces that column: a list of likely values would reveal the old ones";
         return Err(Failure::usage(format!("fake({kind}, {column}): {why}"))
             .hint("the key is a column that stays as it is, such as the primary key")
             .into());
     }
-    Ok(make(&Key::of(key.concat().trim())))
+    Ok(make(&named.map_or_else(Key::rowid, |key| Key::of(key.concat().trim()))))
 }
 
 fn make(kind: &str) -> Result<Make> {
@@ -360,6 +360,10 @@ mod tests {
             "there is no fake(emial)\ndid you mean `fake(email)`? there are name, first_name, "
         ));
         assert!(failure("fake()").starts_with("there is no fake()\nthere are name, "));
+        assert!(
+            format!("{:#}", expand("a", "fake(email)", &["a", "RowID"]).unwrap_err())
+                .starts_with("fake(email, rowid): a rule replaces that column")
+        );
         for key in ["EMAIL", "lower([email])", "id || \"full name\""] {
             assert!(
                 failure(&format!("fake(name, {key})")).contains("would reveal the old ones"),

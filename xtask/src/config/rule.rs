@@ -74,17 +74,39 @@ impl RuleToml {
         Self { database: every_database(), scrub: Some(scrub), ..Self::default() }
     }
 
+    /// All rules of an array, in order; an error names the number of its table.
+    pub fn resolve_all(tables: Vec<Self>) -> Result<Vec<Rule>> {
+        let set: Vec<(String, String)> = (tables.iter())
+            .flat_map(|rule| {
+                let columns = rule.set.iter().flat_map(BTreeMap::keys);
+                columns.map(|column| (rule.table.clone().unwrap_or_default(), column.clone()))
+            })
+            .collect();
+        super::each(tables, "[[sanitize]]", |rule| {
+            let of_same =
+                |table: &str| rule.table.as_ref().is_some_and(|it| it.eq_ignore_ascii_case(table));
+            let others = set.iter().filter(|(table, _)| of_same(table));
+            let others: Vec<_> = others.map(|(_, column)| column.as_str()).collect();
+            rule.resolve_beside(&others)
+        })
+    }
+
     /// Fails if the keys cannot be combined into one statement.
+    #[cfg(test)]
     pub fn resolve(self) -> Result<Rule> {
+        Ok(Self::resolve_all(vec![self])?.remove(0))
+    }
+
+    /// `set` has the columns that any rule sets in the table.
+    fn resolve_beside(self, all_set: &[&str]) -> Result<Rule> {
         let database = NamePattern::anywhere(&self.database)?;
         let condition = self.r#where.as_ref().map(|w| format!(" WHERE {w}")).unwrap_or_default();
         let condition = condition.trim_end_matches([';', ' ', '\n']).to_owned();
         let no_where = self.r#where.is_none();
         let change = match (&self.table, self.set, self.delete, self.sql) {
             (Some(_), Some(set), false, None) if !set.is_empty() => {
-                let names: Vec<_> = set.keys().map(String::as_str).collect();
                 let expand = |(column, value): (&String, &String)| {
-                    fake::expand(column, value, &names).map(|value| (column.clone(), value))
+                    fake::expand(column, value, all_set).map(|value| (column.clone(), value))
                 };
                 Change::Set { columns: set.iter().map(expand).collect::<Result<_>>()?, condition }
             }

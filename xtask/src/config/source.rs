@@ -9,7 +9,7 @@ use super::environment::Environment;
 use super::name_pattern::NamePattern;
 use super::rename::Renames;
 use super::rule::{Rule, RuleToml};
-use super::{Via, each, patterns, resolve_via, user};
+use super::{Via, patterns, resolve_via, user};
 
 /// The keys of `[source.NAME]`; those that are missing are as at the top of the file.
 #[derive(Deserialize)]
@@ -59,7 +59,7 @@ impl SourceToml {
             value.map(|value| environment.expand(key, &value)).transpose()
         };
         let read_via = |via: String| environment.read("via", &via, |via| resolve_via(via, root));
-        let mut rules = each(self.sanitize, "[[sanitize]]", RuleToml::resolve)?;
+        let mut rules = RuleToml::resolve_all(self.sanitize)?;
         for rule in &mut rules {
             rule.database = rule.database.clone().with(renames);
         }
