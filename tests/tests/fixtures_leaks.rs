@@ -307,3 +307,25 @@ fn a_fixture_replaces_nothing_else() {
     assert_eq!(fs::read_to_string(env.repo().join("src/main.rs")).expect("read"), "fn main() {}\n");
     assert_eq!(databases::files(&env.path("home")), [""; 0]);
 }
+
+/// `fake(name)` of a row is the same in each table.
+#[test]
+fn a_rule_that_changes_what_another_has_invented_needs_a_new_pull() {
+    let env = TestEnv::with_database(
+        "CREATE TABLE a (id INTEGER PRIMARY KEY, name TEXT); INSERT INTO a VALUES (1, 'Ada');
+         CREATE TABLE b (id INTEGER PRIMARY KEY, name TEXT); INSERT INTO b VALUES (1, 'Bob')",
+    );
+    let settings = |first: &str| {
+        env.db_toml(&format!(
+            "{QUIET}[[sanitize]]\ntable = 'a'\nset.name = '{first}'\n[[sanitize]]\ntable = 'b'\nset.name = 'fake(email)'\n\
+             [[fixture]]\npath = '{FIXTURE}'\nfrom = 'data.db'\nrows = {{ '*' = 5 }}\n"
+        ));
+    };
+    settings("fake(email)");
+    env.local_pull(&[]).ok();
+    settings("fake(first_name)");
+    let hint = "hint: if a rule has changed, its old values may be what is found: cargo xtask pull-db, then";
+    env.xtask(["refresh-fixtures"]).fails(1).stderr_has(hint);
+    env.local_pull(&[]).ok();
+    env.xtask(["refresh-fixtures"]).ok();
+}

@@ -166,3 +166,29 @@ fn references_are_suggested_with_the_share_of_values_that_match() {
     assert_eq!(databases::count(&env.repo().join(ORDERS), "orders"), 1);
     assert!(!env.repo().join("tests/fixtures/orders.db-wal").exists());
 }
+
+#[test]
+fn a_reference_for_all_fixtures_that_fits_none_is_told() {
+    let env = pulled();
+    env.db_toml(&format!(
+        "references = ['orders.persn -> people.id', 'orders.person -> people.id']\n{SETTINGS}"
+    ));
+    env.xtask(["refresh-fixtures"])
+        .ok()
+        .stderr_has("warning: references: orders.persn -> people.id: no fixture's database has both columns\n")
+        .stderr_lacks("references: orders.person ");
+}
+
+#[test]
+fn a_program_that_is_not_there_and_an_input_that_no_file_matches_are_named() {
+    let env = pulled();
+    env.db_toml(&with_migrate("migrate = { run = '.venv/bin/python m.py {db}' }"));
+    let output = env.xtask(["refresh-fixtures"]).fails(1);
+    let repo = env.repo().display().to_string();
+    output.stderr_has(&format!("there is no .venv/bin/python, from {repo}\n"));
+    env.db_toml(&SETTINGS.replace("migrations/**", "migration/**"));
+    env.xtask(["refresh-fixtures"]).ok();
+    env.xtask(["refresh-fixtures", "--check"])
+        .fails(1)
+        .stderr_has("hint: correct `inputs` in xtask/db.toml\n");
+}

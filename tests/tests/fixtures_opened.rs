@@ -59,7 +59,7 @@ fn a_commit_of_a_fixture_that_was_opened_in_wal_mode_says_how_to_bring_it_back()
             let stopped = commit(&env, &["--all"]).fails(1);
             let rm = format!("rm {ORDERS}-wal {ORDERS}-shm && ");
             let stopped = stopped.stderr_has(OPENED).stderr_has(&format!(
-                "hint: {}git checkout HEAD -- {ORDERS}; let tests open a copy",
+                "hint: {}git checkout HEAD -- {ORDERS}\nhint: let tests open a copy",
                 if is_killed { &*rm } else { "" }
             ));
             type_hint(&env, &stopped.stderr);

@@ -59,7 +59,7 @@ impl Args {
         let survey =
             Status::of(&repository, Tree::Work, &settings).map_err(interrupt::prefer_interrupt)?;
         if self.check {
-            return check(&cx.ui, &survey);
+            return check(&cx.ui, &repository, &survey);
         }
         if settings.fixtures.is_empty() {
             return Err(Failure::usage("no [[fixture]] in the config file")
@@ -133,7 +133,8 @@ fn refuse_what_is_not_ours(repository: &Repository<'_>, survey: &Status<'_>) -> 
         let path = &found.fixture.path;
         if found.stale.contains(&Stale::Opened) {
             return Err(Failure::new(format!("{path}: {}", Stale::Opened))
-                .hint(format!("{}; let tests open a copy of it", restore(repository, path)?))
+                .hint(restore(repository, path)?)
+                .hint("let tests open a copy of it")
                 .into());
         }
         if found.stale.contains(&Stale::Edited) {
@@ -211,8 +212,15 @@ fn suggest(cx: &Context, settings: &Settings, from: Option<&str>) -> Result<()> 
 }
 
 /// Prints which fixtures are stale, and why.
-fn check(ui: &Ui, survey: &Status<'_>) -> Result<()> {
+fn check(ui: &Ui, repository: &Repository<'_>, survey: &Status<'_>) -> Result<()> {
     let mut problems = survey.problems();
+    // A refresh does not help against these.
+    let mut opened = survey.found.iter().filter(|found| found.stale.contains(&Stale::Opened));
+    let hint = match opened.next() {
+        Some(found) => restore(repository, &found.fixture.path)?,
+        None if problems.is_empty() => "correct `inputs` in xtask/db.toml".to_owned(),
+        None => "cargo xtask refresh-fixtures, and commit the changed files".to_owned(),
+    };
     problems.extend(survey.idle_inputs());
     if ui.json {
         #[derive(Serialize)]
@@ -232,6 +240,6 @@ fn check(ui: &Ui, survey: &Status<'_>) -> Result<()> {
         return Ok(());
     }
     Err(Failure::new(format!("fixtures are stale: {}", count(problems.len(), "problem")))
-        .hint("cargo xtask refresh-fixtures, and commit the changed files")
+        .hint(hint)
         .into())
 }

@@ -183,7 +183,8 @@ fn script(code: &str, text: &str) -> Failure {
             "install a newer sqlite3 in the image: that of debian:bookworm is 3.40, of alpine:3.20 3.45",
         ),
         "no-sqlite3" => failure.hint(
-            "add `apt-get install -y sqlite3` (or `apk add sqlite`) to the image, and deploy it",
+            "add `apt-get install -y sqlite3` (or `apk add sqlite`) to the image and deploy it; \
+             without an image, install it on that machine",
         ),
         "lock" => lock(text).unwrap_or(failure),
         "rights" => failure.hint(
