@@ -1,8 +1,10 @@
 //! `migrate` as people write it, and what it writes beside the fixture.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
 use tests::databases;
+use tests::env::TestEnv;
 use tests::fixtures::{
     ADD_NOTE, LOCK, ORDERS, SETTINGS, assert_fresh, commit, committed, developer, migration,
     pulled, status,
@@ -90,7 +92,7 @@ fn what_a_migration_adds_is_masked_and_has_no_time() {
 #[test]
 fn a_dump_of_the_schema_stays_as_it_was_unless_outputs_names_it() {
     let writes = "sh migrate.sh \"$1\"; for file in db/schema.rb doc/tables.md; do date +%s%N >\"$file\"; done";
-    let dumps = |env: &tests::env::TestEnv| {
+    let dumps = |env: &TestEnv| {
         ["db/schema.rb", "doc/tables.md"]
             .map(|path| fs::read_to_string(env.repo().join(path)).expect("read"))
     };
@@ -191,4 +193,85 @@ fn a_program_that_is_not_there_and_an_input_that_no_file_matches_are_named() {
     env.xtask(["refresh-fixtures", "--check"])
         .fails(1)
         .stderr_has("hint: correct `inputs` in xtask/db.toml\n");
+}
+
+/// The settings whose `migrate` also runs `writes`, with `outputs`.
+fn that_writes(env: &TestEnv, writes: &str) {
+    env.write("repo/run.sh", &format!("sh migrate.sh \"$1\" || exit 1\n{writes}"));
+    env.db_toml(&with_migrate("migrate = 'sh run.sh {db}'\noutputs = ['db/**']"));
+}
+
+/// Those of the last commit, with their modes.
+fn modes(env: &TestEnv) -> Vec<String> {
+    let tree = env.git(&["ls-tree", "-r", "HEAD", "db/"]).stdout();
+    let shown = |line: &str| Some(format!("{} {}", &line[..6], line.rsplit_once('\t')?.1));
+    tree.lines().filter_map(shown).collect()
+}
+
+#[test]
+fn what_migrate_has_written_goes_when_it_fails() {
+    let env = developer();
+    for file in ["schema.rb", "gone.rb"] {
+        env.write(&format!("repo/db/{file}"), "before\n");
+    }
+    std::os::unix::fs::symlink("schema.rb", env.repo().join("db/link")).expect("link");
+    let writes = "echo after >db/schema.rb; chmod +x db/schema.rb; mkdir db/new; echo new >db/new/x
+        rm db/gone.rb db/link; ln -s nowhere db/link\n[ -e good ] || exit 1";
+    that_writes(&env, writes);
+    env.git(&["add", "--all"]);
+    let staged = status(&env);
+    for _ in 0..2 {
+        commit(&env, &[]).fails(1).stderr_has("nothing was changed");
+        assert_eq!(status(&env), staged);
+    }
+    env.xtask(["refresh-fixtures"]).fails(1);
+    assert_eq!(status(&env), staged);
+    assert!(!env.repo().join("db/new").exists());
+    // Also when it is another fixture that fails.
+    env.write("repo/good", "");
+    let settings = fs::read_to_string(env.repo().join("xtask/db.toml")).expect("read");
+    let after = |last: &str| env.db_toml(&format!("{settings}{last}"));
+    after("migrate = 'sh -c \"exit 1\" {db}'\n");
+    env.git(&["add", "--all"]);
+    let staged = status(&env);
+    commit(&env, &[]).fails(1).stderr_has("people.db; nothing was changed");
+    assert_eq!(status(&env), staged);
+    // And when it is interrupted.
+    after("migrate = 'sh -c \"touch .git/started; sleep 600\" {db}'\n");
+    let staged = status(&env);
+    let mut refresh = env.start_xtask(["refresh-fixtures"]);
+    refresh.wait_for("the second command", |_| env.repo().join(".git/started").exists());
+    refresh.interrupt();
+    refresh.wait().fails(130).stderr_has("error: interrupted; nothing was changed");
+    assert_eq!(status(&env), staged);
+}
+
+#[test]
+fn new_and_deleted_outputs_and_their_modes_are_committed() {
+    for is_partial in [false, true] {
+        let env = developer();
+        for file in ["tool", "gone.rb"] {
+            env.write(&format!("repo/db/{file}"), "before\n");
+        }
+        std::os::unix::fs::symlink("tool", env.repo().join("db/link")).expect("link");
+        let tool = env.repo().join("db/tool");
+        fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).expect("chmod");
+        that_writes(&env, "");
+        env.git(&["add", "--all"]);
+        commit(&env, &[]).ok();
+        that_writes(
+            &env,
+            "echo new >db/schema.rb; rm -f db/gone.rb; echo after >db/tool; ln -sf schema.rb db/link",
+        );
+        env.git(&["add", "--all"]);
+        if is_partial {
+            env.write("repo/notes.txt", "not staged\n");
+        }
+        migration(&env, 2, ADD_NOTE);
+        commit(&env, &[]).ok().stderr_lacks("warning");
+        assert_eq!(modes(&env), ["120000 db/link", "100644 db/schema.rb", "100755 db/tool"]);
+        let expected: &[&str] = if is_partial { &[" M notes.txt"] } else { &[] };
+        assert_eq!(status(&env), expected);
+        assert_eq!(fs::read_to_string(&tool).expect("read"), "after\n");
+    }
 }

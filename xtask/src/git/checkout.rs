@@ -41,9 +41,7 @@ impl Repository<'_> {
         is_data: impl Fn(&Path) -> bool,
     ) -> Result<PathBuf> {
         let Self { sh, root, top, prefix } = self;
-        let git_dir = cmd!(sh, "git -C {root} rev-parse --absolute-git-dir").quiet().read()?;
-        let git_dir = PathBuf::from(git_dir);
-        let (tree, index) = (git_dir.join(PLACE).join("tree"), git_dir.join(PLACE).join("index"));
+        let (git_dir, tree, index) = self.places()?;
         fs_err::create_dir_all(&tree)?;
         let staged = cmd!(sh, "git -C {root} write-tree").quiet().read()?;
         cmd!(sh, "git --git-dir {git_dir} --work-tree {tree} read-tree --reset -u {staged}")
@@ -66,6 +64,33 @@ impl Repository<'_> {
             }
         }
         Ok(tree.join(prefix))
+    }
+
+    /// The files in `dir`, the root or a checkout, that git knows or would add.
+    ///
+    /// # Errors
+    ///
+    /// A git command fails.
+    pub fn files_in(&self, dir: &Path) -> Result<Vec<String>> {
+        let Self { sh, root, .. } = self;
+        let (git_dir, tree, index) = self.places()?;
+        let all = ["ls-files", "--cached", "--others", "--exclude-standard", "-z"];
+        let command = if dir.starts_with(&tree) {
+            cmd!(sh, "git -C {dir} --git-dir {git_dir} --work-tree {tree} {all...}")
+                .env("GIT_INDEX_FILE", index)
+        } else {
+            cmd!(sh, "git -C {root} {all...}")
+        };
+        list(command)
+    }
+
+    /// git's directory, and in it the checkout and its index.
+    fn places(&self) -> Result<(PathBuf, PathBuf, PathBuf)> {
+        let Self { sh, root, .. } = self;
+        let git_dir = cmd!(sh, "git -C {root} rev-parse --absolute-git-dir").quiet().read()?;
+        let git_dir = PathBuf::from(git_dir);
+        let (tree, index) = (git_dir.join(PLACE).join("tree"), git_dir.join(PLACE).join("index"));
+        Ok((git_dir, tree, index))
     }
 }
 

@@ -1,7 +1,9 @@
 //! The files of a repository, in its work tree or in its index, which the next commit contains.
 
 use std::collections::BTreeMap;
-use std::os::unix::ffi::OsStrExt as _;
+use std::ffi::OsStr;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use anyhow::{Result, bail};
@@ -19,8 +21,67 @@ pub enum Tree {
 /// git's object ids of files, by path.
 pub type Ids = BTreeMap<String, String>;
 
+/// A file as git stores it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blob {
+    pub kind: Kind,
+    /// The target of a symbolic link.
+    pub content: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Plain,
+    Executable,
+    Link,
+}
+
 /// The mode of a submodule, which is not a file.
 const SUBMODULE: &str = "160000";
+
+impl Blob {
+    pub fn plain(content: Vec<u8>) -> Self {
+        Self { kind: Kind::Plain, content }
+    }
+
+    /// Reads a file of a work tree; `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// The file exists and cannot be read.
+    pub fn read(path: &Path) -> Result<Option<Self>> {
+        let Ok(file) = path.symlink_metadata() else { return Ok(None) };
+        if file.is_symlink() {
+            let content = path.read_link()?.into_os_string().into_vec();
+            return Ok(Some(Self { kind: Kind::Link, content }));
+        }
+        if !file.is_file() {
+            return Ok(None);
+        }
+        let is_executable = file.permissions().mode() & 0o100 != 0;
+        let kind = if is_executable { Kind::Executable } else { Kind::Plain };
+        Ok(fs::read(path)?.map(|content| Self { kind, content }))
+    }
+
+    /// Writes it into a work tree.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        // The mode of a file that is replaced stays.
+        if Self::read(path)?.is_some_and(|old| old.kind != self.kind || old.kind == Kind::Link) {
+            fs::remove(path)?;
+        }
+        match self.kind {
+            Kind::Link => {
+                fs_err::create_dir_all(path.parent().unwrap_or(path))?;
+                Ok(fs_err::os::unix::fs::symlink(OsStr::from_bytes(&self.content), path)?)
+            }
+            kind => fs::write_shared(path, &self.content, kind == Kind::Executable),
+        }
+    }
+}
 
 impl Repository<'_> {
     /// The content of a file; `None` if it does not exist.
@@ -169,6 +230,12 @@ impl Repository<'_> {
         Ok(paths.into_iter().zip(ids.lines().map(str::to_owned)).collect())
     }
 
+    /// The command that stores the content of a file, with git's filters.
+    fn hash(&self, path: &str) -> Cmd<'_> {
+        let Self { sh, root, .. } = self;
+        cmd!(sh, "git -C {root} hash-object -w --stdin --path {path}")
+    }
+
     /// git stores the target of a symbolic link, not the content of that file.
     fn id_of_link(&self, path: &str) -> Result<String> {
         let Self { sh, root, .. } = self;
@@ -177,19 +244,28 @@ impl Repository<'_> {
         Ok(cmd!(sh, "git -C {root} hash-object --stdin").stdin(target).quiet().read()?)
     }
 
-    /// Writes these files, by path, to the index, all or none; the work tree stays as it is.
+    /// Writes these files, by path, to the index, all or none; `None` removes one. The work tree stays
+    /// as it is.
     ///
     /// # Errors
     ///
     /// git cannot write them.
-    pub fn stage(&self, files: &BTreeMap<String, Vec<u8>>) -> Result<()> {
+    pub fn stage(&self, files: &BTreeMap<String, Option<Blob>>) -> Result<()> {
         let Self { sh, root, prefix, .. } = self;
         let mut entries = String::new();
         let mut left_out = Vec::new();
-        for (path, content) in files {
-            let write = cmd!(sh, "git -C {root} hash-object -w --stdin --path {path}");
+        for (path, blob) in files {
+            let Some(Blob { kind, content }) = blob else {
+                entries += &format!("0 {:040}\t{prefix}{path}\0", 0);
+                continue;
+            };
+            let (mode, write) = match kind {
+                Kind::Plain => ("100644", self.hash(path)),
+                Kind::Executable => ("100755", self.hash(path)),
+                Kind::Link => ("120000", cmd!(sh, "git -C {root} hash-object -w --stdin")),
+            };
             let id = write.stdin(content).quiet().read()?;
-            entries += &format!("100644 {id}\t{prefix}{path}\0");
+            entries += &format!("{mode} {id}\t{prefix}{path}\0");
             // A file outside a sparse checkout needs its flag again, or git sees it as deleted.
             let tagged = cmd!(sh, "git -C {root} --literal-pathspecs ls-files -t -z -- {path}");
             if list(tagged)?.iter().any(|line| line.starts_with("S ")) {
