@@ -89,6 +89,39 @@ fn fixtures_come_and_go_with_the_settings() {
     assert_fresh(&env);
 }
 
+/// Also where a lock file has only fixtures that are gone.
+#[test]
+fn the_lock_file_goes_with_the_last_fixture() {
+    let env = developer();
+    let (rules, fixtures) = SETTINGS.split_at(SETTINGS.find("[[fixture]]").unwrap());
+    env.write("repo/vendor/fixtures.lock", "nonsense");
+    env.write(
+        "repo/vendor/a/tests/fixtures/fixtures.lock",
+        &fs::read_to_string(env.repo().join(LOCK)).unwrap(),
+    );
+    env.db_toml(&format!("{rules}{}", fixtures.replace("tests/fixtures", "spec")));
+    env.xtask(["refresh-fixtures", "--check"])
+        .fails(1)
+        .stderr_has(&format!("{LOCK}: it has {ORDERS}, which is not in db.toml"))
+        .stderr_lacks("vendor");
+    env.xtask(["refresh-fixtures"]).ok();
+    assert!(!env.repo().join(LOCK).exists() && env.repo().join("spec/fixtures.lock").exists());
+    env.git(&["rm", "--quiet", ORDERS, PEOPLE]);
+    env.git(&["add", "--all"]);
+    commit(&env, &[]).ok();
+    assert_fresh(&env);
+
+    env.db_toml(rules);
+    env.xtask(["refresh-fixtures", "--check"]).fails(1).stderr_has("which is not in db.toml");
+    env.git(&["rm", "--quiet", "spec/orders.db", "spec/people.db"]);
+    env.git(&["add", "--all"]);
+    commit(&env, &[]).ok();
+    assert_fresh(&env);
+    let gone = ["spec/fixtures.lock", "spec/orders.db", "spec/people.db", "xtask/db.toml"];
+    assert_eq!(committed(&env), gone);
+    env.xtask(["refresh-fixtures"]).fails(2).stderr_has("no [[fixture]] in the config file");
+}
+
 #[test]
 fn a_broken_migration_stops_the_commit_and_changes_nothing() {
     let env = developer();

@@ -4,7 +4,8 @@
 use std::fs;
 
 use tests::fixtures::{
-    ADD_NOTE, LOCK, ORDERS, PEOPLE, commit, committed, developer, migration, status,
+    ADD_NOTE, LOCK, ORDERS, PEOPLE, SETTINGS, assert_fresh, commit, committed, developer,
+    migration, status,
 };
 
 /// Not on macOS, whose file systems refuse such names.
@@ -103,4 +104,30 @@ fn a_lock_file_with_other_line_ends_is_refreshed_in_the_work_tree_too() {
     commit(&env, &[]).ok().stderr_lacks("in the commit only");
     env.xtask(["refresh-fixtures", "--check"]).ok();
     assert_eq!(status(&env), Vec::<String>::new());
+}
+
+#[test]
+fn what_a_refresh_writes_is_no_input() {
+    let env = developer();
+    env.write("repo/run.sh", "sh migrate.sh \"$1\"; date +%s%N >db/schema.rb; date >db/new.rb");
+    env.write("repo/db/schema.rb", "");
+    env.write("repo/tests/a", "");
+    let inputs =
+        "inputs = ['migrations/**', 'tests/**', 'db/**', 'db/s*.rb']\noutputs = ['db/*.rb']";
+    env.db_toml(
+        &SETTINGS
+            .replace("sh migrate.sh", "sh run.sh")
+            .replace("inputs = ['migrations/**', 'migrate.sh']", inputs),
+    );
+    env.xtask(["refresh-fixtures"]).ok().stderr_lacks("no file matches");
+    env.git(&["add", "--all"]);
+    env.xtask(["refresh-fixtures", "--check"]).ok();
+    env.git(&["commit", "--quiet", "--no-verify", "--message=x"]);
+    migration(&env, 2, ADD_NOTE);
+    commit(&env, &[]).ok();
+    assert_fresh(&env);
+    let lock = fs::read_to_string(env.repo().join(LOCK)).unwrap();
+    assert!(lock.contains("\"tests/a\" =") && !lock.contains("schema.rb"), "{lock}");
+    env.write("repo/tests/a", "changed");
+    env.xtask(["refresh-fixtures", "--check"]).fails(1).stderr_has("tests/a changed");
 }

@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use glob::Pattern;
 use jiff::SignedDuration;
 use serde::Deserialize;
 
@@ -485,18 +486,28 @@ fn fixtures(
     let mut fixtures = each(tables, "[[fixture]]", FixtureToml::resolve)?;
     let references = references.iter().map(|text| Ok(text.parse()?));
     let references: Vec<Association> = references.collect::<Result<_>>()?;
+    let paths: Vec<_> = fixtures.iter().map(|fixture| fixture.path.clone()).collect();
+    for (i, path) in paths.iter().enumerate() {
+        if paths[..i].contains(path) {
+            return Err(Failure::usage(format!("two [[fixture]] have the path {path}")).into());
+        }
+        let is_above = |other: &&String| {
+            Path::new(path) != Path::new(other) && Path::new(path).starts_with(other)
+        };
+        if let Some(other) = paths.iter().find(is_above) {
+            let what = format!("the [[fixture]] {path} would be below another one, {other}");
+            return Err(Failure::usage(what).hint("give one of them another path").into());
+        }
+    }
+    let outputs = fixtures.iter().flat_map(|fixture| fixture.outputs.clone());
+    let written = paths.iter().filter_map(|path| Pattern::new(&Pattern::escape(path)).ok());
+    let written: Vec<_> = outputs.chain(written).collect();
     for fixture in &mut fixtures {
         fixture.common_references = references.clone();
+        fixture.written = written.clone();
         fixture.from = renames.local(&fixture.from);
     }
-    let mut paths: Vec<_> = fixtures.iter().map(|fixture| &fixture.path).collect();
-    paths.sort();
-    match paths.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => {
-            Err(Failure::usage(format!("two [[fixture]] have the path {}", pair[0])).into())
-        }
-        None => Ok(fixtures),
-    }
+    Ok(fixtures)
 }
 
 fn read(path: &Path) -> Result<Option<String>> {
@@ -621,6 +632,19 @@ mod tests {
             !names.contains("durably.db")
                 && !names.contains("tmp_1.db")
                 && !names.contains("a.db-wal")
+        );
+    }
+    #[test]
+    fn no_fixture_is_at_or_below_the_path_of_another() {
+        let path = |path: &str| format!("[[fixture]]\nfrom = 'a.db'\npath = '{path}'\n");
+        let why =
+            |paths: [&str; 3]| load(&paths.map(path).concat(), "").err().map(|e| format!("{e:#}"));
+        assert_eq!(why(["f/a.db", "f/a.db2/x", "f/b.db"]), None);
+        assert!(why(["f/a", "b", "f/a"]).unwrap().ends_with("two [[fixture]] have the path f/a"));
+        assert!(
+            why(["f/a/x.db", "f/a-b", "f/a"])
+                .unwrap()
+                .ends_with("the [[fixture]] f/a/x.db would be below another one, f/a")
         );
     }
 }

@@ -64,17 +64,22 @@ impl Fixture {
         hex(&hash.finalize())
     }
 
-    /// Whether `path` is one of the inputs.
+    /// Whether `path` is one of the inputs. What a refresh writes is none: the fixture would be
+    /// stale at once.
     pub fn has_input(&self, path: &str) -> bool {
+        self.asks_for(path)
+            && !lock::is_one(path)
+            && !self.written.iter().any(|pattern| is_input(pattern, path))
+    }
+
+    /// Whether `inputs` matches `path`.
+    pub fn asks_for(&self, path: &str) -> bool {
         self.inputs.iter().any(|pattern| is_input(pattern, path))
     }
 
     /// The path of its lock file.
     pub fn lock_path(&self) -> String {
-        match self.path.rsplit_once('/') {
-            Some((dir, _)) => format!("{dir}/{}", lock::NAME),
-            None => lock::NAME.to_owned(),
-        }
+        lock::beside(&self.path)
     }
 }
 

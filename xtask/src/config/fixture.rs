@@ -96,6 +96,8 @@ pub struct Fixture {
     pub inputs: Vec<Pattern>,
     /// The files that `migrate` writes beside the fixture, and that belong into the commit.
     pub outputs: Vec<Pattern>,
+    /// The files that a refresh writes: all fixtures and all `outputs`. They are no inputs.
+    pub written: Vec<Pattern>,
     /// An error if the file has more bytes.
     pub max_bytes: Option<u64>,
 }
@@ -131,6 +133,7 @@ impl FixtureToml {
             rows: self.rows.into_iter().map(Rows::resolve).collect::<Result<_>>()?,
             references: references.collect::<Result<_>>()?,
             common_references: Vec::new(),
+            written: Vec::new(),
             migrate: self.migrate.map(|migrate| migrate.resolve(&within)).transpose()?,
             inputs: paths("inputs", &self.inputs)?,
             outputs: paths("outputs", &self.outputs)?,
