@@ -278,3 +278,58 @@ fn new_and_deleted_outputs_and_their_modes_are_committed() {
         assert_eq!(fs::read_to_string(&tool).expect("read"), "after\n");
     }
 }
+
+#[test]
+fn what_migrate_leaves_must_be_a_closed_database() {
+    let env = pulled();
+    for (writes, why) in [
+        ("rm \"$1\"", "`migrate` has removed the database"),
+        ("seq 9999 >\"$1\"", "`migrate` has left something that is no database"),
+        (
+            "{ (echo 'BEGIN EXCLUSIVE; SELECT 1;'; exec sleep 60) | sqlite3 \"$1\" & } | read -r _",
+            "`migrate` still has the database open",
+        ),
+    ] {
+        env.write("repo/migrate.sh", writes);
+        env.xtask(["refresh-fixtures"])
+            .fails(1)
+            .stderr_has("cannot refresh tests/fixtures/orders.db; nothing was changed")
+            .stderr_has(why);
+    }
+    // It is told what has gone, as it may be meant.
+    for writes in [": >\"$1\"", "sqlite3 \"$1\" 'DELETE FROM orders; DELETE FROM people'"] {
+        env.write("repo/migrate.sh", writes);
+        env.xtask(["refresh-fixtures"]).ok().stderr_has(
+            "warning: tests/fixtures/orders.db: `migrate` has removed all rows of orders, people\n",
+        );
+    }
+}
+
+#[test]
+fn a_program_that_migrate_starts_and_leaves_is_not_waited_for() {
+    let env = pulled();
+    let body = "(until [ -e end ]; do sleep 0.1; done) & echo $! >started; echo done";
+    env.write("repo/migrate.sh", body);
+    env.xtask(["refresh-fixtures", "-v"]).ok().stderr_has("done\n");
+    let started = fs::read_to_string(env.repo().join("started")).expect("read");
+    let started: u32 = started.trim().parse().expect("a number");
+    assert!(env.processes().iter().any(|(id, _)| *id == started));
+    env.write("repo/end", "");
+}
+
+#[test]
+fn the_rows_that_a_framework_misses_are_named() {
+    let env = pulled();
+    databases::execute(
+        &env.production().join("shop.db"),
+        "CREATE TABLE \"my migrations\" (id); INSERT INTO \"my migrations\" VALUES (1)",
+    );
+    env.local_pull(&[]).ok();
+    env.write("repo/migrate.sh", "echo 'Error: table orders already exists' >&2; exit 1");
+    env.xtask(["refresh-fixtures"]).fails(1).stderr_has(
+        "hint: the fixture has no row of my migrations; if the migrations that have run are in it, \
+         add rows = { \"my migrations\" = '*' } to its [[fixture]]\n",
+    );
+    env.db_toml(&SETTINGS.replace("rows = { orders", "rows = { 'my migrations' = '*', orders"));
+    env.xtask(["refresh-fixtures"]).fails(1).stderr_has("hint: fix the cause");
+}

@@ -11,6 +11,7 @@ pub mod hash;
 mod kept;
 mod leaks;
 pub mod lock;
+mod migrate;
 mod outputs;
 pub mod random;
 pub mod refresh;

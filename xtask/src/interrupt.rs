@@ -20,7 +20,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag::{register, register_conditional_shutdown};
 
-pub use self::children::{finish, output, output_unless, run};
+pub use self::children::{finish, output, output_unless, run, transcript};
 use crate::error::{Exit, Failure};
 
 /// The interval of checks, if nothing else wakes the thread up.

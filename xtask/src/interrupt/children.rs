@@ -1,13 +1,14 @@
 //! Child processes, which are ended when this process is asked to end.
 
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::process::CommandExt as _;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use tempfile::NamedTempFile;
 use xshell::Cmd;
 
 use super::{LOOK, check, check_late, is_asked};
@@ -50,6 +51,29 @@ pub fn output_unless(
     )?;
     check()?;
     Ok((!stopped).then_some(output))
+}
+
+/// Like [`output`], for a program whose output is one text. Only its own end is waited for, not
+/// that of programs which it leaves running.
+///
+/// # Errors
+///
+/// As [`output`].
+pub fn transcript(command: Cmd<'_>) -> Result<(ExitStatus, Vec<u8>)> {
+    let mut said = NamedTempFile::new()?;
+    let to = said.reopen()?;
+    let mut child = alone(command).stdout(to.try_clone()?).stderr(to).spawn()?;
+    let group = Pid::from_child(&child);
+    let end = |signal| kill_process_group(group, signal);
+    let status = wait(Duration::ZERO, end, || false, move || child.wait())?;
+    if is_asked() {
+        // Nothing of it may go on writing. There may be nothing left of it.
+        let _ = end(Signal::KILL);
+    }
+    check()?;
+    let mut text = Vec::new();
+    said.read_to_end(&mut text)?;
+    Ok((status, text))
 }
 
 /// Runs a program that restores an earlier state to its end, even if this process was asked to end.
