@@ -195,14 +195,17 @@ fn suggest(cx: &Context, settings: &Settings, from: Option<&str>) -> Result<()> 
             cx.ui.warn(format!("no pulled snapshot has {name}"));
             continue;
         };
-        let suggestions = suggest::suggest(&snapshot.path.join(name))?.into_iter();
+        let of_it = settings.fixtures.iter().filter(|fixture| fixture.from == *name);
+        let known = of_it.flat_map(|it| it.references.iter().chain(&it.common_references));
+        let known: Vec<_> = known.collect();
+        let suggestions = suggest::suggest(&snapshot.path.join(name), &known)?.into_iter();
         found.extend(suggestions.filter(|one| seen.insert(one.reference.clone())));
     }
     if cx.ui.json {
         return cx.ui.json(&found);
     }
     if found.is_empty() {
-        cx.ui.status("Found", "no reference that the schemas do not declare");
+        cx.ui.status("Found", "no reference beside those of the schemas and of db.toml");
         return Ok(());
     }
     let lines = found.iter().map(|one| {
