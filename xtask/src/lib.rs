@@ -48,6 +48,7 @@ mod config;
 mod context;
 mod dockerignore;
 mod error;
+mod exposure;
 mod fixtures;
 mod fs;
 mod git;

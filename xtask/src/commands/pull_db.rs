@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use crate::config::{MaxAge, NamePattern, Settings};
 use crate::context::Context;
 use crate::error::{self, Failure, Reason};
+use crate::exposure::Exposure;
 use crate::live::{self, LockedLiveSet, Replaced, Replacement, State, prune};
 use crate::pull::attempts::Attempts;
 use crate::pull::base::Base;
@@ -14,10 +15,11 @@ use crate::pull::receive::{self, Planned, Pulled};
 use crate::pull::report;
 use crate::pull::spec::PullSpec;
 use crate::sanitize::{EffectiveRules, unmatched};
+use crate::server::args::ServerArgs;
 use crate::server::request::{self, Mode, Request};
-use crate::server::transport::{Target, Transport, Via, plain_word};
+use crate::server::transport::Transport;
 use crate::snapshots::{Kind, LockedStore, Meta, Origin, Snapshot, SnapshotBuilder, Store};
-use crate::{dockerignore, git, interrupt};
+use crate::{exposure, git, interrupt};
 
 /// Pull the databases of the app to this machine
 ///
@@ -26,37 +28,14 @@ use crate::{dockerignore, git, interrupt};
 /// The previous data is saved as a snapshot too (`restore-db --undo`).
 #[derive(clap::Args)]
 pub struct Args {
-    /// Pull from this Fly.io app [default: $FLY_APP, `app` in db.toml, `app` in fly.toml]
-    #[arg(long, value_parser = app_name)]
-    app: Option<String>,
-    /// Pull from this machine [default: the one that has the volume]
-    #[arg(long, value_name = "ID", value_parser = word)]
-    machine: Option<String>,
-    /// Pull from a machine in this region
-    #[arg(long, value_parser = word)]
-    region: Option<String>,
-    /// Pull from a machine of this process group
-    #[arg(long, value_name = "GROUP", value_parser = word)]
-    process_group: Option<String>,
+    #[command(flatten)]
+    server: ServerArgs,
     /// Start a machine if none is started, and stop it afterwards
     #[arg(long)]
     start: bool,
-    /// Pull from this container of the machine
-    #[arg(long, value_parser = word)]
-    container: Option<String>,
-    /// Pull from this directory on the server [default: `remote-dir` in db.toml, the mount in fly.toml]
-    #[arg(long, value_name = "DIR")]
-    remote_dir: Option<String>,
-    /// Pull from [source.NAME] of db.toml
-    #[arg(long, value_name = "NAME")]
-    source: Option<String>,
     /// Pull only databases whose name matches
     #[arg(long, value_name = "GLOB", value_parser = NamePattern::anywhere)]
     only: Option<NamePattern>,
-    /// Reach the server with fly, ssh:USER@HOST[:PORT], docker:CONTAINER, exec:COMMAND or local:DIR
-    /// [default: `via` in db.toml, else fly]
-    #[arg(long)]
-    via: Option<Via>,
     /// Do not save the current data first
     #[arg(long)]
     no_backup: bool,
@@ -84,14 +63,11 @@ pub struct Args {
 
 impl Args {
     pub(crate) fn run(mut self, cx: &Context) -> Result<()> {
-        let mut settings = cx.settings()?;
-        if let Some(name) = &self.source {
-            settings = settings.of_source(name)?;
-        }
+        let settings = self.server.of_source(cx.settings()?)?;
         self.only = self.only.map(|only| only.with(&settings.names.renames));
-        let via = self.via.clone().or_else(|| settings.via.clone()).unwrap_or(Via::Fly);
-        let directory = self.directory(&settings, &via)?;
-        let transport = self.transport(cx, &settings, via, &directory)?;
+        let for_fly = [("--sftp", self.sftp), ("--start", self.start)];
+        let transport = self.server.transport(cx, &settings, &for_fly, self.offline_ok)?;
+        let directory = transport.target.directory.clone();
         let spec = self.spec(&settings, &transport, &directory);
         let store = Store::of(&settings);
         // A set that is being replaced is checked again below, under the lock.
@@ -252,96 +228,6 @@ impl Args {
         }
     }
 
-    fn transport<'a>(
-        &self,
-        cx: &'a Context,
-        settings: &Settings,
-        via: Via,
-        directory: &str,
-    ) -> Result<Transport<'a>> {
-        let given = match via {
-            Via::Fly if self.app.is_none() => settings.fly_app()?,
-            _ => self.app.clone().or_else(|| settings.app.clone()),
-        };
-        let app = match (&via, &given) {
-            (_, Some(app)) => app_name(app).map_err(|why| {
-                Failure::usage(format!("{app:?} is not the name of an app: {why}"))
-            })?,
-            (Via::Fly, None) => {
-                return Err(Failure::usage("no Fly.io app given")
-                    .hint(settings.other_fly_configs().unwrap_or_else(|| {
-                        "give --app, or set FLY_APP, `app` in xtask/db.toml, or `app` in fly.toml".to_owned()
-                    }))
-                    .into());
-            }
-            (_, None) => String::new(),
-        };
-        let for_fly = [
-            ("--sftp", self.sftp),
-            ("--start", self.start),
-            ("--machine", self.machine.is_some()),
-            ("--region", self.region.is_some()),
-            ("--process-group", self.process_group.is_some()),
-            ("--container", self.container.is_some()),
-        ];
-        if via != Via::Fly
-            && let Some((flag, _)) = for_fly.iter().find(|(_, given)| *given)
-        {
-            return Err(Failure::usage(format!("{flag} works with `fly` only"))
-                .hint(format!("leave out {flag}, or --via"))
-                .into());
-        }
-        let target = self.target(settings, app, directory)?;
-        let transport = Transport::new(&cx.sh, via, target, self.offline_ok);
-        Ok(transport.with_user(settings.user.clone()))
-    }
-
-    /// Flags that choose a machine go over all settings that do.
-    fn target(&self, settings: &Settings, app: String, directory: &str) -> Result<Target> {
-        let is_chosen =
-            self.machine.is_some() || self.region.is_some() || self.process_group.is_some();
-        let setting = |key: &str, value: &Option<String>| {
-            let value = value.as_ref().filter(|_| !is_chosen).map(|value| word(value)).transpose();
-            value.map_err(|why| Failure::usage(format!("{key} in xtask/db.toml: {why}")))
-        };
-        Ok(Target {
-            app,
-            machine: self.machine.clone().or(setting("machine", &settings.machine)?),
-            region: self.region.clone().or(setting("region", &settings.region)?),
-            process_group: self.process_group.clone(),
-            container: self.container.clone(),
-            directory: directory.to_owned(),
-            any: settings.any_machine && !is_chosen,
-        })
-    }
-
-    fn directory(&self, settings: &Settings, via: &Via) -> Result<String> {
-        if let (Via::Local(_), Some(_)) = (via, &self.remote_dir) {
-            let failure =
-                Failure::usage("--remote-dir does not work with local:, which names the directory");
-            return Err(failure.hint("--via local:DIR").into());
-        }
-        let directory = match (via, &self.remote_dir) {
-            (Via::Local(dir), _) => Some(std::path::absolute(dir)?.to_string_lossy().into_owned()),
-            (_, None) => settings.remote_dir()?,
-            (_, given) => given.clone(),
-        };
-        let Some(directory) = directory else {
-            return Err(Failure::usage("no directory on the server given")
-                .hint(settings.other_fly_configs().unwrap_or_else(|| {
-                    "give --remote-dir, or set `remote-dir` in xtask/db.toml, or [[mounts]] in fly.toml".to_owned()
-                }))
-                .into());
-        };
-        crate::config::directory("directory on the server", &directory)?;
-        if directory.starts_with('/') {
-            Ok(directory)
-        } else {
-            Err(Failure::usage(format!("{directory:?} on the server is not an absolute path"))
-                .into())
-        }
-    }
-
     fn replace(&self, live: &LockedLiveSet<'_>, snapshot: &Snapshot) -> Result<Replaced> {
         let save = (!self.no_backup).then_some(Kind::BeforePull);
         live.replace(&Replacement { snapshot, only: None, save }).map_err(|error| {
@@ -436,17 +322,6 @@ fn meta_of(spec: &PullSpec<'_>, origin: Origin) -> Meta {
     }
 }
 
-fn app_name(text: &str) -> Result<String, String> {
-    if text.chars().any(|c| c.is_ascii_uppercase()) || text.len() > 63 {
-        return Err("at most 63 lower-case letters, digits and dashes".to_owned());
-    }
-    plain_word(text, "-")
-}
-
-fn word(text: &str) -> Result<String, String> {
-    plain_word(text, "._-")
-}
-
 /// In a linked work tree, which has its own snapshots: how all could share them.
 fn hint_at_sharing(settings: &Settings) -> Option<String> {
     let Settings { root, data_dir, snapshots_dir, .. } = settings;
@@ -459,41 +334,10 @@ fn hint_at_sharing(settings: &Settings) -> Option<String> {
     ))
 }
 
-/// Warns if git would commit the databases in a directory. Before the first pull it tests example names made from
-/// the patterns.
+/// Warns if a commit or a Docker image would contain the databases in a directory.
 fn warn_unless_ignored(cx: &Context, settings: &Settings, dir: &Path, live: &[String]) {
-    if let Some(line) = dockerignore::missing_line(&settings.root, dir) {
-        cx.ui.warn("a Docker image that is built here could contain production data");
-        cx.ui.hint(format!("add a line to .dockerignore: {line}"));
-    }
-    let include = settings.names.include.iter();
-    // As the files are called here.
-    let include: Vec<_> = include.map(|one| settings.names.renames.local(one.as_str())).collect();
-    let include: Vec<_> = include.iter().map(String::as_str).collect();
-    let examples = include.iter().map(|pattern| pattern.replace(['*', '?'], "a"));
-    let names: Vec<_> = live.iter().cloned().chain(examples).collect();
-    let Some(exposure) = git::exposure::of(&cx.sh, dir, &names, &include) else { return };
-    cx.ui.warn(format!(
-        "git does not ignore all of {}: a commit could include production data",
-        dir.display()
-    ));
-    let file = match exposure.file.strip_prefix(&settings.root) {
-        Ok(file) => file.display(),
-        Err(_) => exposure.file.display(),
-    };
-    let hint = match &exposure.lines[..] {
-        [] => format!("git check-ignore -v shows which line of {file} prevents that"),
-        [line] => format!("add a line to {file}: {line}"),
-        lines => format!("add these lines to {file}:\n{}", lines.join("\n")),
-    };
-    if exposure.unignored {
-        cx.ui.hint(hint);
-    }
-    if !exposure.tracked.is_empty() {
-        let paths = exposure.tracked.iter().map(|name| dir.join(name).display().to_string());
-        let words =
-            paths.take(3).filter_map(|path| Some(shlex::try_quote(&path).ok()?.into_owned()));
-        let names = words.collect::<Vec<_>>().join(" ");
-        cx.ui.hint(format!("git rm --cached {names}"));
+    for Exposure { message, hints } in exposure::of(&cx.sh, settings, dir, live) {
+        cx.ui.warn(message);
+        hints.into_iter().for_each(|hint| cx.ui.hint(hint));
     }
 }
