@@ -174,9 +174,10 @@ began() {
 	elif kill -0 "$1"; then echo 0; fi
 } 2>/dev/null
 
-# Removes directories of runs that were killed before their cleanup. The name says which process
-# owns one. If that process ran in another boot or namespace, the directory is kept for a day.
-remove_abandoned() {
+# each_abandoned COMMAND…: runs it with each directory of a run that was killed before its cleanup.
+# The name says which process owns one. If that process ran in another boot or namespace, the
+# directory is left alone for a day.
+each_abandoned() {
 	local old owner pid
 	for old in "$staging_dir"/xtask-pull.*; do
 		if [ ! -d "$old" ] || [ -L "$old" ]; then continue; fi
@@ -184,11 +185,14 @@ remove_abandoned() {
 		pid=${owner%%.*}
 		case $owner in
 		[!0-9]* | "$pid.$(began "$pid").$place".*) ;;
-		*".$place".*) rm -rf "$old" ;;
-		*) [ -z "$(find "$old" -prune -mtime +0 2>/dev/null)" ] || rm -rf "$old" ;;
+		*".$place".*) "$@" "$old" ;;
+		*) [ -z "$(find "$old" -prune -mtime +0 2>/dev/null)" ] || "$@" "$old" ;;
 		esac
 	done
 }
+
+# free_of DIRECTORY: prints the free KiB of its disk. Some versions of df do not know every disk.
+free_of() { df -Pk "$1" 2>/dev/null | { read -r _ && read -r _ _ _ free _ && echo "$free"; }; }
 
 check_space() {
 	local name main needed free n=0
@@ -206,26 +210,33 @@ check_space() {
 	needed=$(((total + largest) / 1024 + 1024))
 	[ "$base_groups" -eq 0 ] || needed=$((needed + (AHEAD + base_groups * GROUP) / 1024))
 	[ "$mode" = stream ] || needed=$((needed + total / 1024))
-	free=$(df -Pk "$stage" 2>/dev/null | { read -r _ && read -r _ _ _ free _ && echo "$free"; })
-	# Some versions of df do not know every disk. If the free space is unknown, copying detects a full
-	# disk.
+	free=$(free_of "$stage")
+	# If the free space is unknown, copying detects a full disk.
 	! is_number "$free" || [ "$free" -ge "$needed" ] ||
 		fail no-space "$staging_dir has $free KiB free, and copying the databases needs $needed KiB"
 	check_memory "$needed"
 }
 
-# check_memory KIB: fails if the copies would be in memory, and that is too small. df shows what a
-# tmpfs may take, not what is free; with too little, the kernel kills the app.
+# check_memory KIB: fails if the copies would be in memory, and that is too small. With too little,
+# the kernel kills the app.
 check_memory() {
-	local key free='' limit used
-	case $(stat -f -c %t . 2>/dev/null) in 1021994 | 858458f6) ;; *) return 0 ;; esac
+	local memory
+	read_memory "$stage"
+	! is_number "$memory" || [ "$memory" -ge "$1" ] ||
+		fail no-memory "$staging_dir is in memory, of which $memory KiB are free, and copying the databases needs $1 KiB"
+}
+
+# read_memory DIRECTORY: sets `memory` to the free KiB of memory if the directory is in memory, else
+# to nothing. df shows what a tmpfs may take, not what is free.
+read_memory() {
+	local key limit used
+	memory=''
+	case $(stat -f -c %t "$1" 2>/dev/null) in 1021994 | 858458f6) ;; *) return 0 ;; esac
 	while read -r key limit _; do
-		[ "$key" != MemAvailable: ] || free=$limit
+		[ "$key" != MemAvailable: ] || memory=$limit
 	done </proc/meminfo
 	{ read -r limit </sys/fs/cgroup/memory.max && read -r used </sys/fs/cgroup/memory.current; } 2>/dev/null || limit=max
-	if is_number "$limit" && is_number "$used" && [ $(((limit - used) / 1024)) -lt "${free:-0}" ]; then free=$(((limit - used) / 1024)); fi
-	! is_number "$free" || [ "$free" -ge "$1" ] ||
-		fail no-memory "$staging_dir is in memory, of which $free KiB are free, and copying the databases needs $1 KiB"
+	if is_number "$limit" && is_number "$used" && [ $(((limit - used) / 1024)) -lt "${memory:-0}" ]; then memory=$(((limit - used) / 1024)); fi
 }
 
 # fail_sql CODE MESSAGE…: two conditions can stop any statement; they have codes of their own.
@@ -350,6 +361,7 @@ main() {
 		keep_alive
 	fi
 	[ "$machine" != any ] || say_mount
+	[ "$mode" != doctor ] || { examine; exit 0; }
 	command -v sqlite3 >/dev/null 2>&1 || fail no-sqlite3 "sqlite3 is not installed on this machine"
 	require_directory "$directory" no-directory here
 	directory=$entered
@@ -360,7 +372,7 @@ main() {
 	gnu_grep=0 # Other greps are too slow with many patterns, or skip binary data.
 	case $(grep --version 2>/dev/null) in 'grep (GNU grep)'*) gnu_grep=1 ;; esac
 	if stat -c %i / >/dev/null 2>&1; then gnu_stat=1; else gnu_stat=0; fi
-	remove_abandoned
+	each_abandoned rm -rf
 	set --
 	if [ "$mode" = by-hand ]; then
 		for entry in "$directory"/*; do

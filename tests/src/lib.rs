@@ -9,6 +9,7 @@ pub mod delta;
 pub mod developer;
 pub mod disk;
 pub mod docs;
+pub mod doctor;
 pub mod env;
 pub mod faults;
 pub mod fixtures;

@@ -35,6 +35,8 @@ pub enum Command {
     #[doc(hidden)]
     SetupDb(commands::setup_db::Args),
     #[doc(hidden)]
+    Doctor(Box<commands::doctor::Args>),
+    #[doc(hidden)]
     RefreshFixtures(commands::refresh_fixtures::Args),
     #[doc(hidden)]
     InstallHooks(commands::install_hooks::Args),
@@ -64,6 +66,7 @@ impl Command {
             Self::RestoreDb(args) => args.run(&cx),
             Self::Snapshots(args) => args.run(&cx),
             Self::SetupDb(args) => args.run(&cx),
+            Self::Doctor(args) => args.run(&cx),
             Self::RefreshFixtures(args) => args.run(&cx),
             Self::InstallHooks(args) => args.run(&cx),
             Self::Textconv(args) => args.run(&cx),

@@ -157,7 +157,23 @@ pub struct Settings {
     pub fixtures: Vec<Fixture>,
 }
 
+/// Keys that say nothing of where the databases are, here or on the server.
+const ASIDE: [&str; 11] = [
+    "audit",
+    "compact",
+    "fixture",
+    "hooks",
+    "keep",
+    "max-lock",
+    "omit",
+    "references",
+    "sanitize",
+    "scrub",
+    "unmasked-keep",
+];
+
 /// The paths of the settings file and of its repository.
+#[derive(Clone)]
 pub struct Location {
     pub file: PathBuf,
     /// The root of the repository.
@@ -241,8 +257,26 @@ impl Settings {
     ///
     /// The text is malformed, or has an unknown key or an invalid value.
     pub fn parse(location: Location, text: &str, local_dir: Option<&Path>) -> Result<Self> {
+        let db = parse_toml(&location.file, text)?;
+        Self::resolve(location, db, local_dir)
+    }
+
+    /// The settings without the one key that makes them fail, if that says nothing of where the
+    /// databases are. There are then no rules, whichever key it was.
+    pub fn salvage(config: Option<&Path>, local_dir: Option<&Path>) -> Option<Self> {
+        let location = Location::new(config).ok()?;
+        let table: toml::Table = read(&location.file).ok()??.parse().ok()?;
+        let without = |key: &&str| {
+            let mut table = table.clone();
+            table.remove(*key)?;
+            Self::resolve(location.clone(), table.try_into().ok()?, local_dir).ok()
+        };
+        let settings = ASIDE.iter().find_map(without)?;
+        Some(Self { rules: Vec::new(), ..settings })
+    }
+
+    fn resolve(location: Location, db: DbToml, local_dir: Option<&Path>) -> Result<Self> {
         let Location { file: path, root } = location;
-        let db: DbToml = parse_toml(&path, text)?;
         let in_file = || format!("in {}", path.display());
         let environment = Environment::new(&root, db.env_file).with_context(in_file)?;
         let expand = |key: &str, value: Option<String>| {

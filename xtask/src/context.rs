@@ -57,4 +57,9 @@ impl Context {
     pub fn settings(&self) -> Result<Settings> {
         Settings::load(self.global.config.as_deref(), self.global.local_dir.as_deref())
     }
+
+    /// What of malformed settings still says where the databases are.
+    pub fn salvaged_settings(&self) -> Option<Settings> {
+        Settings::salvage(self.global.config.as_deref(), self.global.local_dir.as_deref())
+    }
 }

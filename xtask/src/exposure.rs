@@ -1,6 +1,6 @@
 //! Whether a commit or a Docker image would contain the data of a directory.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use xshell::Shell;
 
@@ -11,6 +11,8 @@ use crate::{dockerignore, git};
 pub struct Exposure {
     pub message: String,
     pub hints: Vec<String>,
+    /// The ignore file and the lines to add to it, if there are any.
+    pub missing: Option<(PathBuf, Vec<String>)>,
 }
 
 /// What would contain the databases `live` of a directory. Before the first pull, example names
@@ -24,6 +26,7 @@ fn of_docker(settings: &Settings, dir: &Path) -> Option<Exposure> {
     Some(Exposure {
         message: "a Docker image that is built here could contain production data".to_owned(),
         hints: vec![format!("add a line to .dockerignore: {line}")],
+        missing: Some((settings.root.join(".dockerignore"), vec![line])),
     })
 }
 
@@ -55,5 +58,6 @@ fn of_git(sh: &Shell, settings: &Settings, dir: &Path, live: &[String]) -> Optio
             dir.display()
         ),
         hints,
+        missing: (unignored && !lines.is_empty()).then_some((file, lines)),
     })
 }

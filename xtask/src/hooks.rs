@@ -18,6 +18,8 @@ const SCRIPT: &str = include_str!("pre-commit.sh");
 /// Lines of the script that depend on the repository.
 const PLACES: &str = "  crate=xtask settings=xtask/db.toml program=xtask/xtask\n";
 const COMMAND: &str = "  cargo xtask refresh-fixtures --staged || exit\n";
+/// What every hook has that runs this tool, also one of a hook manager.
+pub const IN_HOOKS: &str = "refresh-fixtures --staged";
 const HEADER: &str = "#!/bin/sh\n\n";
 /// If the root is not at the top of the work tree, more lines follow this one.
 const BEGIN: &str = "  [ \"${SKIP_FIXTURES:-0}\" = 0 ] || exit 0\n";
@@ -131,6 +133,12 @@ impl Hook {
             fs::write_shared(&self.file, &block::remove(content, place), false)?;
         }
         Ok(Done::Removed)
+    }
+
+    /// Whether git runs this tool before a commit, by the block or by a line of the user.
+    pub fn is_installed(&self) -> bool {
+        let content = String::from_utf8_lossy(self.content.as_deref().unwrap_or_default());
+        !self.ignored && content.contains(IN_HOOKS)
     }
 
     /// Whether the hook exists now.

@@ -47,6 +47,7 @@ mod commands;
 mod config;
 mod context;
 mod dockerignore;
+mod doctor;
 mod error;
 mod exposure;
 mod fixtures;

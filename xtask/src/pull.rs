@@ -8,6 +8,6 @@ mod incoming;
 pub mod receive;
 mod remote_status;
 pub mod report;
-mod session;
+pub mod session;
 pub mod spec;
 mod verify;

@@ -30,6 +30,7 @@ use crate::ui::{Ui, count, escape};
 
 /// The parts of the data directory that are not snapshots.
 const STATE_DIR: &str = ".xtask";
+const LOCK: &str = "lock";
 const INCOMING: &str = "incoming-";
 /// The directory of a pull, which outlives it as a [`Leftover`] if the pull was cut.
 const PULL: &str = "incoming-pull";
@@ -94,6 +95,19 @@ impl Store {
     /// What arrived of the last pull, if that did not end.
     pub fn leftover(&self) -> Option<Leftover> {
         Leftover::read(&self.common.join(STATE_DIR).join(PULL))
+    }
+
+    /// What killed commands left here, which the next command that changes something removes.
+    ///
+    /// # Errors
+    ///
+    /// A directory cannot be read.
+    pub fn abandoned(&self) -> Result<Vec<PathBuf>> {
+        let state_dirs = self.dirs().into_iter().map(|dir| dir.join(STATE_DIR));
+        // What a running command is making is no leftover.
+        let idle = state_dirs.filter(|dir| dir.exists() && !lock::is_held(&dir.join(LOCK)));
+        let lists = idle.map(|dir| abandoned(&dir)).collect::<Result<Vec<_>>>()?;
+        Ok(lists.into_iter().flatten().collect())
     }
 
     /// All snapshots, newest first.
@@ -227,7 +241,7 @@ impl Store {
             fs::create_dir(dir).with_context(|| unwritable(dir))?;
         }
         let lock = |dir: &Path| -> Result<Lock> {
-            let path = dir.join(STATE_DIR).join("lock");
+            let path = dir.join(STATE_DIR).join(LOCK);
             let mut file = open_lock(dir, &path).with_context(|| unwritable(dir))?;
             lock::take(&mut file, &path, |holder| may_wait(&escape(holder), dir))?;
             lock::sign(&mut file, command);
@@ -277,18 +291,27 @@ fn refuse_dangling(dir: &Path) -> Result<()> {
     }
 }
 
-/// Removes the unfinished snapshots and files of killed runs from a state directory, unless a pull
-/// can resume from them.
-fn remove_abandoned(dir: &Path) -> Result<()> {
+/// The unfinished snapshots and files of killed runs in a state directory, unless a pull can resume
+/// from them.
+fn abandoned(dir: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
     for entry in fs_err::read_dir(dir)? {
         let entry = entry?;
-        let name = entry.file_name();
-        if name.to_string_lossy().starts_with(INCOMING) {
-            if name != PULL || Leftover::read(&entry.path()).is_none() {
-                fs_err::remove_dir_all(entry.path())?;
-            }
-        } else if name.to_string_lossy().contains(fs::UNFINISHED) {
-            fs::remove(&entry.path())?;
+        let (name, path) = (entry.file_name(), entry.path());
+        let is_directory = name.to_string_lossy().starts_with(INCOMING)
+            && (name != PULL || Leftover::read(&path).is_none());
+        if is_directory || name.to_string_lossy().contains(fs::UNFINISHED) {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
+fn remove_abandoned(dir: &Path) -> Result<()> {
+    for path in abandoned(dir)? {
+        match path.is_dir() {
+            true => fs_err::remove_dir_all(path)?,
+            false => fs::remove(&path)?,
         }
     }
     Ok(())

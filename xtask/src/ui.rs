@@ -104,11 +104,7 @@ impl Ui {
 
     /// Prints data to standard output. A closed pipe is not an error: the command itself succeeded.
     pub fn data(&self, text: impl Display) -> Result<()> {
-        let text = escape(&text.to_string());
-        match beside_bar(|| writeln!(anstream::stdout(), "{text}")) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            written => Ok(written?),
-        }
+        print_data(&escape(&text.to_string()))
     }
 
     /// Standard output for large data; flush it. The text must already be escaped.
@@ -121,18 +117,46 @@ impl Ui {
         self.data(escape_as(&serde_json::to_string_pretty(value)?, json_escape))
     }
 
+    /// Prints a line of a list of checks to standard output, with its mark in colour.
+    pub fn check(&self, mark: Mark, message: &str, fix: Option<&str>) -> Result<()> {
+        let unicode = has_unicode();
+        let (style, sign) = match mark {
+            Mark::Good => (GOOD, if unicode { "✓" } else { "ok" }),
+            Mark::Warning => (WARNING, if unicode { "⚠" } else { "!" }),
+            Mark::Bad => (ERROR, if unicode { "✗" } else { "x" }),
+            Mark::None => (Style::new(), "-"),
+        };
+        let indented = |text: &str| escape(text).trim_end().replace('\n', "\n   ");
+        let mut line = format!("{style}{sign:>2}{style:#} {}", indented(&adapt(message)));
+        if let Some(fix) = fix {
+            let arrow = if unicode { "→" } else { "->" };
+            line += &format!(" {HINT}{arrow}{HINT:#} {}", indented(&adapt_hint(fix)));
+        }
+        print_data(&line)
+    }
+
+    /// Fails if a question could not be answered.
+    ///
+    /// # Errors
+    ///
+    /// There is no terminal, and no `--yes`.
+    pub fn require_answers(&self) -> Result<()> {
+        if self.yes || self.interactive() {
+            return Ok(());
+        }
+        let why = if self.json { "--json does not ask" } else { "there is no terminal" };
+        Err(Failure::usage(format!("this needs a confirmation, and {why}"))
+            .hint("add --yes")
+            .into())
+    }
+
     /// Asks a yes-or-no question; `--yes` answers it.
     ///
     /// # Errors
     ///
     /// The user declined, or there is no terminal.
     pub fn confirm(&self, question: &str) -> Result<()> {
-        if !self.yes && !self.interactive() {
-            let why = if self.json { "--json does not ask" } else { "there is no terminal" };
-            return Err(Failure::usage(format!("this needs a confirmation, and {why}"))
-                .hint("add --yes")
-                .into());
-        }
+        self.require_answers()?;
         match self.offer(question)? {
             true => Ok(()),
             false => Err(Failure::declined("declined; nothing was changed").into()),
@@ -198,6 +222,31 @@ impl Ui {
         bar.enable_steady_tick(Duration::from_millis(120));
         *last_bar() = Some(bar.downgrade());
         Spinner(Some(bar))
+    }
+}
+
+/// What a check of a list found.
+#[derive(Clone, Copy)]
+pub enum Mark {
+    Good,
+    Warning,
+    Bad,
+    /// It was not made.
+    None,
+}
+
+/// Whether the terminal shows more than ASCII, as far as the locale tells.
+fn has_unicode() -> bool {
+    let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(set);
+    locale.is_some_and(|locale| locale.to_lowercase().replace('-', "").contains("utf8"))
+}
+
+/// Writes escaped text to standard output.
+fn print_data(text: &str) -> Result<()> {
+    match beside_bar(|| writeln!(anstream::stdout(), "{text}")) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
     }
 }
 

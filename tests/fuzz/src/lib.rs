@@ -186,7 +186,10 @@ impl Recorder {
                 self.findings += 1;
                 self.said += finding.table.len() + finding.column.len() + finding.database.len();
             }
-            PreambleEvent::MoreFindings(_) | PreambleEvent::Need(..) | PreambleEvent::End(_) => {}
+            PreambleEvent::MoreFindings(_)
+            | PreambleEvent::Need(..)
+            | PreambleEvent::Fact(_)
+            | PreambleEvent::End(_) => {}
         }
     }
 

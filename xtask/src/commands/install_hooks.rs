@@ -1,4 +1,3 @@
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::Result;
@@ -39,22 +38,10 @@ impl Args {
             places.say_hook(*done);
             places.say_where()?;
         }
-        let fixtures: BTreeSet<_> = settings.fixtures.iter().map(|f| siblings(&f.path)).collect();
-        let fixtures: Vec<_> = fixtures.into_iter().collect();
-        places.say_diff(diff::install(&tree, &tool, &fixtures)?);
+        places.say_diff(diff::install(&tree, &tool, &settings.fixtures)?);
         installed?;
         cx.ui.hint("SKIP_FIXTURES=1 git commit skips the hook");
         Ok(())
-    }
-}
-
-/// A pattern for a fixture and for later ones in the same directory.
-fn siblings(path: &str) -> String {
-    let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
-    let slash = if dir.is_empty() { "" } else { "/" };
-    match name.rsplit_once('.') {
-        Some((_, end)) => format!("{}{slash}*.{}", diff::literal(dir), diff::literal(end)),
-        None => diff::literal(path),
     }
 }
 

@@ -336,7 +336,7 @@ fn hint_at_sharing(settings: &Settings) -> Option<String> {
 
 /// Warns if a commit or a Docker image would contain the databases in a directory.
 fn warn_unless_ignored(cx: &Context, settings: &Settings, dir: &Path, live: &[String]) {
-    for Exposure { message, hints } in exposure::of(&cx.sh, settings, dir, live) {
+    for Exposure { message, hints, .. } in exposure::of(&cx.sh, settings, dir, live) {
         cx.ui.warn(message);
         hints.into_iter().for_each(|hint| cx.ui.hint(hint));
     }

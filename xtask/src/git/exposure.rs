@@ -22,14 +22,25 @@ pub struct Exposure {
 /// if it is in no work tree, or all files are ignored. `include` are the patterns of the names.
 pub fn of(sh: &Shell, dir: &Path, names: &[String], include: &[&str]) -> Option<Exposure> {
     let read = |command: xshell::Cmd<'_>| command.quiet().ignore_stderr().read().ok();
+    // The directory need not exist: git runs in the nearest one that does.
+    let base = dir.ancestors().find(|dir| dir.is_dir())?;
+    let mut below = dir.strip_prefix(base).ok()?.to_str()?.to_owned();
+    if !below.is_empty() {
+        below.push('/');
+    }
     // The prefix is empty at the top of the work tree; else it ends with a slash.
-    let asked = read(cmd!(sh, "git -C {dir} rev-parse --show-prefix --show-toplevel"))?;
+    let asked = read(cmd!(sh, "git -C {base} rev-parse --show-prefix --show-toplevel"))?;
     let (prefix, top) = asked.split_once('\n')?;
-    let listed = read(cmd!(sh, "git -C {dir} ls-files -z"))?;
+    let prefix = &format!("{prefix}{below}");
+    let listed = match below.is_empty() {
+        true => read(cmd!(sh, "git -C {base} ls-files -z"))?,
+        false => String::new(),
+    };
+    let ignores = |lines: Option<&Vec<String>>| ignores(sh, base, &below, names, lines);
     let is_live = |file: &&str| names.iter().any(|name| name == file);
     let (tracked, code): (Vec<_>, Vec<_>) = listed.split_terminator('\0').partition(is_live);
     let tracked: Vec<_> = tracked.into_iter().map(str::to_owned).collect();
-    let unignored = !ignores(sh, dir, names, None);
+    let unignored = !ignores(None);
     if tracked.is_empty() && !unignored {
         return None;
     }
@@ -37,7 +48,7 @@ pub fn of(sh: &Shell, dir: &Path, names: &[String], include: &[&str]) -> Option<
     let is_data = !prefix.is_empty() && code.iter().all(|file| file.starts_with(".git"));
     let whole = is_data.then(|| vec![format!("/{}", literal(prefix.trim_end_matches('/')))]);
     let candidates = whole.into_iter().chain([each(prefix, include)]);
-    let confirmed = |lines: &Vec<String>| ignores(sh, dir, names, Some(lines));
+    let confirmed = |lines: &Vec<String>| ignores(Some(lines));
     let lines = candidates.into_iter().find(confirmed).unwrap_or_default();
     Some(Exposure { tracked, unignored, file: Path::new(top).join(".gitignore"), lines })
 }
@@ -63,12 +74,23 @@ fn excluding(lines: &[String]) -> Result<tempfile::NamedTempFile> {
     Ok(excludes)
 }
 
-/// Whether git ignores all files of the set, or would with these `lines`; writes no `.gitignore`.
-fn ignores(sh: &Shell, dir: &Path, names: &[String], lines: Option<&Vec<String>>) -> bool {
+/// Whether git ignores all files of the set in `below`, a directory in `dir`, or would with these
+/// `lines`; writes no `.gitignore`.
+fn ignores(
+    sh: &Shell,
+    dir: &Path,
+    below: &str,
+    names: &[String],
+    lines: Option<&Vec<String>>,
+) -> bool {
     let places = ["", "backup_2026-01-01T00-00-00-000Z/", ".xtask/staged/"];
     let files = |name: &String| {
-        let beside = ["-wal", "-shm"].map(|end| format!("{name}{end}"));
-        places.map(|place| format!("{place}{name}")).into_iter().chain(beside).collect::<Vec<_>>()
+        let beside = ["-wal", "-shm"].map(|end| format!("{below}{name}{end}"));
+        places
+            .map(|place| format!("{below}{place}{name}"))
+            .into_iter()
+            .chain(beside)
+            .collect::<Vec<_>>()
     };
     let probes: Vec<_> = names.iter().flat_map(files).collect();
     let ignored = || -> Result<usize> {

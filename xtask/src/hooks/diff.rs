@@ -1,10 +1,13 @@
 //! Lets `git diff` show fixtures as text: a diff driver in the repository's configuration, and
 //! attributes of the files that use it.
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
 use xshell::cmd;
 
 use super::{Done, Tool, block, follow, place, quoted};
+use crate::config::Fixture;
 use crate::fs;
 use crate::git::Repository;
 
@@ -17,12 +20,13 @@ const HEADINGS: &str = "^(-- .*)$";
 /// prints one line.
 const TEXTCONV: &str = r#"f() { case $1 in /*) ;; *) set -- "$PWD/$1" ;; esac; PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin; { cd ./ && [ -f SETTINGS ] && COMMAND textconv -- "$1"; } 2>/dev/null || echo "COMMAND textconv cannot show blob $(git hash-object --no-filters -- "$1")"; }; f"#;
 
-/// Configures the driver for files that match these patterns, which are relative to the root.
+/// Configures the driver for these fixtures, and for later ones beside them.
 ///
 /// # Errors
 ///
 /// git's configuration or `info/attributes` cannot be read or written.
-pub fn install(tree: &Repository<'_>, tool: &Tool, patterns: &[String]) -> Result<Done> {
+pub fn install(tree: &Repository<'_>, tool: &Tool, fixtures: &[Fixture]) -> Result<Done> {
+    let patterns: BTreeSet<_> = fixtures.iter().map(|one| siblings(&one.path)).collect();
     let dir = quoted(format!("./{}", tree.prefix).as_ref())?;
     let textconv = TEXTCONV
         .replace("cd ./", &format!("cd {dir}"))
@@ -108,8 +112,18 @@ fn line(prefix: &str, pattern: &str) -> String {
     format!("{path} diff={}\n", &SECTION["diff.".len()..])
 }
 
+/// A pattern for a fixture and for later ones in the same directory, relative to the root.
+fn siblings(path: &str) -> String {
+    let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
+    let slash = if dir.is_empty() { "" } else { "/" };
+    match name.rsplit_once('.') {
+        Some((_, end)) => format!("{}{slash}*.{}", literal(dir), literal(end)),
+        None => literal(path),
+    }
+}
+
 /// A pattern that matches only this path.
-pub fn literal(path: &str) -> String {
+fn literal(path: &str) -> String {
     let mut out = String::new();
     for c in path.chars() {
         if matches!(c, '*' | '?' | '[' | '\\') {

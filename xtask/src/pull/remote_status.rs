@@ -14,6 +14,8 @@ pub struct RemoteStatus<'a> {
     pub region: Option<String>,
     pub findings: Findings,
     pub unmatched: Vec<Unmatched>,
+    /// What a doctor found.
+    pub facts: Vec<String>,
     /// Shows the current step.
     pub spinner: Option<Spinner>,
 }
@@ -26,6 +28,7 @@ impl<'a> RemoteStatus<'a> {
             region: None,
             findings: Findings::default(),
             unmatched: Vec::new(),
+            facts: Vec::new(),
             spinner: None,
         }
     }
@@ -35,6 +38,7 @@ impl<'a> RemoteStatus<'a> {
             PreambleEvent::Text(line) => self.text(&line),
             PreambleEvent::Status(text) => self.status(&text),
             PreambleEvent::Finding(finding) => self.findings.columns.push(finding),
+            PreambleEvent::Fact(fact) => self.facts.push(fact),
             PreambleEvent::MoreFindings(more) => self.findings.more = more,
             PreambleEvent::Need(..) | PreambleEvent::End(_) => {}
         }

@@ -108,6 +108,26 @@ impl<'a, 'b> Session<'a, 'b> {
         Ok((bytes, received))
     }
 
+    /// Receives what a doctor finds, as `status.facts`.
+    ///
+    /// # Errors
+    ///
+    /// The script failed; the facts until then are there.
+    pub fn receive_facts(&mut self) -> Result<(), PullError> {
+        let Self { transport, output, connection, request, status, .. } = self;
+        read_preamble(output, transport, connection, request, Marker::Facts, status)?;
+        Ok(())
+    }
+
+    /// Lets a doctor remove what killed runs left on the server; then come the facts of what stays.
+    pub fn remove_leftovers(&mut self) -> Result<(), PullError> {
+        self.status.facts.clear();
+        if let Some(connection) = &mut self.connection {
+            connection.send(b"remove\n");
+        }
+        self.receive_facts()
+    }
+
     /// Fetches the archive that the server made; returns its path in `dir`.
     fn fetch_archive(&mut self, dir: &Path) -> Result<PathBuf, PullError> {
         let Self { transport, output, connection, request, status, .. } = self;

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use findings::{Finding, Findings};
 
 pub use crate::config::{Audit, Level};
-use crate::sanitize::{Change, Rule, as_in_sql};
+use crate::sanitize::{Change, Rule, as_in_sql, omits};
 use crate::sql::literal;
 
 /// The reason for a finding. `Secret` and `Personal` are suggested by the column's name or declared
@@ -104,6 +104,24 @@ pub fn script(audit: &Audit, rules: &[Rule]) -> Option<String> {
     let allowed = allowed.map(|(table, column)| fine(None, &as_in_sql(table), &as_in_sql(column)));
     table("xtask_fine", "rule INTEGER, tbl TEXT, col TEXT", covered.chain(allowed).collect());
     Some(sql)
+}
+
+/// Whether the column of a finding in `database` is allowed, or covered by a rule: of a generated
+/// column, the columns that it is computed from.
+pub fn is_fine(audit: &Audit, rules: &[Rule], database: &str, finding: &Finding) -> bool {
+    let Finding { table, column, generated_from, .. } = finding;
+    let covers = |column: &String| {
+        let rules = rules.iter().filter(|rule| rule.is_for(database));
+        rules.flat_map(Rule::covers).any(|(of, name)| {
+            of.eq_ignore_ascii_case(table)
+                && name.is_none_or(|name| name.eq_ignore_ascii_case(column))
+        })
+    };
+    let [of, name] = [table, column].map(|name| name.to_ascii_lowercase());
+    omits(rules, database, table)
+        || covers(column)
+        || !generated_from.is_empty() && generated_from.iter().all(covers)
+        || audit.allow.iter().any(|(tables, names)| tables.matches(&of) && names.matches(&name))
 }
 
 fn row<const N: usize>(values: [&str; N]) -> Vec<String> {

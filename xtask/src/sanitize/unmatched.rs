@@ -40,6 +40,12 @@ impl Unmatched {
 
     /// The failure of a command with this `outcome`.
     pub fn failure(&self, outcome: &str) -> Failure {
+        let (what, hint) = self.describe();
+        Failure::new(format!("{what}; {outcome}")).hint(hint)
+    }
+
+    /// What is unmatched, and what to do.
+    pub fn describe(&self) -> (String, String) {
         let (what, wanted) = match (&self.table, &self.column) {
             (Some(table), Some(column)) => {
                 (format!("none of the databases has a column {column} in {table}"), &**column)
@@ -47,12 +53,11 @@ impl Unmatched {
             (Some(table), None) => (format!("none of the databases has a table {table}"), &**table),
             (None, _) => ("no database has a name that its `database` matches".to_owned(), ""),
         };
-        let failure =
-            Failure::new(format!("[[sanitize]] number {}: {what}; {outcome}", self.number));
-        match nearest(wanted, self.names.iter().map(String::as_str)) {
-            Some(near) => failure.hint(format!("did you mean `{near}`?")),
-            None => failure.hint("fix or remove it in xtask/db.toml"),
-        }
+        let hint = match nearest(wanted, self.names.iter().map(String::as_str)) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => "fix or remove it in xtask/db.toml".to_owned(),
+        };
+        (format!("[[sanitize]] number {}: {what}", self.number), hint)
     }
 
     /// Whether an existing name differs in a letter or two.
@@ -113,37 +118,77 @@ pub fn check_snapshot(
 ) -> Result<()> {
     for (i, rule) in rules.iter().enumerate() {
         let Some(table) = rule.table.as_deref().filter(|_| rule.is_for(from)) else { continue };
-        let (mut has_table, mut missing) = (false, rule.columns_to_set());
-        let mut names = Vec::new();
+        let mut search = Search::new(rule, table);
         // The fixture comes first: most rules match it.
-        let mut look = |db: &Connection| -> Result<bool> {
-            let there = columns(db, table)?;
-            if there.is_empty() {
-                names.extend(tables(db)?);
-            } else {
-                has_table = true;
-                let has = |name: &&str| there.iter().any(|it| it.eq_ignore_ascii_case(name));
-                missing.retain(|name| !has(name));
-                names.extend(there);
-            }
-            Ok(has_table && missing.is_empty())
-        };
-        let mut files = snapshot.files.iter().filter(|(name, _)| rule.is_for(name));
-        let mut matched = look(made)?;
-        while let (false, Some((name, _))) = (matched, files.next()) {
-            matched = look(&open_closed(&snapshot.path.join(name))?)?;
-        }
-        if matched {
+        let Some(one) = (if search.look(made)? { None } else { search.among(i, snapshot)? }) else {
             continue;
-        }
-        let column = missing.first().filter(|_| has_table).map(|name| (*name).to_owned());
-        let table = Some(table.to_owned());
-        let one = Unmatched { number: i + 1, table, column, names };
+        };
         if snapshot.only().is_none() || one.is_misspelt() {
             return Err(one.failure("nothing was changed").into());
         }
     }
     Ok(())
+}
+
+/// The rules that match nothing in a complete pull.
+///
+/// # Errors
+///
+/// A database cannot be read.
+pub fn idle_rules(rules: &[Rule], pulled: &Snapshot) -> Result<Vec<Unmatched>> {
+    let mut idle = Vec::new();
+    for (i, rule) in rules.iter().enumerate() {
+        if !pulled.files.iter().any(|(name, _)| rule.is_for(name)) {
+            idle.push(Unmatched { number: i + 1, table: None, column: None, names: Vec::new() });
+        } else if let Some(table) = &rule.table {
+            idle.extend(Search::new(rule, table).among(i, pulled)?);
+        }
+    }
+    Ok(idle)
+}
+
+/// A search for the table and the columns of a rule, in one database after the other.
+struct Search<'a> {
+    rule: &'a Rule,
+    table: &'a str,
+    has_table: bool,
+    /// The columns that were not found yet.
+    missing: Vec<&'a str>,
+    names: Vec<String>,
+}
+
+impl<'a> Search<'a> {
+    fn new(rule: &'a Rule, table: &'a str) -> Self {
+        let (missing, names) = (rule.columns_to_set(), Vec::new());
+        Self { rule, table, has_table: false, missing, names }
+    }
+
+    /// Looks into a database; returns whether all is found now.
+    fn look(&mut self, db: &Connection) -> Result<bool> {
+        let there = columns(db, self.table)?;
+        if there.is_empty() {
+            self.names.extend(tables(db)?);
+        } else {
+            self.has_table = true;
+            let has = |name: &&str| there.iter().any(|it| it.eq_ignore_ascii_case(name));
+            self.missing.retain(|name| !has(name));
+            self.names.extend(there);
+        }
+        Ok(self.has_table && self.missing.is_empty())
+    }
+
+    /// Looks into the databases of a snapshot; returns what of the rule `i` is in none.
+    fn among(mut self, i: usize, snapshot: &Snapshot) -> Result<Option<Unmatched>> {
+        for (name, _) in snapshot.files.iter().filter(|(name, _)| self.rule.is_for(name)) {
+            if self.look(&open_closed(&snapshot.path.join(name))?)? {
+                return Ok(None);
+            }
+        }
+        let column = self.missing.first().filter(|_| self.has_table);
+        let column = column.map(|name| (*name).to_owned());
+        let table = Some(self.table.to_owned());
+        Ok(Some(Unmatched { number: i + 1, table, column, names: self.names }))
+    }
 }
 
 /// The patterns of omitted tables that match none in a complete pull.

@@ -33,6 +33,15 @@ const SCRIPT: [&str; 13] = [
     include_str!("../../ops-remote/prepare-pull.sh"),
 ];
 
+/// The script of a doctor, which shares files with that of a pull.
+const DOCTOR: [&str; 5] = [
+    include_str!("../../ops-remote/request.sh"),
+    include_str!("../../ops-remote/pack.sh"),
+    include_str!("../../ops-remote/find.sh"),
+    include_str!("../../ops-remote/doctor.sh"),
+    include_str!("../../ops-remote/prepare-pull.sh"),
+];
+
 /// How the copies are transferred.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -42,9 +51,11 @@ pub enum Mode {
     Archive,
     /// No transfer: the script only reports what a pull would transfer.
     DryRun,
+    /// No copies: the script only looks around.
+    Doctor,
 }
 
-/// The request of one pull to the server.
+/// The request of one pull, or of a doctor, to the server.
 pub struct Request<'a> {
     /// Identifies this pull in all lines of the script.
     pub nonce: String,
@@ -70,13 +81,15 @@ impl Request<'_> {
     /// A value contains a newline.
     pub fn render(&self) -> Result<Vec<u8>> {
         let settings = self.settings;
-        let mut message = script()?;
+        let parts = if self.mode == Mode::Doctor { &DOCTOR[..] } else { &SCRIPT };
+        let mut message = script(parts)?;
         let mut line = |key: &str, value: &str| line(&mut message, key, value);
         line("nonce", &self.nonce)?;
         let mode = match self.mode {
             Mode::Stream => "stream",
             Mode::Archive => "archive",
             Mode::DryRun => "dry-run",
+            Mode::Doctor => "doctor",
         };
         line("mode", mode)?;
         if self.any_machine {
@@ -139,7 +152,7 @@ pub fn audit_request(
     audit: &str,
     rules: &[Rule],
 ) -> Result<Vec<u8>> {
-    let mut message = script()?;
+    let mut message = script(&SCRIPT)?;
     let path = |path: &Path| path.to_string_lossy().into_owned();
     for (key, value) in [
         ("nonce", nonce),
@@ -177,9 +190,9 @@ pub fn recipe(settings: &Settings, rules: EffectiveRules<'_>) -> String {
 }
 
 /// The script in the format of `BOOTSTRAP`.
-fn script() -> Result<Vec<u8>> {
+fn script(parts: &[&str]) -> Result<Vec<u8>> {
     let mut script = GzEncoder::new(Vec::new(), Compression::best());
-    for part in SCRIPT {
+    for part in parts {
         script.write_all(part.as_bytes())?;
     }
     let script = script.finish()?;

@@ -5,6 +5,7 @@
 //! pull), a command in `start`, and its program's messages in `offline.rs`. It must not change
 //! bytes, and must close the script's input when the client ends, which removes the copies.
 
+pub mod client;
 mod connection;
 mod fly;
 mod offline;

@@ -48,6 +48,12 @@ pub fn take(file: &mut File, path: &Path, may_wait: impl FnOnce(&str) -> Result<
     }
 }
 
+/// Whether a command has the lock.
+pub fn is_held(path: &Path) -> bool {
+    let file = File::open(path);
+    file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
 /// Writes the holder's name, for waiting commands. Errors are ignored: with a full disk, commands
 /// must still be able to free space.
 pub fn sign(file: &mut File, command: &str) {

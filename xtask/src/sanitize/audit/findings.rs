@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::Kind;
 use super::mask::Facts;
 use crate::error::Failure;
-use crate::fs::from_hex;
+use crate::fs::{from_hex, hex};
 use crate::ui::{Ui, count, escape};
 
 /// The number of lines in a warning.
@@ -80,8 +80,13 @@ impl Finding {
         })
     }
 
+    /// Parses what a pull has recorded of a column of `database`; `None` if it is malformed.
+    pub fn parse_recorded(database: &str, recorded: &str) -> Option<Self> {
+        Self::parse(&format!("1 {} {recorded}", hex(database.as_bytes())))
+    }
+
     /// The place of the finding, on one line.
-    fn place(&self) -> String {
+    pub fn place(&self) -> String {
         let table = if self.is_of_database() { &self.database } else { &self.table };
         on_one_line(&format!("{table}.{}", self.column))
     }

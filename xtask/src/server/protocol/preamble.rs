@@ -12,6 +12,8 @@ const MAX_LINE: u64 = 64 << 10;
 pub const MAX_PREAMBLE: u64 = 4 << 20;
 /// Maximum number of status lines; later ones are ignored.
 const MAX_STATUS: usize = 100;
+/// Maximum number of facts that a doctor reports.
+const MAX_FACTS: usize = 1000;
 /// Maximum number of columns that an audit names; it counts the others.
 const MAX_FINDINGS: usize = 1000;
 
@@ -24,6 +26,8 @@ pub enum Marker {
     Archive,
     /// The line has the number of bytes of the stream.
     Plan,
+    /// All facts of a doctor were reported.
+    Facts,
 }
 
 impl Marker {
@@ -32,6 +36,7 @@ impl Marker {
             Self::Databases => "XTASK-DB",
             Self::Archive => "XTASK-DB-ARCHIVE",
             Self::Plan => "XTASK-DB-PLAN",
+            Self::Facts => "XTASK-DB-FACTS",
         }
     }
 }
@@ -44,6 +49,8 @@ pub enum PreambleEvent {
     Status(String),
     /// A column that the server's audit found.
     Finding(Finding),
+    /// What a doctor found.
+    Fact(String),
     /// The number of findings that are not listed.
     MoreFindings(u64),
     /// The kind of the hashes that the server asks for, and the numbers of the bases.
@@ -60,13 +67,23 @@ pub struct Preamble<'n, R> {
     bytes: u64,
     statuses: usize,
     findings: usize,
+    facts: usize,
     /// Whether the server has asked for hashes, which it may do once.
     has_asked: bool,
 }
 
 impl<'n, R: BufRead> Preamble<'n, R> {
     pub fn new(input: R, nonce: &'n str, marker: Marker) -> Self {
-        Self { input, nonce, marker, bytes: 0, statuses: 0, findings: 0, has_asked: false }
+        Self {
+            input,
+            nonce,
+            marker,
+            bytes: 0,
+            statuses: 0,
+            findings: 0,
+            facts: 0,
+            has_asked: false,
+        }
     }
 
     /// The input after the marker.
@@ -100,6 +117,12 @@ impl<'n, R: BufRead> Preamble<'n, R> {
                     return Err(refused(why));
                 }
                 return Ok(PreambleEvent::Finding(finding));
+            } else if let Some(fact) = self.own(line, "XTASK-DB-FACT") {
+                self.facts += 1;
+                if self.facts > MAX_FACTS {
+                    return Err(refused(format!("it reports more than {MAX_FACTS} facts")));
+                }
+                return Ok(PreambleEvent::Fact(fact.to_owned()));
             } else if let Some(more) = self.own(line, "XTASK-DB-AUDIT-MORE") {
                 let more =
                     more.parse().map_err(|_| refused(format!("{more:?} is not a number")))?;

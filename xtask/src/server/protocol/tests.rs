@@ -142,7 +142,7 @@ impl Recorder {
             PreambleEvent::Status(text) => self.status.push(text),
             PreambleEvent::Finding(finding) => self.findings.push(finding),
             PreambleEvent::MoreFindings(more) => self.more += more,
-            PreambleEvent::Need(..) | PreambleEvent::End(_) => {}
+            PreambleEvent::Need(..) | PreambleEvent::Fact(_) | PreambleEvent::End(_) => {}
         }
     }
 

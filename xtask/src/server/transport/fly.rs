@@ -6,7 +6,7 @@ pub mod messages;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use xshell::{Shell, cmd};
+use xshell::{Cmd, Shell, cmd};
 
 pub use self::machines::{Started, choose, of_host, start as start_machine, why_cut};
 pub use self::messages::{error_of, killed};
@@ -14,6 +14,9 @@ use super::{AGAIN, Ended, Via, offline, was_cut};
 use crate::error::Failure;
 use crate::interrupt;
 use crate::server::programs::find;
+
+/// How long `fly` may take for its own version or account.
+const ASK: Duration = Duration::from_secs(10);
 
 /// The machine of a Fly.io app, as given to `fly ssh`.
 #[derive(Clone, Debug, Default)]
@@ -73,6 +76,28 @@ pub fn program(sh: &Shell) -> Result<&'static str> {
             .hint("install it (https://fly.io/docs/flyctl/install), then: fly auth login")
             .into()
     })
+}
+
+/// The version of `fly`, and the account that is logged in: none also where nobody can be asked, and for
+/// some kinds of tokens.
+pub fn version(sh: &Shell) -> Result<(Option<String>, Option<String>)> {
+    let fly = program(sh)?;
+    let ask = |command: Cmd<'_>| {
+        let mut waited = Duration::ZERO;
+        let output = interrupt::output_unless(command, |wait| {
+            waited += wait;
+            waited > ASK
+        });
+        let output = output.with_context(|| format!("cannot run `{fly}`"))?;
+        let output = output.filter(|output| output.status.success());
+        anyhow::Ok(output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()))
+    };
+    let version = ask(cmd!(sh, "{fly} version --json"))?.and_then(|said| {
+        let said: serde_json::Value = serde_json::from_str(&said).ok()?;
+        Some(said.get("Version")?.as_str()?.trim_start_matches('v').to_owned())
+    });
+    let account = ask(cmd!(sh, "{fly} auth whoami"))?.map(|said| said.trim().to_owned());
+    Ok((version, account.filter(|account| !account.is_empty() && !account.contains('\n'))))
 }
 
 /// Runs a short `fly` command, at most for `limit`; returns what it printed.
