@@ -32,6 +32,7 @@ renames='' # what databases are called at the client, a line each: SERVER//LOCAL
 rules=''
 rule_patterns='' # of databases, a line for each rule
 audit=''
+survey=''     # set if the client wants to know what kind of databases these are
 same=''       # unchanged databases, see unchanged.sh
 base_found='' # findings of the audit in the client's bases
 base_groups=0 # number of groups of hashes that the client is asked for
@@ -310,6 +311,7 @@ prepare() {
 	done
 	read_clock && t_copied=$now
 	[ "$mode" = by-hand ] || { note_sizes $# && note_headers $#; }
+	[ -z "$survey" ] || survey "$@"
 
 	if [ "$base_groups" -gt 0 ]; then
 		await_word

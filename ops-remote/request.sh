@@ -27,6 +27,7 @@ read_request() {
 		'directory '*) directory=$value ;;
 		'staging '*) staging_dir=$value ;;
 		'max-lock '*) max_lock=$value ;;
+		'survey '*) survey=$value ;;
 		'include '*) includes=$includes$value$newline ;;
 		'exclude '*) excludes=$excludes$value$newline ;;
 		'only '*) only=$value ;;

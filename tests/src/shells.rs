@@ -18,6 +18,7 @@ pub fn pull_script(directory: &Path) -> PathBuf {
         "audit.sh",
         "compare.sh",
         "pack.sh",
+        "survey.sh",
         "scrub.sh",
         "leak-check.sh",
         "sanitize.sh",

@@ -235,6 +235,8 @@ fn alone(release: &str) {
     repository.git(&["init", "--quiet"]);
     repository.git(&["add", "--all"]);
     repository.build("xtask");
+    repository.cargo(&["xtask", "init", "--yes", "--via", &repository.via()]);
+    assert!(file("xtask/db.toml").contains("include = [\"*.db\"]"));
     repository.round_trip("xtask");
     repository.git(&["diff", "--exit-code"]);
     repository.command(&["metadata", "--offline", "--format-version", "1"]);

@@ -33,6 +33,7 @@ mod frameworks;
 mod harness;
 mod hook_managers;
 mod hostile_values;
+mod init;
 mod install_hooks;
 mod interrupted;
 mod interrupted_anywhere;

@@ -27,6 +27,8 @@ struct Cli {
 #[derive(Subcommand)]
 pub enum Command {
     #[doc(hidden)]
+    Init(Box<commands::init::Args>),
+    #[doc(hidden)]
     PullDb(Box<commands::pull_db::Args>),
     #[doc(hidden)]
     RestoreDb(commands::restore_db::Args),
@@ -62,6 +64,7 @@ impl Command {
         let ui = Ui::new(global.quiet, global.verbose, global.json, global.yes);
         let cx = Context { ui, sh: Shell::new()?, global };
         match self {
+            Self::Init(args) => args.run(&cx),
             Self::PullDb(args) => args.run(&cx),
             Self::RestoreDb(args) => args.run(&cx),
             Self::Snapshots(args) => args.run(&cx),

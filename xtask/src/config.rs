@@ -26,7 +26,7 @@ use serde::Deserialize;
 pub use self::audit::{Audit, AuditToml, Level};
 use self::environment::Environment;
 pub use self::fixture::{Fixture, FixtureToml, LOCK, Migrate, Rows};
-use self::fly::FlyConfig;
+pub use self::fly::FlyConfig;
 pub use self::name_pattern::NamePattern;
 pub use self::reference::Association;
 pub use self::rename::Renames;
@@ -246,7 +246,7 @@ impl Settings {
         let location = Location::new(config)?;
         let text = read(&location.file)?.ok_or_else(|| {
             Failure::usage(format!("there is no config file {}", location.file.display()))
-                .hint("copy xtask/db.toml of this tool, or name a file with --config")
+                .hint("cargo xtask init writes one; or name a file with --config")
         })?;
         Self::parse(location, &text, local_dir)
     }
@@ -399,6 +399,16 @@ impl Settings {
         let at = omits.unwrap_or(self.rules.len());
         self.rules.splice(at..at, source.rules);
         self.source = Some(source.name);
+        Ok(self)
+    }
+
+    /// The same settings for all databases that are not excluded.
+    ///
+    /// # Errors
+    ///
+    /// None: the pattern is one.
+    pub fn with_all_databases(mut self) -> Result<Self> {
+        self.names.include = vec![NamePattern::path("**/*")?];
         Ok(self)
     }
 

@@ -54,6 +54,7 @@ mod fixtures;
 mod fs;
 mod git;
 mod hooks;
+mod init;
 #[doc(hidden)]
 pub mod internals;
 mod interrupt;

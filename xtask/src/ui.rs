@@ -53,6 +53,30 @@ impl Ui {
         }
     }
 
+    /// A line of a list of what is right.
+    pub fn tick(&self, message: impl Display) {
+        if !self.quiet {
+            line(&format!(" {GOOD}✓{GOOD:#} {}", escape(&adapt(&message.to_string()))));
+        }
+    }
+
+    /// A line below another.
+    pub fn line(&self, message: impl Display) {
+        if !self.quiet {
+            line(&escape(&adapt(&message.to_string())));
+        }
+    }
+
+    /// Lines of a file that are added to it.
+    pub fn added(&self, file: impl Display, text: &str) {
+        if !self.quiet {
+            line(&escape(&file.to_string()));
+            for one in text.lines() {
+                line(&format!("{GOOD}+{GOOD:#} {}", escape(one)));
+            }
+        }
+    }
+
     /// A line that only `--verbose` shows.
     pub fn verbose(&self, message: impl Display) {
         self.echo().line(&message.to_string());
@@ -175,6 +199,42 @@ impl Ui {
         let question = escape(question);
         ask(move || inquire::Confirm::new(&question).with_default(false).prompt())?
             .map_err(unanswered)
+    }
+
+    /// Asks whether to do what is most often wanted; without a terminal it is done.
+    ///
+    /// # Errors
+    ///
+    /// The user interrupted the question.
+    pub fn accept(&self, question: &str) -> Result<bool> {
+        if self.yes || !self.interactive() {
+            return Ok(true);
+        }
+        let question = escape(question);
+        ask(move || inquire::Confirm::new(&question).with_default(true).prompt())?
+            .map_err(unanswered)
+    }
+
+    /// Asks for a text; `--yes` takes `default`, which is empty if there is none.
+    ///
+    /// # Errors
+    ///
+    /// The user interrupted the question, or there is nobody to answer it, and no default.
+    pub fn text(&self, question: &str, default: &str, flag: &str) -> Result<String> {
+        if (self.yes && !default.is_empty()) || !self.interactive() && !default.is_empty() {
+            return Ok(default.to_owned());
+        }
+        if !self.interactive() {
+            return Err(Failure::usage(format!("nobody can answer: {question}"))
+                .hint(format!("give {flag}"))
+                .into());
+        }
+        let (question, default) = (escape(question), default.to_owned());
+        ask(move || {
+            let text = inquire::Text::new(&question);
+            if default.is_empty() { text.prompt() } else { text.with_default(&default).prompt() }
+        })?
+        .map_err(unanswered)
     }
 
     /// Lets the user select one of `options`; returns its index.

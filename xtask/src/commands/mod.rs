@@ -1,6 +1,7 @@
 //! One file per command: its help, its arguments and its steps.
 
 pub mod doctor;
+pub mod init;
 pub mod install_hooks;
 pub mod pull_db;
 pub mod refresh_fixtures;

@@ -119,7 +119,7 @@ impl Args {
         let origin = origin(settings, &transport.target.app, spec);
         let incoming = begin(&live.store, spec, &origin, &request.bases)?;
         let kept = if self.no_backup { 0 } else { live.bytes()? };
-        let attempts = self.attempts(cx, settings);
+        let mut attempts = self.attempts(cx, settings);
         let pulled = attempts.run(&mut transport, &mut request, |transport, request| {
             receive::receive(&cx.ui, transport, request, incoming.path(), kept)
         });
@@ -160,7 +160,7 @@ impl Args {
     ) -> Result<()> {
         let store = Store::of(settings);
         let mut request = self.request(cx, settings, &transport, Mode::DryRun, spec)?;
-        let attempts = self.attempts(cx, settings);
+        let mut attempts = self.attempts(cx, settings);
         let planned = attempts.run(&mut transport, &mut request, |transport, request| {
             receive::plan(&cx.ui, transport, request, &settings.snapshots_dir)
         })?;
@@ -185,7 +185,7 @@ impl Args {
     }
 
     fn attempts<'a>(&self, cx: &'a Context, settings: &'a Settings) -> Attempts<'a> {
-        Attempts { ui: &cx.ui, settings, start: self.start }
+        Attempts { ui: &cx.ui, settings: Some(settings), chosen: None, start: self.start }
     }
 
     fn request<'a>(

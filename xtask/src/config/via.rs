@@ -1,5 +1,6 @@
 //! `via`: how the server is reached.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -17,6 +18,30 @@ pub enum Via {
     /// The words of a command that runs another command where the databases are.
     Exec(Vec<String>),
     Local(PathBuf),
+}
+
+impl Via {
+    /// Whether it says in which directory the databases are.
+    pub fn names_directory(&self) -> bool {
+        matches!(self, Self::Local(_))
+    }
+}
+
+impl fmt::Display for Via {
+    /// As it is written in `db.toml`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fly => write!(f, "fly"),
+            Self::Ssh { host, port: None } => write!(f, "ssh:{host}"),
+            Self::Ssh { host, port: Some(port) } => write!(f, "ssh:{host}:{port}"),
+            Self::Docker(container) => write!(f, "docker:{container}"),
+            Self::Exec(words) => {
+                let words = shlex::try_join(words.iter().map(String::as_str));
+                write!(f, "exec:{}", words.map_err(|_| fmt::Error)?)
+            }
+            Self::Local(dir) => write!(f, "local:{}", dir.display()),
+        }
+    }
 }
 
 impl FromStr for Via {

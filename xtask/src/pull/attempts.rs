@@ -13,7 +13,10 @@ use crate::ui::Ui;
 /// started is stopped in any case.
 pub struct Attempts<'a> {
     pub ui: &'a Ui,
-    pub settings: &'a Settings,
+    /// Where the choice of a machine can be written; `None` if the caller does that.
+    pub settings: Option<&'a Settings>,
+    /// The machine that the user has chosen of several.
+    pub chosen: Option<String>,
     /// Whether to start a machine if none is started.
     pub start: bool,
 }
@@ -23,7 +26,7 @@ impl Attempts<'_> {
     ///
     /// The last attempt failed.
     pub fn run<'t, T>(
-        mut self,
+        &mut self,
         transport: &mut Transport<'t>,
         request: &mut Request<'_>,
         work: impl Fn(&mut Transport<'t>, &Request<'_>) -> Result<T>,
@@ -74,6 +77,7 @@ impl Attempts<'_> {
             }
             Reason::Ambiguous(choices) if self.ui.interactive() && target.machine.is_none() => {
                 let machine = self.choose(&target.app, choices)?;
+                self.chosen = Some(machine.clone());
                 target.pin(machine);
             }
             _ => return Ok(false),
@@ -87,13 +91,14 @@ impl Attempts<'_> {
         let lines = choices.iter().map(|choice| choice.line.clone()).collect();
         let chosen = self.ui.select(&format!("Pull from which machine of {app}?"), lines)?;
         let id = choices[chosen].id.clone();
-        let file = self.settings.file.display();
+        let Some(settings) = self.settings else { return Ok(id) };
+        let file = settings.file.display();
         // Who answers yes to everything has not been asked.
         if !self.ui.yes
             && self.ui.offer(&format!("Write machine = {id:?} into {file}, for the next pulls?"))?
         {
             // The pull does not depend on it.
-            if let Err(error) = self.settings.write_machine(&id) {
+            if let Err(error) = settings.write_machine(&id) {
                 self.ui.warn(format!("{error:#}"));
                 error::hints(&error).into_iter().for_each(|hint| self.ui.hint(hint));
             }

@@ -110,6 +110,8 @@ pub struct Planned {
     /// Whether each would come without the rules that match it.
     pub unsanitized: Vec<bool>,
     pub findings: Findings,
+    /// What a survey found.
+    pub facts: Vec<String>,
     pub machine: Option<String>,
     pub region: Option<String>,
     /// The size of the compressed stream.
@@ -140,6 +142,7 @@ pub fn plan(
         machine: session.status.machine,
         region: session.status.region,
         findings: session.status.findings,
+        facts: session.status.facts,
     })
 }
 

@@ -14,7 +14,7 @@ pub struct RemoteStatus<'a> {
     pub region: Option<String>,
     pub findings: Findings,
     pub unmatched: Vec<Unmatched>,
-    /// What a doctor found.
+    /// What a doctor or a survey found.
     pub facts: Vec<String>,
     /// Shows the current step.
     pub spinner: Option<Spinner>,

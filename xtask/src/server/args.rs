@@ -50,6 +50,20 @@ impl ServerArgs {
         }
     }
 
+    /// What these flags are as lines of `db.toml`; empty if none is given.
+    pub fn lines(&self) -> Vec<String> {
+        let via = self.via.as_ref().map(ToString::to_string);
+        let values = [
+            ("app", &self.app),
+            ("via", &via),
+            ("machine", &self.machine),
+            ("region", &self.region),
+            ("remote-dir", &self.remote_dir),
+        ];
+        let given = values.into_iter().filter_map(|(key, value)| Some((key, value.as_ref()?)));
+        given.map(|(key, value)| format!("{key} = {value:?}")).collect()
+    }
+
     /// How the server is reached.
     pub fn via(&self, settings: &Settings) -> Via {
         self.via.clone().or_else(|| settings.via.clone()).unwrap_or(Via::Fly)

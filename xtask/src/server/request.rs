@@ -17,7 +17,7 @@ use crate::sanitize::audit::{self, Level};
 use crate::sanitize::{self, EffectiveRules, Rule};
 
 /// The script for the server; the last file runs what the others define.
-const SCRIPT: [&str; 13] = [
+const SCRIPT: [&str; 14] = [
     include_str!("../../ops-remote/request.sh"),
     include_str!("../../ops-remote/unchanged.sh"),
     include_str!("../../ops-remote/facts.sh"),
@@ -25,6 +25,7 @@ const SCRIPT: [&str; 13] = [
     include_str!("../../ops-remote/audit.sh"),
     include_str!("../../ops-remote/compare.sh"),
     include_str!("../../ops-remote/pack.sh"),
+    include_str!("../../ops-remote/survey.sh"),
     include_str!("../../ops-remote/scrub.sh"),
     include_str!("../../ops-remote/leak-check.sh"),
     include_str!("../../ops-remote/sanitize.sh"),
@@ -51,6 +52,8 @@ pub enum Mode {
     Archive,
     /// No transfer: the script only reports what a pull would transfer.
     DryRun,
+    /// The same, and what kind of databases these are.
+    Survey,
     /// No copies: the script only looks around.
     Doctor,
 }
@@ -88,12 +91,15 @@ impl Request<'_> {
         let mode = match self.mode {
             Mode::Stream => "stream",
             Mode::Archive => "archive",
-            Mode::DryRun => "dry-run",
+            Mode::DryRun | Mode::Survey => "dry-run",
             Mode::Doctor => "doctor",
         };
         line("mode", mode)?;
         if self.any_machine {
             line("machine", "any")?;
+        }
+        if self.mode == Mode::Survey {
+            line("survey", "all")?;
         }
         line("directory", &self.directory)?;
         if let Some(dir) = &settings.staging_dir {

@@ -85,6 +85,11 @@ impl Finding {
         Self::parse(&format!("1 {} {recorded}", hex(database.as_bytes())))
     }
 
+    /// The finding on one line.
+    pub fn line(&self) -> String {
+        format!("{}: {}", self.place(), self.describe())
+    }
+
     /// The place of the finding, on one line.
     pub fn place(&self) -> String {
         let table = if self.is_of_database() { &self.database } else { &self.table };
@@ -267,7 +272,7 @@ fn on_one_line(text: &str) -> String {
 }
 
 /// The text as a TOML string, with escapes for what a terminal would hide.
-fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     let json = serde_json::to_string(text).unwrap_or_default();
     let plain = |c: char| match c {
         c if escape(c.encode_utf8(&mut [0; 4])).starts_with(c) => c.to_string(),

@@ -12,7 +12,7 @@ const MAX_LINE: u64 = 64 << 10;
 pub const MAX_PREAMBLE: u64 = 4 << 20;
 /// Maximum number of status lines; later ones are ignored.
 const MAX_STATUS: usize = 100;
-/// Maximum number of facts that a doctor reports.
+/// Maximum number of facts that a doctor or a survey reports.
 const MAX_FACTS: usize = 1000;
 /// Maximum number of columns that an audit names; it counts the others.
 const MAX_FINDINGS: usize = 1000;
@@ -49,7 +49,7 @@ pub enum PreambleEvent {
     Status(String),
     /// A column that the server's audit found.
     Finding(Finding),
-    /// What a doctor found.
+    /// What a doctor or a survey found.
     Fact(String),
     /// The number of findings that are not listed.
     MoreFindings(u64),

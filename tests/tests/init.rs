@@ -1,0 +1,228 @@
+//! `init`: from a repository that has nothing but the tool to settings with which a pull works.
+
+use std::fs;
+
+use tests::databases;
+use tests::env::TestEnv;
+use tests::pty::{ENTER, ESC, Session};
+use tests::server::Sshd;
+use tests::store;
+
+const USERS: &str = "CREATE TABLE users (id INTEGER PRIMARY KEY, email TEXT NOT NULL UNIQUE, token TEXT);
+    INSERT INTO users VALUES (1, 'ada@example.com', 'TOKEN-of-ada'), (2, 'bob@example.com', 'TOKEN-of-bob');";
+
+/// A repository without settings, and a production with one database.
+fn new(sql: &str) -> (TestEnv, Sshd) {
+    let (env, sshd) = TestEnv::with_server();
+    fs::remove_file(env.repo().join("xtask/db.toml")).expect("remove");
+    fs::remove_file(env.repo().join(".gitignore")).expect("remove");
+    databases::execute(&env.production().join("app.db"), sql);
+    (env, sshd)
+}
+
+fn written(env: &TestEnv) -> String {
+    fs::read_to_string(env.repo().join("xtask/db.toml")).expect("it was written")
+}
+
+/// How often the server was entered.
+fn connections(env: &TestEnv) -> usize {
+    env.fly_invocations().iter().filter(|args| args.iter().any(|arg| arg == "console")).count()
+}
+
+#[test]
+fn one_command_ends_with_settings_that_a_pull_works_with() {
+    let (env, _sshd) = new(USERS);
+    let output = env.xtask(["init", "--yes"]).ok();
+    assert_eq!(connections(&env), 1);
+    output
+        .stderr_has(" ✓ fly.toml: app upflow, volume at ")
+        .stderr_has(" ✓ 1 database in ")
+        .stderr_has("\n    app.db ")
+        .stderr_has("rollback, of ")
+        .stderr_has(" ✓ wrote xtask/db.toml and .gitignore\nhint: cargo xtask pull-db\n")
+        .stderr_lacks("TOKEN")
+        .stderr_lacks("ada@");
+    assert_eq!(
+        written(&env),
+        "# Which databases `cargo xtask pull-db` brings, from where, and what it masks.\n\
+         # app and remote-dir are those of fly.toml\n\
+         # Where your app opens them on this machine.\n\
+         local-dir = \"data\"\n\
+         # Snapshots with unmasked data are removed after this time.\n\
+         unmasked-keep = \"7d\"\n\
+         include = [\"*.db\"]\n\n\
+         # What looks like secrets or personal data is masked on the server, before anything is sent.\n\
+         [[sanitize]]\n\
+         table = \"users\"\n\
+         set.token = \"''\"\n\
+         set.email = \"fake(email)\"\n\n\
+         # A small database for tests, cut from the pulled one; `cargo xtask install-hooks` keeps it fresh:\n\
+         # [[fixture]]\n\
+         # path = \"tests/fixtures/app.db\"\n\
+         # from = \"app.db\"\n\
+         # rows = { \"*\" = 20 }\n"
+    );
+    assert_eq!(fs::read_to_string(env.repo().join(".gitignore")).expect("read"), "/data\n");
+    assert!(!env.data().exists(), "nothing was brought");
+
+    let before = store::fingerprint(&env.repo());
+    env.xtask(["init", "--yes"]).ok().stderr_has("lacks nothing");
+    assert_eq!(store::fingerprint(&env.repo()), before);
+    env.xtask(["pull-db", "--yes"]).ok().stderr_lacks("warning");
+    assert!(store::files_with(&env.data(), "TOKEN-of").is_empty());
+    // The example can be used.
+    let example = written(&env)
+        .replace("# [[fixture]]\n# ", "[[fixture]]\n")
+        .replace("\n# from", "\nfrom")
+        .replace("\n# rows", "\nrows");
+    env.db_toml(&example);
+    env.xtask(["refresh-fixtures"]).ok();
+}
+
+#[test]
+fn again_it_proposes_only_what_is_new() {
+    let (env, _sshd) = new(USERS);
+    env.xtask(["init", "--yes"]).ok();
+    let first = written(&env).replace("include = [\"*.db\"]", "include = [\n  \"*.db\", # mine\n]");
+    env.db_toml(&first);
+    databases::execute(
+        &env.production().join("app.db"),
+        "ALTER TABLE users ADD COLUMN phone TEXT; UPDATE users SET phone = '4711'",
+    );
+    for tenant in ["a", "b"] {
+        let dir = env.production().join("tenants").join(tenant);
+        fs::create_dir_all(&dir).expect("make a directory");
+        databases::execute(&dir.join("main.db"), "CREATE TABLE t (x)");
+    }
+    let output = env.xtask(["init", "--yes"]).ok();
+    output
+        .stderr_has(" ✓ new: tenants/a/main.db and 1 more\n")
+        .stderr_has("+ include = [\"*.db\", \"tenants/*/main.db\"]\n")
+        .stderr_has("+ set.phone = \"fake(phone)\"\n")
+        .stderr_lacks("+ set.email")
+        .stderr_lacks("gitignore");
+    let rule = "\n# What looks like secrets or personal data is masked on the server, before anything is sent.\n\
+                [[sanitize]]\ntable = \"users\"\nset.phone = \"fake(phone)\"\n";
+    let include = "include = [\"*.db\", \"tenants/*/main.db\"]";
+    let expected = first.replace("include = [\n  \"*.db\", # mine\n]", include) + rule;
+    assert_eq!(written(&env), expected);
+    env.xtask(["init", "--yes"]).ok().stderr_has("lacks nothing");
+}
+
+#[test]
+fn without_an_answer_nothing_is_written() {
+    let (env, _sshd) = new(USERS);
+    let before = store::fingerprint(&env.repo());
+    env.xtask(["init"]).fails(2).stderr_has("hint: add --yes\n");
+    env.xtask(["init", "--dry-run"])
+        .ok()
+        .stderr_has("+ set.token = \"''\"\n")
+        .stderr_lacks("wrote");
+    assert_eq!(store::fingerprint(&env.repo()), before);
+
+    env.write("repo/fly.staging.toml", "app = 'staging'\n");
+    env.xtask(["init", "--yes"]).fails(2).stderr_has(
+        "error: several may be production: fly.staging.toml, fly.toml\nhint: give --app, or --via and --remote-dir\n",
+    );
+    fs::remove_file(env.repo().join("fly.staging.toml")).expect("remove");
+    fs::remove_file(env.repo().join("fly.toml")).expect("remove");
+    env.xtask(["init", "--yes"])
+        .fails(2)
+        .stderr_has("hint: give --app, or --via and --remote-dir\n");
+    env.xtask(["init", "--yes", "--app", "upflow", "--no-rules", "--remote-dir"]).fails(2);
+    let production = env.production().display().to_string();
+    env.xtask(["init", "--yes", "--app", "upflow", "--no-rules", "--remote-dir", &production]).ok();
+    assert!(written(&env).contains(&format!("app = \"upflow\"\nremote-dir = \"{production}\"\n")));
+    assert!(!written(&env).contains("sanitize"));
+}
+
+#[test]
+fn a_person_is_asked_what_nobody_can_know() {
+    let (env, _sshd) = new(USERS);
+    let session = Session::spawn_sized(&env.xtask_command(["init"]), 50, 150);
+    session.wait_for_text("Where does your app open its databases here? (data)");
+    session.send("var/db");
+    session.send(ENTER);
+    session.wait_for_text("Mask 2 columns that look like secrets or personal data? (Y/n)");
+    session.send("n");
+    session.send(ENTER);
+    session.wait_for_text("Write xtask/db.toml and .gitignore? (y/N)");
+    session.send(ESC);
+    assert_eq!(session.wait_exit(), 130);
+    assert!(!env.repo().join("xtask/db.toml").exists());
+
+    let session = Session::spawn_sized(&env.xtask_command(["init"]), 50, 150);
+    session.wait_for_text("Where does your app open its databases here?");
+    session.send(ENTER);
+    session.wait_for_text("(Y/n)");
+    session.send(ENTER);
+    session.wait_for_text("(y/N)");
+    session.send("y");
+    session.send(ENTER);
+    assert_eq!(session.wait_exit(), 0);
+    assert!(written(&env).contains("set.email"));
+}
+
+/// Rails 8 has a database for each of its caches and queues, and calls the first one otherwise here.
+#[test]
+fn frameworks_say_what_databases_are_called_here_and_which_are_made_again() {
+    let (env, _sshd) = new(USERS);
+    let rename = |from: &str, to: &str| {
+        fs::rename(env.production().join(from), env.production().join(to)).expect("rename")
+    };
+    rename("app.db", "production.sqlite3");
+    let records =
+        "CREATE TABLE schema_migrations (version); CREATE TABLE ar_internal_metadata (key, value);";
+    databases::execute(&env.production().join("production.sqlite3"), records);
+    databases::execute(
+        &env.production().join("production.sqlite3"),
+        "ALTER TABLE users ADD COLUMN password_digest TEXT; UPDATE users SET password_digest = 'x'; CREATE TABLE solid_cache_entries (id)",
+    );
+    databases::execute(
+        &env.production().join("production_queue.sqlite3"),
+        &format!("{records} CREATE TABLE solid_queue_jobs (id, arguments)"),
+    );
+    env.write(
+        "repo/config/database.yml",
+        "development: {primary: {database: storage/development.sqlite3}}\n\
+         production:\n  primary: {database: storage/production.sqlite3}\n  queue: {database: storage/production_queue.sqlite3}\n",
+    );
+    let output = env.xtask(["init", "--yes"]).ok();
+    output
+        .stderr_has(" ✓ config/database.yml: Rails opens storage/development.sqlite3\n")
+        .stderr_has(", 4 tables, Rails\n")
+        .stderr_has(", 3 tables, Rails, a cache or queue\n")
+        .stderr_has(" ✓ production.sqlite3 becomes development.sqlite3 here\n");
+    let text = written(&env);
+    for line in [
+        "local-dir = \"storage\"\n",
+        "exclude = [\"production_queue.sqlite3\"]\n",
+        "omit = [\"solid_cache_entries\"]\n",
+        "[rename]\n\"production.sqlite3\" = \"development.sqlite3\"\n",
+        "# The password of every user: development\nset.password_digest = \"'$2a$12$",
+    ] {
+        assert!(text.contains(line), "{line}\n{text}");
+    }
+    env.xtask(["pull-db", "--yes"]).ok().stderr_lacks("warning");
+    let here = env.repo().join("storage");
+    assert_eq!(databases::count(&here.join("development.sqlite3"), "users"), 2);
+    assert!(!here.join("production_queue.sqlite3").exists());
+}
+
+#[test]
+fn names_of_any_kind_become_valid_settings() {
+    let (env, _sshd) = new(
+        "CREATE TABLE \"it's \"\"x\"\" = [1]\" (id INTEGER PRIMARY KEY, \"api key\n\" TEXT, \"e.mail\" TEXT);
+         INSERT INTO \"it's \"\"x\"\" = [1]\" VALUES (1, 'k', 'm')",
+    );
+    databases::execute(&env.production().join("a [b] \u{202e}.data"), "CREATE TABLE t (x)");
+    let output = env.xtask(["init", "--yes"]).ok().is_harmless();
+    output.stderr_has("a [b] \\u{202e}.data");
+    env.xtask(["pull-db", "--yes"]).ok();
+    assert!(env.data().join("a [b] \u{202e}.data").exists());
+    let path = env.data().join("app.db");
+    assert_eq!(
+        databases::query(&path, "SELECT \"api key\n\" FROM \"it's \"\"x\"\" = [1]\""),
+        rusqlite::types::Value::Text(String::new())
+    );
+}

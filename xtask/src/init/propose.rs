@@ -1,0 +1,180 @@
+//! The settings that follow from what was found.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use crate::init::surveyed::Surveyed;
+use crate::init::{passwords, tables};
+use crate::sanitize::audit::{Findings, quoted};
+use crate::ui::count;
+
+/// What `db.toml` will say.
+pub struct Proposal<'a> {
+    /// Lines with the source: `app`, `via`, `fly-config`, `remote-dir`, as they are written.
+    pub source: Vec<String>,
+    pub local_dir: &'a str,
+    pub databases: &'a [Surveyed],
+    /// What databases are called here: on the server, and here.
+    pub renames: Vec<(String, String)>,
+    /// `None` if none is wanted.
+    pub findings: Option<&'a Findings>,
+}
+
+impl Proposal<'_> {
+    /// The text of a new settings file.
+    pub fn text(&self) -> String {
+        let (scratch, wanted): (Vec<_>, Vec<_>) =
+            self.databases.iter().partition(|one| tables::are_all_scratch(&one.tables));
+        let names = |of: &[&Surveyed]| of.iter().map(|one| one.name.clone()).collect::<Vec<_>>();
+        let mut text =
+            "# Which databases `cargo xtask pull-db` brings, from where, and what it masks.\n"
+                .to_owned();
+        for line in &self.source {
+            text += line;
+            text.push('\n');
+        }
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "# Where your app opens them on this machine.");
+        let _ = writeln!(text, "local-dir = {}", quoted(self.local_dir));
+        text += "# Snapshots with unmasked data are removed after this time.\nunmasked-keep = \"7d\"\n";
+        let _ = writeln!(text, "include = {}", list(&patterns(&names(&wanted))));
+        if !scratch.is_empty() {
+            text += "# Caches and queues: your app makes them again.\n";
+            let _ = writeln!(text, "exclude = {}", list(&names(&scratch)));
+        }
+        let omitted = tables::scratch(wanted.iter().flat_map(|one| &one.tables));
+        if !omitted.is_empty() {
+            text += "# Rows of caches, queues and sessions, which stay on the server.\n";
+            let _ = writeln!(text, "omit = {}", list(&omitted));
+        }
+        if !self.renames.is_empty() {
+            text += "\n# What they are called here.\n[rename]\n";
+            for (server, here) in &self.renames {
+                let _ = writeln!(text, "{} = {}", quoted(server), quoted(here));
+            }
+        }
+        if let Some(findings) = self.findings {
+            text += &rules(findings, self.databases, &omitted);
+        }
+        text + &self.fixture(&wanted)
+    }
+
+    /// An example of a fixture, in comments.
+    fn fixture(&self, wanted: &[&Surveyed]) -> String {
+        let Some(first) = wanted.first() else { return String::new() };
+        let renamed = self.renames.iter().find(|(server, _)| *server == first.name);
+        let name = renamed.map_or(&*first.name, |(_, here)| here);
+        let base = name.rsplit('/').next().unwrap_or(name);
+        format!(
+            "\n# A small database for tests, cut from the pulled one; `cargo xtask install-hooks` keeps it fresh:\n\
+             # [[fixture]]\n# path = {}\n# from = {}\n# rows = {{ \"*\" = 20 }}\n",
+            quoted(&format!("tests/fixtures/{base}")),
+            quoted(name)
+        )
+    }
+}
+
+/// A rule for each table, and in comments what has none. What is omitted needs none.
+pub fn rules(findings: &Findings, databases: &[Surveyed], omitted: &[String]) -> String {
+    let mut tables: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    let mut others = Vec::new();
+    for finding in &findings.columns {
+        if omitted.iter().any(|table| table.eq_ignore_ascii_case(&finding.table)) {
+            continue;
+        }
+        let (table, column) = (&finding.table, &finding.column);
+        let line = match (passwords::of(databases, table, column), &finding.set) {
+            (Some(hash), _) => {
+                format!(
+                    "# The password of every user: development\nset.{} = {}",
+                    key(column),
+                    quoted(hash)
+                )
+            }
+            (None, Some(set)) => format!("set.{} = {}", key(column), quoted(set)),
+            (None, None) => {
+                others.push(finding.line());
+                continue;
+            }
+        };
+        tables.entry(table).or_default().push(line);
+    }
+    let mut text = String::new();
+    if !tables.is_empty() {
+        text += "\n# What looks like secrets or personal data is masked on the server, before anything is sent.\n";
+    }
+    for (i, (table, columns)) in tables.iter().enumerate() {
+        let blank = if i == 0 { "" } else { "\n" };
+        let _ = writeln!(
+            text,
+            "{blank}[[sanitize]]\ntable = {}\n{}",
+            quoted(table),
+            columns.join("\n")
+        );
+    }
+    if !others.is_empty() {
+        text +=
+            "\n# These look like secrets too; write what fits them, or allow them in [audit]:\n";
+        for line in others {
+            let _ = writeln!(text, "#   {line}");
+        }
+    }
+    text
+}
+
+/// The number of columns for which there is a rule.
+pub fn covered(findings: &Findings) -> usize {
+    findings.columns.iter().filter(|finding| finding.set.is_some()).count()
+}
+
+fn key(name: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
+    if !name.is_empty() && name.chars().all(plain) { name.to_owned() } else { quoted(name) }
+}
+
+pub fn list(names: &[String]) -> String {
+    format!("[{}]", names.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", "))
+}
+
+/// Patterns for these names: `*.db`, `tenants/*/main.db`. They fit other names of the same form,
+/// such as that of the next tenant.
+pub fn patterns(names: &[String]) -> Vec<String> {
+    let mut groups: BTreeMap<String, Vec<&String>> = BTreeMap::new();
+    for name in names {
+        groups.entry(form(name)).or_default().push(name);
+    }
+    let mut patterns = Vec::new();
+    for (form, names) in groups {
+        let is_nested = form.contains('/');
+        // One database of its own is called by its name.
+        let alone = is_nested && names.len() == 1;
+        patterns.push(if alone { glob::Pattern::escape(names[0]) } else { form });
+    }
+    patterns
+}
+
+/// In the root, what has the same ending; below it, what has the same name in another directory, or
+/// the same ending in the same one.
+fn form(name: &str) -> String {
+    let (directory, base) = name.rsplit_once('/').unwrap_or(("", name));
+    let same_ending = match base.rsplit_once('.') {
+        Some((_, end)) if !end.is_empty() => format!("*.{}", glob::Pattern::escape(end)),
+        _ => glob::Pattern::escape(base),
+    };
+    match directory.rsplit_once('/') {
+        None if directory.is_empty() => same_ending,
+        None => format!("{}/{same_ending}", glob::Pattern::escape(directory)),
+        Some((above, _)) => {
+            format!("{}/*/{}", glob::Pattern::escape(above), glob::Pattern::escape(base))
+        }
+    }
+}
+
+/// A line of the report: `tenants/a.db and 2 others like it`.
+pub fn describe(names: &[&str]) -> String {
+    match names {
+        [] => String::new(),
+        [one] => (*one).to_owned(),
+        [first, others @ ..] => format!("{first} and {}", count(others.len(), "more")),
+    }
+}
