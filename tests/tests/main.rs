@@ -85,6 +85,7 @@ mod secrets_pages;
 mod secrets_random;
 mod secrets_said;
 mod snapshots;
+mod snapshots_diff;
 mod sources;
 mod sparse;
 mod standin;

@@ -46,6 +46,7 @@ mod cli;
 mod commands;
 mod config;
 mod context;
+mod diff;
 mod dockerignore;
 mod doctor;
 mod error;

@@ -70,6 +70,13 @@ pub fn databases(dir: &Path, names: &Names) -> Result<Vec<String>> {
     Ok(found)
 }
 
+/// The sha256 of the live databases that are exactly as a snapshot has them, without reading them.
+pub fn known_sha256(store: &Store, state: &State) -> BTreeMap<String, String> {
+    let unchanged = placed::unchanged(store, state).into_iter();
+    let as_pulled = unchanged.filter(|(_, placed)| placed.prepared.is_empty());
+    as_pulled.map(|(name, placed)| (name, placed.sha256)).collect()
+}
+
 /// The live set, locked for the one command that may change it.
 pub struct LockedLiveSet<'a> {
     ui: &'a Ui,

@@ -56,7 +56,8 @@ impl Ui {
     /// A line of a list of what is right.
     pub fn tick(&self, message: impl Display) {
         if !self.quiet {
-            line(&format!(" {GOOD}✓{GOOD:#} {}", escape(&adapt(&message.to_string()))));
+            let sign = if has_unicode() { "✓" } else { "ok" };
+            line(&format!("{GOOD}{sign:>2}{GOOD:#} {}", escape(&adapt(&message.to_string()))));
         }
     }
 
@@ -172,6 +173,12 @@ impl Ui {
         Err(Failure::usage(format!("this needs a confirmation, and {why}"))
             .hint("add --yes")
             .into())
+    }
+
+    /// Prints a line of JSON that is printed piece by piece: a value, between two texts.
+    pub fn json_part(&self, before: &str, value: &impl Serialize, after: &str) -> Result<()> {
+        let value = escape_as(&serde_json::to_string(value)?, json_escape);
+        self.data(format!("{before}{value}{after}"))
     }
 
     /// Asks a yes-or-no question; `--yes` answers it.

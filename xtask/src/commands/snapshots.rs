@@ -1,3 +1,5 @@
+mod diff;
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
@@ -35,6 +37,8 @@ enum Action {
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
         keep: Option<u32>,
     },
+    /// Compare two snapshots, the current data or files
+    Diff(Box<diff::Args>),
 }
 
 impl Args {
@@ -46,6 +50,7 @@ impl Args {
         match self.action.unwrap_or(Action::List) {
             Action::List => list(cx, &settings),
             Action::Create => create(cx, &LockedLiveSet::lock(cx, &settings, command)?),
+            Action::Diff(args) => args.run(cx),
             Action::Rm { name } => remove(cx, &store, &name, lock_to_remove),
             Action::Prune { keep } => {
                 let keep = keep.map_or(settings.keep, |keep| keep as usize);

@@ -36,7 +36,8 @@ impl Proposal<'_> {
         // Writing to a string does not fail.
         let _ = writeln!(text, "# Where your app opens them on this machine.");
         let _ = writeln!(text, "local-dir = {}", quoted(self.local_dir));
-        text += "# Snapshots with unmasked data are removed after this time.\nunmasked-keep = \"7d\"\n";
+        text +=
+            "# Snapshots with unmasked data are removed after this time.\nunmasked-keep = \"7d\"\n";
         let _ = writeln!(text, "include = {}", list(&patterns(&names(&wanted))));
         if !scratch.is_empty() {
             text += "# Caches and queues: your app makes them again.\n";
