@@ -168,7 +168,7 @@ fn a_person_is_asked_what_nobody_can_know() {
 fn frameworks_say_what_databases_are_called_here_and_which_are_made_again() {
     let (env, _sshd) = new(USERS);
     let rename = |from: &str, to: &str| {
-        fs::rename(env.production().join(from), env.production().join(to)).expect("rename")
+        fs::rename(env.production().join(from), env.production().join(to)).expect("rename");
     };
     rename("app.db", "production.sqlite3");
     let records =

@@ -4,6 +4,7 @@ use std::fs;
 
 use tests::databases;
 use tests::process::Running;
+use tests::pty::Session;
 use tests::pull::{NAMES, live, production, pull, snapshot};
 use tests::world::Faults;
 
@@ -26,7 +27,7 @@ fn without_a_terminal_every_step_is_a_line_on_stderr() {
              data.db          <SIZE>
              tenant_iris.db   <SIZE>
              tenant_juno.db   <SIZE>
-        Took <SECS>, <SIZE> on the wire for <SIZE>
+       Ready ./data in <SECS>, <SIZE> on the wire for <SIZE>
        Saved the previous data as backup_<TIME>
      Removed old.db, which the snapshot does not have
      Current backup_<TIME> (3 databases)
@@ -96,7 +97,7 @@ fn on_a_terminal_a_bar_shows_what_has_come_and_is_gone_at_the_end() {
     let session = env.xtask_on_pty(["pull-db"]);
     let screen = session.wait_for_text("Receiving [");
     let bar = screen.lines().find(|line| line.contains("Receiving [")).unwrap_or_default();
-    assert!(bar.contains("/8.38 MB") && bar.contains("data.db"), "{bar}");
+    assert!(bar.contains(" left  ") && bar.contains("B/s · data.db"), "{bar}");
     assert!(!screen.contains("Packing"), "one line at a time:\n{screen}");
     session.send(tests::pty::CTRL_C);
     assert_ne!(session.wait_exit(), 0);
@@ -108,7 +109,27 @@ fn on_a_terminal_a_bar_shows_what_has_come_and_is_gone_at_the_end() {
     for gone in ["Receiving", "Connecting", "Copying", "Packing", "Saving"] {
         assert!(!screen.contains(gone), "{gone} stayed:\n{screen}");
     }
-    assert!(screen.trim_start().starts_with("Pulled 3 databases"), "{screen}");
+    let steps =
+        ["✓ Connected to upflow", "✓ Copied 3 databases on the server", "✓ Audited", "Pulled 3"];
+    let places: Vec<_> = steps.iter().map(|step| screen.find(step)).collect();
+    assert!(places.is_sorted() && places[0].is_some(), "{screen}");
+    assert!(screen.contains("Ready ./data in "), "{screen}");
+}
+
+/// Where nothing can be drawn over, nothing is hidden either.
+#[test]
+fn a_dumb_terminal_gets_plain_lines_and_a_narrow_one_short_ones() {
+    let (env, _sshd) = production();
+    let mut command = env.xtask_command(["pull-db"]);
+    command.env("TERM", "dumb");
+    let session = Session::spawn(&command);
+    let screen = session.wait_for_text("Current backup_");
+    assert!(screen.contains("Copying 3 databases") && !screen.contains("✓"), "{screen}");
+    databases::execute(&env.production().join(NAMES[1]), "UPDATE items SET value = value + 1");
+    let session = Session::spawn_sized(&env.xtask_command(["pull-db"]), 40, 60);
+    let screen = session.wait_for_text("Ready ./data in ");
+    let row = screen.lines().find(|line| line.contains(NAMES[1])).expect("its row");
+    assert!(!row.contains("changed page"), "{screen}");
 }
 
 #[test]

@@ -175,6 +175,8 @@ fn a_transaction_that_does_not_end_is_named_after_the_wait() {
     let via = format!("local:{}", env.production().display());
     env.xtask([&LATEST[..], &["--wait", "1"]].concat())
         .fails(1)
+        .stderr_has("Waiting for a transaction of sqlite3 (process ")
+        .stderr_has("), at most 1 s\n")
         .stderr_has(locked)
         .stderr_has(") for longer than 1 s; nothing was changed\n")
         .stderr_has("hint: ")

@@ -412,6 +412,17 @@ impl Settings {
         Ok(self)
     }
 
+    /// The data directory as one types it: from the current directory, if it is below.
+    pub fn shown_data_dir(&self) -> PathBuf {
+        let here = std::env::current_dir().ok();
+        let below = here.as_ref().and_then(|here| self.data_dir.strip_prefix(here).ok());
+        match below {
+            Some(below) if below.as_os_str().is_empty() => PathBuf::from("."),
+            Some(below) => Path::new(".").join(below),
+            None => self.data_dir.clone(),
+        }
+    }
+
     /// What changes a database of a snapshot before it becomes a current one; empty if nothing does.
     pub fn preparation(&self) -> String {
         let compact = self.compact.then(|| "compact".to_owned());

@@ -281,7 +281,7 @@ impl<'a> LockedLiveSet<'a> {
         if let Some(copies) = &mut copies {
             self.saver().find_same(copies, Some(&replacement.snapshot.name))?;
         }
-        locked_db::lock(&mut locked, self.wait)?;
+        locked_db::lock(&mut locked, self.ui, self.wait)?;
         let in_place = save::write(&mut locked, copies.as_mut())?;
         let before = match (copies, replacement.save) {
             (Some(copies), Some(kind)) => Some(self.saver().keep(copies, kind)?),
@@ -321,7 +321,7 @@ impl<'a> LockedLiveSet<'a> {
     }
 
     fn open_and_lock(&self, remove: &[String], install: &[String]) -> Result<Vec<LockedDb>> {
-        locked_db::open_and_lock(self.sh, &self.store, self.wait, remove, install)
+        locked_db::open_and_lock(self.ui, self.sh, &self.store, self.wait, remove, install)
     }
 
     fn saver(&self) -> Saver<'_> {
@@ -409,7 +409,7 @@ impl<'a> LockedLiveSet<'a> {
             copies.raw.retain(pending);
             copies.raw.extend(in_place);
         }
-        locked_db::lock(&mut locked, self.wait)?;
+        locked_db::lock(&mut locked, self.ui, self.wait)?;
         journal.in_place.extend(save::write(&mut locked, copies.as_mut())?);
         let saved = match copies {
             Some(copies) if !self.already_saved(&journal.state, &copies, &locked)? => {

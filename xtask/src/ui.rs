@@ -2,17 +2,19 @@
 //! without a terminal nothing prompts. All text is escaped here, because paths, names and settings
 //! are untrusted.
 
+use std::cell::Cell;
 use std::fmt::{self, Display, Write as _};
 use std::io::{self, IsTerminal as _, Write as _};
+use std::rc::Rc;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anstyle::{AnsiColor, Style};
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle, WeakProgressBar};
 use inquire::InquireError;
 use inquire::error::InquireResult;
-use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
+use rustix::termios::{OptionalActions, tcgetattr, tcgetwinsize, tcsetattr};
 use serde::Serialize;
 
 use crate::error::Failure;
@@ -257,29 +259,55 @@ impl Ui {
             .map_err(unanswered)
     }
 
-    /// Progress towards `total` bytes: a bar on a terminal, else a line per file.
-    pub fn progress(&self, total: u64) -> Progress<'_> {
-        let bar = (self.interactive() && !self.quiet).then(|| {
-            let style = ProgressStyle::with_template(
-                "{prefix:>12.green.bold} [{bar:14}] {decimal_bytes}/{decimal_total_bytes}, {decimal_bytes_per_sec}, {eta} left  {wide_msg}",
-            );
-            let style = style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ");
+    /// Whether the terminal has no room for long lines.
+    pub fn is_narrow(&self) -> bool {
+        self.terminal && columns() < NARROW
+    }
+
+    /// Whether lines can be drawn over. Where not, each step is a plain line.
+    fn draws(&self) -> bool {
+        self.interactive() && !self.quiet && !ProgressBar::no_length().is_hidden()
+    }
+
+    /// Progress towards `total` bytes, of which `wire` have travelled: a bar on a terminal, else a
+    /// line per file.
+    pub fn progress(&self, total: u64, wire: Rc<Cell<u64>>) -> Progress<'_> {
+        let bar = self.draws().then(|| {
+            let style = ProgressStyle::with_template(if columns() < NARROW {
+                "{prefix:>12.green.bold} {percent:>3}% {wide_msg}"
+            } else {
+                "{prefix:>12.green.bold} [{bar:14}] {eta} left  {wide_msg}"
+            });
+            let style =
+                style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ");
             let bar = ProgressBar::new(total).with_prefix("Receiving").with_style(style);
             // Redrawn while nothing is received too, so that the rate falls.
             bar.enable_steady_tick(Duration::from_millis(250));
             *last_bar() = Some(bar.downgrade());
             bar
         });
-        Progress { ui: self, bar }
+        let before = wire.get();
+        Progress { ui: self, bar, wire, before, name: String::new() }
     }
 
     /// A spinner for a step of unknown length; without a terminal, a line.
     pub fn working(&self, verb: &'static str, message: impl Display) -> Spinner {
-        if !self.interactive() || self.quiet {
+        self.step(verb, None, message)
+    }
+
+    /// The same for a step that is called `done` when it has ended, which stays on a terminal.
+    pub fn step(
+        &self,
+        verb: &'static str,
+        done: Option<&'static str>,
+        message: impl Display,
+    ) -> Spinner {
+        let (started, message) = (Instant::now(), message.to_string());
+        if !self.draws() {
             self.status(verb, message);
-            return Spinner(None);
+            return Spinner { bar: None, done: None, message: String::new(), started };
         }
-        let bar = ProgressBar::new_spinner().with_message(escape(&message.to_string()));
+        let bar = ProgressBar::new_spinner().with_message(escape(&message));
         if let Ok(style) =
             ProgressStyle::with_template("{prefix:>12.green.bold} {msg} {spinner} {elapsed}")
         {
@@ -288,8 +316,18 @@ impl Ui {
         bar.set_prefix(verb);
         bar.enable_steady_tick(Duration::from_millis(120));
         *last_bar() = Some(bar.downgrade());
-        Spinner(Some(bar))
+        Spinner { bar: Some(bar), done, message, started }
     }
+}
+
+/// A terminal with fewer columns has no room for a bar.
+const NARROW: usize = 70;
+/// What stands at the end of a line, stands here.
+const END: usize = 80;
+
+/// The width of the terminal.
+fn columns() -> usize {
+    tcgetwinsize(io::stderr()).map_or(END, |size| usize::from(size.ws_col))
 }
 
 /// What a check of a list found.
@@ -356,22 +394,30 @@ fn unanswered(error: InquireError) -> anyhow::Error {
 pub struct Progress<'a> {
     ui: &'a Ui,
     bar: Option<ProgressBar>,
+    wire: Rc<Cell<u64>>,
+    /// What had travelled before.
+    before: u64,
+    /// The current file.
+    name: String,
 }
 
 impl Progress<'_> {
     /// Starts the next file; without a bar, prints a line with `action`.
-    pub fn file(&self, action: &str, name: &str, size: u64) {
-        let name = escape(name);
+    pub fn file(&mut self, action: &str, name: &str, size: u64) {
+        self.name = escape(name);
         match &self.bar {
-            Some(bar) => bar.set_message(name),
-            None => self.ui.status(action, format!("{name} ({})", bytes(size))),
+            Some(_) => self.advance(0),
+            None => self.ui.status(action, format!("{} ({})", self.name, bytes(size))),
         }
     }
 
-    pub fn advance(&self, bytes: u64) {
-        if let Some(bar) = &self.bar {
-            bar.inc(bytes);
-        }
+    /// Counts bytes of the file, of which fewer have travelled.
+    pub fn advance(&self, n: u64) {
+        let Some(bar) = &self.bar else { return };
+        bar.inc(n);
+        let sent = self.wire.get() - self.before;
+        let rate = sent as f64 / bar.elapsed().as_secs_f64().max(0.1);
+        bar.set_message(format!("{}, {}/s · {}", bytes(sent), bytes(rate as u64), self.name));
     }
 }
 
@@ -384,11 +430,29 @@ impl Drop for Progress<'_> {
 }
 
 /// Removed from the screen when dropped.
-pub struct Spinner(Option<ProgressBar>);
+pub struct Spinner {
+    bar: Option<ProgressBar>,
+    done: Option<&'static str>,
+    message: String,
+    started: Instant,
+}
+
+impl Spinner {
+    /// The step has ended: its line stays, with the time that it took.
+    pub fn finish(self) {
+        let Some((bar, done)) = self.bar.as_ref().zip(self.done) else { return };
+        bar.finish_and_clear();
+        let verb = format!("{} {done}", if has_unicode() { "✓" } else { "ok" });
+        let (text, took) = (escape(&self.message), self.started.elapsed().as_secs_f64());
+        let used = 13 + text.chars().count();
+        let space = END.min(columns()).saturating_sub(used + 6).max(1);
+        line(&format!("{GOOD}{verb:>12}{GOOD:#} {text}{:space$}{took:>4.1} s", ""));
+    }
+}
 
 impl Drop for Spinner {
     fn drop(&mut self) {
-        if let Some(bar) = &self.0 {
+        if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
     }

@@ -135,7 +135,8 @@ impl Args {
             Err(error) => cx.ui.warn(format!("old snapshots were not pruned: {error:#}")),
         }
         let seconds = start.elapsed().as_secs_f64();
-        report::pulled(&cx.ui, &transport, &pulled, &snapshot, &replaced, seconds)?;
+        let dir = &settings.shown_data_dir();
+        report::pulled(&cx.ui, &transport, &pulled, &snapshot, &replaced, seconds, dir)?;
         if self.only.is_none() {
             for tables in unmatched::idle_omits(spec.rules.applied(), &snapshot)? {
                 cx.ui.warn(format!("omit: no database has a table {tables}"));

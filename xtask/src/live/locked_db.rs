@@ -14,7 +14,7 @@ use super::shared_db::{SharedDb, checkpoint};
 use crate::error::Failure;
 use crate::snapshots::Store;
 use crate::sqlite::remove_sidecars;
-use crate::ui::escape;
+use crate::ui::{Spinner, Ui, escape};
 use crate::{fs, interrupt, open_files, sqlite};
 
 /// How long locks are released for programs that may wait for them: SQLite retries every 100 ms at
@@ -47,6 +47,7 @@ pub(super) enum Access {
 ///
 /// A program has a database open that cannot be changed meanwhile. Nothing was changed.
 pub(super) fn open_and_lock(
+    ui: &Ui,
     sh: &Shell,
     store: &Store,
     wait: Duration,
@@ -70,7 +71,7 @@ pub(super) fn open_and_lock(
         })
         .collect()
     };
-    let mut locked = all_or_none(wait, open_each)?;
+    let mut locked = all_or_none(Some(ui), wait, open_each)?;
     locked.iter_mut().try_for_each(LockedDb::compare)?;
     Ok(locked)
 }
@@ -81,11 +82,16 @@ pub(super) fn open_and_lock(
 /// # Errors
 ///
 /// `read` fails, or a database is locked for longer than `wait`.
-pub(super) fn all_or_none<T>(wait: Duration, read: impl Fn() -> Result<T>) -> Result<T> {
-    let deadline = Instant::now() + wait;
+pub(super) fn all_or_none<T>(
+    ui: Option<&Ui>,
+    wait: Duration,
+    read: impl Fn() -> Result<T>,
+) -> Result<T> {
+    let (deadline, mut waiting) = (Instant::now() + wait, None);
     loop {
         match read() {
             Err(error) if sqlite::tells_busy(&error) && Instant::now() < deadline => {
+                waiting = waiting.or_else(|| Some(say_waiting(ui?, &[], wait)));
                 interrupt::sleep(PAUSE)?;
             }
             outcome => return outcome,
@@ -182,6 +188,12 @@ fn is_never_written(path: &Path, error: &rusqlite::Error) -> bool {
         && rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok()
 }
 
+/// Says that a program is waited for: nothing else happens for seconds.
+fn say_waiting(ui: &Ui, programs: &[String], wait: Duration) -> Spinner {
+    let whose = if programs.is_empty() { "a program".to_owned() } else { programs.join(", ") };
+    ui.working("Waiting", format!("for a transaction of {whose}, at most {} s", wait.as_secs()))
+}
+
 fn still_locked(path: &Path, programs: &[String], wait: Duration) -> Failure {
     let programs = match programs {
         [] => "a program of another user".to_owned(),
@@ -226,8 +238,8 @@ pub(super) fn end_read_transactions(locked: &[LockedDb]) -> rusqlite::Result<()>
 /// # Errors
 ///
 /// A program has a database locked for longer than `wait`.
-pub(super) fn lock(locked: &mut [LockedDb], wait: Duration) -> Result<()> {
-    let deadline = Instant::now() + wait;
+pub(super) fn lock(locked: &mut [LockedDb], ui: &Ui, wait: Duration) -> Result<()> {
+    let (deadline, mut waiting) = (Instant::now() + wait, None);
     end_read_transactions(locked)?;
     loop {
         interrupt::check()?;
@@ -239,11 +251,11 @@ pub(super) fn lock(locked: &mut [LockedDb], wait: Duration) -> Result<()> {
         for one in locked.iter().filter_map(|one| one.access.shared()) {
             one.unlock()?;
         }
+        let programs = locked[i].access.shared().map(|one| &one.programs[..]).unwrap_or_default();
         if late {
-            let programs =
-                locked[i].access.shared().map(|one| &one.programs[..]).unwrap_or_default();
             return Err(still_locked(&locked[i].path, programs, wait).into());
         }
+        waiting.get_or_insert_with(|| say_waiting(ui, programs, wait));
         if i > 0 {
             interrupt::sleep(PAUSE)?;
         }

@@ -228,7 +228,7 @@ impl Copies<'_> {
             let source = Source::pin(&dir.join(name)).with_context(|| not_copied(name))?;
             anyhow::Ok(((*name).clone(), source))
         };
-        let mut sources = locked_db::all_or_none(sqlite::BUSY, || {
+        let mut sources = locked_db::all_or_none(None, sqlite::BUSY, || {
             others.iter().map(pin).collect::<Result<Vec<_>>>()
         })?;
         let locked = locked.into_iter();

@@ -1,8 +1,10 @@
 //! Writes the received databases into a directory.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use anyhow::{Context as _, Result};
 
@@ -25,6 +27,8 @@ pub struct Incoming<'a> {
     dir: &'a Path,
     /// Bytes that must stay free on the disk for later steps.
     reserved: u64,
+    /// What has arrived over the connection.
+    wire: Rc<Cell<u64>>,
     progress: Option<Progress<'a>>,
     open: Option<Open>,
     /// If set, the only databases that may follow, and not as a delta.
@@ -42,9 +46,15 @@ struct Open {
 }
 
 impl<'a> Incoming<'a> {
-    pub fn new(ui: &'a Ui, request: &'a Request<'a>, dir: &'a Path, reserved: u64) -> Self {
+    pub fn new(
+        ui: &'a Ui,
+        request: &'a Request<'a>,
+        dir: &'a Path,
+        reserved: u64,
+        wire: Rc<Cell<u64>>,
+    ) -> Self {
         let (progress, open, missing, checks) = (None, None, None, Checks::default());
-        Self { ui, request, dir, reserved, progress, open, missing, checks }
+        Self { ui, request, dir, reserved, wire, progress, open, missing, checks }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -92,7 +102,7 @@ impl<'a> Incoming<'a> {
         if needed > free {
             return Err(PullError::DiskTooSmall { needed, free });
         }
-        self.progress = Some(self.ui.progress(total));
+        self.progress = Some(self.ui.progress(total, self.wire.clone()));
         Ok(())
     }
 
@@ -152,7 +162,7 @@ impl<'a> Incoming<'a> {
     /// file already.
     pub fn create(&mut self, database: &IndexEntry) -> Result<(), PullError> {
         let IndexEntry { name, bytes, is_delta } = database;
-        if let Some(progress) = &self.progress {
+        if let Some(progress) = &mut self.progress {
             let action = if *is_delta { "Updating" } else { "Receiving" };
             progress.file(action, name, *bytes);
         }

@@ -43,7 +43,7 @@ pub fn receive(
     reserved: u64,
 ) -> Result<Pulled> {
     let mut session = Session::connect(ui, transport, request)?;
-    let mut incoming = Incoming::new(ui, request, dir, reserved);
+    let mut incoming = Incoming::new(ui, request, dir, reserved, session.wire.clone());
     match receive_sound(&mut session, &mut incoming, dir) {
         Ok((databases, received)) => Ok(Pulled {
             databases,
@@ -130,7 +130,7 @@ pub fn plan(
     dir: &Path,
 ) -> Result<Planned> {
     let mut session = Session::connect(ui, transport, request)?;
-    let mut incoming = Incoming::new(ui, request, dir, 0);
+    let mut incoming = Incoming::new(ui, request, dir, 0, session.wire.clone());
     let planned = plan_sound(&mut session, &mut incoming);
     incoming.pause();
     let (databases, wire_bytes) = planned.map_err(|error| session.explain(error, dir))?;

@@ -47,8 +47,14 @@ impl<'a> RemoteStatus<'a> {
     pub fn record_index(&mut self, index: &Index) {
         self.machine = index.machine.clone().or_else(|| self.machine.take());
         self.region = index.region.clone().or_else(|| self.region.take());
+        self.finish_step();
         self.ui.verbose(format!("the server has SQLite {}", escape(&index.sqlite)));
-        self.spinner = None;
+    }
+
+    fn finish_step(&mut self) {
+        if let Some(spinner) = self.spinner.take() {
+            spinner.finish();
+        }
     }
 
     fn text(&mut self, line: &str) {
@@ -101,16 +107,19 @@ impl<'a> RemoteStatus<'a> {
             }
             _ => {}
         }
-        self.spinner = None;
+        self.finish_step();
         self.spinner = match words[..] {
             ["copying", n, size] => {
                 let (n, size) = (n.parse().unwrap_or(0), size.parse().unwrap_or(0));
-                Some(self.ui.working(
+                Some(self.ui.step(
                     "Copying",
+                    Some("Copied"),
                     format!("{} on the server ({})", count(n, "database"), bytes(size)),
                 ))
             }
-            ["sanitizing"] => Some(self.ui.working("Masking", "the copies on the server")),
+            ["sanitizing"] => {
+                Some(self.ui.step("Masking", Some("Masked"), "the copies on the server"))
+            }
             ["whole"] => {
                 self.ui.hint("the server's sqlite3 cannot compare databases, so each comes whole: 3.39 or newer can");
                 None
@@ -125,8 +134,12 @@ impl<'a> RemoteStatus<'a> {
                     .hint(format!("removed values were searched for as whole values only: {why}"));
                 None
             }
-            ["auditing"] => Some(self.ui.working("Auditing", "the copies on the server")),
-            ["comparing"] => Some(self.ui.working("Comparing", "the copies with an earlier pull")),
+            ["auditing"] => {
+                Some(self.ui.step("Auditing", Some("Audited"), "the copies on the server"))
+            }
+            ["comparing"] => {
+                Some(self.ui.step("Comparing", Some("Compared"), "the copies with an earlier pull"))
+            }
             ["packing"] => Some(self.ui.working("Packing", "on the server")),
             _ => None,
         };

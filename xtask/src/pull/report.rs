@@ -1,5 +1,7 @@
 //! The report of a pull or of a dry run.
 
+use std::path::Path;
+
 use anyhow::Result;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -111,6 +113,7 @@ pub fn pulled(
     snapshot: &Snapshot,
     replaced: &Replaced,
     seconds: f64,
+    dir: &Path,
 ) -> Result<()> {
     let rows: Vec<_> = pulled
         .databases
@@ -155,7 +158,7 @@ pub fn pulled(
     let wire = format!("{} on the wire for {}", bytes(pulled.wire_bytes), bytes(snapshot.bytes()));
     let Timings { copy, sanitize, compare, pack, skew } = pulled.timings;
     let moment = if skew > 0 { format!(", all within {skew} ms") } else { String::new() };
-    ui.status("Took", format!("{seconds:.1} s, {wire}{moment}"));
+    ui.status("Ready", format!("{} in {seconds:.1} s, {wire}{moment}", dir.display()));
     ui.verbose(format!(
         "on the server: copy {copy} ms, mask {sanitize} ms, hash {compare} ms, compare and pack {pack} ms"
     ));
@@ -239,6 +242,8 @@ fn summarize(ui: &Ui, mut rows: Vec<Row<'_>>) {
         rows.truncate(SHOWN - 1);
     }
     let width = rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0);
+    let differs =
+        |row: &Row<'_>| if ui.is_narrow() { String::new() } else { row.differs.describe() };
     for row in &rows {
         let sanitized = match row.sanitized {
             0 if row.unsanitized => "  unmasked".to_owned(),
@@ -246,7 +251,7 @@ fn summarize(ui: &Ui, mut rows: Vec<Row<'_>>) {
             n => format!("  {} masked", count(n as usize, "row")),
         };
         let (name, size) = (escape(row.name), bytes(row.bytes));
-        ui.status("", format!("{name:width$} {size:>9}{}{sanitized}", row.differs.describe()));
+        ui.status("", format!("{name:width$} {size:>9}{}{sanitized}", differs(row)));
     }
     if rows.len() < all {
         let (more, sanitized) = (all - rows.len(), count(changed as usize, "row"));

@@ -52,7 +52,7 @@ impl<'a, 'b> Session<'a, 'b> {
             // A spinner would overwrite ssh's question.
             ui.status("Connecting", connecting);
         } else {
-            status.spinner = Some(ui.working("Connecting", connecting));
+            status.spinner = Some(ui.step("Connecting", Some("Connected"), connecting));
         }
         let mut connection = transport.start(ui)?;
         connection.send(&message);

@@ -199,7 +199,7 @@ fn any_schema_cookie_tells_whether_a_killed_run_has_committed() {
         stage(&snapshot, &install, &env.state(STAGED)).unwrap();
         let written = || {
             let mut locked = env.live.open_and_lock(&[], &install).unwrap();
-            locked_db::lock(&mut locked, Duration::ZERO).unwrap();
+            locked_db::lock(&mut locked, env.live.ui, Duration::ZERO).unwrap();
             save::write(&mut locked, None).unwrap();
             locked
         };

@@ -208,7 +208,7 @@ fn what_a_killed_run_has_changed_under_a_program_keeps_what_was_written_since() 
             .saver()
             .copy(Kind::BeforePull, env.live.databases().unwrap(), &mut locked)
             .unwrap();
-        locked_db::lock(&mut locked, Duration::ZERO).unwrap();
+        locked_db::lock(&mut locked, env.live.ui, Duration::ZERO).unwrap();
         let in_place = save::write(&mut locked, copies.as_mut()).unwrap();
         let before =
             Some(env.live.saver().keep(copies.unwrap(), Kind::BeforeRestore).unwrap().name);
@@ -259,7 +259,7 @@ fn replace_around(env: &Env, snapshot: &Snapshot, between: impl FnOnce()) -> Pat
         reader.execute_batch("COMMIT; BEGIN").unwrap();
     }
     between();
-    locked_db::lock(&mut locked, Duration::ZERO).unwrap();
+    locked_db::lock(&mut locked, env.live.ui, Duration::ZERO).unwrap();
     let in_place = save::write(&mut locked, copies.as_mut()).unwrap();
     let saved = env.live.saver().keep(copies.unwrap(), Kind::BeforeRestore).unwrap().name;
     let (live, before) = (Some(snapshot.name.clone()), Some(saved.clone()));

@@ -207,7 +207,7 @@ fn what_is_locked_is_not_taken_for_what_has_not_been_changed() {
     let install = vec!["a.db".to_owned()];
     stage(&snapshot, &install, &env.state(STAGED)).unwrap();
     let mut locked = env.live.open_and_lock(&[], &install).unwrap();
-    locked_db::lock(&mut locked, Duration::ZERO).unwrap();
+    locked_db::lock(&mut locked, env.live.ui, Duration::ZERO).unwrap();
     let in_place = save::write(&mut locked, None).unwrap();
     let state = State { live: Some(snapshot.name), ..State::default() };
     let journal = Journal { install, remove: Vec::new(), in_place, save: true, state };
