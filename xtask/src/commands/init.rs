@@ -10,7 +10,7 @@ use crate::init::apps::{self, App};
 use crate::init::propose::{self, Proposal};
 use crate::init::servers::{self, Server};
 use crate::init::survey::{self, Survey};
-use crate::init::{extend, ignore};
+use crate::init::{FileChange, extend, ignore, setting};
 use crate::sanitize::audit::Findings;
 use crate::server::args::ServerArgs;
 use crate::ui::{Ui, count};
@@ -39,19 +39,12 @@ pub struct Args {
     dry_run: bool,
 }
 
-/// A file, and the text that it will have.
-struct Planned {
-    file: std::path::PathBuf,
-    text: String,
-    added: String,
-}
-
 impl Args {
     pub(crate) fn run(self, cx: &Context) -> Result<()> {
         let location = Location::new(cx.global.config.as_deref())?;
         let mut planned = match fs::read(&location.file)? {
-            Some(_) => self.lacking(cx, &location)?,
-            None => self.first(cx, &location)?,
+            Some(_) => self.missing_settings(cx, &location)?,
+            None => self.new_settings(cx, &location)?,
         };
         planned.retain(|one| !one.added.is_empty());
         if planned.is_empty() {
@@ -75,7 +68,7 @@ impl Args {
     }
 
     /// The new settings file.
-    fn first(&self, cx: &Context, location: &Location) -> Result<Vec<Planned>> {
+    fn new_settings(&self, cx: &Context, location: &Location) -> Result<Vec<FileChange>> {
         let root = &location.root;
         let mut source = self.source(&cx.ui, root)?;
         let apps = apps::find(root);
@@ -87,11 +80,11 @@ impl Args {
         if settings.remote_dir()?.is_none() && !self.server.via(&settings).names_directory() {
             let question = "Which directory on the server has the databases?";
             let dir = cx.ui.text(question, "/data", "--remote-dir")?;
-            source.push(format!("remote-dir = {dir:?}"));
+            source.push(setting("remote-dir", &dir));
         }
         let settings = candidate(location, &source, &local_dir)?;
         let survey = self.survey(cx, &settings)?;
-        source.extend(survey.machine.iter().map(|id| format!("machine = {id:?}")));
+        source.extend(survey.machine.iter().map(|id| setting("machine", id)));
         survey.report(&cx.ui);
 
         let renames = survey.renames(&apps);
@@ -103,19 +96,20 @@ impl Args {
             local_dir: &local_dir,
             databases: &survey.databases,
             renames,
-            findings: self.wanted(&cx.ui, &survey.findings)?,
+            findings: self.findings_to_mask(&cx.ui, &survey.findings)?,
         };
         let text = proposal.text();
         // What is proposed must be what the other commands can read.
-        let settings = Settings::parse(again(location), &text, None)?;
+        let settings = Settings::parse(location.clone(), &text, None)?;
         let ignored = ignore::lines(&cx.sh, &settings, &survey.names())?;
-        let mut planned = vec![Planned { file: location.file.clone(), added: text.clone(), text }];
-        planned.extend(ignored.into_iter().map(of_lines));
+        let mut planned =
+            vec![FileChange { file: location.file.clone(), added: text.clone(), text }];
+        planned.extend(ignored);
         Ok(planned)
     }
 
     /// What the settings file lacks.
-    fn lacking(&self, cx: &Context, location: &Location) -> Result<Vec<Planned>> {
+    fn missing_settings(&self, cx: &Context, location: &Location) -> Result<Vec<FileChange>> {
         let settings = self.server.of_source(cx.settings()?)?;
         let wide = self.server.of_source(cx.settings()?)?.with_all_databases()?;
         let survey = self.survey(cx, &wide)?;
@@ -128,23 +122,23 @@ impl Args {
             cx.ui.tick(format!("new: {}", propose::describe(&names)));
         }
         let included = extend::include(&text, &propose::patterns(&others))?;
-        let findings = self.wanted(&cx.ui, &survey.findings)?;
+        let findings = self.findings_to_mask(&cx.ui, &survey.findings)?;
         let rules = findings.map(|it| propose::rules(it, &survey.databases, &[]));
         let rules = rules.unwrap_or_default();
         let added = extend::added(&text, &included) + &rules;
         let text = included + &rules;
-        let settings = Settings::parse(again(location), &text, None)?;
+        let settings = Settings::parse(location.clone(), &text, None)?;
         let ignored = ignore::lines(&cx.sh, &settings, &survey.names())?;
-        let mut planned = vec![Planned { file: settings.file.clone(), text, added }];
-        planned.extend(ignored.into_iter().map(of_lines));
+        let mut planned = vec![FileChange { file: settings.file.clone(), text, added }];
+        planned.extend(ignored);
         Ok(planned)
     }
 
     /// The lines with the source: what the flags say, else what is found, else the answer.
     fn source(&self, ui: &Ui, root: &Path) -> Result<Vec<String>> {
-        let given = self.server.lines();
+        let given = self.server.settings();
         if !given.is_empty() {
-            return Ok(given);
+            return Ok(given.iter().map(|(key, value)| setting(key, value)).collect());
         }
         let found = servers::find(root);
         for server in &found {
@@ -182,7 +176,11 @@ impl Args {
     }
 
     /// The findings, if the user wants rules for them.
-    fn wanted<'a>(&self, ui: &Ui, findings: &'a Findings) -> Result<Option<&'a Findings>> {
+    fn findings_to_mask<'a>(
+        &self,
+        ui: &Ui,
+        findings: &'a Findings,
+    ) -> Result<Option<&'a Findings>> {
         let columns = propose::covered(findings);
         if self.no_rules || findings.is_empty() {
             return Ok(None);
@@ -199,21 +197,14 @@ fn ask(ui: &Ui) -> Result<Vec<String>> {
         "Where is production? (an app on Fly.io, ssh:USER@HOST, docker:CONTAINER, local:DIR)";
     let answer = ui.text(question, "", "--app, or --via and --remote-dir")?;
     let key = if answer.contains(':') { "via" } else { "app" };
-    Ok(vec![format!("{key} = {answer:?}")])
+    Ok(vec![setting(key, &answer)])
 }
 
 /// Settings with which all databases are looked at.
 fn candidate(location: &Location, source: &[String], local_dir: &str) -> Result<Settings> {
-    let text = format!("{}\nlocal-dir = {local_dir:?}\ninclude = [\"**/*\"]\n", source.join("\n"));
-    Settings::parse(again(location), &text, None)
-}
-
-fn again(location: &Location) -> Location {
-    Location { file: location.file.clone(), root: location.root.clone() }
-}
-
-fn of_lines((file, text, added): (std::path::PathBuf, String, String)) -> Planned {
-    Planned { file, text, added }
+    let local_dir = setting("local-dir", local_dir);
+    let text = format!("{}\n{local_dir}\ninclude = [\"**/*\"]\n", source.join("\n"));
+    Settings::parse(location.clone(), &text, None)
 }
 
 /// A path as one types it in the repository.

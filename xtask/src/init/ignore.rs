@@ -6,18 +6,15 @@ use anyhow::Result;
 use xshell::Shell;
 
 use crate::config::Settings;
+use crate::init::FileChange;
 use crate::{exposure, fs};
 
-/// The files that lack lines: each with its text to be, and what is added.
+/// The changes of files that lack lines.
 ///
 /// # Errors
 ///
 /// A file cannot be read, or the data directory cannot be made.
-pub fn lines(
-    sh: &Shell,
-    settings: &Settings,
-    names: &[String],
-) -> Result<Vec<(PathBuf, String, String)>> {
+pub fn lines(sh: &Shell, settings: &Settings, names: &[String]) -> Result<Vec<FileChange>> {
     let dir = &settings.data_dir;
     let names: Vec<_> = names.iter().map(|name| settings.names.renames.local(name)).collect();
     // git answers only for a directory that is there.
@@ -33,11 +30,11 @@ pub fn lines(
     missing.map(|(file, lines)| with(file, &lines)).collect()
 }
 
-fn with(file: PathBuf, lines: &[String]) -> Result<(PathBuf, String, String)> {
+fn with(file: PathBuf, lines: &[String]) -> Result<FileChange> {
     let mut text = String::from_utf8_lossy(&fs::read(&file)?.unwrap_or_default()).into_owned();
     if !text.is_empty() && !text.ends_with('\n') {
         text.push('\n');
     }
     let added: String = lines.iter().map(|line| format!("{line}\n")).collect();
-    Ok((file, text + &added, added))
+    Ok(FileChange { file, text: text + &added, added })
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use yaml_rust2::{Yaml, YamlLoader};
 
 use crate::config::FlyConfig;
-use crate::init::files;
+use crate::init::{files, setting};
 
 /// A place that `db.toml` can name.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -25,10 +25,10 @@ impl Server {
             None if self.file == "fly.toml" => {
                 vec!["# app and remote-dir are those of fly.toml".to_owned()]
             }
-            None => vec![format!("fly-config = {:?}", self.file)],
+            None => vec![setting("fly-config", &self.file)],
             Some(via) => {
-                let mut lines = vec![format!("via = {via:?}")];
-                lines.extend(self.directory.iter().map(|dir| format!("remote-dir = {dir:?}")));
+                let mut lines = vec![setting("via", via)];
+                lines.extend(self.directory.iter().map(|dir| setting("remote-dir", dir)));
                 lines
             }
         }

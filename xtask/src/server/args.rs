@@ -50,8 +50,8 @@ impl ServerArgs {
         }
     }
 
-    /// What these flags are as lines of `db.toml`; empty if none is given.
-    pub fn lines(&self) -> Vec<String> {
+    /// The keys of `db.toml` for these flags, and their values.
+    pub fn settings(&self) -> Vec<(&'static str, String)> {
         let via = self.via.as_ref().map(ToString::to_string);
         let values = [
             ("app", &self.app),
@@ -60,8 +60,7 @@ impl ServerArgs {
             ("region", &self.region),
             ("remote-dir", &self.remote_dir),
         ];
-        let given = values.into_iter().filter_map(|(key, value)| Some((key, value.as_ref()?)));
-        given.map(|(key, value)| format!("{key} = {value:?}")).collect()
+        values.into_iter().filter_map(|(key, value)| Some((key, value.clone()?))).collect()
     }
 
     /// How the server is reached.
