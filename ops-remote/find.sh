@@ -171,6 +171,24 @@ selected() {
 	[ -f "$directory/$1" ]
 }
 
+# refuse_selection: fails, with the first names that `only` excludes.
+refuse_selection() {
+	local there='' more=0 name
+	[ -n "${only:-}" ] || fail no-databases "no database in $directory matches"
+	only='' renames=''
+	find_names
+	set -f
+	IFS=$newline
+	for name in $names; do
+		if [ "${#there}" -lt 200 ]; then there="$there, $name"; else more=$((more + 1)); fi
+	done
+	unset IFS
+	set +f
+	[ -n "$there" ] || fail no-databases "no database in $directory matches"
+	[ "$more" -eq 0 ] || there="$there and $more more"
+	fail no-match "${there#, }"
+}
+
 # is_named NAME: whether a pattern other than `*` and `**/*` matches the name.
 is_named() {
 	local named

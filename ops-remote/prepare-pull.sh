@@ -364,8 +364,8 @@ main() {
 	fi
 	[ "$machine" != any ] || say_mount
 	[ "$mode" != doctor ] || { examine; exit 0; }
-	command -v sqlite3 >/dev/null 2>&1 || fail no-sqlite3 "sqlite3 is not installed on this machine"
-	require_directory "$directory" no-directory here
+	command -v sqlite3 >/dev/null 2>&1 || fail no-sqlite3 "sqlite3 is not installed on the server"
+	require_directory "$directory" no-directory 'on the server'
 	directory=$entered
 	[ -r "$directory" ] || fail rights "user $(me) may not list $directory"
 	require_directory "$staging_dir" no-space 'to copy to'
@@ -397,7 +397,7 @@ main() {
 		shift
 		if $choose "$entry"; then set -- "$@" "$entry"; fi
 	done
-	[ -n "$same$*" ] || fail no-databases "no database in $directory matches"
+	[ -n "$same$*" ] || refuse_selection
 	if [ "$mode" != by-hand ]; then
 		ask_for_hashes
 		watch_client

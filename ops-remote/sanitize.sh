@@ -361,7 +361,7 @@ complaint() {
 		begun=${begun##*.}
 		if is_number "$begun" && [ "$begun" -gt "$number" ]; then number=$begun; fi
 	done
-	if [ "$number" -gt 0 ] && [ ! -e "$1.words.todo" ]; then printf '[[sanitize]] number %s: ' "$number"; fi
+	if [ "$number" -gt 0 ] && [ ! -e "$1.words.todo" ]; then printf 'rule %s: ' "$number"; fi
 	said=$(head -n 1 "$1.err" | sed 's/:* near line [0-9]*:/:/')
 	case $said in 'Parse error'*) echo "$said" && return ;; esac
 	case ${said#*rror: } in
@@ -449,7 +449,7 @@ find_unmatched_rules() {
 		*) table=- column=- names='' ;;
 		esac
 		[ -z "$only$partial" ] || { status unmatched-rule "$number $table $column$names" && continue; }
-		echo "prepare-pull: [[sanitize]] number $number matches none of the databases" >&2
+		echo "prepare-pull: rule $number matches none of the databases" >&2
 		printf '\nXTASK-DB-FAILED 1 %s unmatched-rule %s\n' "$nonce" "$number $table $column$names"
 		exit 1
 	done <<-ROWS

@@ -89,7 +89,7 @@ impl fmt::Display for Output {
     }
 }
 
-/// Makes text comparable between runs: times of snapshots become `<TIME>`, durations `<SECS>`,
+/// Makes text comparable between runs: times of snapshots become `<TIME>`, recent ones `<WHEN>`, durations `<SECS>`,
 /// sizes `<SIZE>`, and each `path` its `name`.
 pub fn normalize(text: &str, names: &[(String, &str)]) -> String {
     let mut text = text.to_owned();
@@ -99,25 +99,31 @@ pub fn normalize(text: &str, names: &[(String, &str)]) -> String {
     normalize_quantities(&normalize_times(&text))
 }
 
-/// The pattern of a time; `0` stands for any digit.
-const TIME: &[u8] = b"0000-00-00T00-00-00-000Z";
+/// The patterns of times; `0` stands for any digit.
+const TIMES: [(&str, &str); 3] = [
+    ("0000-00-00T00-00-00-000Z", "<TIME>"),
+    ("yesterday 00:00", "<WHEN>"),
+    ("today 00:00", "<WHEN>"),
+];
 
 fn normalize_times(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(next) = rest.chars().next() {
-        let matches = rest.len() >= TIME.len()
-            && TIME.iter().zip(rest.as_bytes()).all(|(pattern, byte)| match pattern {
-                b'0' => byte.is_ascii_digit(),
-                other => other == byte,
-            });
-        if matches {
-            out.push_str("<TIME>");
-            rest = &rest[TIME.len()..];
-        } else {
-            out.push(next);
-            rest = &rest[next.len_utf8()..];
-        }
+        let matches = |pattern: &str| {
+            rest.len() >= pattern.len()
+                && pattern.bytes().zip(rest.bytes()).all(|(pattern, byte)| match pattern {
+                    b'0' => byte.is_ascii_digit(),
+                    other => other == byte,
+                })
+        };
+        let found = TIMES.iter().find(|(pattern, _)| matches(pattern));
+        let (name, length) = match found {
+            Some((pattern, name)) => (*name, pattern.len()),
+            None => (&rest[..next.len_utf8()], next.len_utf8()),
+        };
+        out.push_str(name);
+        rest = &rest[length..];
     }
     out
 }
@@ -185,11 +191,11 @@ mod tests {
     #[test]
     fn volatile_parts_have_names() {
         let text = "/tmp/x1/data/backup_2026-03-15T14-18-50-365Z: 3 databases, 12.5 MB \
-                    (1,024 bytes) at 3 MB/s in 0.3s; v2s abc12s 7 pages";
+                    (1,024 bytes) at 3 MB/s in 0.3s; v2s abc12s 7 pages, today 14:18";
         assert_eq!(
             normalize(text, &[("/tmp/x1".to_owned(), "<ROOT>")]),
             "<ROOT>/data/backup_<TIME>: 3 databases, <SIZE> (<SIZE>) at <RATE> in <SECS>; \
-             v2s abc12s 7 pages"
+             v2s abc12s 7 pages, <WHEN>"
         );
     }
 }

@@ -99,6 +99,17 @@ impl Session {
         self.terminal().screen().contents()
     }
 
+    /// Whether a character on the screen has a colour, or is bold or underlined.
+    pub fn has_colors(&self) -> bool {
+        let terminal = self.terminal();
+        let screen = terminal.screen();
+        let (rows, cols) = screen.size();
+        let cells = (0..rows.get()).flat_map(|row| (0..cols.get()).map(move |col| (row, col)));
+        let mut cells = cells.filter_map(|(row, col)| screen.cell(row, col));
+        let plain = vt100::Color::Default;
+        cells.any(|cell| cell.fgcolor() != plain || cell.bold() || cell.underline())
+    }
+
     fn terminal(&self) -> MutexGuard<'_, Terminal> {
         self.terminal.lock().expect("nobody panics with the screen")
     }

@@ -74,8 +74,8 @@ fn proposed(env: &TestEnv) -> (BTreeMap<String, Option<String>>, String) {
         (table, found["set"].as_str().map(str::to_owned))
     });
     let found: BTreeMap<_, _> = found.collect();
-    let rules = output.stderr.split("such as\n").nth(1).expect("there are rules");
-    (found, rules.split("\nor allow").next().expect("a part").to_owned())
+    let rules = output.stderr.split("adds a rule for each:\n").nth(1).expect("there are rules");
+    (found, rules.split("\ncolumns that are fine").next().expect("a part").to_owned())
 }
 
 fn what_is_proposed_fits(build: Build, cases: &[Case]) {
@@ -216,7 +216,9 @@ fn a_generated_column_names_what_it_is_made_of_and_a_rule_for_that_covers_it() {
         env.local_pull(&[])
             .fails(1)
             .stderr_has("\n  users.email  in data.db, 1 row, generated from a, c d\n")
-            .stderr_has("add a rule for its sources, or allow those that are fine")
+            .stderr_has(
+                "hint: add a rule for the columns that it is generated from\ncolumns that are fine",
+            )
             .stderr_lacks("[[sanitize]]");
         let rule = "[[sanitize]]\ntable = 'users'\nset = { a = 'NULL' }\n";
         env.db_toml(&format!("[audit]\nlevel = 'fail'\n{rule}"));

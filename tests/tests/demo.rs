@@ -18,7 +18,7 @@ fn the_demo_pulls_breaks_restores_and_leaves_nothing() {
         Running::start(env.command(binaries::dev()).args(["demo", "--rows", "300"])).wait();
     let output = output.ok();
     let stdout = output.stdout();
-    for shown in ["iris|0|0", "juno|0|0", "300\n300\n", "before-restore", "B current"] {
+    for shown in ["iris|0|0", "juno|0|0", "300\n300\n", "before-restore", "B  current"] {
         assert!(stdout.contains(shown), "{shown:?} is missing:\n{output}");
     }
     output.stderr_has("Pulled 3 databases").stderr_has("tenant_iris.db is damaged");

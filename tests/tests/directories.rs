@@ -185,7 +185,7 @@ fn a_pattern_of_a_file_name_is_for_all_directories_and_one_with_a_slash_for_its_
     env.db_toml(&format!(
         "{INCLUDE}[[sanitize]]\ndatabase = 'tenants/*.sqlite3'\ntable = 'secrets'\ndelete = true\n"
     ));
-    env.local_pull(&[]).fails(1).stderr_has("number 1");
+    env.local_pull(&[]).fails(1).stderr_has("rule 1: no database has a name");
 }
 
 #[test]

@@ -153,7 +153,7 @@ fn columns_and_rules_of_the_newest_pull_are_told() {
     let output = local(&env, &[]).fails(1);
     line(
         &output,
-        "✗ 3 columns with likely secrets are not masked: users.email, users.password, users.phone → cargo xtask pull-db --dry-run proposes rules",
+        "✗ 3 columns with likely secrets are not masked: users.email, users.password, users.phone → cargo xtask init adds a rule for each",
     );
     let rules = "[audit]\nallow = ['users.phone']\n[[sanitize]]\ntable = 'users'\nset = { password = \"''\" }\n";
     env.db_toml(rules);
@@ -165,7 +165,7 @@ fn columns_and_rules_of_the_newest_pull_are_told() {
     let output = local(&env, &[]).fails(1);
     line(
         &output,
-        "✗ [[sanitize]] number 2: none of the databases has a table user → did you mean `users`?",
+        "✗ rule 2: none of the databases has a table user → did you mean `users`? Edit rule 2",
     );
     env.db_toml("omit = ['logs*']\n[audit]\nlevel = 'off'\n");
     let output = local(&env, &[]).ok();

@@ -137,6 +137,9 @@ fn a_directory_or_a_file_that_cannot_be_read_is_named() {
         said,
         " ✗ there is no directory /no/such place on the server → set remote-dir in xtask/db.toml"
     );
+    let output = doctor(&env, &["--via", "local:/no/such place"]).fails(1);
+    let said = line(&output, "there is no directory");
+    assert!(said.ends_with(" → check the path after local:"), "{said}");
 
     env.db_toml("");
     let user = login_user();
@@ -162,7 +165,7 @@ fn a_directory_or_a_file_that_cannot_be_read_is_named() {
     env.db_toml("include = ['*.db', 'tenants/*/main.db']\n");
     mode(&env.production().join("tenants"), 0o000);
     let output = obedient(&env, &[]).fails(1);
-    line(&output, "✗ the remote script failed: user ");
+    line(&output, "✗ user ");
     line(&output, " ✓ zstd there");
     mode(&env.production().join("tenants"), 0o755);
     env.db_toml("");

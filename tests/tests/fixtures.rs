@@ -271,6 +271,17 @@ fn without_a_snapshot_rules_cannot_change() {
 }
 
 #[test]
+fn a_misspelt_database_of_a_fixture_is_named() {
+    let env = pulled();
+    let (from, near) = ("from = 'shop.db'", "from = 'shpo.db'");
+    assert!(SETTINGS.contains(from));
+    env.db_toml(&SETTINGS.replace(from, near));
+    env.xtask(["refresh-fixtures"]).fails(1).stderr_has(
+        "hint: did you mean shop.db? Edit `from` in xtask/db.toml\nhint: cargo xtask pull-db\n",
+    );
+}
+
+#[test]
 fn one_that_fails_leaves_all_as_they_are() {
     let env = pulled();
     env.xtask(["refresh-fixtures"]).ok();

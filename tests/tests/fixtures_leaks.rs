@@ -115,24 +115,26 @@ fn what_a_migration_puts_back_is_not_written() {
 fn a_column_that_no_rule_covers_is_told_or_stops_what_would_take_it_along() {
     let env = shop();
     settings(&env, &[]);
-    let what = "a column that no rule covers looks like a secret or personal data\n";
+    let what = "a column with likely secrets is unmasked\n";
     let output = env.xtask(["refresh-fixtures", "--json"]).ok();
     let warning = format!(
-        "warning: {FIXTURE}: {what}  auth_user.email  in shop.db, 1 row\nhint: in xtask/db.toml, add a rule"
+        "warning: {FIXTURE}: {what}  auth_user.email  in shop.db, 1 row\nhint: cargo xtask init adds a rule"
     );
     let output = output.stderr_has(&warning);
     assert_eq!(output.json()[0]["audit"][0]["column"], "email");
     fs::remove_dir_all(env.repo().join("tests")).unwrap();
     const FAIL: &str = "[audit]\nlevel = 'fail'\n";
     settings(&env, &[FAIL]);
-    env.local_pull(&["--dry-run"]).fails(1).stderr_has(what);
+    env.local_pull(&["--dry-run"])
+        .fails(1)
+        .stderr_has("a column with likely secrets has no rule\n");
     let output = env.xtask(["refresh-fixtures"]).fails(1).stderr_has(what);
     output.stderr_has("nothing was changed\n").stderr_lacks("Running").stderr_lacks("@example");
     assert!(!env.repo().join("tests").exists());
 
     // Of a migration, also where no snapshot is at hand.
     settings(&env, &[FAIL, "allow = ['auth_user.email']\n"]);
-    env.xtask(["refresh-fixtures"]).ok().stderr_lacks("looks like");
+    env.xtask(["refresh-fixtures"]).ok().stderr_lacks("likely secrets");
     let env = hooked(env);
     migration(&env, 2, "ALTER TABLE auth_user ADD COLUMN phone_number TEXT;");
     for _ in 0..2 {

@@ -270,6 +270,9 @@ fn a_name_and_a_pattern_are_data_or_are_refused() {
         "pull-db --only={}",
         "pull-db --via=local:{}",
         "restore-db --yes --name={}",
+        "restore-db --yes --at={}",
+        "restore-db --yes -- {}",
+        "snapshots pin -- {}",
         "restore-db --yes --latest --only={}",
         "restore-db --list --config={}",
         "snapshots list --local-dir={}",
@@ -406,7 +409,7 @@ fn a_directory_that_is_called_almost_like_a_snapshot_is_none() {
     let listed = env.xtask(["snapshots", "list"]).ok().is_harmless().stdout();
     assert_eq!(listed.lines().count(), 1, "{listed}");
     env.xtask(["pull-db"]).ok().is_harmless();
-    env.xtask(["snapshots", "prune", "--keep", "1"]).ok().is_harmless();
+    env.xtask(["snapshots", "prune", "--keep", "1", "--yes"]).ok().is_harmless();
 }
 
 /// What a person copied into a snapshot, or into the data directory.

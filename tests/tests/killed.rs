@@ -158,7 +158,7 @@ fn room_can_be_made_before_a_killed_run_is_finished() {
     assert!(killed_at(&env, 2));
     let program = Connection::open(env.data().join("tenant_iris.db")).expect("open");
     program.execute_batch("BEGIN IMMEDIATE").expect("lock");
-    for args in [&["snapshots", "prune"][..], &["snapshots", "rm", &mine, "--yes"]] {
+    for args in [&["snapshots", "prune", "--yes"][..], &["snapshots", "rm", &mine, "--yes"]] {
         let output = env.xtask([args, &["--no-wait"]].concat());
         output
             .ok()
@@ -169,7 +169,7 @@ fn room_can_be_made_before_a_killed_run_is_finished() {
         .fails(1)
         .stderr_has(" was locked by ");
     drop(program);
-    env.xtask(["snapshots", "prune"]).ok().stderr_has("that is now finished");
+    env.xtask(["snapshots", "prune", "--yes"]).ok().stderr_has("that is now finished");
     assert_same(&content(&env.data()), &new);
     env.xtask(UNDO).ok();
 }
@@ -212,7 +212,8 @@ fn snapshots_that_are_pruned_are_gone_or_whole() {
             change(&env.production().join("data.db"));
             pull(&env);
         }
-        let scene = Scene::new("snapshots prune", env, &["snapshots", "prune", "--keep", "2"]);
+        let scene =
+            Scene::new("snapshots prune", env, &["snapshots", "prune", "--keep", "2", "--yes"]);
         scene.removes(may_go).prove();
     }
 }

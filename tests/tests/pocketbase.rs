@@ -134,7 +134,7 @@ fn a_copy_of_a_server_that_runs_is_masked_and_takes_the_development_password() {
     }
 
     let data = env.repo().join("pb_data");
-    env.local_pull(&[]).ok().stderr_lacks("no rule covers");
+    env.local_pull(&[]).ok().stderr_lacks("likely secrets");
     assert_masked(&data);
     let here = Server::start(&env, &data);
     for (collection, name) in

@@ -221,7 +221,7 @@ fn what_was_live_is_saved_once_and_not_at_all_with_no_backup() {
     assert_eq!(databases::content(&saved.path.join("data.db")), mine);
     assert_eq!(databases::count(&saved.path.join("gone.db"), "items"), 5);
 
-    pull(&env, &[]).stderr_lacks("Saved").stderr_has("with the same content as before\n");
+    pull(&env, &[]).stderr_lacks("Saved").stderr_has("Already up to date (backup_");
     assert_eq!(store::kinds(&env.data()), ["pull", "before-pull", "pull"], "no second copy");
 
     databases::execute(&env.data().join("data.db"), "DELETE FROM items");

@@ -283,7 +283,7 @@ fn a_dry_run_through_fly_says_so_and_fails_as_a_pull_does() {
         .stderr_has("; nothing was changed\n");
     assert_eq!(sshd.connections(), 2);
     run(&["--sftp"]).fails(2).stderr_has("cannot be used with");
-    run(&["--only", "none*"]).fails(1).stdout_is("").stderr_has("no database in ");
+    run(&["--only", "none*"]).fails(1).stdout_is("").stderr_has("matches none of: ");
     run(&["--remote-dir", "/nowhere/at/all"]).fails(1).stdout_is("").stderr_has("no directory");
     env.edit_world(|world| world.faults.cut_stdout_after_bytes = Some(300));
     run(&["--json"]).fails(1).stdout_is("").stderr_has("nothing was changed");

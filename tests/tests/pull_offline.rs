@@ -81,7 +81,7 @@ fn whatever_else_is_wrong_stays_an_error() {
         pull_fails(&env, &[&["--offline-ok"], args].concat(), 1).stderr_has(message);
     };
     fails(&["--app", "nope"], "there is no app nope");
-    fails(&["--only", "nope*"], "the remote script failed: no database in ");
+    fails(&["--only", "nope*"], "--only 'nope*' matches none of: ");
     for (faults, message) in [
         (Faults { cut_stdout_after_bytes: Some(0), ..Faults::default() }, "was cut before "),
         (Faults { cut_stdout_after_bytes: Some(900), ..Faults::default() }, "was cut after "),

@@ -274,7 +274,7 @@ fn a_pull_without_its_rules_leaves_nothing() {
     env.xtask(["snapshots", "rm", "none", "--yes"]).fails(1);
     env.edit_world(|world| world.faults = Faults::default());
     env.local_pull(&["--dry-run"]).ok();
-    env.xtask(["snapshots", "prune"]).ok();
+    env.xtask(["snapshots", "prune", "--yes"]).ok();
     assert_eq!(left_behind(&env.data()), [""; 0]);
     assert_eq!(files_with(&env.data(), SECRET).len(), 0);
 }
@@ -305,7 +305,7 @@ fn a_leftover_is_removed_when_it_is_old_or_room_is_wanted() {
         assert!(!leftover(&env).exists(), "{time}");
     }
     cut(&env, whole, 60, &[]);
-    env.xtask(["snapshots", "prune"]).ok().stderr_has(" of a pull that was cut\n");
+    env.xtask(["snapshots", "prune", "--yes"]).ok().stderr_has(" of a pull that was cut\n");
     assert!(!leftover(&env).exists());
     // Before anything arrives, there is nothing to keep.
     cut_after(&env, Some(whole / 1000));

@@ -233,9 +233,9 @@ fn a_rule_that_fails_stops_the_pull_and_nothing_is_sent() {
         let captured = tap(&env);
         // Which database is the first, among several at a time, is not said.
         pull_fails(&env, &[], 1)
-            .stderr_has("error: the remote script failed: masking ")
-            .stderr_has(".db failed: [[sanitize]] number 2: ")
-            .stderr_has("hint: fix the [[sanitize]] rules in xtask/db.toml; nothing was sent\n");
+            .stderr_has("error: masking ")
+            .stderr_has(".db failed: rule 2: ")
+            .stderr_has("hint: edit rule 2");
         assert!(!databases::bytes_contain(&captured, "XTASK-DB 1 "), "no stream begins");
         assert_eq!(snapshot(&env).kind(), "pull");
     }
@@ -252,6 +252,41 @@ fn a_rule_that_means_nothing_is_refused_before_anyone_connects() {
     ] {
         env.db_toml(&format!("[[sanitize]]\n{rule}\n"));
         pull_fails(&env, &[], 2).stderr_has(said).stderr_has("db.toml");
+    }
+    assert_eq!(env.fly_invocations().len(), 0);
+}
+
+/// The text of a value is quoted for TOML, and people forget that SQL wants quotes too.
+#[test]
+fn sql_that_cannot_be_parsed_is_refused_before_anyone_connects() {
+    let (env, _sshd) = production();
+    let quote = "hint: text is quoted twice, for TOML and for SQL: \"'text'\"\n";
+    for (keys, said, hint) in [
+        (
+            "set = { name = \"'x'\", password_hash = '' }",
+            "users.password_hash = \"\" is not SQL",
+            "hint: for empty text write \"''\"\n",
+        ),
+        (
+            "set = { name = 'John Doe' }",
+            "users.name = \"John Doe\" is not SQL: near \"Doe\": syntax error",
+            quote,
+        ),
+        (
+            "set = { mail = 'a@example.com' }",
+            "users.mail = \"a@example.com\" is not SQL: near \"@example\": syntax error",
+            quote,
+        ),
+        (
+            "delete = true\nwhere = 'id ='",
+            "where = \"id =\" is not SQL: incomplete input",
+            "hint: such as where = \"email <> ''\"\n",
+        ),
+    ] {
+        let rules = "[[sanitize]]\ntable = 'items'\nset.key = \"''\"\n\n";
+        env.db_toml(&format!("{rules}[[sanitize]]\ntable = 'users'\n{keys}\n"));
+        let error = format!("error: xtask/db.toml:5: rule 2: {said}\n{hint}");
+        pull_fails(&env, &[], 2).stderr_is(&error);
     }
     assert_eq!(env.fly_invocations().len(), 0);
 }

@@ -127,5 +127,5 @@ fn what_others_say_never_reaches_the_terminal_raw() {
          printf '\\nXTASK-DB-STATUS 1 %s {nasty}\\n' \"$nonce\"
          printf '\\nXTASK-DB-FAILED 1 %s unreadable {nasty}\\n' \"$nonce\""
     ));
-    pull_fails(&env, &[], 1).stderr_has("the remote script failed: \\u{1b}]0;owned").is_harmless();
+    pull_fails(&env, &[], 1).stderr_has("error: \\u{1b}]0;owned").is_harmless();
 }

@@ -249,11 +249,7 @@ fn what_the_audit_found_is_said_again_and_rules_match_what_is_unchanged() {
     assert_eq!(said(&report), first);
     // The column that it is for goes, and so does the rule's match.
     scene.execute(NAMES[0], "ALTER TABLE export_settings RENAME COLUMN private_key TO private");
-    scene
-        .start(&[])
-        .wait()
-        .fails(1)
-        .stderr_has("[[sanitize]] number 1: none of the databases has a column");
+    scene.start(&[]).wait().fails(1).stderr_has("rule 1: none of the databases has a column");
 }
 
 #[test]

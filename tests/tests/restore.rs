@@ -49,19 +49,70 @@ fn a_snapshot_is_found_by_its_name_or_a_part_that_only_it_has() {
     for text in [&first[..], &first[..=differ], &first["backup_".len()..=differ]] {
         restore(&env, &["--name", text]).ok().stderr_has(&first);
         assert_live(&env, &first);
-        restore(&env, &["--name", &second[differ..]]).ok().stderr_has(&second);
+        restore(&env, &[&second[differ..]]).ok().stderr_has(&second);
         assert_live(&env, &second);
         let suffix = second[differ..].trim_end_matches('Z');
         restore(&env, &["--name", suffix]).ok().stderr_has(&second);
     }
     refused(&env, &["--yes", "--name", "backup_"], 2)
-        .stderr_has("2 snapshots have a name like \"backup_\"")
+        .stderr_has("error: \"backup_\" matches 2: ")
         .stderr_has(&format!("hint: name one, for example {second}\n"));
     refused(&env, &["--yes", "--name", "1999"], 1)
-        .stderr_has("is called \"1999\"")
+        .stderr_has("is called \"1999\"; the newest are: ")
         .stderr_has("hint: cargo xtask restore-db --list\n");
     refused(&env, &["--yes", "--name", ""], 2);
     refused(&env, &["--yes", "--name", "../production"], 1);
+}
+
+#[test]
+fn what_is_current_already_is_not_asked() {
+    let env = developer();
+    let name = named(&env, "pull").remove(0);
+    let on_terminal = |args: &[&str]| env.xtask_on_pty([&["restore-db"], args].concat());
+    for args in [&[&name[..]][..], &["--latest"]] {
+        refused(&env, args, 0).stderr_has(&format!(" Already up to date ({name})\n"));
+        let session = on_terminal(args);
+        assert_eq!(session.wait_exit(), 0);
+        assert_eq!(env.normalize(session.screen().trim()), "Already up to date (backup_<TIME>)");
+    }
+    change(&env.data().join("data.db"));
+    refused(&env, &[&name], 2).stderr_has("hint: add --yes\n");
+    let session = on_terminal(&[&name]);
+    let screen = env.normalize(&session.wait_for_text("(y/N)"));
+    let question = "? Restore the pull of <WHEN> over 2 databases? Current ones are saved first.";
+    assert!(screen.starts_with(question), "{screen}");
+    session.send("y\r");
+    assert_eq!(session.wait_exit(), 0);
+    assert_live(&env, &name);
+}
+
+#[test]
+fn a_moment_names_the_newest_snapshot_that_was_there() {
+    let env = developer();
+    let mut made = Vec::new();
+    for time in ["2026-01-05T10:00:00Z", "2026-01-05T12:00:30Z", "2026-01-07T08:00:00Z"] {
+        change(&env.production().join("data.db"));
+        made.push(pull(&env));
+        let newest = tests::store::snapshots(&env.data()).pop().expect("it was pulled");
+        newest.edit(|json| json["time"] = time.into());
+    }
+    env.xtask(["snapshots", "rm", "--yes", &named(&env, "pull")[3]]).ok();
+    for (at, wanted) in [
+        ("2026-01-05T11:59:00Z", 0),
+        ("2026-01-05 12:00", 1),
+        ("2026-01-06", 1),
+        ("2 hours ago", 2),
+    ] {
+        restore(&env, &["--at", at]).ok();
+        assert_live(&env, &made[wanted]);
+    }
+    refused(&env, &["--yes", "--at", "2026-01-04"], 1)
+        .stderr_has("no snapshot is as old as \"2026-01-04\": the oldest is ")
+        .stderr_has(" (2026-01-05), the newest ");
+    refused(&env, &["--yes", "--at", "soon"], 2)
+        .stderr_has("\"soon\" is not a moment")
+        .stderr_has("\"yesterday 18:00\"");
+    refused(&env, &["--yes", "--at", "2026-01-06", "--latest"], 2);
 }
 
 #[test]
@@ -150,8 +201,8 @@ fn the_list_is_data_on_standard_output() {
     let list = env.xtask(["restore-db", "--list"]).ok().stderr_is("");
     assert_eq!(
         env.normalize(&list.stdout()),
-        "backup_<TIME> just now   before-restore  2 db  <SIZE>\n\
-         backup_<TIME> just now   pull            2 db  <SIZE> current\n"
+        "backup_<TIME> <WHEN>     before-restore  2 db  <SIZE>  what --undo brings back\n\
+         backup_<TIME> <WHEN>     pull            2 db  <SIZE>  current\n"
     );
     let [saved, pulled] = &snapshots(&env)[..] else { panic!("two snapshots") };
     assert_eq!((&saved["kind"], &pulled["kind"]), (&"before-restore".into(), &"pull".into()));
@@ -168,7 +219,7 @@ fn the_list_is_data_on_standard_output() {
 fn without_a_terminal_a_question_is_an_error_that_names_the_flag() {
     let env = developer();
     change(&env.data().join("data.db"));
-    refused(&env, &[], 2).stderr_has("--name, --latest or --undo");
+    refused(&env, &[], 2).stderr_has("NAME, --at, --latest or --undo");
     refused(&env, &["--latest"], 2).stderr_has("hint: add --yes\n");
     refused(&env, &["--latest", "--undo"], 2);
 }
@@ -182,9 +233,9 @@ fn what_was_live_is_saved_once() {
     let saved = named(&env, "before-restore");
     assert_eq!(saved.len(), 1);
     assert_same(&content(&env.data().join(&saved[0])), &mine);
-    restore(&env, &["--latest"]).ok().stderr_has("with the same content as before");
+    restore(&env, &["--latest"]).ok().stderr_has("Already up to date (backup_");
     for _ in 0..3 {
-        restore(&env, &["--undo"]).ok().stderr_has("which holds the previous data");
+        restore(&env, &["--undo"]).ok().stderr_has("Previous data: backup_");
     }
     assert_eq!(named(&env, "before-restore"), saved);
     assert_same(&content(&env.data()), &mine);

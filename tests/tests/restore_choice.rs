@@ -20,9 +20,11 @@ fn latest_passes_over_a_damaged_pull() {
 #[test]
 fn json_on_a_terminal_asks_nothing() {
     let env = developer();
+    change(&env.data().join("data.db"));
     for args in [&["restore-db", "--json"][..], &["restore-db", "--latest", "--json"]] {
         let session = env.xtask_on_pty(args);
         assert_eq!(session.wait_exit(), 2, "{}", session.screen());
+        session.wait_for_text(", and --json does not ask");
     }
 }
 
@@ -48,7 +50,7 @@ fn who_waited_is_asked_again_when_the_answer_means_something_else_by_now() {
     running.wait().ok();
     let pulled = content(&env.data());
     session.wait_for(
-        |screen| screen.matches("to get backup_").count() == 2 && screen.contains("(y/N)"),
+        |screen| screen.matches("Restore the pull of ").count() == 2 && screen.contains("(y/N)"),
         "a second question",
     );
     session.send("n\r");

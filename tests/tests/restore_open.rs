@@ -187,7 +187,7 @@ fn a_transaction_that_does_not_end_is_named_after_the_wait() {
         .stderr_has(locked)
         .stderr_has(") for longer than 0 s; nothing was changed\n")
         .stderr_has("--wait SECONDS waits longer")
-        .stderr_has("hint: cargo xtask restore-db --name backup_");
+        .stderr_has("hint: cargo xtask restore-db backup_");
     drop(holder);
     assert_same(&content(&env.data()), &before);
     assert_eq!(named(&env, "before-restore").len() + named(&env, "before-pull").len(), 0);

@@ -4,7 +4,7 @@ use tests::databases;
 use tests::env::TestEnv;
 use tests::process::{Running, command};
 use tests::pty::{CTRL_C, DOWN, ENTER, ESC, Session, UP};
-use tests::sets::{Set, assert_same, change, content, developer, named, pull};
+use tests::sets::{Set, assert_same, change, content, developer, named, pull, snapshots};
 
 /// A live set that differs from the newest pull, which differs from the first.
 struct Desk {
@@ -31,65 +31,83 @@ impl Desk {
 
     fn pick(&self) -> Session {
         let session = self.start(&["restore-db"]);
-        session.wait_for_text("enter to select");
+        session.wait_for_text("type to filter");
         session
     }
 
     /// Exactly these lines, once the screen has this text.
     #[track_caller]
     fn screen_is(&self, session: &Session, until: &str, lines: &[&str]) {
-        let screen = self.env.normalize(&session.wait_for_text(until));
-        let screen: Vec<&str> = screen.lines().map(str::trim_end).collect();
-        assert_eq!(screen, lines);
+        assert_eq!(self.plain(&session.wait_for_text(until)), lines);
+    }
+
+    /// The lines of a screen, with one blank between two words and the newest snapshot as `<0>`.
+    fn plain(&self, screen: &str) -> Vec<String> {
+        let mut screen = self.env.normalize(screen);
+        for (i, short) in short_names(&self.env).iter().enumerate() {
+            screen = screen.replace(short, &format!("<{i}>"));
+        }
+        let one_blank = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        screen.lines().map(one_blank).collect()
     }
 
     /// After an answer that is none.
     #[track_caller]
     fn unchanged(&self, session: &Session) {
         assert_eq!(session.wait_exit(), 130, "{}", session.screen());
-        let screen = session.wait_for_text("; nothing was changed");
-        let said = ["error: declined; ", "error: interrupted; "];
-        assert!(said.iter().any(|said| screen.contains(said)), "{screen}");
+        let screen = session.wait_for_text("Cancelled; nothing changed");
+        assert!(!screen.contains("error"), "{screen}");
         assert_same(&content(&self.env.data()), &self.live);
         assert_eq!(named(&self.env, "before-restore"), [""; 0]);
     }
 }
 
-const MANUAL: &str = "backup_<TIME> just now   manual          3 db  <SIZE>";
-const SECOND: &str = "backup_<TIME> just now   pull            3 db  <SIZE> current";
-const FIRST: &str = "backup_<TIME> just now   pull            2 db  <SIZE>";
-const KEYS: &str = "[↑↓ to move, enter to select, type to filter]";
+/// The ends of the names by which a list calls the snapshots, newest first.
+fn short_names(env: &TestEnv) -> Vec<String> {
+    let names = snapshots(env);
+    let names: Vec<&str> = names.iter().filter_map(|it| it["name"].as_str()).collect();
+    let short = |name: &&str| {
+        let end = |n: usize| &name[name.len() - n..];
+        let is_unique = |n: &usize| names.iter().filter(|it| it.ends_with(end(*n))).count() == 1;
+        end((4..=name.len()).find(is_unique).expect("names differ")).to_owned()
+    };
+    names.iter().map(short).collect()
+}
+
+const MANUAL: &str = "<0> <WHEN> manual 3 <SIZE>";
+const SECOND: &str = "● <1> <WHEN> pull 3 <SIZE> current, edited since";
+const FIRST: &str =
+    "↶ <2> <WHEN> pull 2 <SIZE> what --undo brings back at least 1 of 3 differ from now";
+const KEYS: &str = "[↑↓ · type to filter · enter · esc]";
 
 #[test]
 fn the_picker_shows_the_newest_first_and_restores_what_is_chosen() {
     let desk = Desk::new();
     let session = desk.pick();
-    let (manual, second, first) =
-        (format!("> {MANUAL}"), format!("  {SECOND}"), format!("  {FIRST}"));
-    desk.screen_is(&session, KEYS, &["? Restore which snapshot?", &manual, &second, &first, KEYS]);
+    let (manual, second, first) = (format!("> {MANUAL}"), SECOND, FIRST);
+    desk.screen_is(&session, KEYS, &["? Restore which snapshot?", &manual, second, first, KEYS]);
     session.send(DOWN);
     session.send(DOWN);
-    session.wait_for_text(&format!("> {}", desk.pulls[1]));
+    session.wait_for_text("> ↶");
     session.send(ENTER);
-    let chosen = format!("? Restore which snapshot? {FIRST}");
-    let question = "Replace 2 databases in <ROOT>/repo/data, remove tenant_juno.db (saved first), \
-                    to get backup_<TIME>?";
+    let chosen = "? Restore which snapshot? <2> (<WHEN>, pull)";
+    let question = "Restore the pull of <WHEN> over 2 databases, remove tenant_juno.db? Current \
+                    ones are saved first.";
     let asked = format!("? {question} (y/N)");
-    desk.screen_is(&session, "(y/N)", &[&chosen, &asked]);
+    desk.screen_is(&session, "(y/N)", &[chosen, &asked]);
     session.send("y");
     session.send(ENTER);
     assert_eq!(session.wait_exit(), 0);
-    let chosen = format!("? Restore which snapshot? {FIRST}");
     let answered = format!("? {question} Yes");
     desk.screen_is(
         &session,
         "hint: ",
         &[
-            &chosen,
+            "? Restore which snapshot? <3> (<WHEN>, pull)",
             &answered,
-            "       Saved the previous data as backup_<TIME>",
-            "     Removed tenant_juno.db, which the snapshot does not have",
-            "     Current backup_<TIME> (2 databases)",
+            "Saved the previous data as backup_<TIME>",
+            "Removed tenant_juno.db, which the snapshot does not have",
+            "Current backup_<TIME> (2 databases)",
             "hint: cargo xtask restore-db --undo brings back the previous data",
         ],
     );
@@ -115,12 +133,12 @@ fn the_arrows_go_both_ways() {
 fn typing_filters() {
     let desk = Desk::new();
     let session = desk.pick();
-    session.send("2 db");
-    session.wait_for(|screen| !screen.contains("3 db"), "one line");
+    session.send("UNDO");
+    session.wait_for(|screen| !screen.contains("manual"), "one line");
     desk.screen_is(
         &session,
         KEYS,
-        &["? Restore which snapshot? 2 db", &format!("> {FIRST}"), KEYS],
+        &["? Restore which snapshot? UNDO", &format!("> {FIRST}"), KEYS],
     );
     session.send(ENTER);
     session.wait_for_text("(y/N)");
@@ -136,13 +154,17 @@ fn choosing_nothing_changes_nothing() {
         let session = desk.pick();
         session.send(key);
         desk.unchanged(&session);
+        assert_eq!(session.screen().trim(), "Cancelled; nothing changed");
     }
     let session = desk.pick();
     session.send("no such snapshot");
-    session.wait_for(|screen| !screen.contains("backup_"), "no line");
+    session.wait_for_text("> nothing matches: change what you typed");
     session.send(ENTER);
+    // It is asked again, without that text.
+    session.wait_for(|screen| screen.contains("manual"), "all lines");
     session.send(ESC);
     desk.unchanged(&session);
+    assert_eq!(session.screen().trim(), "Cancelled; nothing changed");
 }
 
 #[cfg(target_os = "linux")]
@@ -175,6 +197,7 @@ fn every_answer_but_yes_changes_nothing() {
         session.send(DOWN);
         session.send(ENTER);
         session.wait_for_text("(y/N)");
+        assert!(!session.screen().contains("esc]"), "{}", session.screen());
         session.send(answer);
         desk.unchanged(&session);
     }
@@ -204,10 +227,48 @@ fn a_damaged_snapshot_is_shown_as_such_and_refused() {
     std::fs::remove_file(desk.env.data().join(&desk.pulls[1]).join("data.db")).expect("remove");
     let session = desk.pick();
     let listed = session.screen();
-    assert!(listed.contains("  damaged: data.db is missing\n"), "{listed}");
+    assert!(listed.contains("  damaged: data.db is missing  what --undo"), "{listed}");
     session.send("is missing\r");
     assert_eq!(session.wait_exit(), 1);
     let screen = session.wait_for_text("hint:");
     assert!(screen.contains("cannot be restored: data.db is missing"), "{screen}");
     assert_same(&content(&desk.env.data()), &desk.live);
+}
+
+#[test]
+fn the_current_snapshot_is_not_the_one_that_enter_takes() {
+    let env = developer();
+    change(&env.production().join("data.db"));
+    pull(&env);
+    let session = env.xtask_on_pty(["restore-db"]);
+    let screen = session.wait_for_text("type to filter");
+    let row = |start: &str| screen.lines().any(|line| line.starts_with(start));
+    assert!(row("  ● ") && row("> ↶ "), "{screen}");
+    assert!(screen.contains("current  same as now") && screen.contains("1 of 2 differ from now"));
+    session.send(ESC);
+    assert_eq!(session.wait_exit(), 130);
+}
+
+#[test]
+fn a_narrow_terminal_shows_each_snapshot_on_one_line() {
+    let desk = Desk::new();
+    let name = named(&desk.env, "manual").remove(0);
+    let label = "a label that is longer than any column should ever be";
+    desk.env.xtask(["snapshots", "rename", &name, label]).ok();
+    for columns in [200, 100, 60, 40] {
+        for args in [&["restore-db"][..], &["snapshots"]] {
+            let command = desk.env.xtask_command(args);
+            let session = Session::spawn_sized(&command, 30, columns);
+            let is_list = args == ["snapshots"];
+            let screen = session.wait_for_text(if is_list { " on disk" } else { "type to filter" });
+            // The header or the question, three rows, the summary or the keys.
+            assert_eq!(screen.trim_end().lines().count(), 5, "{columns}\n{screen}");
+            let has = |text: &str| screen.contains(text);
+            assert!(has("●") && has("↶") && has("\"a lab"), "{columns}\n{screen}");
+            assert_eq!(has("edited since"), columns > 40, "{columns}\n{screen}");
+            assert!(!is_list || has(" DBS") == (columns > 60), "{columns}\n{screen}");
+            session.send(if is_list { "" } else { ESC });
+            assert_eq!(session.wait_exit(), if is_list { 0 } else { 130 });
+        }
+    }
 }

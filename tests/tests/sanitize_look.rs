@@ -343,7 +343,7 @@ fn a_value_that_goes_on_in_the_next_page_is_found() {
 fn a_condition_that_does_not_fit_names_its_rule() {
     let rule = "[[sanitize]]\ntable = 'tokens'\nset = { token = 'NULL' }\nwhere = 'nosuch = 1'\n";
     let env = production(&planted(), &[RULE, rule].concat());
-    run(&env, None).fails(1).stderr_has("[[sanitize]] number 2: ").stderr_has("nosuch");
+    run(&env, None).fails(1).stderr_has("rule 2: ").stderr_has("nosuch");
 }
 
 /// What sqlite3 could not write must not pass for what there is to do.

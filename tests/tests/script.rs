@@ -281,7 +281,7 @@ fn what_is_wrong_is_named() {
         };
         failed(server.run(), &format!("no database in {empty} matches"));
         let missing = Running::start(server.script().arg("/no such/directory")).wait();
-        failed(missing, "there is no directory /no such/directory here");
+        failed(missing, "there is no directory /no such/directory on the server");
         databases::create(&server.data().join("a.db"), 10, 1);
         server.env.write("production/junk.db", &"this is not a database ".repeat(200));
         failed(server.run(), &format!("{empty}/junk.db has no SQLite header"));
@@ -294,7 +294,7 @@ fn what_is_wrong_is_named() {
         };
         server.shell.path = without.into_os_string();
         let output = server.run().fails(1).stdout_is("");
-        output.stderr_is("prepare-pull: sqlite3 is not installed on this machine\n");
+        output.stderr_is("prepare-pull: sqlite3 is not installed on the server\n");
     }
 }
 

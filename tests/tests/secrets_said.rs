@@ -14,7 +14,7 @@ fn production() -> TestEnv {
 #[test]
 fn no_value_is_in_what_is_said_of_a_rule_that_fails() {
     let env = production();
-    let withheld = "masking data.db failed: [[sanitize]] number 2: a value made it fail";
+    let withheld = "masking data.db failed: rule 2: a value made it fail";
     for (value, said) in [
         ("json_extract('{}', v)", withheld),
         ("json_set('{}', '$.\"' || v, 1)", withheld),
@@ -24,9 +24,12 @@ fn no_value_is_in_what_is_said_of_a_rule_that_fails() {
         ("sha3_query(v)", withheld),
         ("sha3_query('DELETE FROM t WHERE v = ' || quote(v))", withheld),
         ("(SELECT 1 FROM pragma_table_info(v, v))", withheld),
-        ("json(v)", "number 2: Runtime error: malformed JSON\n"),
+        ("json(v)", "rule 2: Runtime error: malformed JSON\n"),
         ("'x'", "UNIQUE constraint failed: t.v"),
-        ("nope", "number 2: Parse error: no such column: nope\nhint: fix"),
+        (
+            "nope",
+            "rule 2: Parse error: no such column: nope\nhint: edit rule 2 (t), xtask/db.toml:4; nothing",
+        ),
         ("(SELECT i FROM s WHERE nope)", "no such column: nope"),
     ] {
         env.db_toml(&format!(
@@ -44,10 +47,7 @@ fn what_a_constraint_or_a_type_forbids_is_said_by_its_name() {
         ("INSERT INTO s SELECT v FROM t", "cannot store TEXT value in INT column s.i"),
         ("UPDATE t SET n = 1000", "CHECK constraint failed: n < 9"),
         ("INSERT INTO t (rowid) SELECT v FROM t", "datatype mismatch"),
-        (
-            "SELECT v FROM t; UPDATE t SET v = json_extract('{}', v)",
-            "number 1: a value made it fail",
-        ),
+        ("SELECT v FROM t; UPDATE t SET v = json_extract('{}', v)", "rule 1: a value made it fail"),
         ("UPDATE t SET v = abs(-9223372036854775807 - 1)", "integer overflow"),
     ] {
         env.db_toml(&format!("[[sanitize]]\nsql = \"{sql}\"\n"));

@@ -29,10 +29,140 @@ fn what_a_person_saves_is_never_pruned() {
     env.xtask(["snapshots", "create"]).ok();
     assert_eq!(named(&env, "manual").len(), 2, "also when nothing changed since the last one");
     pulls(&env, 3);
-    env.xtask(["snapshots", "prune", "--keep", "1"]).ok();
+    env.xtask(["snapshots", "prune", "--keep", "1", "--yes"]).ok();
     assert_eq!(named(&env, "manual").len(), 2);
     env.xtask(["restore-db", "--yes", "--name", &manual[0]]).ok();
     assert_same(&content(&env.data()), &mine);
+}
+
+#[test]
+fn a_snapshot_with_a_label_or_a_pin_is_found_by_it_and_never_pruned() {
+    let env = developer();
+    change(&env.data().join("data.db"));
+    let mine = content(&env.data());
+    let label = "before 0007";
+    env.xtask(["snapshots", "create", label]).ok().stderr_has("Saved \"before 0007\" as backup_");
+    let pulled = pulls(&env, 3);
+    let renamed = ["snapshots", "rename", &pulled[0], "of Monday"];
+    env.xtask(renamed).ok().stderr_has(&format!("Renamed {} to \"of Monday\"", pulled[0]));
+    env.xtask(["snapshots", "pin", &pulled[1]]).ok().stderr_has(&format!("Pinned {}", pulled[1]));
+    let listed = env.xtask(["snapshots"]).ok().stdout();
+    let line = |text: &str| listed.lines().any(|line| line.contains(text));
+    assert!(line(" \"before 0007\"  ") && line(" \"of Monday\"  ") && line("  pinned"), "{listed}");
+
+    env.xtask(["snapshots", "prune", "--keep", "1", "--yes"]).ok();
+    assert_eq!(named(&env, "pull"), [&pulled[2][..], &pulled[1], &pulled[0]]);
+    let json = snapshots(&env);
+    let of = |name: &str| json.iter().find(|it| it["name"] == name).expect("it is there").clone();
+    assert_eq!(
+        (&of(&pulled[0])["label"], &of(&pulled[1])["pinned"]),
+        (&"of Monday".into(), &true.into())
+    );
+    env.xtask(["restore-db", label, "--yes"]).ok();
+    assert_same(&content(&env.data()), &mine);
+
+    env.xtask(["snapshots", "rename", "of Monday", ""]).ok().stderr_has("Removed the label of ");
+    env.xtask(["snapshots", "unpin", &pulled[1]]).ok();
+    // What a snapshot without them records is what earlier versions did.
+    let text = fs::read_to_string(env.data().join(&pulled[1]).join("snapshot.json")).expect("read");
+    assert!(!text.contains("\"label\"") && !text.contains("\"pinned\""), "{text}");
+    env.xtask(["restore-db", "--latest", "--yes"]).ok();
+    env.xtask(["restore-db", label, "--yes"]).ok();
+    env.xtask(["snapshots", "prune", "--keep", "1", "--yes"]).ok();
+    assert_eq!(named(&env, "pull"), [&pulled[2][..]]);
+}
+
+#[test]
+fn a_label_is_one_short_line() {
+    let env = developer();
+    let name = named(&env, "pull").remove(0);
+    for label in ["a\nb", "\u{1b}[31m", "a\u{202e}b", &"x".repeat(61)] {
+        env.xtask(["snapshots", "create", label]).fails(2).is_harmless();
+        env.xtask(["snapshots", "rename", &name, label]).fails(2).is_harmless();
+    }
+    env.xtask(["snapshots", "create", " "]).fails(2);
+    env.xtask(["snapshots", "pin", "nope"]).fails(1).stderr_has("; the newest are: ");
+    // What somebody else has written into the file.
+    let made = tests::store::snapshots(&env.data()).remove(0);
+    made.edit(|json| json["label"] = "\u{1b}[2J\nbackup_x".into());
+    let listed = env.xtask(["snapshots"]).ok().is_harmless().stdout();
+    assert_eq!(listed.lines().count(), 1, "{listed}");
+    let by_hand = env.data().join("backup_2025-01-02T03-04-05-678Z");
+    fs::create_dir(&by_hand).expect("make a directory");
+    databases::create(&by_hand.join("data.db"), 3, 3);
+    env.xtask(["snapshots", "pin", "2025"]).fails(1).stderr_has("has no snapshot.json");
+}
+
+#[test]
+fn a_prune_shows_what_it_would_remove_and_asks() {
+    let env = developer();
+    pulls(&env, 3);
+    let all = named(&env, "pull");
+    let prune = ["snapshots", "prune", "--keep", "1"];
+    // The current one, that of `--undo` and two others.
+    let planned = "Would remove 2 snapshots, ";
+    let plain = env.xtask(prune).fails(2).stderr_has(planned).stderr_has("hint: add --yes\n");
+    let lists = |text: &str, at: usize| text.contains(&format!("  {} ", all[at]));
+    assert!(
+        !lists(&plain.stderr, 1) && lists(&plain.stderr, 2) && lists(&plain.stderr, 3),
+        "{plain}"
+    );
+    let dry = env.xtask([&prune[..], &["--dry-run"]].concat()).ok().stderr_has(planned);
+    assert!(lists(&dry.stderr, 2), "{dry}");
+    let session = env.xtask_on_pty(prune);
+    let screen = session.wait_for_text("? Remove 2 snapshots? (y/N)");
+    assert!(screen.contains(planned) && lists(&screen, 3), "{screen}");
+    session.send("n\r");
+    assert_eq!(session.wait_exit(), 130);
+    assert!(session.screen().contains("\nCancelled; nothing changed"), "{}", session.screen());
+    assert_eq!(named(&env, "pull"), all);
+
+    let none = "Nothing to prune (4 pulls, keep 1)\n";
+    let young = [&prune[..], &["--older-than", "1h"]].concat();
+    env.xtask(&young).ok().stderr_has(none);
+    env.xtask([&young[..], &["--dry-run"]].concat()).ok().stderr_has(none);
+    env.xtask([&prune[..], &["--older-than", "soon"]].concat()).fails(2);
+    let oldest = tests::store::snapshots(&env.data()).remove(0);
+    oldest.edit(|json| json["time"] = "2026-01-01T00:00:00Z".into());
+    env.xtask([&young[..], &["--yes"]].concat()).ok().stderr_has("Pruned 1 snapshot, ");
+    let session = env.xtask_on_pty(prune);
+    session.wait_for_text("? Remove 1 snapshot? (y/N)");
+    session.send("y\r");
+    assert_eq!(session.wait_exit(), 0);
+    assert_eq!(named(&env, "pull"), all[..2]);
+    env.xtask(prune).ok().stderr_has("Nothing to prune (2 pulls, keep 1)\n");
+}
+
+#[test]
+fn a_prune_says_what_is_free_then_and_a_list_what_is_shared() {
+    let env = developer();
+    // Only data.db differs, and the file of the other is shared.
+    pulls(&env, 2);
+    change(&env.production().join("data.db"));
+    pull(&env);
+    let session = env.xtask_on_pty(["snapshots"]);
+    let screen = session.wait_for_text(" on disk (");
+    assert_eq!(session.wait_exit(), 0);
+    let lines: Vec<_> = screen.lines().map(str::trim_end).collect();
+    assert!(lines[0].starts_with("   NAME  TAKEN"), "{screen}");
+    assert!(lines[1].starts_with(" ● ") && lines[1].ends_with("  current"), "{screen}");
+    let last = lines.last().expect("a line");
+    assert!(
+        last.starts_with(" 4 snapshots, ") && last.ends_with(" shared) · keeps 10 pulls"),
+        "{screen}"
+    );
+    let blocks = |name: &str| {
+        use std::os::unix::fs::MetadataExt as _;
+        let dir = env.data().join(name);
+        dir.join("data.db").metadata().expect("it is there").blocks() * 512
+    };
+    let oldest = &named(&env, "pull")[2..];
+    let freed: u64 = oldest.iter().map(|name| blocks(name)).sum();
+    let said = format!("Pruned 2 snapshots, {:.1} kB\n", freed as f64 / 1000.0);
+    env.xtask(["snapshots", "prune", "--keep", "1", "--yes"]).ok().stderr_has(&said);
+    let whole = env.xtask_on_pty(["snapshots", "-v"]);
+    whole.wait_for_text(&named(&env, "pull")[0]);
+    assert_eq!(whole.wait_exit(), 0);
 }
 
 #[test]
@@ -63,8 +193,8 @@ fn pruning_keeps_the_newest_and_the_way_back() {
     let [second, third] = &pulls(&env, 2)[..] else { panic!("two pulls") };
     env.xtask(["restore-db", "--yes", "--name", &first]).ok();
     env.xtask(["restore-db", "--yes", "--name", second]).ok();
-    let prune = || env.xtask(["snapshots", "prune", "--keep", "1"]).ok();
-    prune().stderr_has("Pruned 0 snapshots");
+    let prune = || env.xtask(["snapshots", "prune", "--keep", "1", "--yes"]).ok();
+    prune().stderr_has("Nothing to prune (");
     env.xtask(["restore-db", "--yes", "--latest"]).ok();
     prune().stderr_has("Pruned 1 snapshot,");
     assert_eq!(named(&env, "pull"), [&third[..], second]);
@@ -81,7 +211,7 @@ fn pruning_leaves_what_it_cannot_judge() {
     let by_hand = env.data().join("backup_2025-01-02T03-04-05-678Z");
     fs::create_dir(&by_hand).expect("make a directory");
     databases::create(&by_hand.join("data.db"), 3, 3);
-    env.xtask(["snapshots", "prune", "--keep", "1"]).ok();
+    env.xtask(["snapshots", "prune", "--keep", "1", "--yes"]).ok();
     assert!(oldest.exists() && by_hand.exists());
 }
 
@@ -111,11 +241,14 @@ fn pruning_leaves_the_last_copy_of_what_no_pull_can_bring() {
     again().stderr_has(&kept).stderr_has(&hint);
     again().stderr_has("Pruned 2 snapshots,").stderr_lacks(&kept);
     again().stderr_lacks(&kept);
-    env.xtask(["snapshots", "prune"]).ok().stderr_has(&kept).stderr_has("Pruned 0 snapshots");
+    env.xtask(["snapshots", "prune", "--yes"])
+        .ok()
+        .stderr_has(&kept)
+        .stderr_has("Nothing to prune (");
     assert_eq!(named(&env, "before-pull").len(), 2);
     env.xtask(["restore-db", "--name", &holder, "--only", "mine.db", "--yes"]).ok();
     databases::assert_whole(&mine);
-    env.xtask(["snapshots", "prune"]).ok().stderr_lacks(&kept);
+    env.xtask(["snapshots", "prune", "--yes"]).ok().stderr_lacks(&kept);
 }
 
 #[cfg(target_os = "linux")]
@@ -158,7 +291,7 @@ fn a_terminal_without_colour_shows_plain_lines() {
     let screen = env.normalize(&session.wait_for_text("hint"));
     assert_eq!(
         screen.trim_end(),
-        "        Kept backup_<TIME>, which holds the previous data\n     \
+        "    Previous data: backup_<TIME>\n     \
          Current backup_<TIME> (2 databases)\n\
          hint: cargo xtask restore-db --undo brings back the previous data"
     );
@@ -223,6 +356,14 @@ fn setup_migrates_and_seeds_and_both_ways_lead_back() {
     let mine = content(&env.data());
     env.xtask(["setup-db"]).ok().stderr_has("restore-db --undo brings back the previous data");
     assert_eq!(pull_requests(&env.data()), 50);
+    // The current data is what was saved, and what the command has made of it.
+    let current: Vec<_> =
+        snapshots(&env).into_iter().filter(|it| it["last_put_in_place"] == true).collect();
+    assert_eq!(current.len(), 1);
+    assert_eq!(
+        (&current[0]["kind"], &current[0]["undo"]),
+        (&"before-restore".into(), &true.into())
+    );
     env.xtask(["restore-db", "--undo", "--yes"]).ok();
     assert_same(&content(&env.data()), &mine);
     env.xtask(["setup-db"]).ok();
@@ -335,8 +476,8 @@ fn what_a_desktop_or_nobody_has_put_there_is_no_database_and_no_snapshot() {
     env.local_pull(&[]).ok();
     assert!(env.data().join("Thumbs.db").exists());
     let session = env.xtask_on_pty(["restore-db"]);
-    let screen = session.wait_for_text("2026-01-01T00-00-00-000Z");
-    assert!(!screen.contains("2026-01-02"), "{screen}");
+    let screen = session.wait_for_text("by hand");
+    assert_eq!(screen.matches("by hand").count(), 1, "{screen}");
     session.send("\u{1b}");
     session.wait_exit();
 }

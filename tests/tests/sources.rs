@@ -86,7 +86,7 @@ fn a_source_need_not_have_what_a_rule_is_for_and_keeps_snapshots_of_its_own() {
         databases::execute(&env.path("staging/data.db"), "INSERT INTO notes VALUES ('more')");
         env.xtask(["pull-db", "--source", "staging"])
             .ok()
-            .stderr_has("warning: [[sanitize]] number 1: matches nothing in data.db\n");
+            .stderr_has("warning: rule 1 matches nothing in data.db\n");
         let of = |name: Option<&str>| {
             let listed = snapshots(&env);
             listed

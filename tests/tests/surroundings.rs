@@ -19,7 +19,7 @@ use tests::store::{fingerprint, kinds, left_behind};
 const CHANGES: [&[&str]; 4] = [
     &["restore-db", "--latest", "--yes"],
     &["snapshots", "create"],
-    &["snapshots", "prune"],
+    &["snapshots", "prune", "--yes"],
     &["snapshots", "rm", "--yes", "backup_"],
 ];
 
@@ -171,7 +171,7 @@ fn room_can_be_made_on_a_disk_that_is_full_to_the_last_byte() {
     // Not even who has the lock can be written into it.
     fs::write(env.data().join(".xtask/lock"), "").expect("write");
     disk.fill();
-    env.xtask(["snapshots", "prune", "--keep", "1"]).ok().stderr_has("Pruned 1 snapshot,");
+    env.xtask(["snapshots", "prune", "--keep", "1", "--yes"]).ok().stderr_has("Pruned 1 snapshot,");
     disk.fill();
     env.xtask(["snapshots", "rm", "--yes", &named(&env, "before-pull")[0]]).ok();
 }
@@ -231,7 +231,7 @@ fn a_snapshot_that_is_a_link_to_another_disk_is_one() {
     change(&env.data().join("data.db"));
     env.xtask(["restore-db", "--yes", "--latest"]).ok();
 
-    env.xtask(["snapshots", "prune", "--keep", "1"]).ok().stderr_has("Pruned 1 snapshot,");
+    env.xtask(["snapshots", "prune", "--keep", "1", "--yes"]).ok().stderr_has("Pruned 1 snapshot,");
     assert!(here.is_symlink(), "it takes no place here, and is left alone");
     env.xtask(["snapshots", "rm", &name]).fails(2).stderr_has("this needs a confirmation");
     env.xtask(["snapshots", "rm", "--yes", &name])
@@ -267,7 +267,7 @@ fn a_snapshot_on_a_disk_of_its_own_is_one_and_is_not_removed() {
     assert_same(&content(&env.data()), &content(&here));
     change(&env.production().join("data.db"));
     pull(&env);
-    env.xtask(["snapshots", "prune", "--keep", "1"]).ok().stderr_has("Pruned 0 snapshots,");
+    env.xtask(["snapshots", "prune", "--keep", "1", "--yes"]).ok().stderr_has("Nothing to prune (");
     env.xtask(["snapshots", "rm", "--yes", &name])
         .fails(1)
         .stderr_has("is a mount point\n")

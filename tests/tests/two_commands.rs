@@ -42,7 +42,7 @@ impl Busy {
             &["restore-db", "--latest", "--yes"],
             &["snapshots", "create"],
             &["snapshots", "rm", &manual, "--yes"],
-            &["snapshots", "prune"],
+            &["snapshots", "prune", "--yes"],
             &["setup-db"],
         ];
         commands.map(|command| command.iter().map(|word| (*word).to_owned()).collect()).to_vec()

@@ -16,22 +16,22 @@ fn a_rule_for_what_no_database_has_names_the_nearest_and_sends_nothing() {
         (
             "table = 'itemz'\ndelete = true",
             "none of the databases has a table itemz",
-            "did you mean `items`?",
+            "did you mean `items`? Edit rule 2 (itemz), xtask/db.toml:5",
         ),
         (
             "table = 'items'\nset = { keyy = '1', id = 'id' }",
             "none of the databases has a column keyy in items",
-            "did you mean `key`?",
+            "did you mean `key`? Edit rule 2 (items), xtask/db.toml:5",
         ),
         (
             "table = 'zzz'\ndelete = true",
             "none of the databases has a table zzz",
-            "fix or remove it in xtask/db.toml",
+            "edit rule 2 (zzz), xtask/db.toml:5",
         ),
         (
             "database = 'x*.db'\nsql = 'DELETE FROM items'",
             "no database has a name that its `database` matches",
-            "fix or remove it in xtask/db.toml",
+            "edit rule 2, xtask/db.toml:5",
         ),
     ] {
         env.db_toml(&format!(
@@ -39,7 +39,7 @@ fn a_rule_for_what_no_database_has_names_the_nearest_and_sends_nothing() {
         ));
         env.xtask(["pull-db", "--via", &via])
             .fails(1)
-            .stderr_has(&format!("error: [[sanitize]] number 2: {error}; nothing was sent\n"))
+            .stderr_has(&format!("error: rule 2: {error}; nothing was sent\n"))
             .stderr_has(&format!("hint: {hint}\n"))
             .stderr_lacks("Receiving");
         assert_same(&content(&env.data()), &before);
@@ -65,10 +65,9 @@ fn of_some_databases_a_rule_that_seems_to_be_misspelt_is_refused() {
         for more in [&[][..], &["--dry-run"]] {
             env.local_pull(&[&["--only", "data*"], more].concat())
                 .fails(1)
-                .stderr_has(&format!(
-                    "error: [[sanitize]] number 1: {error}; nothing was changed\n"
-                ))
-                .stderr_has(&format!("hint: did you mean `{hint}`?\n{SAY_WHICH}"));
+                .stderr_has(&format!("error: rule 1: {error}; nothing was changed\n"))
+                .stderr_has(&format!("hint: did you mean `{hint}`? Edit rule 1 ("))
+                .stderr_has(&format!("), xtask/db.toml:1\n{SAY_WHICH}"));
         }
         assert_same(&content(&env.data()), &before);
     }
@@ -84,14 +83,12 @@ fn of_some_databases_a_rule_that_names_one_of_them_has_to_match() {
     };
     let pull = || env.local_pull(&["--only", "data.db"]);
     rule("data.db");
-    pull().fails(1).stderr_has("[[sanitize]] number 1: none of the databases has a table payments");
+    pull().fails(1).stderr_has("rule 1: none of the databases has a table payments");
     rule("*");
-    pull().ok().stderr_has(&format!(
-        "warning: [[sanitize]] number 1: matches nothing in data.db\n{SAY_WHICH}"
-    ));
+    pull().ok().stderr_has(&format!("warning: rule 1 matches nothing in data.db\n{SAY_WHICH}"));
     for other in ["tenant_*.db", "nope.db"] {
         rule(other);
-        pull().ok().stderr_lacks("[[sanitize]]");
+        pull().ok().stderr_lacks("rule");
     }
 }
 
@@ -99,9 +96,9 @@ fn of_some_databases_a_rule_that_names_one_of_them_has_to_match() {
 fn the_database_that_a_rule_names_is_told_apart_from_its_table() {
     let env = developer();
     env.db_toml("[[sanitize]]\ndatabase = 'nope.db'\ntable = 'items'\ndelete = true\n");
-    env.local_pull(&[]).fails(1).stderr_has(
-        "error: [[sanitize]] number 1: no database has a name that its `database` matches; nothing",
-    );
+    env.local_pull(&[])
+        .fails(1)
+        .stderr_has("error: rule 1: no database has a name that its `database` matches; nothing");
 }
 
 const FIXTURE: &str = "tests/fixtures/shop.db";
@@ -152,8 +149,8 @@ fn a_fixture_is_not_made_with_a_rule_that_matches_nothing() {
         env.xtask(["refresh-fixtures"])
             .fails(1)
             .stderr_has(&format!("error: cannot refresh {FIXTURE}; nothing was changed\n"))
-            .stderr_has(&format!("[[sanitize]] number 1: {error}; nothing was changed\n"))
-            .stderr_has(&format!("hint: did you mean `{hint}`?\n"));
+            .stderr_has(&format!("rule 1: {error}; nothing was changed\n"))
+            .stderr_has(&format!("hint: did you mean `{hint}`? Edit rule 1 ("));
         assert!(!env.repo().join(FIXTURE).exists());
     }
     // What another database of the set has, or only the migrated fixture, is matched.
@@ -172,5 +169,5 @@ fn a_fixture_of_some_databases_is_not_made_with_a_rule_that_seems_to_be_misspelt
     settings(&env, "[[sanitize]]\ntable = 'payments'\ndelete = true\n");
     env.xtask(["refresh-fixtures"]).ok();
     settings(&env, "[[sanitize]]\ntable = 'note'\ndelete = true\n");
-    env.xtask(["refresh-fixtures"]).fails(1).stderr_has("hint: did you mean `notes`?\n");
+    env.xtask(["refresh-fixtures"]).fails(1).stderr_has("hint: did you mean `notes`? Edit rule 1");
 }

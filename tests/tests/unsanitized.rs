@@ -148,11 +148,14 @@ fn a_pull_without_its_rules_says_so_and_so_does_all_that_shows_it() {
 
     // What was saved before the second raw pull, the two, and what came sanitized.
     let lines = desk.lines();
-    let ends = [" unmasked", " current unmasked", " unmasked", "B"];
+    let ends = [" unmasked  what --undo brings back", " unmasked  current", " unmasked", "B"];
     assert_eq!(lines.len(), ends.len(), "{lines:#?}");
     for (line, end) in lines.iter().zip(ends) {
         assert!(line.ends_with(end), "{lines:#?}");
-        assert!(line.split(" unmasked").next().is_some_and(|line| line.len() <= 80), "{line}");
+        assert!(
+            line.split(" unmasked").next().is_some_and(|it| it.chars().count() <= 80),
+            "{line}"
+        );
     }
     let listed = tests::sets::snapshots(&desk.env);
     let marked: Vec<_> = listed.iter().map(|snapshot| &snapshot["unsanitized"]).collect();
@@ -168,9 +171,11 @@ fn a_pull_without_its_rules_says_so_and_so_does_all_that_shows_it() {
 fn what_is_unmasked_expires_unless_a_person_or_an_undo_wants_it() {
     let desk = Desk::new();
     let limited = || desk.env.db_toml(&format!("unmasked-keep = '7d'\n{RULES}"));
-    let prune = || desk.env.xtask(["snapshots", "prune"]).ok();
+    let prune = || desk.env.xtask(["snapshots", "prune", "--yes"]).ok();
     let line = |name: &str| desk.lines().into_iter().find(|line| line.starts_with(name));
-    let ends = |name: &str, end: &str| line(name).is_some_and(|line| line.ends_with(end));
+    let ends = |name: &str, end: &str| {
+        line(name).is_some_and(|line| (line + "  ").contains(&format!("{end}  ")))
+    };
     desk.pull(&[]);
     desk.pull(&RAW);
     change(&desk.data("data.db"));
@@ -188,7 +193,7 @@ fn what_is_unmasked_expires_unless_a_person_or_an_undo_wants_it() {
     let manual = date(&manual, "-10 days");
 
     assert!(ends(&first_raw, " unmasked") && ends(&manual, " unmasked"), "{:#?}", desk.lines());
-    prune().stderr_has("Pruned 0 snapshots");
+    prune().stderr_has("Nothing to prune (");
     limited();
     assert!(ends(&first_raw, " unmasked, expired") && ends(&manual, " unmasked, expired"));
     let day = Connection::open_in_memory().expect("SQLite opens");
@@ -236,14 +241,15 @@ fn a_question_says_that_secrets_come_back() {
     let session = ask(&[]);
     session.wait_for_text(" unmasked");
     session.send("unmasked\r");
-    session.wait_for_text(&format!("(saved first), to get {raw} with unmasked secrets? (y/N)"));
+    session.wait_for_text(", with unmasked secrets? Current ones are saved first. (y/N)");
     session.send("y\r");
     assert_eq!(session.wait_exit(), 0);
     let screen = session.wait_for_text("hint: ");
     assert!(screen.contains(" Unmasked data.db, tenant.db: secrets"), "{screen}");
-    for args in [&["--name", &raw, "--only", "other.db"][..], &["--latest"]] {
+    change(&desk.data("other.db"));
+    for args in [&[&raw[..], "--only", "other.db"][..], &["--latest"]] {
         let session = ask(args);
-        let screen = session.wait_for_text("? (y/N)");
+        let screen = session.wait_for_text("(y/N)");
         assert!(!screen.contains("secrets"), "{screen}");
         session.send("n\r");
         assert_eq!(session.wait_exit(), 130);
@@ -294,7 +300,7 @@ fn a_snapshot_of_the_same_bytes_is_no_substitute_for_a_marked_one_nor_the_revers
     desk.pull(&[]);
     let unmarked = desk.newest().name;
     desk.env.db_toml(RULES);
-    desk.pull(&RAW).stderr_has(&format!("Kept {unmarked}, which holds the previous data"));
+    desk.pull(&RAW).stderr_has(&format!("Previous data: {unmarked}"));
     let marked = desk.newest().name;
     let is_saved = |restored: &str, held_by: Option<&str>| {
         let output = desk.restore(&["--name", restored]);

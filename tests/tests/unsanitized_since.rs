@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tests::databases;
 use tests::env::TestEnv;
 use tests::pty::Session;
-use tests::sets::{change, named};
+use tests::sets::change;
 use tests::store;
 
 const OF_DATA: &str =
@@ -55,10 +55,9 @@ fn what_was_pulled_before_there_were_rules_is_unsanitized_once_there_are() {
     assert_eq!(marks(&env), [true; 3]);
 
     let picker = Session::spawn_sized(&env.xtask_command(["restore-db"]), 30, 200);
-    picker.wait_for_text(" current unmasked");
+    picker.wait_for_text(" unmasked  current");
     let undo = Session::spawn_sized(&env.xtask_command(["restore-db", "--undo"]), 30, 200);
-    let saved = &named(&env, "before-pull")[0];
-    undo.wait_for_text(&format!("(saved first), to get {saved} with unmasked secrets? (y/N)"));
+    undo.wait_for_text(", with unmasked secrets? Current ones are saved first. (y/N)");
     undo.send("n\r");
     undo.wait_exit();
     let back = env.xtask(["restore-db", "--undo", "--yes", "--json"]).ok().json();

@@ -90,7 +90,7 @@ fn what_only_the_app_can_read_is_not_damaged() {
     assert_eq!(live(&env), ["data.db", "plain.db"]);
     env.local_pull(&[])
         .ok()
-        .stderr_has("with the same content")
+        .stderr_has("Already up to date (")
         .stderr_lacks("could not be checked");
     env.xtask(["restore-db", "--latest", "--yes"]).ok();
 }

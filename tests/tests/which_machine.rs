@@ -291,11 +291,10 @@ fn another_fly_configuration_is_named_or_found() {
     let (env, _sshd) = production();
     let toml = fs::read_to_string(env.repo().join("fly.toml")).expect("read");
     fs::remove_file(env.repo().join("fly.toml")).expect("remove");
-    pull_fails(&env, &["--app", "upflow"], 2)
-        .stderr_has("hint: give --remote-dir, or set `remote-dir`");
+    pull_fails(&env, &["--app", "upflow"], 2).stderr_has("hint: set `remote-dir` in xtask/db.toml");
     env.write("repo/fly.production.toml", &toml);
     env.write("repo/fly.staging.json", "{\"app\": \"upflow-staging\"}");
-    pull_fails(&env, &[], 2).stderr_has("no directory on the server given\n").stderr_has(
+    pull_fails(&env, &[], 2).stderr_has("remote-dir is not set (often \"/data\")\n").stderr_has(
         "hint: there is fly.production.toml, fly.staging.json: fly-config = \"fly.production.toml\" \
          in xtask/db.toml uses it\n",
     );

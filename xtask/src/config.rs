@@ -22,6 +22,7 @@ use anyhow::{Context as _, Result};
 use glob::Pattern;
 use jiff::SignedDuration;
 use serde::Deserialize;
+use toml::Spanned;
 
 pub use self::audit::{Audit, AuditToml, Level};
 use self::environment::Environment;
@@ -35,7 +36,7 @@ use self::source::{Source, SourceToml};
 use self::values::data_directory;
 pub use self::values::{MaxAge, directory, duration, nearest, words};
 pub use self::via::{Via, plain_word};
-use crate::error::Failure;
+use crate::error::{self, Failure};
 use crate::{fs, git, invocation};
 
 /// The keys of `db.toml`.
@@ -72,7 +73,7 @@ struct DbToml {
     #[serde(default)]
     hooks: HooksToml,
     #[serde(default)]
-    sanitize: Vec<RuleToml>,
+    sanitize: Vec<Spanned<RuleToml>>,
     scrub: Option<Scrub>,
     /// Tables whose rows stay on the server.
     #[serde(default)]
@@ -245,8 +246,14 @@ impl Settings {
     pub fn load(config: Option<&Path>, local_dir: Option<&Path>) -> Result<Self> {
         let location = Location::new(config)?;
         let text = read(&location.file)?.ok_or_else(|| {
-            Failure::usage(format!("there is no config file {}", location.file.display()))
-                .hint("cargo xtask init writes one; or name a file with --config")
+            let file = location.file.strip_prefix(&location.root).unwrap_or(&location.file);
+            match config {
+                None => {
+                    Failure::usage(format!("no {} yet", file.display())).hint("cargo xtask init")
+                }
+                Some(_) => Failure::usage(format!("there is no {}", location.file.display()))
+                    .hint("check --config; cargo xtask init writes a new one"),
+            }
         })?;
         Self::parse(location, &text, local_dir)
     }
@@ -258,7 +265,7 @@ impl Settings {
     /// The text is malformed, or has an unknown key or an invalid value.
     pub fn parse(location: Location, text: &str, local_dir: Option<&Path>) -> Result<Self> {
         let db = parse_toml(&location.file, text)?;
-        Self::resolve(location, db, local_dir)
+        Self::resolve(location, text, db, local_dir)
     }
 
     /// The settings without the one key that makes them fail, if that says nothing of where the
@@ -269,13 +276,20 @@ impl Settings {
         let without = |key: &&str| {
             let mut table = table.clone();
             table.remove(*key)?;
-            Self::resolve(location.clone(), table.try_into().ok()?, local_dir).ok()
+            let text = table.to_string();
+            Self::resolve(location.clone(), &text, toml::from_str(&text).ok()?, local_dir).ok()
         };
         let settings = ASIDE.iter().find_map(without)?;
         Some(Self { rules: Vec::new(), ..settings })
     }
 
-    fn resolve(location: Location, db: DbToml, local_dir: Option<&Path>) -> Result<Self> {
+    fn resolve(
+        location: Location,
+        text: &str,
+        db: DbToml,
+        local_dir: Option<&Path>,
+    ) -> Result<Self> {
+        let lines = Lines::new(&location, text);
         let Location { file: path, root } = location;
         let in_file = || format!("in {}", path.display());
         let environment = Environment::new(&root, db.env_file).with_context(in_file)?;
@@ -293,7 +307,7 @@ impl Settings {
         let staging_dir = db.staging_dir.map(read_staging).transpose().with_context(in_file)?;
         let sources = db.source.into_iter().map(|(name, source)| {
             let key = format!("[source.{name}]");
-            source.resolve(name, &root, &environment, &renames).context(key)
+            source.resolve(name, &root, &environment, &renames, &lines).context(key)
         });
         let sources: Vec<_> = sources.collect::<Result<_>>().with_context(in_file)?;
         let others = sources.iter().flat_map(|source| source.include.iter().flatten().cloned());
@@ -349,7 +363,7 @@ impl Settings {
             compact: db.compact,
             hooks: db.hooks.resolve().context("[hooks]").with_context(in_file)?,
             setup: db.setup.map(|command| words(&command)).transpose().with_context(in_file)?,
-            rules: rules(db.sanitize, db.scrub, &db.omit, &renames).with_context(in_file)?,
+            rules: rules(db.sanitize, db.scrub, &db.omit, &renames, &lines)?,
             audit: db.audit.resolve().context("[audit]").with_context(in_file)?,
             fixtures: fixtures(db.fixture, &db.references, &renames).with_context(in_file)?,
             file: path.clone(),
@@ -410,17 +424,6 @@ impl Settings {
     pub fn with_all_databases(mut self) -> Result<Self> {
         self.names.include = vec![NamePattern::path("**/*")?];
         Ok(self)
-    }
-
-    /// The data directory as one types it: from the current directory, if it is below.
-    pub fn shown_data_dir(&self) -> PathBuf {
-        let here = std::env::current_dir().ok();
-        let below = here.as_ref().and_then(|here| self.data_dir.strip_prefix(here).ok());
-        match below {
-            Some(below) if below.as_os_str().is_empty() => PathBuf::from("."),
-            Some(below) => Path::new(".").join(below),
-            None => self.data_dir.clone(),
-        }
     }
 
     /// What changes a database of a snapshot before it becomes a current one; empty if nothing does.
@@ -507,8 +510,47 @@ fn root_of(config: &Path) -> PathBuf {
     root.to_owned()
 }
 
+/// The text of a file, and its name in messages.
+struct Lines<'a> {
+    name: String,
+    text: &'a str,
+}
+
+impl<'a> Lines<'a> {
+    fn new(location: &Location, text: &'a str) -> Self {
+        let name = location.file.strip_prefix(&location.root).unwrap_or(&location.file);
+        Self { name: name.display().to_string(), text }
+    }
+
+    /// The file and the line of a byte.
+    fn place(&self, byte: usize) -> String {
+        let before = self.text.as_bytes().iter().take(byte);
+        format!("{}:{}", self.name, 1 + before.filter(|byte| **byte == b'\n').count())
+    }
+
+    /// Resolves rules; an error has the line and the number of its rule.
+    fn rules(&self, tables: Vec<Spanned<RuleToml>>) -> Result<Vec<Rule>> {
+        let set: Vec<_> = tables.iter().flat_map(|table| table.get_ref().set_columns()).collect();
+        let resolve = |(i, table): (usize, Spanned<RuleToml>)| {
+            let place = self.place(table.span().start);
+            match table.into_inner().resolve_beside(&set) {
+                Ok(rule) => Ok(Rule { place, ..rule }),
+                Err(error) => Err(prefixed(&format!("{place}: rule {}", i + 1), &error)),
+            }
+        };
+        tables.into_iter().enumerate().map(resolve).collect()
+    }
+}
+
+/// The error on one line, after what it is of.
+fn prefixed(what: &str, error: &anyhow::Error) -> anyhow::Error {
+    let message = format!("{what}: {}", error::chain(error).join(": "));
+    let hints = error::hints(error).into_iter();
+    hints.fold(Failure::usage(message), Failure::hint).into()
+}
+
 /// Resolves the tables of an array; an error names the number of its table.
-fn each<T, U>(tables: Vec<T>, key: &str, resolve: impl Fn(T) -> Result<U>) -> Result<Vec<U>> {
+fn each<T, U>(tables: Vec<T>, key: &str, resolve: fn(T) -> Result<U>) -> Result<Vec<U>> {
     let numbered = tables.into_iter().enumerate();
     numbered
         .map(|(i, table)| resolve(table).with_context(|| format!("{key} number {}", i + 1)))
@@ -517,15 +559,20 @@ fn each<T, U>(tables: Vec<T>, key: &str, resolve: impl Fn(T) -> Result<U>) -> Re
 
 /// The rules in the order of their numbers, and behind them those that have none.
 fn rules(
-    tables: Vec<RuleToml>,
+    tables: Vec<Spanned<RuleToml>>,
     scrub: Option<Scrub>,
     omit: &[String],
     renames: &Renames,
+    lines: &Lines<'_>,
 ) -> Result<Vec<Rule>> {
-    let tables = tables.into_iter().chain(scrub.map(RuleToml::scrubbing));
-    let mut rules = RuleToml::resolve_all(tables.collect())?;
+    let mut rules = lines.rules(tables)?;
+    if let Some(scrub) = scrub {
+        let place = format!("scrub in {}", lines.name);
+        rules.push(Rule { place, ..RuleToml::scrubbing(scrub).resolve()? });
+    }
     for table in omit {
-        rules.push(Rule::omitting(table).context("omit")?);
+        let omitting = Rule::omitting(table);
+        rules.push(omitting.map_err(|error| prefixed(&format!("{}: omit", lines.name), &error))?);
     }
     for rule in &mut rules {
         rule.database = rule.database.clone().with(renames);
@@ -544,7 +591,9 @@ fn fixtures(
     let paths: Vec<_> = fixtures.iter().map(|fixture| fixture.path.clone()).collect();
     for (i, path) in paths.iter().enumerate() {
         if paths[..i].contains(path) {
-            return Err(Failure::usage(format!("two [[fixture]] have the path {path}")).into());
+            return Err(Failure::usage(format!("two [[fixture]] have the path {path}"))
+                .hint("give each a path of its own")
+                .into());
         }
         let is_above = |other: &&String| {
             Path::new(path) != Path::new(other) && Path::new(path).starts_with(other)
@@ -574,11 +623,18 @@ fn app_of_environment() -> Result<Option<String>> {
     let app = std::env::var_os("FLY_APP").filter(|app| !app.is_empty());
     // An unreadable value must not select another app.
     let app = app.map(std::ffi::OsString::into_string).transpose();
-    app.map_err(|app| Failure::usage(format!("FLY_APP = {app:?} is not UTF-8")).into())
+    app.map_err(|app| {
+        Failure::usage(format!("FLY_APP = {app:?} is not UTF-8"))
+            .hint("unset it, or give --app")
+            .into()
+    })
 }
 
 fn parse_toml<T: for<'de> Deserialize<'de>>(path: &Path, text: &str) -> Result<T> {
     toml::from_str(text).map_err(|error| {
+        if let Some(failure) = not_a_list(path, text, &error) {
+            return failure.into();
+        }
         let failure =
             Failure::usage(format!("{}: {}", path.display(), error.to_string().trim_end()));
         match nearest_key(error.message()) {
@@ -586,6 +642,18 @@ fn parse_toml<T: for<'de> Deserialize<'de>>(path: &Path, text: &str) -> Result<T
             None => failure.into(),
         }
     })
+}
+
+/// The failure of a key that has a text and must have a list.
+fn not_a_list(path: &Path, text: &str, error: &toml::de::Error) -> Option<Failure> {
+    let value = error.message().strip_prefix("invalid type: string ")?;
+    let value = value.strip_suffix(", expected a sequence")?;
+    let before = text.get(..error.span()?.start)?;
+    let key = before.trim_end().strip_suffix('=')?.trim_end();
+    let key = key.rsplit([' ', '\n', ',', '{', '.', '\t']).next()?;
+    let line = 1 + before.matches('\n').count();
+    let message = format!("{}:{line}: {key} must be a list", path.display());
+    Some(Failure::usage(message).hint(format!("{key} = [{value}]")))
 }
 
 /// serde's message has the unknown key and then the expected ones, all in backquotes.
@@ -669,12 +737,24 @@ mod tests {
             ("[audit]\nlevel = 'warning'", "warn"),
         ] {
             let error = load(db, "").err().unwrap();
-            assert_eq!(
-                crate::error::hint(&error),
-                Some(&*format!("did you mean `{key}`?")),
-                "{error:#}"
-            );
-            assert_eq!(crate::error::exit(&error), crate::error::Exit::Usage);
+            assert_eq!(error::hint(&error), Some(&*format!("did you mean `{key}`?")), "{error:#}");
+            assert_eq!(error::exit(&error), error::Exit::Usage);
+        }
+    }
+
+    #[test]
+    fn a_text_where_a_list_belongs_is_shown_as_one() {
+        for (db, line, hint) in [
+            ("app = 'x'\ninclude = '*.db'", 2, "include = [\"*.db\"]"),
+            ("[audit]\nallow='a.b'", 2, "allow = [\"a.b\"]"),
+            ("audit = { level = 'warn', allow = 'a.b' }", 1, "allow = [\"a.b\"]"),
+            ("omit = \"it's\"", 1, "omit = [\"it's\"]"),
+        ] {
+            let error = load(db, "").err().unwrap();
+            let key = hint.split(' ').next().unwrap();
+            let said = format!("xtask/db.toml:{line}: {key} must be a list");
+            assert!(error.to_string().ends_with(&said), "{error:#}");
+            assert_eq!(error::hint(&error), Some(hint));
         }
     }
 
@@ -701,5 +781,16 @@ mod tests {
                 .unwrap()
                 .ends_with("the [[fixture]] f/a/x.db would be below another one, f/a")
         );
+    }
+
+    #[test]
+    fn what_another_rule_sets_in_the_same_table_is_no_key_of_an_invented_value() {
+        let load = |second: &str| {
+            let first = "[[sanitize]]\ntable = 't'\nset.n = 'fake(name, email)'\n";
+            load(&format!("{first}[[sanitize]]\ntable = '{second}'\nset.email = \"''\"\n"), "")
+        };
+        assert!(load("other").is_ok());
+        let error = format!("{:#}", load("T").err().unwrap());
+        assert!(error.contains("rule 1: fake(name, email): a rule replaces"), "{error}");
     }
 }

@@ -14,28 +14,34 @@ use crate::ui::Ui;
 #[command(next_help_heading = "Global options")]
 pub struct GlobalArgs {
     /// Answer yes to every question
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, hide_short_help = true)]
     pub(crate) yes: bool,
     /// Print only warnings, errors and data
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    #[arg(short, long, global = true, hide_short_help = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
     /// Also print the output of the server and of `fly`
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, hide_short_help = true)]
     pub(crate) verbose: bool,
     /// Print data as JSON
-    #[arg(long, global = true)]
+    #[arg(long, global = true, hide_short_help = true)]
     pub(crate) json: bool,
-    /// Fail at once instead of waiting for another command or for a program's transaction
-    #[arg(long, global = true, conflicts_with = "wait")]
+    /// Fail at once instead of waiting for another command or a program's transaction
+    #[arg(long, global = true, hide_short_help = true, conflicts_with = "wait")]
     pub(crate) no_wait: bool,
-    /// Read this config file [default: db.toml beside the Cargo.toml of the crate that runs this]
-    #[arg(long, global = true, value_name = "FILE")]
+    /// Read this config file [default: xtask/db.toml]
+    #[arg(long, global = true, hide_short_help = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Use this local data directory [default: `local-dir` in the config file]
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, hide_short_help = true, value_name = "DIR")]
     pub(crate) local_dir: Option<PathBuf>,
-    /// Wait at most this long for a transaction of a program that has the current data open
-    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 10)]
+    /// Wait at most this long for a program's transaction on the current data
+    #[arg(
+        long,
+        global = true,
+        hide_short_help = true,
+        value_name = "SECONDS",
+        default_value_t = 10
+    )]
     pub(crate) wait: u32,
 }
 

@@ -116,5 +116,9 @@ fn several(names: &[String]) -> String {
 
 /// A path from the root of the repository, if it is in there.
 fn shown_path(settings: &Settings, path: &Path) -> String {
-    path.strip_prefix(&settings.root).unwrap_or(path).display().to_string()
+    match path.strip_prefix(&settings.root) {
+        Ok(below) if below.as_os_str().is_empty() => ".".to_owned(),
+        Ok(below) => below.display().to_string(),
+        Err(_) => path.display().to_string(),
+    }
 }

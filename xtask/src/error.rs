@@ -36,6 +36,8 @@ pub enum Reason {
     Offline,
     /// The connection ended too early.
     Cut,
+    /// A user has answered a question with no, or not at all.
+    Cancelled,
     /// A user has to confirm first.
     Unconfirmed,
     /// No machine of the app is started, and one can be: this one, if it is the only one.
@@ -72,6 +74,11 @@ impl Failure {
     /// The command line or the settings are wrong.
     pub fn usage(message: impl Into<String>) -> Self {
         Self { exit: Exit::Usage, ..Self::new(message) }
+    }
+
+    /// The user did not want it: nothing has failed.
+    pub fn cancelled() -> Self {
+        Self::declined("Cancelled; nothing changed").because(Reason::Cancelled)
     }
 
     pub fn declined(message: impl Into<String>) -> Self {

@@ -61,6 +61,7 @@ pub mod internals;
 mod interrupt;
 mod invocation;
 mod live;
+mod moment;
 mod open_files;
 mod pages;
 mod pull;

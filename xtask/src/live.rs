@@ -77,6 +77,33 @@ pub fn known_sha256(store: &Store, state: &State) -> BTreeMap<String, String> {
     as_pulled.map(|(name, placed)| (name, placed.sha256)).collect()
 }
 
+/// Whether a replacement by this snapshot would change nothing: it is the current one, and its
+/// databases are as they were installed.
+///
+/// # Errors
+///
+/// The state or the data directory cannot be read.
+pub fn is_up_to_date(
+    store: &Store,
+    settings: &Settings,
+    replacement: &Replacement<'_>,
+) -> Result<bool> {
+    let state = State::read(store)?;
+    if state.live.as_ref() != Some(&replacement.snapshot.name) {
+        return Ok(false);
+    }
+    let live = databases(&store.dir, &settings.names)?;
+    let unchanged = placed::unchanged(store, &state);
+    let is_same = |name: &String| {
+        unchanged.get(name).is_some_and(|placed| {
+            placed::sha256_in(replacement.snapshot, name) == Some(&placed.sha256)
+                && placed.prepared == settings.preparation()
+        })
+    };
+    let removes = replacement.removes(&settings.names, &live, &state.brought(store));
+    Ok(removes.is_empty() && replacement.installs(&settings.names).iter().all(is_same))
+}
+
 /// The live set, locked for the one command that may change it.
 pub struct LockedLiveSet<'a> {
     ui: &'a Ui,
@@ -184,8 +211,9 @@ impl<'a> LockedLiveSet<'a> {
         let brought = Some(state.brought(&self.store));
         let raw = state.raw(&self.store);
         let unsanitized = snapshots::unsanitized(&raw, &self.settings.rules);
+        // What the tool makes of it is that snapshot, edited since.
         let before = saved.map(|saved| saved.name.clone());
-        State { live: None, before, brought, unsanitized, raw: Some(raw), ..state }
+        State { live: before.clone(), before, brought, unsanitized, raw: Some(raw), ..state }
             .write(&self.store)
     }
 

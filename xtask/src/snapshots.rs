@@ -2,6 +2,7 @@
 //! plan of a prune.
 
 mod cachedir;
+mod disk;
 mod leftover;
 mod lock;
 mod prune;
@@ -17,6 +18,7 @@ use anyhow::{Context as _, Result, bail};
 use fs_err::os::unix::fs::OpenOptionsExt as _;
 use jiff::{SignedDuration, Timestamp};
 
+pub use self::disk::disk_usage;
 pub use self::leftover::{Leftover, retain};
 pub use self::prune::prune_plan;
 pub use self::snapshot::{
@@ -25,8 +27,8 @@ pub use self::snapshot::{
 use self::snapshot::{META, PREFIX, name_of, time_of};
 use crate::config::Settings;
 use crate::error::Failure;
-use crate::fs;
-use crate::ui::{Ui, count, escape};
+use crate::ui::{Ui, escape};
+use crate::{fs, moment};
 
 /// The parts of the data directory that are not snapshots.
 const STATE_DIR: &str = ".xtask";
@@ -406,22 +408,36 @@ impl LockedStore {
         locks.retain(|lock| lock.dir == store.dir);
     }
 
+    /// Records a label, or that a snapshot is pinned: whatever `change` makes of its metadata.
+    ///
+    /// # Errors
+    ///
+    /// The snapshot has no metadata, lies elsewhere, or cannot be written.
+    pub fn edit(&self, snapshot: &Snapshot, change: impl FnOnce(&mut Meta)) -> Result<()> {
+        let Some(meta) = &snapshot.meta else {
+            let what = format!("{} has no {META}, which would record that", snapshot.name);
+            return Err(Failure::new(what).hint("cargo xtask restore-db --list").into());
+        };
+        if snapshot.elsewhere.is_some() {
+            let what = format!("{} lies elsewhere, and is only read", snapshot.name);
+            return Err(Failure::new(what).hint("it is never pruned anyway").into());
+        }
+        let mut meta = meta.clone();
+        change(&mut meta);
+        write_meta(snapshot, &meta)
+    }
+
     /// Records the missing sha256 of databases in a snapshot.
     ///
     /// # Errors
     ///
     /// A database cannot be read, or `snapshot.json` cannot be written.
     pub fn record_hashes(&self, mut snapshot: Snapshot) -> Result<()> {
-        let state_dir = parent(&snapshot)?.join(STATE_DIR);
-        let Some(meta) = &mut snapshot.meta else { return Ok(()) };
+        let Some(mut meta) = snapshot.meta.take() else { return Ok(()) };
         for database in meta.databases.iter_mut().filter(|database| database.sha256.is_none()) {
             database.sha256 = Some(fs::sha256(&snapshot.path.join(&database.name))?);
         }
-        // In the state directory, the unfinished files of killed runs are removed.
-        let new = state_dir.join(format!("{}{META}", fs::UNFINISHED));
-        fs::write(&new, &serde_json::to_vec_pretty(&meta)?)?;
-        fs::rename(&new, &snapshot.path.join(META))?;
-        fs::sync(&snapshot.path)
+        write_meta(&snapshot, &meta)
     }
 
     /// Removes a snapshot, so that a kill leaves no partial one; for a link, removes only the link.
@@ -519,6 +535,15 @@ impl SnapshotBuilder<'_> {
     }
 }
 
+/// Replaces the `snapshot.json` of a snapshot.
+fn write_meta(snapshot: &Snapshot, meta: &Meta) -> Result<()> {
+    // In the state directory, the unfinished files of killed runs are removed.
+    let new = parent(snapshot)?.join(STATE_DIR).join(format!("{}{META}", fs::UNFINISHED));
+    fs::write(&new, &serde_json::to_vec_pretty(meta)?)?;
+    fs::rename(&new, &snapshot.path.join(META))?;
+    fs::sync(&snapshot.path)
+}
+
 /// The directory that has a snapshot.
 fn parent(snapshot: &Snapshot) -> Result<&Path> {
     snapshot.path.parent().context("a snapshot lies in a directory")
@@ -530,8 +555,8 @@ fn next(time: Timestamp) -> Result<Timestamp> {
     })
 }
 
-/// The one snapshot whose name equals, starts with or ends with `text`; `backup_` and the final `Z`
-/// may be omitted.
+/// The one snapshot with this label, or whose name equals, starts with or ends with `text`;
+/// `backup_` and the final `Z` may be omitted.
 ///
 /// # Errors
 ///
@@ -543,6 +568,7 @@ pub fn find<'a>(snapshots: &'a [Snapshot], text: &str, dir: &Path) -> Result<&'a
         [name, short].iter().any(|n| n.starts_with(text))
             || name.ends_with(text)
             || name.trim_end_matches('Z').ends_with(text)
+            || snapshot.label() == Some(text)
     };
     if let Some(exact) = snapshots.iter().find(|snapshot| snapshot.name == text) {
         return Ok(exact);
@@ -550,16 +576,45 @@ pub fn find<'a>(snapshots: &'a [Snapshot], text: &str, dir: &Path) -> Result<&'a
     let found: Vec<_> = snapshots.iter().filter(fits).collect();
     match found[..] {
         [one] if !text.is_empty() => Ok(one),
-        [] => Err(Failure::new(format!("no snapshot in {} is called {text:?}", dir.display()))
-            .hint("cargo xtask restore-db --list")
-            .into()),
-        _ => Err(Failure::usage(format!(
-            "{} have a name like {text:?}",
-            count(found.len(), "snapshot")
-        ))
-        .hint(format!("name one, for example {}", found[0].name))
-        .into()),
+        [] => {
+            let what = format!("no snapshot in {} is called {text:?}", dir.display());
+            let newest = snapshots.iter().take(3).map(|one| described(one, snapshots));
+            let newest: Vec<_> = newest.collect();
+            let newest = match newest.is_empty() {
+                true => String::new(),
+                false => format!("; the newest are: {}", newest.join(", ")),
+            };
+            Err(Failure::new(what + &newest).hint("cargo xtask restore-db --list").into())
+        }
+        _ => {
+            let mut names: Vec<_> =
+                found.iter().take(5).map(|one| described(one, snapshots)).collect();
+            if found.len() > names.len() {
+                names.push("…".to_owned());
+            }
+            let what = format!("{text:?} matches {}: {}", found.len(), names.join(", "));
+            let hint = format!("name one, for example {}", found[0].name);
+            Err(Failure::usage(what).hint(hint).into())
+        }
     }
+}
+
+/// A snapshot as an error names it: `365Z (today 14:18)`.
+pub fn described(snapshot: &Snapshot, among: &[Snapshot]) -> String {
+    let short = short_name(&snapshot.name, among);
+    format!("{short} ({})", moment::words(snapshot.time, &moment::now()))
+}
+
+/// The shortest end of a name that is of no other snapshot: `365Z`.
+pub fn short_name<'a>(name: &'a str, among: &[Snapshot]) -> &'a str {
+    const SHORTEST: usize = 4;
+    // Names are ASCII. One that begins with a dash would be taken for a flag.
+    let ends = (SHORTEST..name.len()).filter_map(|length| name.get(name.len() - length..));
+    let is_unique = |end: &&str| {
+        let has_it = |one: &&Snapshot| one.name.ends_with(*end) || one.label() == Some(*end);
+        !end.starts_with('-') && among.iter().filter(has_it).count() <= 1
+    };
+    ends.into_iter().find(is_unique).unwrap_or(name)
 }
 
 #[cfg(test)]

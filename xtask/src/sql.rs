@@ -1,4 +1,6 @@
-//! SQL as text: quoting of names and values, and a scanner for quotes and words.
+//! SQL as text: quoting of names and values, a scanner for quotes and words, a check of its syntax.
+
+use rusqlite::{Connection, Error};
 
 /// A quoted name.
 pub fn identifier(name: &str) -> String {
@@ -39,6 +41,23 @@ fn token_end(sql: &str) -> Option<usize> {
 /// Whether every quote and `/*` comment is closed. SQLite accepts an open comment silently.
 pub fn is_closed(sql: &str) -> bool {
     tokens(sql).map(str::len).sum::<usize>() == sql.len()
+}
+
+/// Why SQLite cannot parse a statement; names that it does not know, and all else that depends on a
+/// database or a version, are no reason.
+pub fn syntax_error(statement: &str) -> Option<String> {
+    thread_local! {
+        static PARSER: Option<Connection> = Connection::open_in_memory().ok();
+    }
+    let parse = |db: &Option<Connection>| match db.as_ref()?.prepare(statement).err()? {
+        Error::SqlInputError { msg, .. } | Error::SqliteFailure(_, Some(msg)) => Some(msg),
+        _ => None,
+    };
+    let message = PARSER.with(parse)?;
+    let is_of_parser = message.ends_with(": syntax error")
+        || message == "incomplete input"
+        || message.starts_with("unrecognized token: ");
+    is_of_parser.then_some(message)
 }
 
 /// Whether the SQL, which may be quoted once more, may depend on something besides the database:
@@ -89,6 +108,31 @@ mod tests {
         }
         for sql in ["a'", "/* a *", "[a", "'a''", "\"a'"] {
             assert!(!is_closed(sql), "{sql}");
+        }
+    }
+
+    #[test]
+    fn only_what_cannot_be_parsed_is_a_syntax_error() {
+        for value in ["", "hello world", "a@b.com", "'it's'", "SELECT 1", "(1", "#"] {
+            let sql = format!("UPDATE t SET c = {value}\n");
+            assert!(syntax_error(&sql).is_some(), "{value}");
+        }
+        for value in [
+            "''",
+            "NULL",
+            "nope(a, b)",
+            "other.c",
+            "x -- why",
+            "(SELECT max(d) FROM gone)",
+            "sum(c) OVER w",
+            "doc ->> '$.a'",
+            "?1",
+            "abs(1, 2, 3)",
+            "c COLLATE none",
+            "RAISE(ABORT, 'x')",
+            "\"c\" || [d] || `e`",
+        ] {
+            assert_eq!(syntax_error(&format!("UPDATE t SET c = {value}\n")), None, "{value}");
         }
     }
 

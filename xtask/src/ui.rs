@@ -5,19 +5,22 @@
 use std::cell::Cell;
 use std::fmt::{self, Display, Write as _};
 use std::io::{self, IsTerminal as _, Write as _};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle, WeakProgressBar};
-use inquire::InquireError;
 use inquire::error::InquireResult;
+use inquire::ui::RenderConfig;
+use inquire::{InquireError, set_global_render_config};
 use rustix::termios::{OptionalActions, tcgetattr, tcgetwinsize, tcsetattr};
 use serde::Serialize;
 
-use crate::error::Failure;
+use crate::error::{Failure, Reason};
 use crate::interrupt;
 use crate::invocation::{adapt, adapt_hint};
 
@@ -28,6 +31,12 @@ const HINT: Style = AnsiColor::Cyan.on_default().bold();
 
 /// Shows the cursor, starts a new line and clears below it.
 const LEAVE_PROMPT: &str = "\x1b[?25h\r\n\x1b[J";
+
+/// The rows of a list that are on the screen at once.
+const PAGE: usize = 12;
+const SAVE_CURSOR: &str = "\x1b7";
+/// Back to where the cursor was saved; what is below is cleared.
+const CLEAR_TO_SAVED: &str = "\x1b[?25h\x1b8\x1b[J";
 
 pub struct Ui {
     quiet: bool,
@@ -40,6 +49,10 @@ pub struct Ui {
 impl Ui {
     pub fn new(quiet: bool, verbose: bool, json: bool, yes: bool) -> Self {
         let terminal = io::stdin().is_terminal() && io::stderr().is_terminal();
+        // Of itself a prompt knows NO_COLOR, and no TERM=dumb.
+        if AutoStream::choice(&io::stderr()) == ColorChoice::Never {
+            set_global_render_config(RenderConfig::empty());
+        }
         Self { quiet, verbose, json, yes, terminal }
     }
 
@@ -102,6 +115,9 @@ impl Ui {
 
     /// Prints the error, its causes and its hint.
     pub fn error(error: &anyhow::Error) {
+        if crate::error::reason(error) == &Reason::Cancelled {
+            return line(&escape(&error.to_string()));
+        }
         let mut text = String::new();
         for (i, message) in crate::error::chain(error).iter().enumerate() {
             let message = escape(&adapt(message));
@@ -192,7 +208,7 @@ impl Ui {
         self.require_answers()?;
         match self.offer(question)? {
             true => Ok(()),
-            false => Err(Failure::declined("declined; nothing was changed").into()),
+            false => Err(Failure::cancelled().into()),
         }
     }
 
@@ -252,11 +268,53 @@ impl Ui {
     ///
     /// The user selected nothing.
     pub fn select(&self, question: &str, options: Vec<String>) -> Result<usize> {
-        let question = question.to_owned();
-        let options = options.into_iter().map(|option| escape(&option)).collect();
-        ask(move || inquire::Select::new(&question, options).with_page_size(12).raw_prompt())?
-            .map(|choice| choice.index)
-            .map_err(unanswered)
+        let plain = |text: String| Choice { answer: text.clone(), found_by: String::new(), text };
+        self.pick(question, options.into_iter().map(plain).collect(), 0)
+    }
+
+    /// Lets the user select one of `choices`, first that at `start`; returns its index.
+    ///
+    /// # Errors
+    ///
+    /// The user selected nothing: then nothing of the list stays on the screen.
+    pub fn pick(&self, question: &str, choices: Vec<Choice>, start: usize) -> Result<usize> {
+        let (question, n) = (escape(question), choices.len());
+        let choices: Vec<_> = choices.into_iter().map(Choice::escaped).collect();
+        // The prompt, the choices, the help, and the line after.
+        let lines = n.min(PAGE) + 3;
+        loop {
+            let up = "\n".repeat(lines);
+            let _ = write!(io::stderr(), "{up}\x1b[{lines}A{SAVE_CURSOR}");
+            let (question, choices) = (question.clone(), choices.clone());
+            let answer = ask(move || select_one(&question, choices, start))?;
+            match answer {
+                Ok(index) if index < n => return Ok(index),
+                unanswered => {
+                    let _ = write!(io::stderr(), "{CLEAR_TO_SAVED}");
+                    unanswered.map_err(self::unanswered)?;
+                }
+            }
+        }
+    }
+
+    /// The columns of the terminal to which data is printed.
+    pub fn columns(&self) -> Option<usize> {
+        let stdout = io::stdout();
+        let size = stdout.is_terminal().then(|| tcgetwinsize(&stdout).ok())?;
+        Some(size.map_or(0, |size| usize::from(size.ws_col))).map(|n| if n == 0 { 80 } else { n })
+    }
+
+    pub fn is_verbose(&self) -> bool {
+        self.verbose
+    }
+
+    /// Prints a row of a table to standard output: a mark, columns, and a note, which may be a
+    /// warning.
+    pub fn row(&self, mark: &str, columns: &str, note: &str, is_warning: bool) -> Result<()> {
+        let style = if is_warning { WARNING } else { Style::new() };
+        let (mark, columns) = (escape(mark), escape(columns));
+        let row = format!("{GOOD}{mark}{GOOD:#}{columns}{style}{}{style:#}", escape(note));
+        print_data(row.trim_end())
     }
 
     /// Whether the terminal has no room for long lines.
@@ -330,6 +388,61 @@ fn columns() -> usize {
     tcgetwinsize(io::stderr()).map_or(END, |size| usize::from(size.ws_col))
 }
 
+/// A row of a list to select from.
+#[derive(Clone)]
+pub struct Choice {
+    pub text: String,
+    /// What stays on the screen once it is selected.
+    pub answer: String,
+    /// What a user may type to find it, beside its text.
+    pub found_by: String,
+}
+
+impl Choice {
+    fn escaped(self) -> Self {
+        let Self { text, answer, found_by } = self;
+        Self { text: escape(&text), answer: escape(&answer), found_by }
+    }
+}
+
+impl Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// Asks for one of `choices`; returns their number if none matches what the user has typed.
+fn select_one(question: &str, mut choices: Vec<Choice>, start: usize) -> InquireResult<usize> {
+    let searched: Vec<_> =
+        choices.iter().map(|it| format!("{}\n{}", it.text, it.found_by).to_lowercase()).collect();
+    let none = "nothing matches: change what you typed";
+    choices.push(Choice {
+        text: none.to_owned(),
+        answer: none.to_owned(),
+        found_by: String::new(),
+    });
+    let score = |typed: &str, _: &Choice, _: &str, index: usize| {
+        let typed = typed.to_lowercase();
+        let matches = match searched.get(index) {
+            Some(text) => text.contains(&typed),
+            None => !searched.iter().any(|text| text.contains(&typed)),
+        };
+        matches.then_some(0)
+    };
+    inquire::Select::new(question, choices)
+        .with_page_size(PAGE)
+        .with_starting_cursor(start)
+        // Otherwise the first row is selected at once: the last choice is not shown.
+        .with_reset_cursor(false)
+        .with_scorer(&score)
+        // The order stays.
+        .with_sorter(&|_| ())
+        .with_formatter(&|choice| choice.value.answer.clone())
+        .with_help_message("↑↓ · type to filter · enter · esc")
+        .raw_prompt()
+        .map(|choice| choice.index)
+}
+
 /// What a check of a list found.
 #[derive(Clone, Copy)]
 pub enum Mark {
@@ -341,7 +454,7 @@ pub enum Mark {
 }
 
 /// Whether the terminal shows more than ASCII, as far as the locale tells.
-fn has_unicode() -> bool {
+pub fn has_unicode() -> bool {
     let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
     let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(set);
     locale.is_some_and(|locale| locale.to_lowercase().replace('-', "").contains("utf8"))
@@ -381,11 +494,8 @@ fn ask<T: Send + 'static>(
 
 fn unanswered(error: InquireError) -> anyhow::Error {
     match error {
-        InquireError::OperationCanceled => {
-            Failure::declined("declined; nothing was changed").into()
-        }
-        InquireError::OperationInterrupted => {
-            Failure::declined("interrupted; nothing was changed").into()
+        InquireError::OperationCanceled | InquireError::OperationInterrupted => {
+            Failure::cancelled().into()
         }
         error => error.into(),
     }
@@ -505,6 +615,15 @@ fn json_escape(out: &mut String, c: char) -> fmt::Result {
     c.encode_utf16(&mut [0; 2]).iter().try_for_each(|unit| write!(out, "\\u{unit:04x}"))
 }
 
+/// A directory as one types it in the current one.
+pub fn from_here(dir: &Path) -> String {
+    let here = std::env::current_dir().ok();
+    match here.and_then(|here| Some(dir.strip_prefix(here).ok()?.to_owned())) {
+        Some(below) if !below.as_os_str().is_empty() => format!("./{}", below.display()),
+        _ => dir.display().to_string(),
+    }
+}
+
 /// 1,234,567 bytes as `1.2 MB` (powers of 1000).
 pub fn bytes(n: u64) -> String {
     const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
@@ -532,6 +651,32 @@ pub fn age(seconds: i64) -> String {
     format!("{n} {unit} ago")
 }
 
+/// The columns that a text takes on a terminal.
+pub fn width(text: &str) -> usize {
+    text.chars().map(char_width).sum()
+}
+
+/// Whatever is not of a script whose characters surely take one column counts as two.
+fn char_width(c: char) -> usize {
+    if c < '\u{1100}' || ('\u{2000}'..'\u{2e80}').contains(&c) { 1 } else { 2 }
+}
+
+/// A text that takes at most so many columns.
+pub fn cut(text: &str, columns: usize) -> String {
+    if width(text) <= columns {
+        return text.to_owned();
+    }
+    let mut left = columns.saturating_sub(1);
+    let fits = |c: &char| {
+        let fits = char_width(*c) <= left;
+        left = left.saturating_sub(char_width(*c));
+        fits
+    };
+    let mut out: String = text.chars().take_while(fits).collect();
+    out.push('…');
+    out
+}
+
 /// `1 database`, `3 databases`.
 pub fn count(n: usize, noun: &str) -> String {
     format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
@@ -552,6 +697,12 @@ mod tests {
         let json = escape_as(&serde_json::to_string(text).unwrap(), json_escape);
         assert_eq!(json, r#""\u001b \u009b \u202e \udb40\udc41 é\n""#);
         assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
+    }
+
+    #[test]
+    fn a_text_is_cut_to_the_columns_of_a_terminal() {
+        assert_eq!(["abc", "abcd", "東京都"].map(|text| cut(text, 3)), ["abc", "ab…", "東…"]);
+        assert_eq!(cut("東京都", 2), "…");
     }
 
     #[test]

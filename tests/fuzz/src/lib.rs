@@ -300,7 +300,7 @@ fn look_at(snapshots: &[Snapshot], keep: usize, sought: &str) {
     let needed: Vec<_> = snapshots.iter().step_by(3).map(|one| one.name.clone()).collect();
     let kinds = [Kind::Pull, Kind::BeforePull, Kind::BeforeRestore];
     let expired: BTreeSet<_> = snapshots.iter().step_by(5).map(|one| one.name.clone()).collect();
-    let plan = snapshots::prune_plan(snapshots, keep, &expired, &needed, &BTreeSet::new());
+    let plan = snapshots::prune_plan(snapshots, keep, &expired, &needed, &BTreeSet::new(), None);
     for doomed in &plan.remove {
         assert!(doomed.defect.is_none() && !needed.contains(&doomed.name));
         let kind = doomed.meta.as_ref().map(|meta| meta.kind);

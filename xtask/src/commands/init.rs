@@ -21,10 +21,6 @@ use crate::ui::{Ui, count};
 /// databases on the server over one connection, and take the audit of them. Show what would be
 /// written, and ask. With a db.toml, propose only what it lacks.
 #[derive(clap::Args)]
-#[command(after_help = "Examples:
-  cargo xtask init
-  cargo xtask init --via ssh:deploy@example.com --remote-dir /srv/app/data --yes
-  cargo xtask --local-dir storage init --dry-run")]
 pub struct Args {
     #[command(flatten)]
     server: ServerArgs,

@@ -135,8 +135,8 @@ impl Args {
             Err(error) => cx.ui.warn(format!("old snapshots were not pruned: {error:#}")),
         }
         let seconds = start.elapsed().as_secs_f64();
-        let dir = &settings.shown_data_dir();
-        report::pulled(&cx.ui, &transport, &pulled, &snapshot, &replaced, seconds, dir)?;
+        let dir = &settings.data_dir;
+        report::pulled(&cx.ui, &transport, &pulled, &snapshot, &replaced, dir, seconds)?;
         if self.only.is_none() {
             for tables in unmatched::idle_omits(spec.rules.applied(), &snapshot)? {
                 cx.ui.warn(format!("omit: no database has a table {tables}"));
@@ -236,7 +236,7 @@ impl Args {
                 "{} was pulled, but did not become the current data",
                 snapshot.name
             ))
-            .hint(format!("cargo xtask restore-db --name {}", snapshot.name))
+            .hint(format!("cargo xtask restore-db {}", snapshot.name))
             .over(error)
         })
     }
@@ -319,6 +319,8 @@ fn meta_of(spec: &PullSpec<'_>, origin: Origin) -> Meta {
         origin: Some(origin),
         git_commit: None,
         only: spec.only.map(|only| only.as_str().to_owned()),
+        label: None,
+        pinned: false,
         databases: Vec::new(),
     }
 }

@@ -4,10 +4,11 @@ use serde::Serialize;
 use crate::config::{NamePattern, Names, Settings};
 use crate::context::Context;
 use crate::error::Failure;
-use crate::live::list::{lines, list};
+use crate::live::list::{Listing, list, title};
 use crate::live::report;
 use crate::live::{self, LockedLiveSet, Replacement, State};
-use crate::snapshots::{Kind, Snapshot, Store};
+use crate::moment;
+use crate::snapshots::{Kind, Snapshot, Store, described};
 use crate::ui::{Ui, count, escape};
 
 /// Restore an earlier snapshot of the databases
@@ -17,9 +18,16 @@ use crate::ui::{Ui, count, escape};
 #[derive(clap::Args)]
 #[group(skip)]
 pub struct Args {
-    /// Restore the snapshot with this name, or with a name that begins or ends like this
-    #[arg(long, group = "which")]
+    /// Restore the snapshot with this name or label, or with a name that begins or ends like this
+    #[arg(value_name = "NAME", group = "which")]
+    snapshot: Option<String>,
+    // The name of that argument in earlier versions.
+    #[arg(long, group = "which", hide = true)]
     name: Option<String>,
+    /// Restore the newest snapshot of this moment or before: "2 hours ago", "yesterday 18:00",
+    /// monday, 2026-03-15
+    #[arg(long, group = "which", value_name = "MOMENT")]
+    at: Option<String>,
     /// Restore the newest pulled snapshot
     #[arg(long, group = "which")]
     latest: bool,
@@ -49,7 +57,11 @@ impl Args {
         }
         // Asked before the lock is taken: no command should wait for a person.
         let chosen = self.choose(cx, &settings, &store)?;
-        self.confirm(&cx.ui, &settings, &self.replacement(&chosen, &settings.names)?)?;
+        let replacement = self.replacement(&chosen, &settings.names)?;
+        let is_idle = live::is_up_to_date(&store, &settings, &replacement)?;
+        if !is_idle {
+            self.confirm(&cx.ui, &settings, &replacement)?;
+        }
 
         let live = LockedLiveSet::lock(cx, &settings, "cargo xtask restore-db")?;
         // Another command held the lock, and may have changed which snapshots these are.
@@ -57,7 +69,8 @@ impl Args {
         let chosen =
             if self.latest || self.undo { self.choose(cx, &settings, &store)? } else { chosen };
         let replacement = self.replacement(&chosen, &settings.names)?;
-        if chosen.name != confirmed {
+        let is_other = chosen.name != confirmed;
+        if is_other || is_idle && !live::is_up_to_date(&store, &settings, &replacement)? {
             self.confirm(&cx.ui, &settings, &replacement)?;
         }
         let replaced = live.replace(&replacement)?;
@@ -79,8 +92,10 @@ impl Args {
     }
 
     fn choose(&self, cx: &Context, settings: &Settings, store: &Store) -> Result<Snapshot> {
-        if let Some(name) = &self.name {
+        if let Some(name) = self.snapshot.as_ref().or(self.name.as_ref()) {
             store.find(name)
+        } else if let Some(text) = &self.at {
+            at(store, text)
         } else if self.latest {
             latest(store)
         } else if self.undo {
@@ -89,8 +104,12 @@ impl Args {
             LockedLiveSet::recover_without_waiting(cx, settings)?;
             pick(&cx.ui, store, settings)
         } else {
-            Err(Failure::usage("no snapshot given, and there is no terminal to pick one on")
-                .hint("give --name, --latest or --undo; --list shows the snapshots")
+            let why = match cx.ui.json {
+                true => "--json does not ask",
+                false => "there is no terminal to pick one on",
+            };
+            Err(Failure::usage(format!("no snapshot given, and {why}"))
+                .hint("give a NAME, --at, --latest or --undo; --list shows the snapshots")
                 .into())
         }
     }
@@ -123,20 +142,26 @@ impl Args {
         let brought = State::read(&store)?.brought(&store);
         let removes = replacement.removes(&settings.names, &live, &brought);
         let replaced = installs.iter().filter(|name| live.contains(name)).count();
-        let mut question =
-            format!("Replace {} in {}", count(replaced, "database"), settings.data_dir.display());
-        if installs.len() > replaced {
+        let mut question = format!("Restore {}", title(replacement.snapshot));
+        match replaced {
+            0 => question += &format!(" ({})", count(installs.len(), "database")),
+            _ => question += &format!(" over {}", count(replaced, "database")),
+        }
+        if replaced > 0 && installs.len() > replaced {
             question += &format!(", add {}", installs.len() - replaced);
         }
         if !removes.is_empty() {
             question += &format!(", remove {}", escape(&removes.join(", ")));
         }
-        question += &format!(" (saved first), to get {}", replacement.snapshot.name);
         let unsanitized = replacement.snapshot.unsanitized(&settings.rules);
         if installs.iter().any(|name| unsanitized.contains(name)) {
-            question += " with unmasked secrets";
+            question += ", with unmasked secrets";
         }
-        ui.confirm(&(question + "?"))
+        question += "?";
+        if replaced > 0 || !removes.is_empty() {
+            question += " Current ones are saved first.";
+        }
+        ui.confirm(&question)
     }
 }
 
@@ -161,6 +186,28 @@ fn latest(store: &Store) -> Result<Snapshot> {
         })
 }
 
+/// The newest sound snapshot that the clock dates at or before a moment.
+fn at(store: &Store, text: &str) -> Result<Snapshot> {
+    let moment = moment::parse(text, &moment::now())?;
+    let snapshots = store.list()?;
+    let sound = || snapshots.iter().filter(|snapshot| snapshot.defect.is_none());
+    let found = sound().filter(|it| it.time <= moment).max_by_key(|it| (it.time, it.order));
+    found.cloned().ok_or_else(|| {
+        let by_time = |it: &&Snapshot| it.time;
+        let range = match (sound().min_by_key(by_time), sound().max_by_key(by_time)) {
+            (Some(oldest), Some(newest)) => format!(
+                "the oldest is {}, the newest {}",
+                described(oldest, &snapshots),
+                described(newest, &snapshots)
+            ),
+            _ => "every snapshot is damaged".to_owned(),
+        };
+        Failure::new(format!("no snapshot is as old as {text:?}: {range}"))
+            .hint("cargo xtask restore-db --list")
+            .into()
+    })
+}
+
 fn undo(store: &Store) -> Result<Snapshot> {
     match State::read(store)?.before {
         Some(name) => store.find(&name),
@@ -181,8 +228,10 @@ fn pick(ui: &Ui, store: &Store, settings: &Settings) -> Result<Snapshot> {
             .hint("cargo xtask pull-db")
             .into());
     }
-    let lines = lines(&snapshots, &State::read(store)?, settings);
-    let chosen = ui.select("Restore which snapshot?", lines)?;
+    let listing = Listing::new(store, &snapshots, settings)?;
+    let start = snapshots.iter().position(|snapshot| !listing.is_current(snapshot));
+    let choices = listing.choices(ui.columns().unwrap_or(80));
+    let chosen = ui.pick("Restore which snapshot?", choices, start.unwrap_or(0))?;
     Ok(snapshots.swap_remove(chosen))
 }
 

@@ -6,12 +6,13 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Subcommand;
 
+use crate::config::{MaxAge, Settings};
 use crate::context::Context;
 use crate::error::Failure;
-use crate::live::list::list;
+use crate::live::list::{Listing, list};
 use crate::live::{LockedLiveSet, prune};
 use crate::snapshots::{External, Kind, Store};
-use crate::ui::bytes;
+use crate::ui::{bytes, count, cut, escape};
 
 /// List, make and remove snapshots
 #[derive(clap::Args)]
@@ -25,21 +26,55 @@ enum Action {
     /// List the snapshots, newest first
     List,
     /// Save the current data; such a snapshot is never pruned
-    Create,
+    Create {
+        /// Call it this, such as "before 0007"
+        #[arg(value_parser = label)]
+        label: Option<String>,
+    },
+    /// Give a snapshot a label, by which it is found and with which it is never pruned
+    Rename {
+        /// The snapshot with this name, or with a name that begins or ends like this
+        name: String,
+        /// The label; "" removes it
+        #[arg(value_parser = label_or_none)]
+        label: String,
+    },
+    /// Never prune a snapshot
+    Pin {
+        /// The snapshot with this name, or with a name that begins or ends like this
+        name: String,
+    },
+    /// Let a snapshot be pruned again
+    Unpin {
+        /// The snapshot with this name, or with a name that begins or ends like this
+        name: String,
+    },
     /// Remove a snapshot
     Rm {
         /// Remove the snapshot with this name, or with a name that begins or ends like this
         name: String,
     },
     /// Remove old snapshots that pulls and restores made
-    Prune {
-        /// Keep this many pulled snapshots, and as many of those saved before a change
-        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-        keep: Option<u32>,
-    },
+    Prune(PruneArgs),
     /// Compare two snapshots, the current data or files
     Diff(Box<diff::Args>),
 }
+
+#[derive(clap::Args)]
+struct PruneArgs {
+    /// Keep this many pulled snapshots, and as many of those saved before a change
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    keep: Option<u32>,
+    /// Keep also all that are not older than this: 30d, 24h
+    #[arg(long, value_name = "AGE")]
+    older_than: Option<MaxAge>,
+    /// Show what would be removed, and remove nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// The longest label, in characters.
+const LABEL: usize = 60;
 
 impl Args {
     pub(crate) fn run(self, cx: &Context) -> Result<()> {
@@ -49,18 +84,30 @@ impl Args {
         let lock_to_remove = || LockedLiveSet::lock_to_remove(cx, &settings, command);
         match self.action.unwrap_or(Action::List) {
             Action::List => list(cx, &settings),
-            Action::Create => create(cx, &LockedLiveSet::lock(cx, &settings, command)?),
-            Action::Diff(args) => args.run(cx),
-            Action::Rm { name } => remove(cx, &store, &name, lock_to_remove),
-            Action::Prune { keep } => {
-                let keep = keep.map_or(settings.keep, |keep| keep as usize);
-                let live = lock_to_remove()?;
-                prune::report(&cx.ui, &prune::prune(&live.store, &settings, keep)?, false);
-                if let Some(size) = live.store.discard_leftover()? {
-                    cx.ui.status("Removed", format!("{} of a pull that was cut", bytes(size)));
+            Action::Create { label } => {
+                create(cx, &LockedLiveSet::lock(cx, &settings, command)?, label)
+            }
+            Action::Rename { name, label } => {
+                let label = Some(label).filter(|label| !label.is_empty());
+                let live = LockedLiveSet::lock(cx, &settings, command)?;
+                let snapshot = live.store.find(&name)?;
+                let name = &snapshot.name;
+                live.store.edit(&snapshot, |meta| meta.label.clone_from(&label))?;
+                match label {
+                    Some(label) => cx.ui.status("Renamed", format!("{name} to \"{label}\"")),
+                    None => cx.ui.status("Removed", format!("the label of {name}")),
                 }
                 Ok(())
             }
+            Action::Pin { name } => {
+                pin(cx, &LockedLiveSet::lock(cx, &settings, command)?, &name, true)
+            }
+            Action::Unpin { name } => {
+                pin(cx, &LockedLiveSet::lock(cx, &settings, command)?, &name, false)
+            }
+            Action::Diff(args) => args.run(cx),
+            Action::Rm { name } => remove(cx, &store, &name, lock_to_remove),
+            Action::Prune(args) => args.run(cx, &settings, lock_to_remove),
         }
     }
 }
@@ -99,10 +146,87 @@ fn remove<'a>(
     Ok(())
 }
 
-fn create(cx: &Context, live: &LockedLiveSet<'_>) -> Result<()> {
-    match live.save(Kind::Manual, true)? {
-        Some(saved) => cx.ui.status("Saved", saved.name),
-        None => {
+impl PruneArgs {
+    /// Asks before the lock is taken: no command should wait for a person. What another command
+    /// has changed meanwhile is asked again.
+    fn run<'a>(
+        &self,
+        cx: &Context,
+        settings: &Settings,
+        lock: impl Fn() -> Result<LockedLiveSet<'a>>,
+    ) -> Result<()> {
+        let ui = &cx.ui;
+        let keep = self.keep.map_or(settings.keep, |keep| keep as usize);
+        let mut confirmed = BTreeSet::new();
+        loop {
+            let live = lock()?;
+            let plan = prune::plan(&live.store, settings, keep, self.older_than.as_ref())?;
+            if self.dry_run && plan.remove.is_empty() {
+                prune::nothing(ui, &plan);
+                return Ok(());
+            }
+            let names = plan.names();
+            if !self.dry_run && (ui.yes || names.is_subset(&confirmed)) {
+                prune::report(ui, &prune::carry_out(&live.store, plan)?, false);
+                if let Some(size) = live.store.discard_leftover()? {
+                    ui.status("Removed", format!("{} of a pull that was cut", bytes(size)));
+                }
+                return Ok(());
+            }
+            let snapshots = live.store.list()?;
+            drop(live);
+            ui.status("Would remove", plan.summary());
+            let listing = Listing::new(&Store::of(settings), &snapshots, settings)?;
+            let removed = plan.remove.iter().map(|(snapshot, _)| snapshot);
+            let columns = ui.columns().unwrap_or(usize::MAX);
+            for line in listing.lines(removed) {
+                ui.line(cut(&format!("  {line}"), columns - 1));
+            }
+            if self.dry_run {
+                return Ok(());
+            }
+            ui.confirm(&format!("Remove {}?", count(names.len(), "snapshot")))?;
+            confirmed = names;
+        }
+    }
+}
+
+/// A label that a command line and a list can show.
+fn label(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Err("a label is not empty".to_owned());
+    }
+    label_or_none(text)
+}
+
+fn label_or_none(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    if text.contains('\n') || escape(text) != text {
+        return Err("a label has no control characters".to_owned());
+    }
+    match text.chars().count() {
+        0..=LABEL => Ok(text.to_owned()),
+        n => Err(format!("a label has at most {LABEL} characters, and this one has {n}")),
+    }
+}
+
+fn pin(cx: &Context, live: &LockedLiveSet<'_>, name: &str, pinned: bool) -> Result<()> {
+    let snapshot = live.store.find(name)?;
+    live.store.edit(&snapshot, |meta| meta.pinned = pinned)?;
+    cx.ui.status(if pinned { "Pinned" } else { "Unpinned" }, snapshot.name);
+    Ok(())
+}
+
+fn create(cx: &Context, live: &LockedLiveSet<'_>, label: Option<String>) -> Result<()> {
+    match (live.save(Kind::Manual, true)?, label) {
+        (Some(saved), None) => cx.ui.status("Saved", saved.name),
+        (Some(saved), Some(label)) => {
+            let snapshot = live.store.find(&saved.name)?;
+            live.store.edit(&snapshot, |meta| meta.label = Some(label.clone()))?;
+            cx.ui.status("Saved", format!("\"{label}\" as {}", saved.name));
+        }
+        (None, _) => {
             let dir = live.store.dir.display();
             let message = format!("there is nothing to save: no database in {dir}");
             return Err(Failure::new(message).into());

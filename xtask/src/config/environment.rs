@@ -32,6 +32,7 @@ impl Environment {
                 let (name, value) = variable.map_err(|_| {
                     let number = number + 1;
                     Failure::usage(format!("variable {number} in {} is malformed", path.display()))
+                        .hint("a line is NAME=value or NAME=\"a value\"")
                 })?;
                 variables.entry(name).or_insert(value);
             }
@@ -70,9 +71,9 @@ impl Environment {
         let mut rest = text;
         while let Some((before, variable)) = rest.split_once("${") {
             let Some((variable, after)) = variable.split_once('}') else {
-                return Err(
-                    Failure::usage(format!("{key} = {text:?}: a brace is not closed")).into()
-                );
+                return Err(Failure::usage(format!("{key} = {text:?}: a brace is not closed"))
+                    .hint("a variable is ${NAME}")
+                    .into());
             };
             let (name, default) = match variable.split_once(":-") {
                 Some((name, default)) => (name, Some(default)),

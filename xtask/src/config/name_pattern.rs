@@ -123,7 +123,9 @@ fn check(text: &str) -> Result<()> {
     }
     // A class that holds a `/` would mean something else to each reader.
     if text.split('/').any(|part| part.matches('[').count() > 0 && Pattern::new(part).is_err()) {
-        return Err(Failure::usage(format!("the pattern {text:?} is malformed")).into());
+        return Err(Failure::usage(format!("the pattern {text:?} is malformed"))
+            .hint("*, ? and [abc] are wildcards; a class has no slash")
+            .into());
     }
     Ok(())
 }

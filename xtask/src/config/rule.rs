@@ -10,7 +10,7 @@ use super::fake;
 use super::name_pattern::NamePattern;
 use super::values::{plain, unambiguous};
 use crate::error::Failure;
-use crate::sql::{identifier, is_closed};
+use crate::sql::{identifier, is_closed, syntax_error};
 
 /// The keys of `[[sanitize]]`.
 #[derive(Default, Deserialize)]
@@ -42,6 +42,8 @@ pub enum Scrub {
 }
 
 pub struct Rule {
+    /// The file and the line that a user edits to change it.
+    pub place: String,
     pub database: NamePattern,
     /// A database without this table is skipped.
     pub table: Option<String>,
@@ -74,39 +76,36 @@ impl RuleToml {
         Self { database: every_database(), scrub: Some(scrub), ..Self::default() }
     }
 
-    /// All rules of an array, in order; an error names the number of its table.
-    pub fn resolve_all(tables: Vec<Self>) -> Result<Vec<Rule>> {
-        let set: Vec<(String, String)> = (tables.iter())
-            .flat_map(|rule| {
-                let columns = rule.set.iter().flat_map(BTreeMap::keys);
-                columns.map(|column| (rule.table.clone().unwrap_or_default(), column.clone()))
-            })
-            .collect();
-        super::each(tables, "[[sanitize]]", |rule| {
-            let of_same =
-                |table: &str| rule.table.as_ref().is_some_and(|it| it.eq_ignore_ascii_case(table));
-            let others = set.iter().filter(|(table, _)| of_same(table));
-            let others: Vec<_> = others.map(|(_, column)| column.as_str()).collect();
-            rule.resolve_beside(&others)
-        })
+    /// The columns that it sets, each with its table.
+    pub fn set_columns(&self) -> Vec<(String, String)> {
+        let table = self.table.clone().unwrap_or_default();
+        let columns = self.set.iter().flat_map(BTreeMap::keys);
+        columns.map(|column| (table.clone(), column.clone())).collect()
     }
 
     /// Fails if the keys cannot be combined into one statement.
-    #[cfg(test)]
     pub fn resolve(self) -> Result<Rule> {
-        Ok(Self::resolve_all(vec![self])?.remove(0))
+        let set = self.set_columns();
+        self.resolve_beside(&set)
     }
 
-    /// `set` has the columns that any rule sets in the table.
-    fn resolve_beside(self, all_set: &[&str]) -> Result<Rule> {
+    /// The same, where all rules together set the columns `set`.
+    pub fn resolve_beside(self, set: &[(String, String)]) -> Result<Rule> {
+        let is_same =
+            |table: &str| self.table.as_ref().is_some_and(|own| own.eq_ignore_ascii_case(table));
+        let all_set: Vec<_> = set.iter().filter(|(table, _)| is_same(table)).collect();
+        let all_set: Vec<_> = all_set.iter().map(|(_, column)| column.clone()).collect();
+        let all_set: Vec<_> = all_set.iter().map(String::as_str).collect();
         let database = NamePattern::anywhere(&self.database)?;
         let condition = self.r#where.as_ref().map(|w| format!(" WHERE {w}")).unwrap_or_default();
         let condition = condition.trim_end_matches([';', ' ', '\n']).to_owned();
         let no_where = self.r#where.is_none();
         let change = match (&self.table, self.set, self.delete, self.sql) {
-            (Some(_), Some(set), false, None) if !set.is_empty() => {
+            (Some(table), Some(set), false, None) if !set.is_empty() => {
                 let expand = |(column, value): (&String, &String)| {
-                    fake::expand(column, value, all_set).map(|value| (column.clone(), value))
+                    let sql = fake::expand(column, value, &all_set)?;
+                    check_value(&format!("{table}.{column}"), value, &sql)?;
+                    Ok((column.clone(), sql))
                 };
                 Change::Set { columns: set.iter().map(expand).collect::<Result<_>>()?, condition }
             }
@@ -131,30 +130,66 @@ impl RuleToml {
             }
             _ => false,
         };
-        let rule =
-            Rule { database, table: self.table, change, leak_check, scrub: self.scrub.is_some() };
+        let (place, scrub) = (String::new(), self.scrub.is_some());
+        let rule = Rule { place, database, table: self.table, change, leak_check, scrub };
         let sql = rule.statement(|_| true).unwrap_or_default();
         for text in [&sql].into_iter().chain(&rule.table) {
             plain("a rule", text)?;
         }
         if !is_closed(&sql) {
             let why = "a quote or a comment is not closed, and would include the next rules";
-            return Err(Failure::usage(format!("{why}: {sql}")).into());
+            return Err(Failure::usage(format!("{why}: {sql}"))
+                .hint("text is quoted twice, for TOML and for SQL: \"'text'\"")
+                .into());
         }
+        self.r#where.as_deref().map_or(Ok(()), check_condition)?;
         // The sqlite3 shell would run such a line as a dot command.
         if sql.lines().any(|line| line.trim_start().starts_with('.')) {
-            return Err(Failure::usage("a line of SQL must not begin with a dot").into());
+            return Err(Failure::usage("a line of SQL must not begin with a dot")
+                .hint("move what is before it into the same line")
+                .into());
         }
         Ok(rule)
     }
 }
 
+/// Fails if a value cannot be parsed, which the server would find out only after it has copied all.
+fn check_value(column: &str, value: &str, sql: &str) -> Result<()> {
+    let Some(why) = syntax_error(&format!("UPDATE t SET c = {sql}\n")) else { return Ok(()) };
+    if !is_closed(sql) {
+        return Ok(());
+    }
+    let failure = Failure::usage(format!("{column} = {value:?} is not SQL: {why}"));
+    Err(match value.trim() {
+        "" => Failure::usage(format!("{column} = {value:?} is not SQL"))
+            .hint("for empty text write \"''\""),
+        _ => failure.hint("text is quoted twice, for TOML and for SQL: \"'text'\""),
+    }
+    .into())
+}
+
+/// Fails if `where` cannot be parsed.
+fn check_condition(text: &str) -> Result<()> {
+    let sql = text.trim_end_matches([';', ' ', '\n']);
+    // A SELECT, which also has the ORDER BY and LIMIT that some servers allow here.
+    let Some(why) = syntax_error(&format!("SELECT 1 FROM t WHERE {sql}\n")) else { return Ok(()) };
+    let failure = Failure::usage(format!("where = {text:?} is not SQL: {why}"));
+    Err(failure.hint("such as where = \"email <> ''\"").into())
+}
+
 impl Rule {
+    /// The rule, the `number`-th of those that run, as a user finds it.
+    pub fn describe(&self, number: usize) -> String {
+        let table = self.table.as_ref().map(|table| format!(" ({table})"));
+        format!("rule {number}{}, {}", table.unwrap_or_default(), self.place)
+    }
+
     /// The rule for an entry of `omit`.
     pub fn omitting(table: &str) -> Result<Self> {
         let database = NamePattern::anywhere("*")?;
         let change = Change::Omit(unambiguous(table)?);
-        Ok(Self { database, table: None, change, leak_check: false, scrub: false })
+        let place = "omit in xtask/db.toml".to_owned();
+        Ok(Self { place, database, table: None, change, leak_check: false, scrub: false })
     }
 
     /// The statement for a database that has these columns; `None` if it has none of them.

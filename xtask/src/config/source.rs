@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
+use toml::Spanned;
 
 use super::environment::Environment;
 use super::name_pattern::NamePattern;
 use super::rename::Renames;
 use super::rule::{Rule, RuleToml};
-use super::{Via, patterns, resolve_via, user};
+use super::{Lines, Via, patterns, resolve_via, user};
 
 /// The keys of `[source.NAME]`; those that are missing are as at the top of the file.
 #[derive(Deserialize)]
@@ -25,7 +26,7 @@ pub struct SourceToml {
     r#as: Option<String>,
     include: Option<Vec<String>>,
     #[serde(default)]
-    sanitize: Vec<RuleToml>,
+    sanitize: Vec<Spanned<RuleToml>>,
 }
 
 /// A place to pull from, beside the one at the top of `db.toml`.
@@ -54,12 +55,13 @@ impl SourceToml {
         root: &Path,
         environment: &Environment,
         renames: &Renames,
+        lines: &Lines<'_>,
     ) -> Result<Source> {
         let expand = |key: &str, value: Option<String>| {
             value.map(|value| environment.expand(key, &value)).transpose()
         };
         let read_via = |via: String| environment.read("via", &via, |via| resolve_via(via, root));
-        let mut rules = RuleToml::resolve_all(self.sanitize)?;
+        let mut rules = lines.rules(self.sanitize)?;
         for rule in &mut rules {
             rule.database = rule.database.clone().with(renames);
         }

@@ -108,6 +108,7 @@ pub fn words(command: &str) -> Result<Vec<String>> {
     plain("the command", command)?;
     let words = shlex::split(command).filter(|words| !words.is_empty()).ok_or_else(|| {
         Failure::usage(format!("the command {command:?} is empty or has an open quote"))
+            .hint("write it as in a shell, such as \"npm run migrate\"")
     })?;
     let is_of_a_shell = |word: &&String| {
         ["&&", "||", "|", ";", "&", ">", ">>", "<", "2>", "2>&1"].contains(&word.as_str())

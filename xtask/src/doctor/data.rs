@@ -141,20 +141,20 @@ fn uncovered_columns(settings: &Settings, pulled: &Snapshot) -> Option<Check> {
         1 => format!("a column with likely secrets is not masked: {}", places[0]),
         n => format!("{n} columns with likely secrets are not masked: {}", several(&places)),
     };
-    Some(Check::error("columns", message).fix("cargo xtask pull-db --dry-run proposes rules"))
+    Some(Check::error("columns", message).fix("cargo xtask init adds a rule for each"))
 }
 
 fn idle_rules(settings: &Settings, pulled: &Snapshot) -> Result<Vec<Check>> {
     let idle = unmatched::idle_rules(&settings.rules, pulled)?.into_iter();
     let mut checks: Vec<_> = idle
         .map(|rule| {
-            let (message, fix) = rule.describe();
+            let (message, fix) = rule.describe(&settings.rules);
             Check::error("rules", message).fix(fix)
         })
         .collect();
     for tables in unmatched::idle_omits(&settings.rules, pulled)? {
         let message = format!("omit: no database has a table {tables}");
-        checks.push(Check::warning("rules", message).fix("fix or remove it in xtask/db.toml"));
+        checks.push(Check::warning("rules", message).fix("edit omit in xtask/db.toml"));
     }
     Ok(checks)
 }

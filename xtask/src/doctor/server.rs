@@ -23,7 +23,7 @@ pub fn checks(facts: &Facts, expected: &Expected<'_>) -> Vec<Check> {
     let Expected { settings, via, .. } = *expected;
     let mut checks = Vec::new();
     checks.extend(machine(facts, expected));
-    checks.extend(directory(facts));
+    checks.extend(directory(facts, via));
     if let (Some(Directory::There(path)), Some(databases)) = (&facts.directory, &facts.databases) {
         checks.push(set(path, *databases, settings));
     }
@@ -51,13 +51,17 @@ fn machine(facts: &Facts, expected: &Expected<'_>) -> Option<Check> {
     Some(Check::ok("server", format!("{message}, as {user}")))
 }
 
-fn directory(facts: &Facts) -> Option<Check> {
+fn directory(facts: &Facts, via: &Via) -> Option<Check> {
     let user = facts.user.as_deref().map(shown).unwrap_or_default();
     Some(match facts.directory.as_ref()? {
         Directory::There(_) => return None,
         Directory::Missing(path) => {
             let message = format!("there is no directory {} on the server", shown(path));
-            Check::error("directory", message).fix("set remote-dir in xtask/db.toml")
+            let fix = match via {
+                Via::Local(_) => "check the path after local:",
+                _ => "set remote-dir in xtask/db.toml",
+            };
+            Check::error("directory", message).fix(fix)
         }
         Directory::Barred(path) => {
             let message = format!("user {user} may not read the directory {}", shown(path));

@@ -1,7 +1,7 @@
 //! What is known of live databases without reading them: the content that was installed, and the
 //! stamp of the file right after. As long as the stamp is the same, so is the content.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -36,6 +36,15 @@ impl Stamp {
         let wal = sidecar(&path.canonicalize().ok()?, "-wal").metadata().ok();
         let wal = wal.filter(|wal| wal.len() > 0).map(|wal| file(&wal));
         Some(Self { file: file(&path.metadata().ok()?), wal })
+    }
+
+    /// Whether the database was written to since the other stamp was taken of it, when it had no
+    /// `-wal`. A change of its owner or mode is no write.
+    fn is_written_since(&self, placed: &Stamp) -> bool {
+        let (_, ino, size, written, _) = self.file;
+        let (placed_ino, placed_size, placed_written) =
+            (placed.file.1, placed.file.2, placed.file.3);
+        self.wal.is_some() || (ino, size, written) != (placed_ino, placed_size, placed_written)
     }
 
     /// Whether the file is the one that was staged, and nobody has written to it since: a rename
@@ -126,6 +135,16 @@ pub fn unchanged(store: &Store, state: &State) -> BTreeMap<String, Placed> {
         Stamp::of(&store.dir.join(name)).is_some_and(|now| now == placed.stamp)
     });
     placed
+}
+
+/// Those live databases that were written to since they were installed, or are gone. Of one that
+/// a program had open then, nothing is known.
+pub fn edited(store: &Store, state: &State) -> BTreeSet<String> {
+    let is_edited = |(name, placed): &(&String, &Placed)| {
+        let now = Stamp::of(&store.dir.join(name));
+        now.is_none_or(|now| now.is_written_since(&placed.stamp))
+    };
+    state.placed.iter().filter(is_edited).map(|(name, _)| name.clone()).collect()
 }
 
 /// A file in a snapshot with this content, which nobody has written to since it was recorded.

@@ -7,27 +7,44 @@ use anyhow::Result;
 use jiff::Timestamp;
 
 use super::{State, needed};
-use crate::config::Settings;
-use crate::snapshots::{LockedStore, Snapshot, Store, prune_plan};
+use crate::config::{MaxAge, Settings};
+use crate::snapshots::{LockedStore, Snapshot, Store, disk_usage, prune_plan};
 use crate::ui::{Ui, bytes, count, escape};
 
-/// The removed snapshots, and those that stay for their last copies.
-pub struct Pruned {
-    /// Each with what was special about it.
-    removed: Vec<(Snapshot, &'static str)>,
+/// Which snapshots a prune removes, and which stay nevertheless.
+pub struct Plan {
+    /// Each with what is special about it.
+    pub remove: Vec<(Snapshot, &'static str)>,
+    /// How many bytes that frees.
+    pub frees: u64,
     /// The snapshots whose unsanitized databases have expired and that stay nevertheless.
     expired: Vec<String>,
-    /// Name of the snapshot, the databases in it, and whether this was not reported before.
-    left: Vec<(String, String, bool)>,
+    /// The snapshots that stay for their last copies, each with these databases.
+    last_copies: Vec<(String, String)>,
+    /// How many pulled snapshots there are, and how many are to be kept.
+    pulls: usize,
+    keep: usize,
 }
 
-/// Removes the snapshots of [`prune_plan`], but none that `restore-db --undo` needs here or in
-/// another data directory that shares them.
+/// The result of a prune.
+pub struct Pruned {
+    plan: Plan,
+    /// The snapshots kept for their last copies that were not reported before.
+    new: BTreeSet<String>,
+}
+
+/// Which snapshots [`prune_plan`] removes: none that `restore-db --undo` needs here or in another
+/// data directory that shares them, and with `min_age` none that is younger.
 ///
 /// # Errors
 ///
-/// A snapshot cannot be removed.
-pub fn prune(store: &LockedStore, settings: &Settings, keep: usize) -> Result<Pruned> {
+/// The snapshots cannot be read, or what needs them.
+pub fn plan(
+    store: &LockedStore,
+    settings: &Settings,
+    keep: usize,
+    min_age: Option<&MaxAge>,
+) -> Result<Plan> {
     let mut snapshots = store.list()?;
     snapshots.retain(|snapshot| !store.is_of_others(snapshot));
     let now = Timestamp::now();
@@ -47,26 +64,46 @@ pub fn prune(store: &LockedStore, settings: &Settings, keep: usize) -> Result<Pr
         // It may be a data directory itself.
         needed_names.extend(needed(&Store::new(shared))?);
     }
-    let plan = prune_plan(&snapshots, keep, &expired, &needed_names, &replaceable);
-    for snapshot in &plan.remove {
-        store.remove(snapshot)?;
-    }
-    let last: BTreeSet<_> = plan.last_copies.iter().map(|(it, _)| it.name.clone()).collect();
-    let new = State::name_last_copies(store, last.clone())?;
-    let left = plan.last_copies.iter().map(|(snapshot, names)| {
-        (snapshot.name.clone(), names.join(", "), new.contains(&snapshot.name))
-    });
-    let left = left.collect();
-    let (mut removed, mut stay) = (Vec::new(), Vec::new());
+    let before = min_age.map(|age| now.checked_sub(age.limit())).transpose()?;
+    let plan = prune_plan(&snapshots, keep, &expired, &needed_names, &replaceable, before);
+    let frees = disk_usage(plan.remove.iter().copied()).own;
+    let last_copies = plan.last_copies.iter();
+    let last_copies: Vec<_> =
+        last_copies.map(|(it, names)| (it.name.clone(), names.join(", "))).collect();
+    let (mut remove, mut stay) = (Vec::new(), Vec::new());
     for snapshot in &snapshots {
         let has_expired = expired.contains(&snapshot.name);
         if plan.remove.iter().any(|it| it.name == snapshot.name) {
-            removed.push((snapshot.clone(), if has_expired { ", unmasked" } else { "" }));
-        } else if has_expired && !last.contains(&snapshot.name) {
+            remove.push((snapshot.clone(), if has_expired { ", unmasked" } else { "" }));
+        } else if has_expired && !last_copies.iter().any(|(name, _)| *name == snapshot.name) {
             stay.push(snapshot.name.clone());
         }
     }
-    Ok(Pruned { removed, expired: stay, left })
+    let pulls = snapshots.iter().filter(|snapshot| snapshot.is_pull()).count();
+    Ok(Plan { remove, frees, expired: stay, last_copies, pulls, keep })
+}
+
+/// Removes the snapshots of a plan that was made since the store was locked.
+///
+/// # Errors
+///
+/// A snapshot cannot be removed.
+pub fn carry_out(store: &LockedStore, plan: Plan) -> Result<Pruned> {
+    for (snapshot, _) in &plan.remove {
+        store.remove(snapshot)?;
+    }
+    let last = plan.last_copies.iter().map(|(name, _)| name.clone()).collect();
+    let new = State::name_last_copies(store, last)?;
+    Ok(Pruned { plan, new })
+}
+
+/// Makes a [`plan`], and carries it out.
+///
+/// # Errors
+///
+/// Those of both.
+pub fn prune(store: &LockedStore, settings: &Settings, keep: usize) -> Result<Pruned> {
+    carry_out(store, plan(store, settings, keep, None)?)
 }
 
 /// The other data directories that may need a snapshot for `restore-db --undo`.
@@ -86,22 +123,40 @@ pub fn needed_elsewhere(store: &Store, snapshot: &str) -> Result<BTreeSet<PathBu
 
 /// Reports removed and kept snapshots; with `only_new`, only those not reported before.
 pub fn report(ui: &Ui, pruned: &Pruned, only_new: bool) {
-    for (snapshot, names, _) in pruned.left.iter().filter(|(_, _, new)| *new || !only_new) {
-        let what = format!("{snapshot} has the last copy of {}", escape(names));
+    let Pruned { plan, new } = pruned;
+    for (name, databases) in plan.last_copies.iter().filter(|(it, _)| new.contains(it) || !only_new)
+    {
+        let what = format!("{name} has the last copy of {}", escape(databases));
         ui.status("Kept", what + ", which no pull has brought");
-        ui.hint(format!("if nobody needs it: cargo xtask snapshots rm {snapshot}"));
+        ui.hint(format!("if nobody needs it: cargo xtask snapshots rm {name}"));
     }
-    for name in pruned.expired.iter().filter(|_| !only_new) {
+    for name in plan.expired.iter().filter(|_| !only_new) {
         ui.status("Kept", format!("{name}, which is unmasked and has expired"));
         ui.hint(format!("if nobody needs it: cargo xtask snapshots rm {name}"));
     }
-    let Pruned { removed, .. } = pruned;
-    if removed.is_empty() && only_new {
+    if plan.remove.is_empty() {
+        if !only_new {
+            nothing(ui, plan);
+        }
         return;
     }
-    for (snapshot, what) in removed {
+    for (snapshot, what) in &plan.remove {
         ui.status("Removed", format!("{} ({}){what}", snapshot.name, snapshot.kind()));
     }
-    let freed = removed.iter().map(|(snapshot, _)| snapshot.bytes()).sum();
-    ui.status("Pruned", format!("{}, {}", count(removed.len(), "snapshot"), bytes(freed)));
+    ui.status("Pruned", plan.summary());
+}
+
+/// Says why nothing is removed.
+pub fn nothing(ui: &Ui, plan: &Plan) {
+    ui.status("Nothing", format!("to prune ({}, keep {})", count(plan.pulls, "pull"), plan.keep));
+}
+
+impl Plan {
+    pub fn summary(&self) -> String {
+        format!("{}, {}", count(self.remove.len(), "snapshot"), bytes(self.frees))
+    }
+
+    pub fn names(&self) -> BTreeSet<String> {
+        self.remove.iter().map(|(snapshot, _)| snapshot.name.clone()).collect()
+    }
 }

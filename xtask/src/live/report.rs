@@ -42,10 +42,10 @@ pub fn replaced(ui: &Ui, snapshot: &Snapshot, replaced: &Replaced) {
             ui.status("Saved", format!("the previous data as {}", saved.name));
         }
         Some(saved) if saved.name == snapshot.name => {
-            ui.status("Current", format!("{}, with the same content as before", snapshot.name));
+            ui.status("Already", format!("up to date ({})", snapshot.name));
             return unsanitized(ui, replaced);
         }
-        Some(saved) => ui.status("Kept", format!("{}, which holds the previous data", saved.name)),
+        Some(saved) => ui.status("Previous", format!("data: {}", saved.name)),
         None => {}
     }
     if !replaced.removed.is_empty() {

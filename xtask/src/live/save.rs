@@ -103,11 +103,11 @@ impl<'a> Saver<'a> {
             git_commit: git::head(self.sh, &self.settings.root),
             raw,
         };
-        copies.fill(dir, locked).context("cannot save the live set")?;
+        copies.fill(dir, locked).context("cannot save the current data")?;
         if copies.is_written_meanwhile(dir, locked) {
             // The copies must be of one moment.
             copies.known.clear();
-            copies.fill(dir, locked).context("cannot save the live set")?;
+            copies.fill(dir, locked).context("cannot save the current data")?;
         }
         for name in &copies.damaged {
             self.ui.warn(format!("{} is damaged: it is saved as it is", escape(name)));
@@ -168,6 +168,8 @@ impl<'a> Saver<'a> {
             origin: None,
             git_commit: copies.git_commit,
             only: None,
+            label: None,
+            pinned: false,
             databases: databases.collect::<Result<_>>()?,
         };
         let damaged = meta.databases.iter().any(|database| database.damaged);

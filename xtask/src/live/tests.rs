@@ -81,6 +81,8 @@ impl Env {
             origin: None,
             git_commit: None,
             only: only.map(str::to_owned),
+            label: None,
+            pinned: false,
             databases: databases.collect(),
         };
         incoming.commit(meta).unwrap()

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use crate::config::NamePattern;
 use crate::error::{self, Failure, Reason};
 use crate::interrupt::{self, Interrupted};
-use crate::sanitize::audit::Findings;
-use crate::sanitize::unmatched::Unmatched;
+use crate::sanitize::Rule;
+use crate::sanitize::audit::{Findings, Of};
+use crate::sanitize::unmatched::{self, Unmatched};
 use crate::server::protocol::{self, clipped};
 use crate::server::request::Request;
 use crate::server::transport::{Ended, Transport};
@@ -94,11 +95,13 @@ impl PullError {
         wire: u64,
     ) -> anyhow::Error {
         let failure = match self {
-            Self::Script { code, text } if code == "no-databases" => {
-                script(&code, &format!("{text}: {}", selection(request)))
+            Self::Script { code, text } if code == "no-databases" => no_databases(&text, request),
+            Self::Script { code, text } if code == "no-directory" => {
+                no_directory(&text, transport.is_local())
             }
-            Self::Script { code, text } => script(&code, &text),
-            Self::Audit(findings) => findings.refusal("nothing was sent: "),
+            Self::Script { code, text } if code == "no-match" => no_match(&text, request),
+            Self::Script { code, text } => script(&code, &text, request.rules.applied()),
+            Self::Audit(findings) => findings.refusal(Of::Refusal),
             Self::NoStream(ended) => transport.diagnose(&ended, wire),
             Self::Cut(ended, machine) => transport.cut(&ended, wire, machine.as_deref()),
             Self::Elsewhere(machine) => {
@@ -148,6 +151,38 @@ impl PullError {
     }
 }
 
+fn no_directory(text: &str, is_local: bool) -> Failure {
+    match text.strip_suffix(" on the server").filter(|_| is_local) {
+        Some(text) => Failure::new(clipped(text)).hint("check the path after local:"),
+        None => Failure::new(clipped(text))
+            .hint("name another with --remote-dir, or remote-dir in xtask/db.toml"),
+    }
+}
+
+fn no_databases(text: &str, request: &Request<'_>) -> Failure {
+    Failure::new(format!("{}: {}", clipped(text), selection(request)))
+        .hint("check include and exclude in xtask/db.toml, and --only")
+}
+
+/// The failure of `--only`; the text has the names of databases that are there.
+fn no_match(text: &str, request: &Request<'_>) -> Failure {
+    let only = request.only.map_or("*", NamePattern::as_str);
+    Failure::new(format!("--only '{only}' matches none of: {}", clipped(text)))
+        .hint("name one of them, or use wildcards: --only 'tenant_*'")
+}
+
+/// Where to edit the rule that a text of the script names.
+fn failed_rule(text: &str, rules: &[Rule]) -> String {
+    let number = text
+        .split(" rule ")
+        .nth(1)
+        .and_then(|text| text.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok());
+    match number {
+        Some(number) => unmatched::place(rules, number),
+        None => "the [[sanitize]] rules in xtask/db.toml".to_owned(),
+    }
+}
+
 /// The patterns by which databases were selected.
 fn selection(request: &Request<'_>) -> String {
     let list = |patterns: &[NamePattern]| {
@@ -166,11 +201,11 @@ fn selection(request: &Request<'_>) -> String {
 }
 
 /// The failure for this code of the remote script.
-fn script(code: &str, text: &str) -> Failure {
-    let failure = Failure::new(format!("the remote script failed: {}", clipped(text)));
+fn script(code: &str, text: &str, rules: &[Rule]) -> Failure {
+    let failure = Failure::new(clipped(text));
     match code {
         "unmatched-rule" => {
-            Unmatched::parse(text).map_or(failure, |rule| rule.failure("nothing was sent"))
+            Unmatched::parse(text).map_or(failure, |rule| rule.failure(rules, "nothing was sent"))
         }
         "damaged" => Failure::new(format!("{} is damaged on the server", clipped(text)))
             .hint(format!("on the server: sqlite3 {} 'PRAGMA integrity_check'", as_word(text))),
@@ -196,12 +231,6 @@ fn script(code: &str, text: &str) -> Failure {
         "encrypted" => failure.hint(
             "add it to exclude in xtask/db.toml; with the key, the app can export it (sqlcipher_export)",
         ),
-        "no-directory" => failure.hint(
-            "name another with --remote-dir or remote-dir in xtask/db.toml, or after --via local:",
-        ),
-        "no-databases" => {
-            failure.hint("check include and exclude in xtask/db.toml, and --only")
-        }
         "no-space" => failure
             .hint("free space, or set staging-dir in xtask/db.toml to a directory on a larger disk"),
         "no-memory" => failure
@@ -217,9 +246,7 @@ fn script(code: &str, text: &str) -> Failure {
         "sanitize" if text.ends_with("no such column: rowid") => failure.hint(
             "a table WITHOUT ROWID has only its primary key: name that, such as fake(email, id); nothing was sent",
         ),
-        "sanitize" => {
-            failure.hint("fix the [[sanitize]] rules in xtask/db.toml; nothing was sent")
-        }
+        "sanitize" => failure.hint(format!("edit {}; nothing was sent", failed_rule(text, rules))),
         "remains" => failure.hint(format!("{ADVICE_ON_LEAKS}; nothing was sent")),
         "no-number" => failure.hint(
             "run that program on the server; `cargo xtask pull-db -v` shows all that the server says",

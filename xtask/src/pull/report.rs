@@ -11,11 +11,11 @@ use crate::live::{self, Replaced};
 use crate::pull::delta::BLOCK;
 use crate::pull::receive::{Planned, Pulled};
 use crate::pull::spec::PullSpec;
-use crate::sanitize::audit::Finding;
+use crate::sanitize::audit::{Finding, Of};
 use crate::server::protocol::{Changed, Timings};
 use crate::server::transport::Transport;
 use crate::snapshots::{Database, Snapshot, Store};
-use crate::ui::{Ui, age, bytes, count, escape};
+use crate::ui::{Ui, age, bytes, count, escape, from_here};
 
 /// The number of databases in a summary.
 const SHOWN: usize = 12;
@@ -112,8 +112,8 @@ pub fn pulled(
     pulled: &Pulled,
     snapshot: &Snapshot,
     replaced: &Replaced,
+    data_dir: &Path,
     seconds: f64,
-    dir: &Path,
 ) -> Result<()> {
     let rows: Vec<_> = pulled
         .databases
@@ -127,7 +127,7 @@ pub fn pulled(
         })
         .collect();
     if ui.json {
-        pulled.findings.warn(ui, "");
+        pulled.findings.warn(ui, Of::Pull(data_dir));
         let databases = pulled.databases.iter().zip(&rows);
         return ui.json(&Report {
             skipped: false,
@@ -158,12 +158,12 @@ pub fn pulled(
     let wire = format!("{} on the wire for {}", bytes(pulled.wire_bytes), bytes(snapshot.bytes()));
     let Timings { copy, sanitize, compare, pack, skew } = pulled.timings;
     let moment = if skew > 0 { format!(", all within {skew} ms") } else { String::new() };
-    ui.status("Ready", format!("{} in {seconds:.1} s, {wire}{moment}", dir.display()));
+    ui.status("Ready", format!("{} in {seconds:.1} s, {wire}{moment}", from_here(data_dir)));
     ui.verbose(format!(
         "on the server: copy {copy} ms, mask {sanitize} ms, hash {compare} ms, compare and pack {pack} ms"
     ));
     live::report::replaced(ui, snapshot, replaced);
-    pulled.findings.warn(ui, "");
+    pulled.findings.warn(ui, Of::Pull(data_dir));
     Ok(())
 }
 
@@ -187,7 +187,7 @@ pub fn planned(
         })
         .collect();
     if ui.json {
-        planned.findings.warn(ui, "");
+        planned.findings.warn(ui, Of::DryRun);
         return ui.json(&Plan {
             dry_run: true,
             databases: rows
@@ -215,9 +215,9 @@ pub fn planned(
         let names = escape(&removes.join(", "));
         ui.status("Would remove", names + ", which the server does not have");
     }
-    let wire = format!("{} on the wire for {}", bytes(planned.wire_bytes), bytes(total));
-    ui.status("Would take", format!("{wire}; nothing was changed"));
-    planned.findings.warn(ui, "");
+    let wire = format!("{} ({} of databases)", bytes(planned.wire_bytes), bytes(total));
+    ui.status("Would download", format!("{wire}; nothing was changed"));
+    planned.findings.warn(ui, Of::DryRun);
     Ok(())
 }
 

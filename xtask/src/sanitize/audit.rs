@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use glob::Pattern;
 use serde::{Deserialize, Serialize};
 
-pub use findings::{Finding, Findings, quoted};
+pub use findings::{Finding, Findings, Of, quoted};
 
 pub use crate::config::{Audit, Level};
 use crate::sanitize::{Change, Rule, as_in_sql, omits};

@@ -82,23 +82,3 @@ fn the_hash_changes_with_the_rules() {
     let scrubbed = rule("sql = 'DELETE FROM t'\nscrub = 'deleted-rows'").unwrap();
     assert_ne!(rules_hash(&[scrubbed]), one);
 }
-
-#[test]
-fn what_another_rule_sets_in_the_same_table_is_no_key_either() {
-    let rules = |second: &str| {
-        #[derive(serde::Deserialize)]
-        struct Rules {
-            sanitize: Vec<RuleToml>,
-        }
-        let text = format!(
-            "[[sanitize]]\ntable = 't'\nset.n = 'fake(name, email)'\n[[sanitize]]\ntable = '{second}'\nset.email = \"''\"\n"
-        );
-        RuleToml::resolve_all(toml::from_str::<Rules>(&text).unwrap().sanitize)
-    };
-    assert!(rules("other").is_ok());
-    let error = format!("{:#}", rules("T").err().unwrap());
-    assert!(
-        error.starts_with("[[sanitize]] number 1: fake(name, email): a rule replaces"),
-        "{error}"
-    );
-}

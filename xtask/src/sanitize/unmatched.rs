@@ -39,13 +39,13 @@ impl Unmatched {
     }
 
     /// The failure of a command with this `outcome`.
-    pub fn failure(&self, outcome: &str) -> Failure {
-        let (what, hint) = self.describe();
+    pub fn failure(&self, rules: &[Rule], outcome: &str) -> Failure {
+        let (what, hint) = self.describe(rules);
         Failure::new(format!("{what}; {outcome}")).hint(hint)
     }
 
     /// What is unmatched, and what to do.
-    pub fn describe(&self) -> (String, String) {
+    pub fn describe(&self, rules: &[Rule]) -> (String, String) {
         let (what, wanted) = match (&self.table, &self.column) {
             (Some(table), Some(column)) => {
                 (format!("none of the databases has a column {column} in {table}"), &**column)
@@ -53,11 +53,12 @@ impl Unmatched {
             (Some(table), None) => (format!("none of the databases has a table {table}"), &**table),
             (None, _) => ("no database has a name that its `database` matches".to_owned(), ""),
         };
+        let place = place(rules, self.number);
         let hint = match nearest(wanted, self.names.iter().map(String::as_str)) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => "fix or remove it in xtask/db.toml".to_owned(),
+            Some(near) => format!("did you mean `{near}`? Edit {place}"),
+            None => format!("edit {place}"),
         };
-        (format!("[[sanitize]] number {}: {what}", self.number), hint)
+        (format!("rule {}: {what}", self.number), hint)
     }
 
     /// Whether an existing name differs in a letter or two.
@@ -68,6 +69,12 @@ impl Unmatched {
         let differs = |name: &String| strsim::damerau_levenshtein(&wanted, &name.to_lowercase());
         self.names.iter().any(|name| differs(name) <= most)
     }
+}
+
+/// Where to edit the rule of this number.
+pub fn place(rules: &[Rule], number: usize) -> String {
+    let rule = number.checked_sub(1).and_then(|i| rules.get(i));
+    rule.map_or_else(|| "xtask/db.toml".to_owned(), |rule| rule.describe(number))
 }
 
 /// For a pull of some databases: an unmatched rule may be for other databases, unless it names one
@@ -91,14 +98,16 @@ pub fn check(
         }
         let is_name = !rule.database.as_str().contains(['*', '?', '[']);
         if is_name || one.is_misspelt() {
-            let failure = one.failure(outcome);
+            let failure = one.failure(rules, outcome);
             return Err(failure.hint(SAY_WHICH).into());
         }
         numbers.push(one.number.to_string());
     }
     if !numbers.is_empty() {
+        let rules = if numbers.len() == 1 { "rule" } else { "rules" };
+        let matches = if numbers.len() == 1 { "matches" } else { "match" };
         let (numbers, pulled) = (numbers.join(", "), pulled.join(", "));
-        ui.warn(format!("[[sanitize]] number {numbers}: matches nothing in {pulled}"));
+        ui.warn(format!("{rules} {numbers} {matches} nothing in {pulled}"));
         ui.hint(SAY_WHICH);
     }
     Ok(())
@@ -124,7 +133,7 @@ pub fn check_snapshot(
             continue;
         };
         if snapshot.only().is_none() || one.is_misspelt() {
-            return Err(one.failure("nothing was changed").into());
+            return Err(one.failure(rules, "nothing was changed").into());
         }
     }
     Ok(())

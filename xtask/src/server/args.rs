@@ -149,9 +149,9 @@ impl ServerArgs {
             (_, given) => given.clone(),
         };
         let Some(directory) = directory else {
-            return Err(Failure::usage("no directory on the server given")
+            return Err(Failure::usage("remote-dir is not set (often \"/data\")")
                 .hint(settings.other_fly_configs().unwrap_or_else(|| {
-                    "give --remote-dir, or set `remote-dir` in xtask/db.toml, or [[mounts]] in fly.toml".to_owned()
+                    "set `remote-dir` in xtask/db.toml, or [[mounts]] in fly.toml; or give --remote-dir".to_owned()
                 }))
                 .into());
         };
@@ -160,6 +160,7 @@ impl ServerArgs {
             Ok(directory)
         } else {
             Err(Failure::usage(format!("{directory:?} on the server is not an absolute path"))
+                .hint("begin it with a slash, such as /data")
                 .into())
         }
     }

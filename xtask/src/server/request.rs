@@ -207,7 +207,8 @@ fn script(parts: &[&str]) -> Result<Vec<u8>> {
 
 fn line(message: &mut Vec<u8>, key: &str, value: &str) -> Result<()> {
     if value.is_empty() || value.chars().any(char::is_control) {
-        return Err(Failure::usage(format!("{value:?} cannot be used as the {key}")).into());
+        let why = "it is empty, or has a control character";
+        return Err(Failure::usage(format!("{value:?} cannot be the {key}: {why}")).into());
     }
     Ok(writeln!(message, "{key} {value}")?)
 }

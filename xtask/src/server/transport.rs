@@ -65,6 +65,11 @@ impl<'a> Transport<'a> {
         Self { user, ..self }
     }
 
+    /// Whether the server is a directory of this machine.
+    pub fn is_local(&self) -> bool {
+        matches!(self.via, Via::Local(_))
+    }
+
     /// The name of the server, for messages.
     pub fn peer(&self) -> String {
         match &self.via {

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Kind, Snapshot};
+use jiff::Timestamp;
+
+use super::{Kind, Meta, Snapshot};
 
 /// The snapshots to remove, and those kept only for their last copies.
 pub struct PrunePlan<'a> {
@@ -13,17 +15,21 @@ pub struct PrunePlan<'a> {
 
 /// Keeps the newest `keep` of each kind: complete pulls of each source, pulls of some databases,
 /// saves before a pull or restore; `expired` ones are neither kept nor counted. Always keeps manual, external and
-/// defective snapshots, those that `needed` names, and saves with the last copy of a database that
-/// is not `replaceable`.
+/// defective snapshots, those with a label or a pin, those that `needed` names, and saves with the last copy of a database that
+/// is not `replaceable`; with `before`, all that were made since then.
 pub fn prune_plan<'a>(
     snapshots: &'a [Snapshot],
     keep: usize,
     expired: &BTreeSet<String>,
     needed: &[String],
     replaceable: &BTreeSet<String>,
+    before: Option<Timestamp>,
 ) -> PrunePlan<'a> {
     let mut numbers = BTreeMap::new();
     let mut is_old = |snapshot: &'a Snapshot| {
+        if snapshot.meta.as_ref().is_none_or(Meta::is_kept) {
+            return false;
+        }
         let class = match snapshot.meta.as_ref().map(|meta| meta.kind) {
             Some(Kind::Pull) if snapshot.only().is_none() => "pull",
             Some(Kind::Pull) => "pull of some",
@@ -36,7 +42,7 @@ pub fn prune_plan<'a>(
             return !is_needed;
         }
         *seen += 1;
-        *seen > keep && !is_needed
+        *seen > keep && !is_needed && before.is_none_or(|before| snapshot.time < before)
     };
     // Defective snapshots neither count as kept, nor as copies.
     let sound = snapshots.iter().filter(|snapshot| snapshot.defect.is_none());
@@ -63,7 +69,6 @@ mod tests {
     use std::collections::HashSet;
     use std::path::PathBuf;
 
-    use jiff::Timestamp;
     use proptest::collection::vec;
     use proptest::prelude::*;
 
@@ -110,7 +115,7 @@ mod tests {
             let needed: Vec<_> =
                 needed.iter().filter_map(|&i| snapshots.get(i)).map(|s| s.name.clone()).collect();
             let none = BTreeSet::new();
-            let plan = prune_plan(&snapshots, keep, &none, &needed, &["a.db".to_owned()].into());
+            let plan = prune_plan(&snapshots, keep, &none, &needed, &["a.db".to_owned()].into(), None);
             prop_assert!(plan.last_copies.is_empty());
             let plan: HashSet<_> = plan.remove.into_iter().map(|s| s.name.clone()).collect();
             for group in [&KINDS[1..2], &KINDS[2..4]] {
@@ -135,8 +140,26 @@ mod tests {
     fn a_defective_snapshot_takes_no_place_of_a_sound_one() {
         let snapshots = snapshots(&[(1, true), (1, false), (1, false)]);
         let none = BTreeSet::new();
-        let plan = prune_plan(&snapshots, 1, &none, &[], &none).remove;
+        let plan = prune_plan(&snapshots, 1, &none, &[], &none, None).remove;
         assert_eq!(plan.iter().map(|s| &s.name).collect::<Vec<_>>(), [&snapshots[2].name]);
+    }
+
+    #[test]
+    fn a_label_or_a_pin_keeps_and_takes_no_place_and_what_is_young_stays() {
+        let mut snapshots =
+            snapshots(&[(1, false), (1, false), (1, false), (1, false), (2, false)]);
+        let marked = |snapshot: &mut Snapshot| snapshot.meta.clone().unwrap();
+        snapshots[0].meta = Some(Meta { pinned: true, ..marked(&mut snapshots[0]) });
+        snapshots[3].meta =
+            Some(Meta { label: Some("mine".to_owned()), ..marked(&mut snapshots[3]) });
+        let none = BTreeSet::new();
+        let planned = |before| {
+            let plan = prune_plan(&snapshots, 1, &none, &[], &["a.db".to_owned()].into(), before);
+            plan.remove.iter().map(|one| one.name.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(planned(None), [snapshots[2].name.clone()]);
+        assert_eq!(planned(Some(snapshots[1].time)), [snapshots[2].name.clone()]);
+        assert_eq!(planned(Some(snapshots[2].time)), [""; 0]);
     }
 
     #[test]
@@ -153,7 +176,7 @@ mod tests {
         ]);
         let expired: BTreeSet<_> = made[..6].iter().map(|one| one.name.clone()).collect();
         let planned = |made: &[Snapshot], needed: &[String]| {
-            let plan = prune_plan(made, 1, &expired, needed, &["a.db".to_owned()].into());
+            let plan = prune_plan(made, 1, &expired, needed, &["a.db".to_owned()].into(), None);
             let index = |one: &Snapshot| made.iter().position(|it| it.name == one.name).unwrap();
             plan.remove.iter().map(|one| index(one)).collect::<Vec<_>>()
         };
@@ -171,7 +194,7 @@ mod tests {
         }
         let planned = |made: &[Snapshot], replaceable: &[&str]| {
             let replaceable = replaceable.iter().map(|name| (*name).to_owned()).collect();
-            let plan = prune_plan(made, 1, &BTreeSet::new(), &[], &replaceable);
+            let plan = prune_plan(made, 1, &BTreeSet::new(), &[], &replaceable, None);
             let index = |one: &Snapshot| made.iter().position(|it| it.name == one.name).unwrap();
             let last = plan.last_copies.iter().map(|(one, names)| (index(one), names.join(" ")));
             (plan.remove.iter().map(|one| index(one)).collect::<Vec<_>>(), last.collect::<Vec<_>>())

@@ -50,7 +50,20 @@ pub struct Meta {
     /// The pattern of the databases; a restore leaves other databases as they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub only: Option<String>,
+    /// What the user calls it; such a snapshot is never pruned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// Whether the user has pinned it, so that it is never pruned.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pinned: bool,
     pub databases: Vec<Database>,
+}
+
+impl Meta {
+    /// Whether the user wants it to stay.
+    pub fn is_kept(&self) -> bool {
+        self.kind == Kind::Manual || self.label.is_some() || self.pinned
+    }
 }
 
 /// The source of a pulled snapshot, and the cost of the transfer.
@@ -198,6 +211,14 @@ impl Snapshot {
         self.meta.as_ref().map_or("by hand", |meta| meta.kind.name())
     }
 
+    pub fn label(&self) -> Option<&str> {
+        self.meta.as_ref()?.label.as_deref()
+    }
+
+    pub fn is_pinned(&self) -> bool {
+        self.meta.as_ref().is_some_and(|meta| meta.pinned)
+    }
+
     pub fn is_pull(&self) -> bool {
         self.meta.as_ref().is_some_and(|meta| meta.kind == Kind::Pull)
     }
@@ -234,8 +255,7 @@ impl Snapshot {
 
     /// Whether a prune may remove it: a command made it unasked, and all of it is here.
     pub fn is_prunable(&self) -> bool {
-        let is_asked_for = |meta: &Meta| meta.kind == Kind::Manual;
-        self.meta.as_ref().is_some_and(|meta| !is_asked_for(meta))
+        self.meta.as_ref().is_some_and(|meta| !meta.is_kept())
             && self.elsewhere.is_none()
             && self.defect.is_none()
     }

@@ -16,7 +16,7 @@ use crate::{interrupt, sqlite};
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// A snapshot (by a name as for `restore-db --name`), `current` (the current data), or a
+    /// A snapshot (by a name as for `restore-db`), `current` (the current data), or a
     /// database file [default: the newest pulled snapshot]
     a: Option<String>,
     /// What to compare it with

@@ -178,7 +178,8 @@ fn a_change_by_another_tool_is_recorded_with_the_way_back() {
     let saved = env.replace(&snapshot).before.unwrap();
     env.live.about_to_change(Some(&saved)).unwrap();
     let state = State::read(&env.live.store).unwrap();
-    assert_eq!((state.live, state.before), (None, Some(saved.name)));
+    let name = Some(saved.name);
+    assert_eq!((state.live, state.before), (name.clone(), name));
     env.live.about_to_change(None).unwrap();
     assert!(State::read(&env.live.store).unwrap().before.is_none());
 }

@@ -1,15 +1,15 @@
 //! The findings of the server's audit: their report, and suggestions for rules.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
-use glob::Pattern;
 use serde::Serialize;
 
 use super::Kind;
 use super::mask::Facts;
 use crate::error::Failure;
 use crate::fs::{from_hex, hex};
-use crate::ui::{Ui, count, escape};
+use crate::ui::{Ui, count, escape, from_here};
 
 /// The number of lines in a warning.
 const SHOWN: usize = 20;
@@ -120,21 +120,6 @@ impl Finding {
         }
         text
     }
-
-    /// The entry for `allow`: the last dot separates table and column, and there are no control
-    /// characters.
-    fn allowed(&self) -> String {
-        let literally = |name: &str| {
-            let odd = |c: char| c.is_control() && !"\n\r\t".contains(c);
-            Pattern::escape(name).replace(odd, "?")
-        };
-        let table = if self.is_of_database() { &self.database } else { &self.table };
-        let column = match self.column.as_str() {
-            "*" if self.kind == Kind::Unread => "*".to_owned(),
-            column => literally(column).replace('.', "?"),
-        };
-        format!("{}.{column}", literally(table))
-    }
 }
 
 /// The findings of an audit; empty without an audit.
@@ -150,8 +135,8 @@ impl Findings {
         self.columns.is_empty() && self.more == 0
     }
 
-    /// Warns of the findings, with suggestions; `of` begins the message.
-    pub fn warn(&self, ui: &Ui, of: &str) {
+    /// Warns of the findings, with suggestions.
+    pub fn warn(&self, ui: &Ui, of: Of<'_>) {
         if self.is_empty() {
             return;
         }
@@ -160,17 +145,17 @@ impl Findings {
         } else {
             format!("--json lists the first {}", thousands(self.columns.len() as u64))
         };
-        for list in [self.list(&all), self.list_unread(&all)].into_iter().flatten() {
-            ui.warn(of.to_owned() + &list);
+        for list in [self.list(of, &all), self.list_unread(of, &all)].into_iter().flatten() {
+            ui.warn(list);
         }
         ui.hint(self.advice());
     }
 
-    /// The failure because of the findings; `outcome` says what was not done.
-    pub fn refusal(&self, outcome: &str) -> Failure {
+    /// The failure because of the findings.
+    pub fn refusal(&self, of: Of<'_>) -> Failure {
         let all = "--json lists more where `level` is \"warn\"";
-        let lists: Vec<_> = [self.list(all), self.list_unread(all)].into_iter().flatten().collect();
-        Failure::new(outcome.to_owned() + &lists.join("\n")).hint(self.advice())
+        let lists = [self.list(of, all), self.list_unread(of, all)].into_iter().flatten();
+        Failure::new(lists.collect::<Vec<_>>().join("\n")).hint(self.advice())
     }
 
     /// The findings of columns that were read, or that were not.
@@ -179,55 +164,72 @@ impl Findings {
     }
 
     /// The first findings; `all` says where the others are.
-    fn list(&self, all: &str) -> Option<String> {
+    fn list(&self, of: Of<'_>, all: &str) -> Option<String> {
         let found = self.which(false);
-        let title = match found.len() as u64 + self.more {
+        let (what, is_one) = match found.len() as u64 + self.more {
             0 => return None,
-            1 => "a column that no rule covers looks like a secret or personal data".to_owned(),
-            total => format!(
-                "{} columns that no rule covers look like secrets or personal data",
-                thousands(total)
-            ),
+            1 => ("a column".to_owned(), true),
+            total => (format!("{} columns", thousands(total)), false),
         };
-        Some(title + &lines(&found, self.more, all))
+        let (are, have) = if is_one { ("is", "has") } else { ("are", "have") };
+        let what = format!("{what} with likely secrets");
+        let title = match of {
+            Of::Pull(dir) => format!("{what} {are} now in {}, unmasked", from_here(dir)),
+            Of::DryRun => format!("{what} would come unmasked"),
+            Of::Refusal => format!("{what} {have} no rule"),
+            Of::Fixture(_) | Of::Draft => format!("{what} {are} unmasked"),
+        };
+        Some(of.prefix() + &title + &lines(&found, self.more, all))
     }
 
-    fn list_unread(&self, all: &str) -> Option<String> {
+    fn list_unread(&self, of: Of<'_>, all: &str) -> Option<String> {
         let unread = self.which(true);
         (!unread.is_empty())
-            .then(|| "the audit could not check these".to_owned() + &lines(&unread, 0, all))
+            .then(|| of.prefix() + "the audit could not check these" + &lines(&unread, 0, all))
     }
 
+    /// What to do, the safe way first; what lets a column through is not complete on purpose.
     fn advice(&self) -> String {
         let found = self.which(false);
         let shown = &found[..found.len().min(SHOWN)];
         let rules = rules(shown);
-        let mut text = "in xtask/db.toml, ".to_owned();
+        let mut text = String::new();
         if !rules.is_empty() {
-            let _ = writeln!(text, "add a rule for each, such as{rules}");
+            let _ = writeln!(text, "cargo xtask init adds a rule for each:{rules}");
             if shown.iter().any(|finding| finding.column.to_lowercase().contains("passw")) {
                 text += "(docs/passwords.md has rules for passwords with which you can log in)\n";
             }
-            text += "or ";
         } else if shown.iter().any(|finding| !finding.generated_from.is_empty()) {
-            text += "add a rule for its sources, or ";
+            text += "add a rule for the columns that it is generated from\n";
         }
         if shown.iter().any(|finding| finding.kind == Kind::Json) {
-            text += "mask what is in JSON with json_replace(COLUMN, '$.NAME', ''), or ";
+            text += "mask what is in JSON with json_replace(COLUMN, '$.NAME', '')\n";
         }
-        let unread = self.which(true);
-        let mut allowed: Vec<_> = shown
-            .iter()
-            .chain(unread.iter().take(SHOWN))
-            .map(|finding| quoted(&finding.allowed()))
-            .collect();
-        allowed.dedup();
-        let _ = write!(
-            text,
-            "allow those that are fine:\n  [audit]\n  allow = [{}]",
-            allowed.join(", ")
-        );
-        text
+        text + "columns that are fine: allow = [\"table.column\"] in [audit]"
+    }
+}
+
+/// What was audited.
+#[derive(Clone, Copy)]
+pub enum Of<'a> {
+    /// A pull into this directory.
+    Pull(&'a Path),
+    DryRun,
+    /// A pull of which nothing was sent.
+    Refusal,
+    /// The fixture of this path.
+    Fixture(&'a str),
+    /// A fixture that is not written.
+    Draft,
+}
+
+impl Of<'_> {
+    fn prefix(self) -> String {
+        match self {
+            Of::Pull(_) | Of::DryRun | Of::Draft => String::new(),
+            Of::Refusal => "nothing was sent: ".to_owned(),
+            Of::Fixture(path) => format!("{path}: "),
+        }
     }
 }
 
@@ -297,7 +299,6 @@ fn thousands(n: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::AuditToml;
 
     fn finding(table: &str, column: &str) -> Finding {
         let (table, column, database) = (table.to_owned(), column.to_owned(), "a.db".to_owned());
@@ -306,7 +307,7 @@ mod tests {
         Finding { table, column, kind, rows, databases, database, set, generated_from, unread }
     }
 
-    /// For each name in a hint, the hint is valid TOML for that name.
+    /// For each name in a hint, its rule is valid TOML for that name.
     #[test]
     fn what_a_hint_says_can_be_written_down() {
         for (table, column) in [
@@ -317,14 +318,7 @@ mod tests {
         ] {
             let findings = Findings { columns: vec![finding(table, column)], more: 0 };
             let advice = escape(&findings.advice());
-            let (rule, allow) = advice.split_once("\nor allow those that are fine:\n").unwrap();
-            let (tables, columns) = toml::from_str::<AuditToml>(&allow.replace("[audit]", ""))
-                .unwrap()
-                .resolve()
-                .unwrap()
-                .allow
-                .remove(0);
-            assert!(tables.matches(table) && columns.matches(column), "{advice}");
+            let (rule, _) = advice.split_once("\ncolumns that are fine").unwrap();
             let rule = rule.split_once("[[sanitize]]").unwrap().1;
             let rule: toml::Table = rule.parse().unwrap();
             assert_eq!(rule["table"].as_str(), Some(table));
