@@ -121,9 +121,9 @@ fn without_an_answer_nothing_is_written() {
     assert_eq!(store::fingerprint(&env.repo()), before);
 
     env.write("repo/fly.staging.toml", "app = 'staging'\n");
-    env.xtask(["init", "--yes"]).fails(2).stderr_has(
-        "error: several may be production: fly.staging.toml, fly.toml\nhint: give --app, or --via and --remote-dir\n",
-    );
+    env.xtask(["init", "--yes"])
+        .fails(2)
+        .stderr_has("error: several may be production: app staging; app upflow, volume at ");
     fs::remove_file(env.repo().join("fly.staging.toml")).expect("remove");
     fs::remove_file(env.repo().join("fly.toml")).expect("remove");
     env.xtask(["init", "--yes"])
@@ -207,6 +207,22 @@ fn frameworks_say_what_databases_are_called_here_and_which_are_made_again() {
     let here = env.repo().join("storage");
     assert_eq!(databases::count(&here.join("development.sqlite3"), "users"), 2);
     assert!(!here.join("production_queue.sqlite3").exists());
+    // The databases are the same, under the names that they have here.
+    env.xtask(["init", "--yes"]).ok().stderr_has(", 4 tables, Rails\n").stderr_has("lacks nothing");
+}
+
+/// The app needs the rest of such JSON; a password in it is worse.
+#[test]
+fn json_with_a_password_is_emptied_and_says_how_to_keep_the_rest() {
+    let (env, _sshd) = new("CREATE TABLE hooks (id INTEGER PRIMARY KEY, config TEXT NOT NULL);
+         INSERT INTO hooks VALUES (1, '{\"smtp\": {\"password\": \"hunter2hunter2\"}}')");
+    env.xtask(["init", "--yes"]).ok().stderr_has("    hooks.config  ''\n");
+    let keep =
+        "# json_replace(config, '$.NAME', '') keeps the rest of the JSON.\nset.config = \"''\"\n";
+    assert!(written(&env).contains(keep), "{}", written(&env));
+    env.xtask(["pull-db", "--yes"]).ok().stderr_lacks("warning");
+    assert!(store::files_with(&env.data(), "hunter2").is_empty());
+    env.xtask(["init", "--yes"]).ok().stderr_has("lacks nothing");
 }
 
 #[test]

@@ -165,7 +165,7 @@ fn the_messages_are_found() {
     let calls = calls();
     for name in CALLS {
         let found = calls.iter().filter(|call| call.name == name).count();
-        assert!(found > 2, "{name}{found}");
+        assert!(found > 0, "{name}");
     }
     assert!(
         calls

@@ -16,6 +16,7 @@ use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle, WeakProgressBar};
 use inquire::error::InquireResult;
 use inquire::ui::RenderConfig;
+use inquire::validator::ValueRequiredValidator;
 use inquire::{InquireError, set_global_render_config};
 use rustix::termios::{OptionalActions, tcgetattr, tcgetwinsize, tcsetattr};
 use serde::Serialize;
@@ -257,7 +258,11 @@ impl Ui {
         let (question, default) = (escape(question), default.to_owned());
         ask(move || {
             let text = inquire::Text::new(&question);
-            if default.is_empty() { text.prompt() } else { text.with_default(&default).prompt() }
+            if default.is_empty() {
+                text.with_validator(ValueRequiredValidator::new("an answer is needed")).prompt()
+            } else {
+                text.with_default(&default).prompt()
+            }
         })?
         .map_err(unanswered)
     }

@@ -1,4 +1,4 @@
-use std::path::Path;
+use std::path::{Component, Path};
 
 use anyhow::{Context as _, Result};
 
@@ -90,6 +90,7 @@ impl Args {
         let proposal = Proposal {
             source,
             local_dir: &local_dir,
+            has_rails: location.root.join("bin/rails").exists(),
             databases: &survey.databases,
             renames,
             findings: self.findings_to_mask(&cx.ui, &survey.findings)?,
@@ -112,14 +113,15 @@ impl Args {
         survey.report(&cx.ui);
         let text = String::from_utf8(fs::read(&settings.file)?.unwrap_or_default())
             .with_context(|| format!("cannot read {}", settings.file.display()))?;
+        // Caches and queues are left out, as by a first run.
         let others = survey.not_included(&settings.names);
         if !others.is_empty() {
             let names: Vec<_> = others.iter().map(String::as_str).collect();
             cx.ui.tick(format!("new: {}", propose::describe(&names)));
         }
-        let included = extend::include(&text, &propose::patterns(&others))?;
+        let included = extend::include(&text, &propose::more_patterns(&others, &survey.names()))?;
         let findings = self.findings_to_mask(&cx.ui, &survey.findings)?;
-        let rules = findings.map(|it| propose::rules(it, &survey.databases, &[]));
+        let rules = findings.map(|it| propose::rules(it, &survey.databases, &[], &text));
         let rules = rules.unwrap_or_default();
         let added = extend::added(&text, &included) + &rules;
         let text = included + &rules;
@@ -144,9 +146,9 @@ impl Args {
             [] => ask(ui),
             [one] => Ok(one.lines()),
             _ if !ui.interactive() => {
-                let files: Vec<_> = found.iter().map(|one| one.file.as_str()).collect();
-                Err(Failure::usage(format!("several may be production: {}", files.join(", ")))
-                    .hint("give --app, or --via and --remote-dir")
+                let all: Vec<_> = found.iter().map(Server::describe).collect();
+                Err(Failure::usage(format!("several may be production: {}", all.join("; ")))
+                    .hint(format!("choose one, such as {}", found[0].flags()))
                     .into())
             }
             _ => {
@@ -163,7 +165,14 @@ impl Args {
             return Ok(dir.display().to_string());
         }
         let default = apps.first().map_or("data", App::directory);
-        cx.ui.text("Where does your app open its databases here?", default, "--local-dir")
+        let question = "Where does your app open its databases here?";
+        let answer = cx.ui.text(question, default, "--local-dir")?;
+        if Path::new(&answer).components().any(|part| part == Component::ParentDir) {
+            return Err(Failure::usage(format!("{answer} may lead out of the repository"))
+                .hint("give a directory below the root of the repository, or --local-dir DIR")
+                .into());
+        }
+        Ok(answer)
     }
 
     fn survey(&self, cx: &Context, settings: &Settings) -> Result<Survey> {
@@ -181,6 +190,7 @@ impl Args {
         if self.no_rules || findings.is_empty() {
             return Ok(None);
         }
+        propose::report(ui, findings);
         let question =
             format!("Mask {} that look like secrets or personal data?", count(columns, "column"));
         Ok((columns == 0 || ui.accept(&question)?).then_some(findings))

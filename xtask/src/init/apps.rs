@@ -108,12 +108,21 @@ fn rails(text: &str) -> Vec<Said> {
         .collect()
 }
 
-/// `"NAME": BASE_DIR / "db.sqlite3"`, in a line after the engine.
+/// `"NAME": BASE_DIR / "var" / "db.sqlite3"`, in a line after the engine. Another variable could be
+/// any directory.
 fn django(text: &str, up: usize) -> Vec<Said> {
     let Some(at) = text.find("django.db.backends.sqlite3") else { return Vec::new() };
     let names = text[at..].lines().take(6).filter(|line| line.contains("NAME"));
-    let path = names.flat_map(quoted).find(is_database);
-    path.map_or_else(Vec::new, |path| said("Django", up, path))
+    let path = |line: &str| {
+        let value = line.split_once(':').map_or(line, |(_, value)| value);
+        let parts = match value.split_once("BASE_DIR") {
+            Some((_, below)) => quoted(below),
+            None if value.trim_start().starts_with(['"', '\'']) => quoted(value),
+            None => Vec::new(),
+        };
+        Some(parts.join("/")).filter(|path| is_database(&&**path))
+    };
+    names.filter_map(path).flat_map(|path| said("Django", up, &path)).take(1).collect()
 }
 
 fn prisma(text: &str) -> Vec<Said> {
@@ -203,6 +212,16 @@ mod tests {
                 "backend/mysite/settings.py",
                 "'ENGINE': 'django.db.backends.sqlite3', \n'NAME': os.path.join(BASE_DIR, 'data.db'),\n",
                 "Django backend/data.db",
+            ),
+            (
+                "mysite/settings/base.py",
+                "\"ENGINE\": \"django.db.backends.sqlite3\",\n\"NAME\": BASE_DIR / 'var' / 'shop.sqlite3',\n",
+                "Django var/shop.sqlite3",
+            ),
+            (
+                "mysite/settings.py",
+                "\"ENGINE\": \"django.db.backends.sqlite3\",\n\"NAME\": DATA_DIR / 'shop.sqlite3',\n",
+                "",
             ),
             (
                 "prisma/schema.prisma",

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use xshell::Shell;
+use xshell::{Shell, cmd};
 
 use crate::config::Settings;
 use crate::init::FileChange;
@@ -26,8 +26,25 @@ pub fn lines(sh: &Shell, settings: &Settings, names: &[String]) -> Result<Vec<Fi
     if is_new {
         fs_err::remove_dir(dir)?;
     }
-    let missing = exposures.into_iter().filter_map(|one| one.missing);
-    missing.map(|(file, lines)| with(file, &lines)).collect()
+    let mut missing: Vec<_> = exposures.into_iter().filter_map(|one| one.missing).collect();
+    if let Some((file, line)) = built(sh, settings) {
+        match missing.iter_mut().find(|(other, _)| *other == file) {
+            Some((_, lines)) => lines.push(line),
+            None => missing.push((file, vec![line])),
+        }
+    }
+    missing.into_iter().map(|(file, lines)| with(file, &lines)).collect()
+}
+
+/// The line for what Cargo has built in the crate beside the settings, if git does not ignore it.
+fn built(sh: &Shell, settings: &Settings) -> Option<(PathBuf, String)> {
+    let target = settings.file.parent()?.join("target");
+    let below = target.strip_prefix(&settings.root).ok()?.display().to_string();
+    let (root, path) = (&settings.root, &target);
+    let ignored = cmd!(sh, "git -C {root} check-ignore --quiet {path}").quiet().ignore_stderr();
+    let exposed =
+        target.is_dir() && ignored.ignore_status().output().ok()?.status.code() == Some(1);
+    exposed.then(|| (settings.root.join(".gitignore"), format!("/{below}")))
 }
 
 fn with(file: PathBuf, lines: &[String]) -> Result<FileChange> {

@@ -3,10 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use crate::config::NamePattern;
 use crate::init::surveyed::Surveyed;
 use crate::init::{passwords, tables};
-use crate::sanitize::audit::{Findings, quoted};
-use crate::ui::count;
+use crate::sanitize::audit::{Finding, Findings, quoted};
+use crate::ui::Ui;
+
+/// The number of columns that are shown.
+const SHOWN: usize = 20;
 
 /// What `db.toml` will say.
 pub struct Proposal<'a> {
@@ -16,6 +20,8 @@ pub struct Proposal<'a> {
     pub databases: &'a [Surveyed],
     /// What databases are called here: on the server, and here.
     pub renames: Vec<(String, String)>,
+    /// Whether `bin/rails` can be run here.
+    pub has_rails: bool,
     /// `None` if none is wanted.
     pub findings: Option<&'a Findings>,
 }
@@ -54,8 +60,14 @@ impl Proposal<'_> {
                 let _ = writeln!(text, "{} = {}", quoted(server), quoted(here));
             }
         }
+        if self.has_rails
+            && wanted.iter().any(|one| tables::framework(&one.tables) == Some("Rails"))
+        {
+            text += "\n# Rails records in the database of which environment it is.\n[hooks]\n\
+                     after-pull = \"bin/rails db:environment:set RAILS_ENV=development\"\n";
+        }
         if let Some(findings) = self.findings {
-            text += &rules(findings, self.databases, &omitted);
+            text += &rules(findings, self.databases, &omitted, "");
         }
         text + &self.fixture(&wanted)
     }
@@ -75,8 +87,14 @@ impl Proposal<'_> {
     }
 }
 
-/// A rule for each table, and in comments what has none. What is omitted needs none.
-pub fn rules(findings: &Findings, databases: &[Surveyed], omitted: &[String]) -> String {
+/// A rule for each table, and in comments what has none, unless `written` says so already. What is
+/// omitted needs none.
+pub fn rules(
+    findings: &Findings,
+    databases: &[Surveyed],
+    omitted: &[String],
+    written: &str,
+) -> String {
     let mut tables: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     let mut others = Vec::new();
     for finding in &findings.columns {
@@ -93,6 +111,15 @@ pub fn rules(findings: &Findings, databases: &[Surveyed], omitted: &[String]) ->
                 )
             }
             (None, Some(set)) => format!("set.{} = {}", key(column), quoted(set)),
+            (None, None) if finding.empty.is_some() => {
+                let empty = finding.empty.as_deref().unwrap_or_default();
+                let keep = format!("json_replace({column}, '$.NAME', '')");
+                format!(
+                    "# {keep} keeps the rest of the JSON.\nset.{} = {}",
+                    key(column),
+                    quoted(empty)
+                )
+            }
             (None, None) => {
                 others.push(finding.line());
                 continue;
@@ -100,6 +127,8 @@ pub fn rules(findings: &Findings, databases: &[Surveyed], omitted: &[String]) ->
         };
         tables.entry(table).or_default().push(line);
     }
+    // What an earlier run has written.
+    others.retain(|line| !written.contains(line));
     let mut text = String::new();
     if !tables.is_empty() {
         text += "\n# What looks like secrets or personal data is masked on the server, before anything is sent.\n";
@@ -123,9 +152,23 @@ pub fn rules(findings: &Findings, databases: &[Surveyed], omitted: &[String]) ->
     text
 }
 
+/// Shows what the question is about.
+pub fn report(ui: &Ui, findings: &Findings) {
+    let sql = |one: &Finding| one.set.clone().or_else(|| one.empty.clone());
+    let rows = findings.columns.iter().filter_map(|one| Some((one.place(), sql(one)?)));
+    let rows: Vec<_> = rows.collect();
+    let width = rows.iter().take(SHOWN).map(|(place, _)| place.chars().count()).max().unwrap_or(0);
+    for (place, sql) in rows.iter().take(SHOWN) {
+        ui.line(format!("    {place:width$}  {sql}"));
+    }
+    if rows.len() > SHOWN {
+        ui.line(format!("    and {} more", rows.len() - SHOWN));
+    }
+}
+
 /// The number of columns for which there is a rule.
 pub fn covered(findings: &Findings) -> usize {
-    findings.columns.iter().filter(|finding| finding.set.is_some()).count()
+    findings.columns.iter().filter(|one| one.set.is_some() || one.empty.is_some()).count()
 }
 
 fn key(name: &str) -> String {
@@ -154,6 +197,18 @@ pub fn patterns(names: &[String]) -> Vec<String> {
     patterns
 }
 
+/// Patterns for these of all names, which fit no other one of them.
+pub fn more_patterns(names: &[String], all: &[String]) -> Vec<String> {
+    let is_wanted = |pattern: &String| {
+        let pattern = NamePattern::path(pattern);
+        pattern.is_ok_and(|it| all.iter().all(|name| !it.matches(name) || names.contains(name)))
+    };
+    match patterns(names) {
+        patterns if patterns.iter().all(is_wanted) => patterns,
+        _ => names.iter().map(|name| glob::Pattern::escape(name)).collect(),
+    }
+}
+
 /// In the root, what has the same ending; below it, what has the same name in another directory, or
 /// the same ending in the same one.
 fn form(name: &str) -> String {
@@ -176,6 +231,6 @@ pub fn describe(names: &[&str]) -> String {
     match names {
         [] => String::new(),
         [one] => (*one).to_owned(),
-        [first, others @ ..] => format!("{first} and {}", count(others.len(), "more")),
+        [first, others @ ..] => format!("{first} and {} more", others.len()),
     }
 }

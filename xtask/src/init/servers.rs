@@ -34,6 +34,17 @@ impl Server {
         }
     }
 
+    /// The flags that choose it.
+    pub fn flags(&self) -> String {
+        let (kind, name) = match (&self.via, &self.app) {
+            (Some(via), _) => ("--via", via),
+            (None, Some(app)) => ("--app", app),
+            (None, None) => return "--app APP".to_owned(),
+        };
+        let dir = self.directory.iter().map(|dir| format!(" --remote-dir {dir}"));
+        format!("{kind} {name}{}", dir.collect::<String>())
+    }
+
     /// What the file says, on one line.
     pub fn describe(&self) -> String {
         let mut text = match (&self.via, &self.app) {
@@ -104,7 +115,10 @@ fn compose(root: &Path, name: &str) -> Vec<Server> {
             directory: Some(directory),
         })
     };
-    services.iter().filter_map(server).collect()
+    // An image of others is a proxy, or keeps other data.
+    let is_built = |(_, settings): &(&Yaml, &Yaml)| !settings["build"].is_badvalue();
+    let any_built = services.iter().any(|one| is_built(&one));
+    services.iter().filter(|one| !any_built || is_built(one)).filter_map(server).collect()
 }
 
 /// What Compose calls the project: the name of its directory, unless the file says another.

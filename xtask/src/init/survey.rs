@@ -56,7 +56,7 @@ pub fn take(
     })?;
     let known: BTreeMap<_, _> = (planned.facts.iter())
         .filter_map(|fact| Surveyed::parse(fact))
-        .map(|one| (one.name.clone(), one))
+        .map(|one| (settings.names.renames.local(&one.name), one))
         .collect();
     // Of very many, some are not described.
     let databases = planned.databases.into_iter().map(|one| Surveyed {
@@ -121,7 +121,8 @@ impl Survey {
             let excluded = names.exclude.iter().any(|pattern| pattern.matches(name));
             excluded || names.contains(&names.renames.local(name))
         };
-        self.names().iter().filter(|name| !belongs(name)).cloned().collect()
+        let wanted = self.databases.iter().filter(|one| !tables::are_all_scratch(&one.tables));
+        wanted.map(|one| &one.name).filter(|name| !belongs(name)).cloned().collect()
     }
 }
 

@@ -4,7 +4,7 @@
 use glob::{MatchOptions, Pattern};
 
 /// Tables of caches, queues and sessions.
-const SCRATCH: [&str; 24] = [
+const SCRATCH: [&str; 26] = [
     // Rails
     "solid_cache_*",
     "solid_cable_*",
@@ -12,6 +12,8 @@ const SCRATCH: [&str; 24] = [
     "good_job*",
     "delayed_jobs",
     // Django
+    "django_cache*",
+    "*cache_table",
     "django_session",
     "django_q_*",
     "django_celery_results_*",

@@ -28,6 +28,9 @@ pub struct Finding {
     pub database: String,
     /// SQL that a rule can set the column to, if known.
     pub set: Option<String>,
+    /// SQL that empties JSON in which the app may need other values.
+    #[serde(skip)]
+    pub empty: Option<String>,
     /// The columns that a generated column is computed from.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub generated_from: Vec<String>,
@@ -55,13 +58,13 @@ impl Finding {
         };
         let name = |hex| Some(String::from_utf8_lossy(&from_hex(hex)?).into_owned());
         let kind = Kind::ALL.iter().find(|(_, word, _)| *word == kind)?.0;
-        let (set, unread) = match kind {
-            Kind::Unread => (None, Some(REASONS.iter().find(|(word, _)| *word == facts)?.1)),
+        let (set, empty, unread) = match kind {
+            Kind::Unread => (None, None, Some(REASONS.iter().find(|(word, _)| *word == facts)?.1)),
             _ => {
                 let facts = Facts::parse(facts)?;
                 let mask = facts.mask(&name(column)?, kind == Kind::Personal);
                 // The app needs the rest of the value.
-                (mask.filter(|_| kind != Kind::Json), None)
+                if kind == Kind::Json { (None, mask, None) } else { (mask, None, None) }
             }
         };
         Some(Self {
@@ -72,6 +75,7 @@ impl Finding {
             databases: databases.parse().ok()?,
             database: name(database)?,
             set,
+            empty,
             generated_from: match sources {
                 "-" => Vec::new(),
                 sources => sources.split(',').map(name).collect::<Option<_>>()?,
@@ -304,7 +308,19 @@ mod tests {
         let (table, column, database) = (table.to_owned(), column.to_owned(), "a.db".to_owned());
         let (kind, rows, databases, set) = (Kind::Secret, 4200, 1, Some("''".to_owned()));
         let (generated_from, unread) = (Vec::new(), None);
-        Finding { table, column, kind, rows, databases, database, set, generated_from, unread }
+        let empty = None;
+        Finding {
+            table,
+            column,
+            kind,
+            rows,
+            databases,
+            database,
+            set,
+            empty,
+            generated_from,
+            unread,
+        }
     }
 
     /// For each name in a hint, its rule is valid TOML for that name.
