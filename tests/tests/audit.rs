@@ -128,7 +128,7 @@ fn what_a_rule_covers_or_the_settings_allow_is_no_finding() {
 }
 
 /// Values of each kind, which are in no other place of the tests' output.
-const VALUES: [(&str, &str); 13] = [
+const VALUES: [(&str, &str); 14] = [
     (
         "pem",
         "-----BEGIN OPENSSH PRIVATE KEY-----\nhunter2isnosecret\n-----END OPENSSH PRIVATE KEY-----",
@@ -140,6 +140,7 @@ const VALUES: [(&str, &str); 13] = [
     ("github", "github_pat_hunter2isnosecret_hunter2"),
     ("stripe", "sk_live_hunter2isnosecret"),
     ("slack", "xoxb-2345-hunter2isnosecret"),
+    ("slack", "https://hooks.slack.com/services/T024BE7LH/B0/hunter2isnosecret"),
     ("jwt", "eyJodW50ZXIyaXNub3NlY3JldA.eyJodW50ZXIyaXNub3NlY3JldA.hunter2isnosecret"),
     ("json", r#"{"providers":[{"clientSecret":"hunter2isnosecret"}]}"#),
     ("json", r#"{"smtp": {"password": "hunter2isnosecret"}}"#),

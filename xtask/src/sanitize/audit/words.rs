@@ -29,7 +29,7 @@ pub const CLASSES: [Class; 5] = [
         words: "key, keys, pwd, pass, pw, salt, hash, hashes, session, sessions, cookie, cookies, jwt, bearer, \
                 csrf, xsrf, dsn, access code, auth code, backup code, backup codes, invite code, login code, \
                 recovery code, recovery codes, reset code, verification code, security answer, seed phrase, \
-                connection string, database url, webhook url",
+                connection string, conn string, conn str, database url, magic link, reset digest, webhook url",
         names: "auth, authorization, sid",
     },
     // Numeric credentials.
@@ -162,7 +162,7 @@ pub const VALUES: [(Kind, &[&str]); 7] = [
         ],
     ),
     (Kind::Stripe, &["sk_live_[A-Za-z0-9]{10}", "rk_live_[A-Za-z0-9]{10}"]),
-    (Kind::Slack, &["xox[abprs]-[A-Za-z0-9-]{10}"]),
+    (Kind::Slack, &["xox[abprs]-[A-Za-z0-9-]{10}", "hooks.slack.com/services/T[A-Z0-9]{6}"]),
     (Kind::Jwt, &["eyJ[A-Za-z0-9_-]{8}*.eyJ[A-Za-z0-9_-]{8}*.[A-Za-z0-9_-]"]),
     // In JSON, the ends of names, whose first letter may be a capital. The value must not look like
     // a sentence, a placeholder or a switch.
