@@ -255,6 +255,22 @@ impl TestEnv {
         self.start_xtask(args).wait()
     }
 
+    /// Like [`Self::xtask`]. Root obeys permissions too, once it may not override them.
+    #[track_caller]
+    pub fn xtask_obeying_permissions<A: AsRef<OsStr>>(
+        &self,
+        args: impl IntoIterator<Item = A>,
+    ) -> Output {
+        let mut xtask = self.xtask_command(args);
+        if rustix::process::geteuid().is_root() {
+            let mut obedient = self.command("setpriv");
+            obedient.args(["--bounding-set", "-dac_override,-dac_read_search"]);
+            obedient.arg(xtask.get_program()).args(xtask.get_args());
+            xtask = obedient;
+        }
+        Running::start(&mut xtask).wait()
+    }
+
     /// Starts xtask, to be interrupted or killed.
     #[track_caller]
     pub fn start_xtask<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Running {

@@ -10,7 +10,6 @@ use tests::disk::SmallDisk;
 use tests::doctor::{doctor, line, local, with_programs};
 use tests::env::TestEnv;
 use tests::output::Output;
-use tests::process::Running;
 use tests::pull::production;
 use tests::server::login_user;
 use tests::shells;
@@ -114,17 +113,9 @@ fn what_a_sqlite3_lacks_is_told() {
     }
 }
 
-/// Root obeys permissions too, once it may not override them.
 fn obedient(env: &TestEnv, args: &[&str]) -> Output {
     let via = format!("local:{}", env.production().display());
-    let mut xtask = env.xtask_command([&["doctor", "--via", &via], args].concat());
-    if rustix::process::geteuid().is_root() {
-        let mut obedient = env.command("setpriv");
-        obedient.args(["--bounding-set", "-dac_override,-dac_read_search"]);
-        obedient.arg(xtask.get_program()).args(xtask.get_args());
-        xtask = obedient;
-    }
-    Running::start(&mut xtask).wait()
+    env.xtask_obeying_permissions([&["doctor", "--via", &via], args].concat())
 }
 
 #[test]

@@ -284,7 +284,7 @@ fn what_migrate_leaves_must_be_a_closed_database() {
     let env = pulled();
     for (writes, why) in [
         ("rm \"$1\"", "`migrate` has removed the database"),
-        ("seq 9999 >\"$1\"", "`migrate` has left something that is no database"),
+        ("seq 9999 >\"$1\"", "`migrate` has left a file that is not a database"),
         (
             "{ (echo 'BEGIN EXCLUSIVE; SELECT 1;'; exec sleep 60) | sqlite3 \"$1\" & } | read -r _",
             "`migrate` still has the database open",

@@ -80,18 +80,6 @@ fn a_disk_that_is_read_only_is_listed_and_left_alone() {
     env.xtask(["restore-db", "--latest", "--yes"]).ok();
 }
 
-/// Root obeys permissions too, once it may not override them.
-fn obeying_permissions(env: &TestEnv, args: &[&str]) -> Output {
-    let mut xtask = env.xtask_command(args);
-    if rustix::process::geteuid().is_root() {
-        let mut obedient = env.command("setpriv");
-        obedient.args(["--bounding-set", "-dac_override,-dac_read_search"]);
-        obedient.arg(xtask.get_program()).args(xtask.get_args());
-        xtask = obedient;
-    }
-    Running::start(&mut xtask).wait()
-}
-
 #[test]
 fn a_directory_without_permission_is_listed_and_left_alone() {
     let env = developer();
@@ -100,7 +88,7 @@ fn a_directory_without_permission_is_listed_and_left_alone() {
             fs::set_permissions(&directory, fs::Permissions::from_mode(mode)).expect("chmod");
         };
         mode(0o500);
-        is_unwritable(&env, |args| obeying_permissions(&env, args), "Permission denied");
+        is_unwritable(&env, |args| env.xtask_obeying_permissions(args), "Permission denied");
         mode(0o700);
     }
 }
@@ -112,10 +100,10 @@ fn a_snapshot_that_may_not_be_read_does_not_hide_the_others() {
     change(&env.production().join("data.db"));
     pull(&env);
     fs::set_permissions(env.data().join(&name), fs::Permissions::from_mode(0o000)).expect("chmod");
-    let list = obeying_permissions(&env, &["snapshots", "list"]).ok();
+    let list = env.xtask_obeying_permissions(["snapshots", "list"]).ok();
     assert_eq!(list.stdout().lines().count(), 2, "{list}");
     list.stdout_has("damaged: ").stdout_has("Permission denied");
-    obeying_permissions(&env, &["restore-db", "--latest", "--yes"]).ok();
+    env.xtask_obeying_permissions(["restore-db", "--latest", "--yes"]).ok();
 }
 
 /// Runs it with ever more space until it succeeds; before, it fails clean.

@@ -416,16 +416,6 @@ impl Settings {
         Ok(self)
     }
 
-    /// The same settings for all databases that are not excluded.
-    ///
-    /// # Errors
-    ///
-    /// None: the pattern is one.
-    pub fn with_all_databases(mut self) -> Result<Self> {
-        self.names.include = vec![NamePattern::path("**/*")?];
-        Ok(self)
-    }
-
     /// What changes a database of a snapshot before it becomes a current one; empty if nothing does.
     pub fn preparation(&self) -> String {
         let compact = self.compact.then(|| "compact".to_owned());

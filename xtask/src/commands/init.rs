@@ -107,9 +107,10 @@ impl Args {
 
     /// What the settings file lacks.
     fn missing_settings(&self, cx: &Context, location: &Location) -> Result<Vec<FileChange>> {
-        let settings = self.server.of_source(cx.settings()?)?;
-        let wide = self.server.of_source(cx.settings()?)?.with_all_databases()?;
-        let survey = self.survey(cx, &wide)?;
+        let mut settings = self.server.of_source(cx.settings()?)?;
+        let include = std::mem::replace(&mut settings.names.include, all_databases()?);
+        let survey = self.survey(cx, &settings)?;
+        settings.names.include = include;
         survey.report(&cx.ui);
         let text = String::from_utf8(fs::read(&settings.file)?.unwrap_or_default())
             .with_context(|| format!("cannot read {}", settings.file.display()))?;
@@ -204,6 +205,10 @@ fn ask(ui: &Ui) -> Result<Vec<String>> {
     let answer = ui.text(question, "", "--app, or --via and --remote-dir")?;
     let key = if answer.contains(':') { "via" } else { "app" };
     Ok(vec![setting(key, &answer)])
+}
+
+fn all_databases() -> Result<Vec<NamePattern>> {
+    Ok(vec![NamePattern::path("**/*")?])
 }
 
 /// Settings with which all databases are looked at.

@@ -39,7 +39,7 @@ impl Source {
     ///
     /// # Errors
     ///
-    /// It cannot be read, or is no database.
+    /// The file cannot be read, or is not a database.
     pub fn closed(path: &Path) -> Result<Self> {
         let file = fs_err::File::open(path)?.into_file();
         Self::new(sqlite::open_closed(path)?, file, BTreeSet::new())
@@ -49,7 +49,7 @@ impl Source {
     ///
     /// # Errors
     ///
-    /// It cannot be read, is no database, or stays locked for longer than `wait`.
+    /// The file cannot be read, is not a database, or stays locked for longer than `wait`.
     pub fn shared(path: &Path, wait: Duration) -> Result<Self> {
         // The sidecars are beside the file itself, if `path` is a link.
         let path =

@@ -9,7 +9,7 @@ pub struct Surveyed {
     pub name: String,
     pub bytes: u64,
     pub is_wal: bool,
-    /// The user who has the file, if the name is a plain word.
+    /// The owner of the file, if the name is a plain word.
     pub owner: Option<String>,
     /// The names of the first tables.
     pub tables: Vec<String>,
