@@ -13,6 +13,8 @@ MOST_FINDINGS=1000
 MOST_KEPT=2000000
 # Maximum number of columns that one statement reads.
 MOST_COLUMNS=40
+# The number of rows of which whole values are read.
+MOST_ROWS=10000
 # Bytes. For a smaller copy, a scan by grep saves no time.
 SMALL=1000000
 # Bytes. A longer schema text is not parsed: that would take too long.
@@ -23,11 +25,19 @@ LONGEST_KEY=1048576
 # GLOB ends at a zero byte, which JSONB and other formats contain. This finds the kind of a value
 # after a zero byte: it tests each position that starts like a pattern.
 BEHIND_ZERO="CASE WHEN typeof(@COL) IN (''text'', ''blob'') AND length(@COL) < $LONGEST_KEY AND instr(CAST(@COL AS BLOB), x''00'') THEN
-	(SELECT max(kind) FROM (SELECT kind, pattern, CAST(begins AS BLOB) AS begins FROM temp.xtask_value) AS v WHERE EXISTS (
+	(SELECT max(kind) FROM (SELECT kind, pattern, CAST(begins AS BLOB) AS begins, unless FROM temp.xtask_value) AS v WHERE EXISTS (
 	  WITH RECURSIVE at(rest) AS (
 	       SELECT substr(CAST(@COL AS BLOB), instr(CAST(@COL AS BLOB), begins)) WHERE instr(CAST(@COL AS BLOB), begins)
 	       UNION ALL SELECT substr(rest, 1 + instr(substr(rest, 2), begins)) FROM at WHERE instr(substr(rest, 2), begins))
-	  SELECT 1 FROM at WHERE CAST(rest AS TEXT) GLOB pattern || ''*'')) END"
+	  SELECT 1 FROM (SELECT CAST(CASE WHEN unless IS NULL THEN rest ELSE substr(rest, 1, instr(rest, CAST(''@'' AS BLOB)) + length(CAST(''@'' AS BLOB)) - 1) END AS TEXT) AS part
+	                   FROM at)
+	   WHERE part GLOB pattern || ''*'' AND (unless IS NULL OR part NOT GLOB unless))) END"
+# Where a pattern with an exception may begin, and the next @.
+EXCEPT="EXISTS (
+	  WITH RECURSIVE at(rest) AS (
+	       SELECT substr(CAST(@COL AS TEXT), instr(CAST(@COL AS TEXT), @BEGINS))
+	       UNION ALL SELECT substr(rest, 1 + instr(substr(rest, 2), @BEGINS)) FROM at WHERE instr(substr(rest, 2), @BEGINS))
+	  SELECT 1 FROM (SELECT substr(rest, 1, instr(rest, ''@'')) AS part FROM at) WHERE part GLOB @PATTERN AND part NOT GLOB @UNLESS)"
 
 # in_hex EXPRESSION: its first 100 characters, in UTF-8 whatever the database's encoding is.
 in_hex() {
@@ -43,7 +53,8 @@ in_hex() {
 	SQL
 }
 
-# audit_script NUMBER NAME: the client's SQL fills xtask_word, xtask_none, xtask_value and xtask_fine.
+# audit_script NUMBER NAME: the client's SQL fills xtask_word, xtask_none, xtask_value, xtask_whole,
+# xtask_setting and xtask_fine.
 audit_script() {
 	local chosen number
 	choose_for "$2"
@@ -249,29 +260,51 @@ choose_columns() {
 read_columns() {
 	cat <<-SQL
 		CREATE TEMP TABLE xtask_part AS
-		SELECT dense_rank() OVER (ORDER BY tbl, CASE generated WHEN 2 THEN -1 - cid ELSE cid / $MOST_COLUMNS END) AS part, tbl, kind,
+		SELECT dense_rank() OVER (ORDER BY tbl, CASE generated WHEN 2 THEN -1 - cid ELSE cid / $MOST_COLUMNS END) AS part, tbl, cid, kind,
 		       generated = 2 AS alone, CASE generated WHEN 2 THEN $column_in_hex END AS named, '"' || replace(col, '"', '""') || '"' AS col,
 		       '''~ ' || $table_in_hex || ' ' || $column_in_hex || ' '' || ' AS begin,
-		       ' ' || coalesce((SELECT facts FROM temp.xtask_fact AS f WHERE f.tbl = l.tbl AND f.cid = l.cid), 't') || ' '
-		       || coalesce((SELECT group_concat($column_in_hex) FROM temp.xtask_source AS s WHERE s.tbl = l.tbl AND s.cid = l.cid), '-')
+		       ' ' || coalesce((SELECT facts FROM temp.xtask_fact AS f WHERE f.tbl = l.tbl AND f.cid = l.cid), 't') || ' ' AS facts,
+		       coalesce((SELECT group_concat($column_in_hex) FROM temp.xtask_source AS s WHERE s.tbl = l.tbl AND s.cid = l.cid), '-')
 		       || ''' || char(10)' AS tail
 		  FROM temp.xtask_look AS l WHERE bare;
+		-- Columns with the value of a setting, and the column with its name.
+		CREATE TEMP TABLE xtask_named AS
+		SELECT tbl, cid, condition, $column_in_hex AS name FROM (
+		       SELECT v.tbl, v.cid, s.condition, n.col, row_number() OVER (PARTITION BY v.tbl, v.cid ORDER BY s.rowid) AS nth
+		         FROM temp.xtask_setting AS s JOIN temp.xtask_column AS v ON v.col = s.value COLLATE NOCASE
+		         JOIN temp.xtask_column AS n ON n.tbl = v.tbl AND n.col = s.name COLLATE NOCASE)
+		 WHERE nth = 1;
 		CREATE TEMP TABLE xtask_seen (part INTEGER, lines TEXT);
 		.output audit.todo.$worker
 		SELECT 'INSERT INTO temp.xtask_seen SELECT ' || part || ', ' || group_concat(line, ' || ')
 		       || ' FROM main."' || replace(tbl, '"', '""') || '";'
 		  FROM (SELECT part, tbl, begin || 'count(CASE WHEN ' || col || ' COLLATE BINARY NOT IN ('''', x'''') THEN 1 END) || '' '
-		               || kind || tail AS line FROM temp.xtask_part WHERE kind IS NOT NULL
+		               || kind || facts || tail AS line FROM temp.xtask_part WHERE kind IS NOT NULL
 		         UNION ALL
 		        SELECT part, tbl, 'coalesce(' || begin || 'nullif(count(CASE WHEN (typeof(' || col || ') = ''text'' OR (typeof('
 		               || col || ') = ''blob'' AND length(' || col || ') < $LONGEST_KEY)) AND ('
-		               || group_concat('CAST(' || col || ' AS TEXT) GLOB ''*' || pattern || '*''', ' OR ')
-		               || ') THEN 1 END), 0) || '' ' || v.kind || tail || ', '''')'
+		               || group_concat('CAST(' || col || ' AS TEXT) GLOB ' || quote('*' || pattern || '*') || CASE WHEN unless IS NULL THEN '' ELSE ' AND '
+		                  || replace(replace(replace(replace('$EXCEPT', '@BEGINS', quote(begins)), '@PATTERN', quote(pattern)),
+		                     '@UNLESS', quote(unless)), '@COL', col) END, ' OR ')
+		               || ') THEN 1 END), 0) || '' ' || v.kind || facts || tail || ', '''')'
 		          FROM temp.xtask_part AS p, temp.xtask_value AS v GROUP BY part, col, v.kind
 		         UNION ALL
-		        SELECT part, tbl, 'coalesce(' || begin || 'nullif(count(' || behind || '), 0) || '' '' || max(' || behind || ') || ''' || tail || ', '''')'
+		        SELECT part, tbl, 'coalesce(' || begin || 'nullif(count(' || behind || '), 0) || '' '' || max(' || behind || ') || ''' || facts || tail
+		               || ', '''')'
 		          FROM (SELECT *, replace('$BEHIND_ZERO', '@COL', '"' || replace(tbl, '"', '""') || '".' || col) AS behind FROM temp.xtask_part)
-		         WHERE EXISTS (SELECT 1 FROM temp.xtask_value))
+		         WHERE EXISTS (SELECT 1 FROM temp.xtask_value)
+		         UNION ALL
+		        SELECT part, p.tbl, 'coalesce(' || begin || 'nullif(count(CASE WHEN ' || condition || ' THEN 1 END), 0) || '' setting'
+		               || facts || name || ''' || char(10), '''')'
+		          FROM temp.xtask_part AS p JOIN temp.xtask_named AS n ON n.tbl = p.tbl AND n.cid = p.cid WHERE kind IS NULL)
+		 GROUP BY part, tbl;
+		-- Whole values tell what a column is for: its first rows are enough.
+		SELECT 'INSERT INTO temp.xtask_seen SELECT ' || -part || ', ' || group_concat(line, ' || ') || ' FROM (SELECT '
+		       || group_concat(DISTINCT col) || ' FROM main."' || replace(tbl, '"', '""') || '" LIMIT $MOST_ROWS);'
+		  FROM (SELECT part, tbl, col, 'coalesce(' || begin || 'nullif(count(CASE WHEN typeof(' || col || ') = ''text'' AND length(' || col
+		               || ') < 255 AND ' || group_concat(col || CASE must WHEN 1 THEN '' ELSE ' NOT' END || ' GLOB ' || quote(pattern), ' AND ')
+		               || ' THEN 1 END), 0) || '' ' || w.kind || facts || tail || ', '''')' AS line
+		          FROM temp.xtask_part AS p, temp.xtask_whole AS w WHERE p.kind IS NULL GROUP BY part, col, w.kind)
 		 GROUP BY part, tbl;
 		.output
 		.read audit.todo.$worker
@@ -286,7 +319,8 @@ list_unread() {
 		SELECT DISTINCT tbl AS name, CASE WHEN alone THEN named ELSE '2a' END AS named,
 		       CASE WHEN EXISTS (SELECT 1 FROM temp.xtask_outreach) THEN 'outreach' WHEN alone THEN 'generated' ELSE 'error' END AS why
 		  FROM temp.xtask_part WHERE part NOT IN (SELECT part FROM temp.xtask_seen)
-		   AND (kind IS NOT NULL OR EXISTS (SELECT 1 FROM temp.xtask_value));
+		   AND (kind IS NOT NULL OR EXISTS (SELECT 1 FROM temp.xtask_value))
+		    OR kind IS NULL AND -part NOT IN (SELECT part FROM temp.xtask_seen);
 		CREATE TEMP TABLE xtask_module (name TEXT);
 		INSERT INTO temp.xtask_module SELECT lower(name) FROM pragma_module_list;
 		INSERT INTO temp.xtask_unread
@@ -357,7 +391,7 @@ add_up_findings() {
 		keep_findings "$count"
 		cat <<-SQL
 			SELECT databases, first, tbl, col, rows, kind, facts, sources FROM (
-			       SELECT *, row_number() OVER (PARTITION BY tbl, col, why ORDER BY kind IN ('secret', 'personal'), rows DESC, kind) AS nth
+			       SELECT *, row_number() OVER (PARTITION BY tbl, col, why ORDER BY kind IN ('secret', 'personal'), kind IN ('setting', 'email', 'phone'), rows DESC, kind) AS nth
 			         FROM (SELECT count(DISTINCT db) AS databases, min(db) AS first, tbl, col, sum(rows) AS rows, kind, max(sources) AS sources,
 			                      CASE kind WHEN 'unread' THEN facts || CASE facts WHEN 'end' THEN db ELSE '' END END AS why,
 			                      CASE kind WHEN 'unread' THEN max(facts) ELSE replace(group_concat(DISTINCT facts), ',', '') END AS facts
@@ -371,15 +405,17 @@ add_up_findings() {
 
 # choose_forms NUMBER: sets `forms` to the kinds of values to search for, each followed by a
 # blank. On a large copy GNU grep excludes kinds in a tenth of SQLite's time; it can miss a value
-# that crosses a page boundary.
+# that crosses a page boundary. Few copies have a secret, but many have personal data in JSON.
 choose_forms() {
-	local size page mode reserved encoding kind form
+	local size page mode reserved encoding kind form secrets
 	forms=$every_form
 	read_facts "$1"
 	if [ "$gnu_grep" -eq 0 ] || [ "$size" -lt "$SMALL" ] || [ "$encoding" -gt 1 ]; then return 0; fi
-	has_form "$1" "$any_form" || { forms='' && return 0; }
 	forms=''
+	secrets=0
+	if has_form "$1" "$any_secret"; then secrets=1; fi
 	while read -r kind form; do
+		[ "$secrets" -eq 1 ] || [ "$kind" = json-personal ] || continue
 		if has_form "$1" "$form"; then forms="$forms$kind "; fi
 	done <audit.forms
 }
@@ -409,14 +445,14 @@ print_finding() {
 }
 
 audit_all() {
-	local audit_sql='' outreach table_in_hex column_in_hex name_in_hex every_form any_form large findings databases first rest
+	local audit_sql='' outreach table_in_hex column_in_hex name_in_hex every_form any_secret kind form large findings databases first rest
 	outreach=$(find_outreach) || fail no-space "the audit failed (is $stage full?)"
 	table_in_hex=$(in_hex tbl) column_in_hex=$(in_hex col) name_in_hex=$(in_hex name)
 	printf "%s\nSELECT kind || ' ' || group_concat(form, '|') FROM temp.xtask_value GROUP BY kind;" "$audit" |
 		sql :memory: >audit.forms
 	every_form=$(while read -r kind _; do printf '%s ' "$kind"; done <audit.forms)
-	any_form=$(while read -r _ form; do printf '%s|' "$form"; done <audit.forms)
-	any_form=${any_form%|}
+	any_secret=$(while read -r kind form; do [ "$kind" = json-personal ] || printf '%s|' "$form"; done <audit.forms)
+	any_secret=${any_secret%|}
 	large=$((total + 1)) # A larger limit than any size: each copy uses one core.
 	: >audit.found.none
 	on_all_cores audit "$@"

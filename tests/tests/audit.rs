@@ -34,7 +34,7 @@ fn names_and_types_that_suggest_something_are_found_and_others_are_not() {
          signing_key_, \"clé secret\"";
     let personal = "email, e_mail, unconfirmedEmail, phone, phone_number INTEGER, mobile, card_number, ssn, iban, \
          dob DATE, birth_year INT, date_of_birth DATETIME, ip_address, last_sign_in_ip, address, street2, \
-         first_name, lastName, username, gender, x EMAIL, y \"PHONE(20)\", tax_id TEXT";
+         first_name, lastName, username, gender, x EMAIL, y \"PHONE(20)\", tax_id TEXT, vat_id";
     let none = "id, monkey, keyboard, hashtag_count, keywords, compass, bypass, microphone, ship, zip, discard, \
          secretaryName, tokenizer, email_verified, emailVerified INTEGER, is_email, has_password, email_count, \
          password_changed_at, token_expires_at INTEGER, token_type, phone_type, last_login DATETIME, \
@@ -49,7 +49,9 @@ fn names_and_types_that_suggest_something_are_found_and_others_are_not() {
             table("n", none),
             table("api", "id PRIMARY KEY"),
             table("settings", "key, value"),
-            table("auth_user", "id, name"),
+            table("active_storage_blobs", "key"),
+            table("products", "\"key\", lat"),
+            table("auth_user", "id, name, lat REAL, zip"),
             table("verification", "id, identifier, value"),
             table("sessions", "id PRIMARY KEY, data, title"),
             "CREATE VIEW v AS SELECT email FROM p".to_owned(),
@@ -69,7 +71,9 @@ fn names_and_types_that_suggest_something_are_found_and_others_are_not() {
     assert_eq!(
         rest,
         set(&[
+            "auth_user.lat personal 0",
             "auth_user.name personal 0",
+            "auth_user.zip personal 0",
             "sessions.data secret 0",
             "sessions.id secret 0",
             "verification.identifier secret 0",
@@ -128,7 +132,7 @@ fn what_a_rule_covers_or_the_settings_allow_is_no_finding() {
 }
 
 /// Values of each kind, which are in no other place of the tests' output.
-const VALUES: [(&str, &str); 14] = [
+const VALUES: [(&str, &str); 27] = [
     (
         "pem",
         "-----BEGIN OPENSSH PRIVATE KEY-----\nhunter2isnosecret\n-----END OPENSSH PRIVATE KEY-----",
@@ -146,15 +150,28 @@ const VALUES: [(&str, &str); 14] = [
     ("json", r#"{"smtp": {"password": "hunter2isnosecret"}}"#),
     ("json", r#"[{"password":"$2a$10$hunter2isnosecret"}]"#),
     ("json", r#"{"refreshToken": "hunter2isnosecret"}"#),
+    ("json-personal", r#"{"contactEmail":"hunter2isnosecret@example.com"}"#),
+    ("json-personal", r#"{"to": {"first_name": "hunter2isnosecret"}}"#),
+    ("key", "sk-proj-hunter2isnosecret_hunter2"),
+    ("key", "SG.hunter2isnosecrethunte.hunter2isnosecrethunter2"),
+    ("key", "bot4839574:AAhunter2isnosecrethunter2isnosecret1"),
+    ("stripe", "whsec_hunter2isnosecrethunter2"),
+    ("hash", "$2b$12$hunter2isnosecrethunter2"),
+    ("hash", "$argon2id$v=19$m=65536,t=3,p=4$hunter2isnosecret$hunter2isnosecret"),
+    ("hash", "pbkdf2_sha256$600000$hunter2isnosecret"),
+    ("url", "postgres://app:hunter2isnosecret@db.internal:5432/app"),
+    ("url", "see http://a:80/x@y, redis://:hunter2isnosecret@cache"),
+    ("url", "[https://hunter2isnosecret:x-oauth@github.com]"),
+    ("slack", "xapp-1-A0HUNTER2-hunter2isnosecret"),
 ];
 
 /// Each of the values in rows of another table; `n` after the name of its kind.
 fn live_secrets() -> String {
     let tables = VALUES.iter().enumerate().map(|(i, (kind, value))| {
         format!(
-            "CREATE TABLE {kind}{i} (plain INT, note, body BLOB, fine);
-             INSERT INTO {kind}{i} VALUES (NULL, 'see {value} there', CAST('{value}' AS BLOB), '{{\"password\":\"[FILTERED]\", \"newPassword\":\"is too short\"}}'),
-             (1, 'AKIA', 'eyJ.eyJ.x {{\"password\":\"\", \"apiKey\": null}}', '{{\"secret\":\"********\", \"apiKey\":\"${{API_KEY_2}}\", \"isSecret\":\"no\"}}');\n"
+            "CREATE TABLE \"{kind}{i}\" (plain INT, note, body BLOB, fine);
+             INSERT INTO \"{kind}{i}\" VALUES (NULL, 'see {value} there', CAST('{value}' AS BLOB), '{{\"password\":\"[FILTERED]\", \"newPassword\":\"is too short\"}}'),
+             (1, 'AKIA https://a.b:80/c@d {{\"email\":\"\"}} ssh://git@h:22/ postgres://u:${{PW}}@h http://h?a=b:c@d', 'eyJ.eyJ.x {{\"password\":\"\", \"apiKey\": null}}', '{{\"secret\":\"********\", \"apiKey\":\"${{API_KEY_2}}\", \"isSecret\":\"no\"}}');\n"
         )
     });
     tables.collect()
@@ -330,4 +347,51 @@ fn a_column_is_counted_once() {
     ));
     assert_eq!(findings(&env), set(&["t.token aws 1", "t.email aws 1"]));
     env.local_pull(&[]).ok().stderr_has("2 columns with likely secrets are now in ");
+}
+
+#[test]
+fn columns_of_other_names_with_addresses_and_numbers_are_found() {
+    let schema = "CREATE TABLE t (contact, line, body, package, ref, at);
+        INSERT INTO t VALUES
+          ('a.b@example.co', '+49 (30) 1234-567', 'write to a@b.co', 'left-pad@1.3.0', 'git@h.io:a/b', '<1@h.io>'),
+          ('', '+1', 'see a@b.co', '@types/a.b', 'a@b@c.de', '+49-word'), (x'00', 5, NULL, 'a@1.x2', 'a@b', '+'), ('x@y.org', '', 'a', 'b', 'c', 'd');
+        CREATE TABLE few (a); INSERT INTO few SELECT 'x' FROM t, t, t, t, t, t, t;
+        INSERT INTO few VALUES ('late@example.com');";
+    let found = ["t.contact email 2", "t.line phone 1"];
+    for (begin, build) in [("", Build::Machine), ("", Build::Old), (LARGE, Build::New)] {
+        let env = TestEnv::with_database(&format!("{begin} {schema}"));
+        build.install(&env.path("bin"));
+        assert_eq!(findings(&env), set(&found), "only the first 10,000 rows are read");
+    }
+    let env = TestEnv::with_database(schema);
+    let output = env.local_pull(&[]).ok();
+    output
+        .stderr_has("table = \"t\"")
+        .stderr_has(r#""contact" = "fake(email)", "line" = "fake(phone)""#);
+}
+
+#[test]
+fn a_setting_whose_name_says_so_is_found_and_the_others_stay() {
+    let env = TestEnv::with_database(
+        "CREATE TABLE settings (Name PRIMARY KEY, Value);
+         INSERT INTO settings VALUES ('smtp.password', 'hunter2isnosecret'), ('MAPS_API_KEY', 'hunter2isnosecret'),
+           ('title', 'My shop'), ('password_length', '12'), ('token', NULL);
+         CREATE TABLE tags (name, value); INSERT INTO tags VALUES ('color', 'a long value');
+         CREATE TABLE tokens (name, value); INSERT INTO tokens VALUES ('a', 'b');",
+    );
+    assert_eq!(findings(&env), set(&["settings.Value setting 2", "tokens.value secret 1"]));
+    let report = env.local_pull(&[]).ok().stderr;
+    let (_, rules) = report.split_once("adds a rule for each:").unwrap();
+    let (rules, _) = rules.split_once("columns that are fine").unwrap();
+    env.db_toml(rules);
+    env.local_pull(&[]).ok().stderr_lacks("likely secrets");
+    let all =
+        "SELECT group_concat(Name || '=' || Value, ' ') FROM (SELECT * FROM settings ORDER BY 1)";
+    let settings = databases::query(&env.data().join("data.db"), all);
+    assert_eq!(
+        settings,
+        rusqlite::types::Value::Text(
+            "MAPS_API_KEY= password_length=12 smtp.password= title=My shop".to_owned()
+        )
+    );
 }

@@ -95,7 +95,7 @@ pub fn rules(
     omitted: &[String],
     written: &str,
 ) -> String {
-    let mut tables: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    let mut tables: BTreeMap<(&str, Option<&str>), Vec<String>> = BTreeMap::new();
     let mut others = Vec::new();
     for finding in &findings.columns {
         if omitted.iter().any(|table| table.eq_ignore_ascii_case(&finding.table)) {
@@ -125,7 +125,7 @@ pub fn rules(
                 continue;
             }
         };
-        tables.entry(table).or_default().push(line);
+        tables.entry((table, finding.condition.as_deref())).or_default().push(line);
     }
     // What an earlier run has written.
     others.retain(|line| !written.contains(line));
@@ -133,12 +133,14 @@ pub fn rules(
     if !tables.is_empty() {
         text += "\n# What looks like secrets or personal data is masked on the server, before anything is sent.\n";
     }
-    for (i, (table, columns)) in tables.iter().enumerate() {
+    for (i, ((table, condition), columns)) in tables.iter().enumerate() {
         let blank = if i == 0 { "" } else { "\n" };
+        let condition = condition.map(|it| format!("where = {}\n", quoted(it)));
         let _ = writeln!(
             text,
-            "{blank}[[sanitize]]\ntable = {}\n{}",
+            "{blank}[[sanitize]]\ntable = {}\n{}{}",
             quoted(table),
+            condition.unwrap_or_default(),
             columns.join("\n")
         );
     }

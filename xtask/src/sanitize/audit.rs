@@ -15,12 +15,12 @@ pub use findings::{Finding, Findings, Of, quoted};
 
 pub use crate::config::{Audit, Level};
 use crate::sanitize::{Change, Rule, as_in_sql, omits};
-use crate::sql::literal;
+use crate::sql::{identifier, literal};
 
 /// The reason for a finding. `Secret` and `Personal` are suggested by the column's name or declared
 /// type, the others by its values.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Kind {
     Secret,
     Personal,
@@ -30,14 +30,26 @@ pub enum Kind {
     Stripe,
     Slack,
     Jwt,
+    /// A token of another service.
+    Key,
+    /// The hash of a password.
+    Hash,
+    /// A URL with a password.
+    Url,
+    /// The value of a setting whose name, in another column, suggests a secret.
+    Setting,
     /// JSON with a name that suggests a secret.
     Json,
+    /// JSON with a name that suggests personal data.
+    JsonPersonal,
+    Email,
+    Phone,
     /// The column could not be read.
     Unread,
 }
 
 impl Kind {
-    const ALL: [(Self, &'static str, &'static str); 10] = [
+    const ALL: [(Self, &'static str, &'static str); 17] = [
         (Self::Secret, "secret", ""),
         (Self::Personal, "personal", ""),
         (Self::Pem, "pem", "a private key"),
@@ -46,7 +58,14 @@ impl Kind {
         (Self::Stripe, "stripe", "a Stripe key"),
         (Self::Slack, "slack", "a Slack token"),
         (Self::Jwt, "jwt", "a JSON web token"),
+        (Self::Key, "key", "an API key"),
+        (Self::Hash, "hash", "the hash of a password"),
+        (Self::Url, "url", "a password in a URL"),
+        (Self::Setting, "setting", "a secret, by the name of the setting"),
         (Self::Json, "json", "a password or key in JSON"),
+        (Self::JsonPersonal, "json-personal", "personal data in JSON"),
+        (Self::Email, "email", "an e-mail address"),
+        (Self::Phone, "phone", "a phone number"),
         (Self::Unread, "unread", ""),
     ];
 
@@ -58,6 +77,23 @@ impl Kind {
     /// A description of the values.
     fn looks_like(self) -> &'static str {
         Self::ALL.iter().find(|(kind, ..)| *kind == self).map_or("", |(.., label)| label)
+    }
+
+    fn is_json(self) -> bool {
+        matches!(self, Self::Json | Self::JsonPersonal)
+    }
+
+    /// The kind of `fake()` for its values, if they are personal data.
+    fn fake(self) -> Option<&'static str> {
+        match self {
+            Self::Email => Some("email"),
+            Self::Phone => Some("phone"),
+            _ => None,
+        }
+    }
+
+    fn is_personal(self) -> bool {
+        self == Self::Personal || self.fake().is_some()
     }
 }
 
@@ -76,14 +112,20 @@ pub fn script(audit: &Audit, rules: &[Rule]) -> Option<String> {
     };
     table("xtask_word", "kind TEXT, types TEXT, tbl TEXT, pattern TEXT, beside TEXT", suspects());
     table("xtask_none", "kind TEXT, pattern TEXT, tbl TEXT, beside TEXT", exceptions());
-    let values = words::VALUES.iter().flat_map(|(kind, patterns)| {
-        patterns.iter().map(|pattern| {
-            let form = pattern.split('*').next().unwrap_or_default();
-            let begin = pattern.split(['[', '*']).next().unwrap_or_default();
-            row([kind.word(), &spelt_out(pattern), form, begin])
-        })
+    table(
+        "xtask_value",
+        "kind TEXT, pattern TEXT, form TEXT, begins TEXT, unless TEXT",
+        values().collect(),
+    );
+    let whole = words::WHOLE_VALUES.iter().flat_map(|(kind, pattern, none)| {
+        let none = none.iter().map(|pattern| row([kind.word(), "0", pattern]));
+        [row([kind.word(), "1", pattern])].into_iter().chain(none)
     });
-    table("xtask_value", "kind TEXT, pattern TEXT, form TEXT, begins TEXT", values.collect());
+    table("xtask_whole", "kind TEXT, must INTEGER, pattern TEXT", whole.collect());
+    let settings = words::SETTINGS
+        .iter()
+        .map(|(name, value)| row([name, value, &secret_settings(name, value)]));
+    table("xtask_setting", "name TEXT, value TEXT, condition TEXT", settings.collect());
     let lower = |name: &str| Pattern::escape(&name.to_ascii_lowercase());
     let fine = |rule: Option<usize>, table: &str, column: &str| {
         let rule = rule.map_or_else(|| "NULL".to_owned(), |rule| rule.to_string());
@@ -137,6 +179,29 @@ fn list(words: &'static str) -> impl Iterator<Item = &'static str> {
     words.split(", ").filter(|word| !word.is_empty())
 }
 
+/// Kind, pattern, regular expression, beginning, and what the text up to the next `@` must not
+/// match.
+fn values() -> impl Iterator<Item = Vec<String>> {
+    let globs = words::VALUES.iter().flat_map(|(kind, patterns)| {
+        patterns.iter().map(|pattern| {
+            let form = in_regex(pattern.split('*').next().unwrap_or_default());
+            let begin = pattern.split(['[', '*']).next().unwrap_or_default();
+            let mut row = row([kind.word(), &spelt_out(pattern), &form, begin]);
+            row.push(or_null(None));
+            row
+        })
+    });
+    let words::Url { begins, pattern, unless, form } = words::URL;
+    globs.chain([row([Kind::Url.word(), pattern, form, begins, unless])])
+}
+
+/// SQL that chooses the rows of a table of settings whose values are secrets.
+fn secret_settings(name: &str, value: &str) -> String {
+    let (name, value) = (identifier(name), identifier(value));
+    let names = words::SECRET_SETTINGS.map(|word| format!("{name} LIKE '%{word}%'"));
+    format!("length({value}) > 5 AND ({})", names.join(" OR "))
+}
+
 fn suspects() -> Vec<Vec<String>> {
     let one = |kind: Kind, types: &str, table: &str, pattern: &str, beside: Option<&str>| {
         let mut row = row([kind.word(), types, table, pattern]);
@@ -163,9 +228,9 @@ fn suspects() -> Vec<Vec<String>> {
             };
             list(names).flat_map(move |name| {
                 let (table, name) = (table.clone(), in_words(name));
-                let rows = beside
-                    .iter()
-                    .map(|beside| one(*kind, "text", &table, &name, beside.as_deref()));
+                let types = if *kind == Kind::Personal { "text number" } else { "text" };
+                let rows =
+                    beside.iter().map(|beside| one(*kind, types, &table, &name, beside.as_deref()));
                 rows.collect::<Vec<_>>()
             })
         })
@@ -187,22 +252,39 @@ fn exceptions() -> Vec<Vec<String>> {
         .chain(list(words::NO_SECRET_WORDS).map(|words| format!("*{}*", in_words(words))))
         .chain(list(words::NO_SECRET_WITHIN).map(|text| format!("*{text}*")));
     let secret = Some(Kind::Secret);
-    let (tables, hashes) = words::BOOKKEEPING;
-    let bookkeeping = list(tables).flat_map(|table| {
-        list(hashes)
-            .map(move |hash| none(secret, &in_words(hash), &format!("*{}", in_words(table)), None))
+    let in_tables = words::NO_SECRETS_IN.iter().flat_map(|(tables, names)| {
+        list(tables).flat_map(|table| {
+            let table = format!("*{}", in_words(table));
+            list(names).map(move |name| none(secret, &in_words(name), &table, None))
+        })
     });
     let beside =
         words::BESIDE.iter().map(|(name, beside)| none(secret, &in_words(name), "*", Some(beside)));
     any.map(|pattern| none(None, &pattern, "*", None))
         .chain(of_secrets.map(|pattern| none(secret, &pattern, "*", None)))
-        .chain(bookkeeping)
+        .chain(in_tables)
         .chain(beside)
         .collect()
 }
 
 fn or_null(text: Option<&str>) -> String {
     text.map_or_else(|| "NULL".to_owned(), literal)
+}
+
+/// A pattern without `*` as an extended regular expression: outside of its classes, nothing but
+/// `{16}` has a meaning.
+fn in_regex(pattern: &str) -> String {
+    let mut text = String::new();
+    let mut in_class = false;
+    for (i, c) in pattern.char_indices() {
+        in_class = if in_class { c != ']' } else { c == '[' };
+        let repeats = c == '{' && pattern[..i].ends_with(']');
+        if !in_class && !repeats && "$.{+?|()^\\".contains(c) {
+            text.push('\\');
+        }
+        text.push(c);
+    }
+    text
 }
 
 /// Expands a pattern in which `{16}` repeats the class before it, for `GLOB`.

@@ -28,6 +28,9 @@ pub struct Finding {
     pub database: String,
     /// SQL that a rule can set the column to, if known.
     pub set: Option<String>,
+    /// SQL that chooses the rows, if the others are no secrets.
+    #[serde(rename = "where", skip_serializing_if = "Option::is_none")]
+    pub condition: Option<String>,
     /// SQL that empties JSON in which the app may need other values.
     #[serde(skip)]
     pub empty: Option<String>,
@@ -62,9 +65,9 @@ impl Finding {
             Kind::Unread => (None, None, Some(REASONS.iter().find(|(word, _)| *word == facts)?.1)),
             _ => {
                 let facts = Facts::parse(facts)?;
-                let mask = facts.mask(&name(column)?, kind == Kind::Personal);
+                let mask = facts.mask(&name(column)?, kind);
                 // The app needs the rest of the value.
-                if kind == Kind::Json { (None, mask, None) } else { (mask, None, None) }
+                if kind.is_json() { (None, mask, None) } else { (mask, None, None) }
             }
         };
         Some(Self {
@@ -76,7 +79,12 @@ impl Finding {
             database: name(database)?,
             set,
             empty,
+            condition: match kind {
+                Kind::Setting => Some(super::secret_settings(&name(sources)?, &name(column)?)),
+                _ => None,
+            },
             generated_from: match sources {
+                _ if kind == Kind::Setting => Vec::new(),
                 "-" => Vec::new(),
                 sources => sources.split(',').map(name).collect::<Option<_>>()?,
             },
@@ -206,7 +214,7 @@ impl Findings {
         } else if shown.iter().any(|finding| !finding.generated_from.is_empty()) {
             text += "add a rule for the columns that it is generated from\n";
         }
-        if shown.iter().any(|finding| finding.kind == Kind::Json) {
+        if shown.iter().any(|finding| finding.kind.is_json()) {
             text += "mask what is in JSON with json_replace(COLUMN, '$.NAME', '')\n";
         }
         text + "columns that are fine: allow = [\"table.column\"] in [audit]"
@@ -257,18 +265,23 @@ fn lines(findings: &[&Finding], more: u64, all: &str) -> String {
 
 /// A suggested rule for each table, as TOML.
 fn rules(findings: &[&Finding]) -> String {
-    let mut tables: Vec<(&str, Vec<String>)> = Vec::new();
+    let mut tables: Vec<(&str, &Option<String>, Vec<String>)> = Vec::new();
     for finding in findings {
         let Some(set) = &finding.set else { continue };
         let column = format!("{} = {}", quoted(&finding.column), quoted(set));
-        match tables.iter_mut().find(|(table, _)| *table == finding.table) {
-            Some((_, columns)) => columns.push(column),
-            None => tables.push((&finding.table, vec![column])),
+        let is_of = |table: &str, condition: &Option<String>| {
+            table == finding.table && *condition == finding.condition
+        };
+        match tables.iter_mut().find(|(table, condition, _)| is_of(table, condition)) {
+            Some((.., columns)) => columns.push(column),
+            None => tables.push((&finding.table, &finding.condition, vec![column])),
         }
     }
-    let rules = tables.iter().map(|(table, columns)| {
+    let rules = tables.iter().map(|(table, condition, columns)| {
         let (table, columns) = (quoted(table), columns.join(", "));
-        format!("\n  [[sanitize]]\n  table = {table}\n  set = {{ {columns} }}")
+        let condition = condition.as_ref().map(|it| format!("\n  where = {}", quoted(it)));
+        let condition = condition.unwrap_or_default();
+        format!("\n  [[sanitize]]\n  table = {table}{condition}\n  set = {{ {columns} }}")
     });
     rules.collect()
 }
@@ -308,7 +321,7 @@ mod tests {
         let (table, column, database) = (table.to_owned(), column.to_owned(), "a.db".to_owned());
         let (kind, rows, databases, set) = (Kind::Secret, 4200, 1, Some("''".to_owned()));
         let (generated_from, unread) = (Vec::new(), None);
-        let empty = None;
+        let (empty, condition) = (None, None);
         Finding {
             table,
             column,
@@ -318,6 +331,7 @@ mod tests {
             database,
             set,
             empty,
+            condition,
             generated_from,
             unread,
         }

@@ -1,6 +1,6 @@
 //! Chooses a value that a rule can set in a column without violating the schema.
 
-use super::words;
+use super::{Kind, words};
 
 /// The server's facts about a column, a letter each, merged over all databases that have it.
 #[derive(Clone, Copy)]
@@ -22,20 +22,24 @@ impl<'a> Facts<'a> {
     }
 
     /// SQL that masks the column of this name and respects its type, NOT NULL and unique indexes;
-    /// `None` if no such SQL is known. Personal data becomes invented data if its name tells the kind.
-    pub fn mask(self, column: &str, is_personal: bool) -> Option<String> {
+    /// `None` if no such SQL is known. Personal data becomes invented data if its name or its values
+    /// tell the kind.
+    pub fn mask(self, column: &str, kind: Kind) -> Option<String> {
         if "gkx".chars().any(|fact| self.has(fact)) {
             return None;
         }
-        let fake = is_personal.then(|| self.fake(column)).flatten();
+        let fake =
+            kind.is_personal().then(|| self.fake(kind_of(column).or(kind.fake())?)).flatten();
         fake.or_else(|| self.constant(column).map(str::to_owned))
     }
 
     /// A call of `fake()`, which needs a rowid. If the column is unique, so is the value.
-    fn fake(self, column: &str) -> Option<String> {
+    fn fake(self, kind: &str) -> Option<String> {
         let is_text = !"wjib".chars().any(|fact| self.has(fact));
         let may_be_null = self.has('z') && !self.has('n');
-        let kind = kind_of(column).filter(|_| is_text && !may_be_null)?;
+        if !is_text || may_be_null {
+            return None;
+        }
         Some(match kind {
             _ if !self.has('u') => format!("fake({kind})"),
             "email" | "username" | "iban" => format!("fake({kind})"),
@@ -96,7 +100,7 @@ mod tests {
 
     #[test]
     fn what_fits_some_databases_must_fit_all() {
-        let mask = |said| Facts::parse(said).unwrap().mask("token", false);
+        let mask = |said| Facts::parse(said).unwrap().mask("token", Kind::Secret);
         for (facts, expected) in [
             ("t", "''"),
             ("tut", "NULL"),
@@ -112,7 +116,7 @@ mod tests {
 
     #[test]
     fn personal_data_becomes_invented_data_where_that_fits() {
-        let mask = |column, said| Facts::parse(said).unwrap().mask(column, true);
+        let mask = |column, said| Facts::parse(said).unwrap().mask(column, Kind::Personal);
         for (column, facts, expected) in [
             ("email", "t", "fake(email)"),
             ("E_Mail", "nut", "fake(email)"),

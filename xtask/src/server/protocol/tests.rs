@@ -293,6 +293,7 @@ fn what_an_audit_found_is_told_before_the_marker_or_with_the_failure() {
         database: database.to_owned(),
         set: None,
         empty: None,
+        condition: None,
         generated_from: Vec::new(),
         unread: None,
     };
