@@ -32,7 +32,7 @@ renames='' # what databases are called at the client, a line each: SERVER//LOCAL
 rules=''
 rule_patterns='' # of databases, a line for each rule
 audit=''
-survey=''     # set if the client wants to know what kind of databases these are
+survey=''     # `all` or `rules`: what would stop a pull is only reported; `all` also describes the databases
 same=''       # unchanged databases, see unchanged.sh
 base_found='' # findings of the audit in the client's bases
 base_groups=0 # number of groups of hashes that the client is asked for
@@ -311,7 +311,7 @@ prepare() {
 	done
 	read_clock && t_copied=$now
 	[ "$mode" = by-hand ] || { note_sizes $# && note_headers $#; }
-	[ -z "$survey" ] || survey "$@"
+	[ "$survey" != all ] || survey "$@"
 
 	if [ "$base_groups" -gt 0 ]; then
 		await_word
@@ -321,6 +321,7 @@ prepare() {
 	if [ -n "$rules" ] && [ $# -gt 0 ]; then
 		status sanitizing
 		sanitize_all "$@"
+		say_leaks
 	fi
 	if [ -n "$audit" ] && [ -n "$*$base_found" ]; then
 		status auditing
@@ -364,10 +365,10 @@ main() {
 	fi
 	[ "$machine" != any ] || say_mount
 	[ "$mode" != doctor ] || { examine; exit 0; }
-	command -v sqlite3 >/dev/null 2>&1 || fail no-sqlite3 "sqlite3 is not installed on the server"
 	require_directory "$directory" no-directory 'on the server'
 	directory=$entered
 	[ -r "$directory" ] || fail rights "user $(me) may not list $directory"
+	command -v sqlite3 >/dev/null 2>&1 || fail no-sqlite3 "sqlite3 is not installed on the server"
 	require_directory "$staging_dir" no-space 'to copy to'
 	staging_dir=$entered
 	place=$(place)

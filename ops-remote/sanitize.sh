@@ -448,7 +448,7 @@ find_unmatched_rules() {
 		*+*) names=${names%+*}${names#*+} ;;
 		*) table=- column=- names='' ;;
 		esac
-		[ -z "$only$partial" ] || { status unmatched-rule "$number $table $column$names" && continue; }
+		[ -z "$only$partial$survey" ] || { status unmatched-rule "$number $table $column$names" && continue; }
 		echo "prepare-pull: rule $number matches none of the databases" >&2
 		printf '\nXTASK-DB-FAILED 1 %s unmatched-rule %s\n' "$nonce" "$number $table $column$names"
 		exit 1

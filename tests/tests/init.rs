@@ -1,12 +1,14 @@
 //! `init`: from a repository that has nothing but the tool to settings with which a pull works.
 
 use std::fs;
+use std::path::Path;
 
 use tests::databases;
 use tests::env::TestEnv;
+use tests::process::Running;
 use tests::pty::{ENTER, ESC, Session};
 use tests::server::Sshd;
-use tests::store;
+use tests::{shells, store};
 
 const USERS: &str = "CREATE TABLE users (id INTEGER PRIMARY KEY, email TEXT NOT NULL UNIQUE, token TEXT);
     INSERT INTO users VALUES (1, 'ada@example.com', 'TOKEN-of-ada'), (2, 'bob@example.com', 'TOKEN-of-bob');";
@@ -33,13 +35,16 @@ fn connections(env: &TestEnv) -> usize {
 fn one_command_ends_with_settings_that_a_pull_works_with() {
     let (env, _sshd) = new(USERS);
     let output = env.xtask(["init", "--yes"]).ok();
-    assert_eq!(connections(&env), 1);
+    // One to look around, one to try the rules.
+    assert_eq!(connections(&env), 2);
     output
         .stderr_has(" ✓ fly.toml: app upflow, volume at ")
         .stderr_has(" ✓ 1 database in ")
         .stderr_has("\n    app.db ")
         .stderr_has("rollback, of ")
-        .stderr_has(" ✓ wrote xtask/db.toml and .gitignore\nhint: cargo xtask pull-db\n")
+        .stderr_has(
+            " ✓ wrote xtask/db.toml and .gitignore\nhint: cargo xtask pull-db\nhint: to commit: git add xtask/db.toml .gitignore\n",
+        )
         .stderr_lacks("TOKEN")
         .stderr_lacks("ada@");
     assert_eq!(
@@ -97,7 +102,7 @@ fn again_it_proposes_only_what_is_new() {
     let output = env.xtask(["init", "--yes"]).ok();
     output
         .stderr_has(" ✓ new: tenants/a/main.db and 1 more\n")
-        .stderr_has("+ include = [\"*.db\", \"tenants/*/main.db\"]\n")
+        .stderr_has("- include = [\n-   \"*.db\", # mine\n- ]\n+ include = [\"*.db\", \"tenants/*/main.db\"]\n")
         .stderr_has("+ set.phone = \"fake(phone)\"\n")
         .stderr_lacks("+ set.email")
         .stderr_lacks("gitignore");
@@ -241,4 +246,164 @@ fn names_of_any_kind_become_valid_settings() {
         databases::query(&path, "SELECT \"api key\n\" FROM \"it's \"\"x\"\" = [1]\""),
         rusqlite::types::Value::Text(String::new())
     );
+}
+
+#[test]
+fn columns_with_copies_of_masked_values_are_masked_too() {
+    let sql = "CREATE TABLE users (id INTEGER PRIMARY KEY, address TEXT);
+         CREATE TABLE orders (id INTEGER PRIMARY KEY, ship_to TEXT NOT NULL, ref TEXT NOT NULL UNIQUE);
+         INSERT INTO users VALUES (1, '12 Rowan Crescent, Oldham');
+         INSERT INTO orders VALUES (7, 'to: 12 Rowan Crescent, Oldham', 'for 12 Rowan Crescent, Oldham');";
+    let (env, _sshd) = new(sql);
+    let output = env.xtask(["init", "--yes"]).ok();
+    output
+        .stderr_has(
+            "a rule removes values of users.address, which are still in orders.ship_to, and of ",
+        )
+        .stderr_has(": masked there too\n")
+        .stderr_has("    orders.ship_to  ''\n")
+        .stderr_lacks("warning");
+    // To look around, to find these columns, and to try the rules for them.
+    assert_eq!(connections(&env), 3);
+    let rule = "[[sanitize]]\ntable = \"orders\"\n\
+                # It has values that another rule removes.\nset.ref = \"'masked-' || rowid\"\n\
+                # It has values that another rule removes.\nset.ship_to = \"''\"\n";
+    assert!(written(&env).contains(rule), "{}", written(&env));
+    env.xtask(["pull-db", "--yes"]).ok().stderr_lacks("warning");
+    assert!(store::files_with(&env.data(), "Rowan").is_empty());
+
+    // Of a file that somebody has written, the survey finds them.
+    env.db_toml("[audit]\nlevel = 'fail'\n[[sanitize]]\ntable = 'users'\nset.address = \"''\"\n");
+    env.xtask(["pull-db", "--yes", "--full"]).fails(1).stderr_has("which are still in orders.");
+    let output = env.xtask(["init", "--yes"]).ok();
+    output
+        .stderr_has("warning: in app.db, a rule removes values of users.address")
+        .stderr_has("+ set.ref = ");
+    env.xtask(["pull-db", "--yes", "--full"]).ok().stderr_lacks("warning");
+}
+
+#[test]
+fn a_rule_that_fails_on_the_data_is_told_before_it_is_written() {
+    let (env, _sshd) = new(
+        "CREATE TABLE users (id INTEGER PRIMARY KEY, token TEXT NOT NULL CHECK (length(token) > 3));
+         INSERT INTO users VALUES (1, 'TOKEN-of-ada')",
+    );
+    let output = env.xtask(["init", "--dry-run"]).ok();
+    output
+        .stderr_has("warning: a pull with these rules fails: masking app.db failed: rule 1: Runtime error: CHECK constraint failed")
+        .stderr_has("hint: edit rule 1 (users), xtask/db.toml:10; nothing was sent\n");
+    assert_eq!(connections(&env), 2);
+}
+
+#[test]
+fn rules_for_what_is_gone_are_named_and_do_not_stop_it() {
+    let (env, _sshd) = new(USERS);
+    env.db_toml(
+        "[[sanitize]]\ntable = 'users'\nset = { email = 'fake(email)', phone = \"''\" }\n\n\
+         [[sanitize]]\ntable = 'members'\ndelete = true\n",
+    );
+    let output = env.xtask(["init", "--yes"]).ok();
+    output
+        .stderr_has("warning: rule 1: none of the databases has a column phone in users\n")
+        .stderr_has("warning: rule 2: none of the databases has a table members\n")
+        .stderr_has("edit rule 2 (members), xtask/db.toml:5\n")
+        .stderr_has("+ set.token = \"''\"\n");
+    assert!(written(&env).contains("set.token"));
+}
+
+#[test]
+fn flags_and_renames_are_written_where_the_settings_say_nothing() {
+    let (env, _sshd) = new(USERS);
+    let other = env.path("elsewhere").display().to_string();
+    let here = env.production().display().to_string();
+    env.write(
+        "repo/config/database.yml",
+        "development: {primary: {database: storage/dev.db}}\nproduction: {primary: {database: storage/app.db}}\n",
+    );
+    let first = format!(
+        "remote-dir = '{other}'\n[[sanitize]]\ntable = 'users'\nset = {{ email = 'fake(email)', token = '2' }}\n"
+    );
+    env.db_toml(&first);
+    let flags = ["--app", "upflow", "--remote-dir", &here, "--local-dir", "storage"];
+    let output = env.xtask([&["init", "--yes"][..], &flags].concat()).ok();
+    output
+        .stderr_has(&format!(" ✓ kept: remote-dir = \"{other}\"\nhint: to change it, edit xtask/db.toml: remote-dir = \"{here}\"\n"))
+        .stderr_has(" ✓ app.db becomes dev.db here\n")
+        .stderr_has("+ app = \"upflow\"\n+ local-dir = \"storage\"\n");
+    let text = written(&env);
+    assert!(
+        text.contains("app = \"upflow\"\n") && text.contains("local-dir = \"storage\"\n"),
+        "{text}"
+    );
+    assert!(text.ends_with("\n[rename]\n\"app.db\" = \"dev.db\"\n"), "{text}");
+    assert!(text.contains(&format!("remote-dir = '{other}'\n")), "{text}");
+    env.xtask([&["init", "--yes"][..], &flags].concat()).ok().stderr_has("lacks nothing");
+}
+
+#[test]
+fn keys_by_which_an_app_finds_its_files_stay() {
+    let blobs =
+        "CREATE TABLE active_storage_blobs (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE);
+                 INSERT INTO active_storage_blobs VALUES (1, 'k3y');
+                 CREATE TABLE products (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE);
+                 INSERT INTO products VALUES (1, 'tea-pot');";
+    let (env, _sshd) = new(blobs);
+    let output = env.xtask(["init", "--yes"]).ok();
+    output.stderr_has(" ✓ active_storage_blobs.key stays: your app finds files by it\n");
+    let text = written(&env);
+    assert!(text.contains("[audit]\nallow = [\"active_storage_blobs.key\"]\n"), "{text}");
+    let key = "# If your app finds rows by it: allow = [\"products.key\"] in [audit] instead.\nset.key = ";
+    assert!(text.contains(key), "{text}");
+    env.xtask(["pull-db", "--yes"]).ok().stderr_lacks("warning");
+    assert_eq!(
+        databases::query(&env.data().join("app.db"), "SELECT key FROM active_storage_blobs"),
+        rusqlite::types::Value::Text("k3y".to_owned())
+    );
+    env.db_toml("[audit]\nallow = ['products.*']\n");
+    env.xtask(["init", "--yes"]).ok();
+    assert_eq!(written(&env), "[audit]\nallow = [\"products.*\", \"active_storage_blobs.key\"]\n");
+    env.xtask(["init", "--yes"]).ok().stderr_has("lacks nothing");
+}
+
+#[test]
+fn a_wrong_directory_and_a_missing_program_are_told_as_what_they_are() {
+    let (env, _sshd) = new(USERS);
+    let bin = shells::debian(&env.path(""), &["sqlite3"]);
+    let init = |dir: &str, path: Option<&Path>| {
+        let via = format!("local:{}", env.path(dir).display());
+        let mut command = env.xtask_command(["init", "--yes", "--via", &via]);
+        command.envs(path.map(|path| ("PATH", path)));
+        Running::start(&mut command).wait().fails(1)
+    };
+    env.write("empty/notes.txt", "x");
+    init("empty", None)
+        .stderr_has("error: no database in ")
+        .stderr_has(
+            "hint: name the directory that has them: --remote-dir DIR, or --via local:DIR\n",
+        )
+        .stderr_lacks("include");
+    init("nowhere", Some(&bin))
+        .stderr_has("error: there is no directory ")
+        .stderr_has("hint: check the path after local:\n");
+    init("production", Some(&bin)).stderr_has("error: sqlite3 is not installed\n").stderr_has(
+        "hint: install it on this machine: apt-get install -y sqlite3, or apk add sqlite\n",
+    );
+}
+
+#[test]
+fn what_cargo_builds_in_a_workspace_of_its_own_is_ignored_before_it_is_there() {
+    let (env, _sshd) = new(USERS);
+    for (name, text) in [("Cargo.toml", "[workspace]\n"), ("Cargo.lock", "x"), ("src/main.rs", "x")]
+    {
+        env.write(&format!("repo/xtask/{name}"), text);
+    }
+    let output = env.xtask(["init", "--yes"]).ok();
+    output.stderr_has(
+        "hint: to commit: git add xtask/db.toml .gitignore xtask/Cargo.toml xtask/Cargo.lock xtask/src/main.rs\n",
+    );
+    let ignored = fs::read_to_string(env.repo().join(".gitignore")).expect("read");
+    assert_eq!(ignored, "/data\n/xtask/target\n");
+    env.xtask(["init", "--yes"]).ok().stderr_has("lacks nothing");
+    fs::write(env.repo().join(".gitignore"), "/data\ntarget/\n").expect("write");
+    env.xtask(["init", "--yes"]).ok().stderr_has("lacks nothing");
 }

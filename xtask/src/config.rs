@@ -36,7 +36,9 @@ use self::source::{Source, SourceToml};
 use self::values::data_directory;
 pub use self::values::{MaxAge, directory, duration, nearest, words};
 pub use self::via::{Via, plain_word};
+pub use self::write::with_line;
 use crate::error::{self, Failure};
+use crate::ui::from_root;
 use crate::{fs, git, invocation};
 
 /// The keys of `db.toml`.
@@ -246,11 +248,9 @@ impl Settings {
     pub fn load(config: Option<&Path>, local_dir: Option<&Path>) -> Result<Self> {
         let location = Location::new(config)?;
         let text = read(&location.file)?.ok_or_else(|| {
-            let file = location.file.strip_prefix(&location.root).unwrap_or(&location.file);
+            let file = from_root(&location.root, &location.file);
             match config {
-                None => {
-                    Failure::usage(format!("no {} yet", file.display())).hint("cargo xtask init")
-                }
+                None => Failure::usage(format!("no {file} yet")).hint("cargo xtask init"),
                 Some(_) => Failure::usage(format!("there is no {}", location.file.display()))
                     .hint("check --config; cargo xtask init writes a new one"),
             }
@@ -320,6 +320,8 @@ impl Settings {
             }
             (None, None) => root.join("data"),
         };
+        // Without the `.` of `local-dir = "."`.
+        let data_dir: PathBuf = data_dir.components().collect();
         let snapshots_dir = match db.snapshots_dir {
             Some(dir) => {
                 // The same directory for every work tree of the repository.
@@ -508,8 +510,7 @@ struct Lines<'a> {
 
 impl<'a> Lines<'a> {
     fn new(location: &Location, text: &'a str) -> Self {
-        let name = location.file.strip_prefix(&location.root).unwrap_or(&location.file);
-        Self { name: name.display().to_string(), text }
+        Self { name: from_root(&location.root, &location.file), text }
     }
 
     /// The file and the line of a byte.

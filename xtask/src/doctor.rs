@@ -9,12 +9,9 @@ pub mod report;
 pub mod server;
 pub mod there;
 
-use std::path::Path;
-
 use serde::Serialize;
 
 use self::fix::Fix;
-use crate::config::Settings;
 use crate::error;
 
 /// Where what is checked is.
@@ -111,14 +108,5 @@ fn several(names: &[String]) -> String {
     match names.len().saturating_sub(SHOWN) {
         0 => first,
         more => format!("{first} and {more} more"),
-    }
-}
-
-/// A path from the root of the repository, if it is in there.
-fn shown_path(settings: &Settings, path: &Path) -> String {
-    match path.strip_prefix(&settings.root) {
-        Ok(below) if below.as_os_str().is_empty() => ".".to_owned(),
-        Ok(below) => below.display().to_string(),
-        Err(_) => path.display().to_string(),
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use xshell::Shell;
 
 use crate::config::Settings;
+use crate::ui::from_root;
 use crate::{dockerignore, git};
 
 /// What would contain the data.
@@ -39,7 +40,7 @@ fn of_git(sh: &Shell, settings: &Settings, dir: &Path, live: &[String]) -> Optio
     let names: Vec<_> = live.iter().cloned().chain(examples).collect();
     let git::exposure::Exposure { tracked, unignored, file, lines } =
         git::exposure::of(sh, dir, &names, &include)?;
-    let shown = file.strip_prefix(&settings.root).unwrap_or(&file).display();
+    let shown = from_root(&settings.root, &file);
     let hint = match &lines[..] {
         [] => format!("git check-ignore -v shows which line of {shown} prevents that"),
         [line] => format!("add a line to {shown}: {line}"),

@@ -84,12 +84,14 @@ impl Ui {
         }
     }
 
-    /// Lines of a file that are added to it.
-    pub fn added(&self, file: impl Display, text: &str) {
+    /// Lines of a file that are taken from it, and added to it.
+    pub fn changed(&self, file: impl Display, removed: &str, added: &str) {
         if !self.quiet {
             line(&escape(&file.to_string()));
-            for one in text.lines() {
-                line(&format!("{GOOD}+{GOOD:#} {}", escape(one)));
+            for (style, sign, lines) in [(ERROR, '-', removed), (GOOD, '+', added)] {
+                for one in lines.lines() {
+                    line(&format!("{style}{sign}{style:#} {}", escape(one)));
+                }
             }
         }
     }
@@ -626,6 +628,15 @@ pub fn from_here(dir: &Path) -> String {
     match here.and_then(|here| Some(dir.strip_prefix(here).ok()?.to_owned())) {
         Some(below) if !below.as_os_str().is_empty() => format!("./{}", below.display()),
         _ => dir.display().to_string(),
+    }
+}
+
+/// A path as one types it in the repository at `root`, if it is in there.
+pub fn from_root(root: &Path, path: &Path) -> String {
+    match path.strip_prefix(root) {
+        Ok(below) if below.as_os_str().is_empty() => ".".to_owned(),
+        Ok(below) => below.display().to_string(),
+        Err(_) => path.display().to_string(),
     }
 }
 

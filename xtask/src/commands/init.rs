@@ -2,24 +2,27 @@ use std::path::{Component, Path};
 
 use anyhow::{Context as _, Result};
 
-use crate::config::{Location, NamePattern, Settings};
+use crate::config::{Location, NamePattern, Settings, with_line};
 use crate::context::Context;
-use crate::error::Failure;
-use crate::fs;
+use crate::error::{self, Failure, Reason};
 use crate::init::apps::{self, App};
-use crate::init::propose::{self, Proposal};
+use crate::init::propose::{self, Masked, Proposal};
 use crate::init::servers::{self, Server};
-use crate::init::survey::{self, Survey};
-use crate::init::{FileChange, extend, ignore, setting};
-use crate::sanitize::audit::Findings;
+use crate::init::survey::{Production, Survey, Trial};
+use crate::init::{FileChange, commit, extend, ignore, setting};
+use crate::pull::error::ADVICE_ON_LEAKS;
+use crate::sanitize::audit::quoted;
+use crate::sanitize::unmatched::Unmatched;
 use crate::server::args::ServerArgs;
-use crate::ui::{Ui, count};
+use crate::ui::{Ui, count, from_root};
+use crate::{fs, interrupt};
 
 /// Write xtask/db.toml: find the app, look at its databases, and propose what to mask
 ///
 /// Find Fly.io configurations, Compose files and the settings of frameworks here, look at the
-/// databases on the server over one connection, and take the audit of them. Show what would be
-/// written, and ask. With a db.toml, propose only what it lacks.
+/// databases on the server over one connection, and take the audit of them. Try the rules that you
+/// want over a second one. Show what would be written, and ask. With a db.toml, propose only what it
+/// lacks.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -42,24 +45,29 @@ impl Args {
             Some(_) => self.missing_settings(cx, &location)?,
             None => self.new_settings(cx, &location)?,
         };
-        planned.retain(|one| !one.added.is_empty());
+        planned.retain(|one| one.text != one.old);
         if planned.is_empty() {
-            cx.ui.status("Complete", format!("{} lacks nothing", location.file.display()));
+            let file = from_root(&location.root, &location.file);
+            cx.ui.status("Complete", format!("{file} lacks nothing"));
             return Ok(());
         }
-        for one in &planned {
-            cx.ui.added(shown(&location.root, &one.file), &one.added);
+        let names: Vec<_> =
+            planned.iter().map(|one| from_root(&location.root, &one.file)).collect();
+        for (name, one) in names.iter().zip(&planned) {
+            cx.ui.changed(name, &one.removed(), &one.added());
         }
         if self.dry_run {
             return Ok(());
         }
-        let names: Vec<_> = planned.iter().map(|one| shown(&location.root, &one.file)).collect();
         cx.ui.confirm(&format!("Write {}?", names.join(" and ")))?;
         for one in &planned {
             fs::write_shared(&one.file, one.text.as_bytes(), false)?;
         }
         cx.ui.tick(format!("wrote {}", names.join(" and ")));
         cx.ui.hint("cargo xtask pull-db");
+        if let Some(files) = commit::uncommitted(&cx.sh, &location, &names) {
+            cx.ui.hint(format!("to commit: git add {files}"));
+        }
         Ok(())
     }
 
@@ -72,15 +80,16 @@ impl Args {
             cx.ui.tick(format!("{}: {} opens {}", app.file, app.framework, app.database));
         }
         let local_dir = self.local_dir(cx, &apps)?;
-        let settings = candidate(location, &source, &local_dir)?;
+        let mut settings = self.server.of_source(candidate(location, &source, &local_dir)?)?;
         if settings.remote_dir()?.is_none() && !self.server.via(&settings).names_directory() {
             let question = "Which directory on the server has the databases?";
             let dir = cx.ui.text(question, "/data", "--remote-dir")?;
             source.push(setting("remote-dir", &dir));
+            settings = candidate(location, &source, &local_dir)?;
         }
-        let settings = candidate(location, &source, &local_dir)?;
-        let survey = self.survey(cx, &settings)?;
-        source.extend(survey.machine.iter().map(|id| setting("machine", id)));
+        let mut production = self.production(cx, &settings)?;
+        let survey = production.survey(&settings)?;
+        source.extend(production.machine().map(|id| setting("machine", id)));
         survey.report(&cx.ui);
 
         let renames = survey.renames(&apps);
@@ -93,14 +102,15 @@ impl Args {
             has_rails: location.root.join("bin/rails").exists(),
             databases: &survey.databases,
             renames,
-            findings: self.findings_to_mask(&cx.ui, &survey.findings)?,
         };
-        let text = proposal.text();
-        // What is proposed must be what the other commands can read.
-        let settings = Settings::parse(location.clone(), &text, None)?;
+        let masked = self
+            .columns_to_mask(&cx.ui, &survey, &propose::omitted(&survey.databases))?
+            .unwrap_or_default();
+        let mut trials = Trials { cx, location, production, known: Vec::new() };
+        let (text, settings) = self.tried(&mut trials, masked, |masked| proposal.text(masked))?;
         let ignored = ignore::lines(&cx.sh, &settings, &survey.names())?;
         let mut planned =
-            vec![FileChange { file: location.file.clone(), added: text.clone(), text }];
+            vec![FileChange { file: location.file.clone(), old: String::new(), text }];
         planned.extend(ignored);
         Ok(planned)
     }
@@ -109,10 +119,16 @@ impl Args {
     fn missing_settings(&self, cx: &Context, location: &Location) -> Result<Vec<FileChange>> {
         let mut settings = self.server.of_source(cx.settings()?)?;
         let include = std::mem::replace(&mut settings.names.include, all_databases()?);
-        let survey = self.survey(cx, &settings)?;
+        let mut production = self.production(cx, &settings)?;
+        let survey = production.survey(&settings)?;
         settings.names.include = include;
         survey.report(&cx.ui);
-        let text = String::from_utf8(fs::read(&settings.file)?.unwrap_or_default())
+        for unmatched in &survey.trial.unmatched {
+            let (what, hint) = unmatched.describe(&settings.rules);
+            cx.ui.warn(what);
+            cx.ui.hint(hint);
+        }
+        let old = String::from_utf8(fs::read(&settings.file)?.unwrap_or_default())
             .with_context(|| format!("cannot read {}", settings.file.display()))?;
         // Caches and queues are left out, as by a first run.
         let others = survey.not_included(&settings.names);
@@ -120,17 +136,46 @@ impl Args {
             let names: Vec<_> = others.iter().map(String::as_str).collect();
             cx.ui.tick(format!("new: {}", propose::describe(&names)));
         }
-        let included = extend::include(&text, &propose::more_patterns(&others, &survey.names()))?;
-        let findings = self.findings_to_mask(&cx.ui, &survey.findings)?;
-        let rules = findings.map(|it| propose::rules(it, &survey.databases, &[], &text));
-        let rules = rules.unwrap_or_default();
-        let added = extend::added(&text, &included) + &rules;
-        let text = included + &rules;
-        let settings = Settings::parse(location.clone(), &text, None)?;
-        let ignored = ignore::lines(&cx.sh, &settings, &survey.names())?;
-        let mut planned = vec![FileChange { file: settings.file.clone(), text, added }];
+        let names = survey.names();
+        let text = extend::include(&old, &propose::more_patterns(&others, &names))?;
+        let text = self.with_flags(cx, &text, production.machine())?;
+        let text = with_renames(&cx.ui, text, &survey.renames(&apps::find(&location.root)));
+        let masked = self.columns_to_mask(&cx.ui, &survey, &[])?.unwrap_or_default();
+        let text = extend::allow(&text, &masked.needed)?;
+        let mut trials = Trials { cx, location, production, known: survey.trial.unmatched };
+        let (text, settings) = self.tried(&mut trials, masked, |masked| {
+            text.clone() + &propose::rules(masked, &survey.databases, &text)
+        })?;
+        let ignored = ignore::lines(&cx.sh, &settings, &names)?;
+        let mut planned = vec![FileChange { file: settings.file.clone(), old, text }];
         planned.extend(ignored);
         Ok(planned)
+    }
+
+    /// The text of the settings with what the flags say, and the machine that was chosen, where it says
+    /// nothing else.
+    fn with_flags(&self, cx: &Context, text: &str, machine: Option<&String>) -> Result<String> {
+        let table = self.server.source_table();
+        let local_dir = cx.global.local_dir.as_ref().map(|dir| dir.display().to_string());
+        let chosen = machine.map(|id| ("machine", id.clone()));
+        let flags = self.server.settings().into_iter().chain(chosen);
+        let flags = flags.map(|(key, value)| (&table[..], key, value));
+        let flags = flags.chain(local_dir.map(|dir| (&[][..], "local-dir", dir)));
+        let mut text = text.to_owned();
+        for (table, key, value) in flags {
+            match extend::value(&text, table, key)? {
+                None => text = with_line(&text, table, &setting(key, &value)).unwrap_or(text),
+                Some(old) if old == value => {}
+                Some(old) => {
+                    cx.ui.tick(format!("kept: {}", setting(key, &old)));
+                    cx.ui.hint(format!(
+                        "to change it, edit xtask/db.toml: {}",
+                        setting(key, &value)
+                    ));
+                }
+            }
+        }
+        Ok(text)
     }
 
     /// The lines with the source: what the flags say, else what is found, else the answer.
@@ -176,26 +221,105 @@ impl Args {
         Ok(answer)
     }
 
-    fn survey(&self, cx: &Context, settings: &Settings) -> Result<Survey> {
-        let mut transport = self.server.transport(cx, settings, &[], false)?;
-        survey::take(&cx.ui, settings, &mut transport, self.only.as_ref())
+    fn production<'a>(&'a self, cx: &'a Context, settings: &Settings) -> Result<Production<'a>> {
+        let transport = self.server.transport(cx, settings, &[], false)?;
+        Ok(Production::new(&cx.ui, transport, self.only.as_ref()))
     }
 
-    /// The findings, if the user wants rules for them.
-    fn findings_to_mask<'a>(
+    /// The columns that the audit found in tables that are not `omitted`, if the user wants rules for
+    /// them.
+    fn columns_to_mask(
         &self,
         ui: &Ui,
-        findings: &'a Findings,
-    ) -> Result<Option<&'a Findings>> {
-        let columns = propose::covered(findings);
+        survey: &Survey,
+        omitted: &[String],
+    ) -> Result<Option<Masked>> {
+        let findings = &survey.trial.findings;
         if self.no_rules || findings.is_empty() {
             return Ok(None);
         }
-        propose::report(ui, findings);
+        let masked = Masked::new(findings, &survey.databases, omitted);
+        survey.trial.leaks.iter().for_each(|leak| ui.warn(leak));
+        propose::report(ui, &masked.found, &survey.databases);
+        for column in &masked.needed {
+            ui.tick(format!("{column} stays: your app finds files by it"));
+        }
+        let columns = masked.covered();
         let question =
             format!("Mask {} that look like secrets or personal data?", count(columns, "column"));
-        Ok((columns == 0 || ui.accept(&question)?).then_some(findings))
+        Ok((columns == 0 || ui.accept(&question)?).then_some(masked))
     }
+
+    /// The settings with rules with which a pull works, as far as rules for more columns can do that.
+    fn tried(
+        &self,
+        trials: &mut Trials<'_>,
+        mut masked: Masked,
+        text: impl Fn(&Masked) -> String,
+    ) -> Result<(String, Settings)> {
+        let ui = &trials.cx.ui;
+        loop {
+            let text = text(&masked);
+            // What is proposed must be what the other commands can read.
+            let settings = Settings::parse(trials.location.clone(), &text, None)?;
+            let settings = self.server.of_source(settings)?;
+            if masked.covered() == 0 {
+                return Ok((text, settings));
+            }
+            ui.status("Trying", "the rules on the server, as a pull does");
+            match trials.production.trial(&settings) {
+                Ok(trial) if !trial.leaks.is_empty() && masked.add(ui, &trial) => continue,
+                Ok(trial) => trials.warn(&settings, &trial),
+                Err(error) if interrupt::is_asked() || *error::reason(&error) != Reason::Other => {
+                    return Err(error);
+                }
+                Err(error) => {
+                    let hints = error::hints(&error);
+                    fails(ui, &error::chain(&error).join(": "), &hints);
+                }
+            }
+            return Ok((text, settings));
+        }
+    }
+}
+
+/// What rules are tried with.
+struct Trials<'a> {
+    cx: &'a Context,
+    location: &'a Location,
+    production: Production<'a>,
+    /// The rules that match nothing, and are told already.
+    known: Vec<Unmatched>,
+}
+
+impl Trials<'_> {
+    /// Warns of what a pull would fail for.
+    fn warn(&self, settings: &Settings, trial: &Trial) {
+        for leak in &trial.leaks {
+            fails(&self.cx.ui, leak, &[ADVICE_ON_LEAKS]);
+        }
+        for unmatched in trial.unmatched.iter().filter(|one| !self.known.contains(one)) {
+            let (what, hint) = unmatched.describe(&settings.rules);
+            fails(&self.cx.ui, &what, &[&hint]);
+        }
+    }
+}
+
+fn fails(ui: &Ui, why: &str, hints: &[&str]) {
+    ui.warn(format!("a pull with these rules fails: {why}"));
+    hints.iter().for_each(|hint| ui.hint(hint));
+}
+
+/// The text of the settings with names that databases have here.
+fn with_renames(ui: &Ui, mut text: String, renames: &[(String, String)]) -> String {
+    for (server, here) in renames {
+        let line = format!("{} = {}", propose::key(server), quoted(here));
+        if let Some(new) = with_line(&text, &["rename"], &line) {
+            ui.tick(format!("{server} becomes {here} here"));
+            text = new;
+        }
+    }
+    text
 }
 
 /// A place that nobody has configured.
@@ -216,9 +340,4 @@ fn candidate(location: &Location, source: &[String], local_dir: &str) -> Result<
     let local_dir = setting("local-dir", local_dir);
     let text = format!("{}\n{local_dir}\ninclude = [\"**/*\"]\n", source.join("\n"));
     Settings::parse(location.clone(), &text, None)
-}
-
-/// A path as one types it in the repository.
-fn shown(root: &Path, file: &Path) -> String {
-    file.strip_prefix(root).unwrap_or(file).display().to_string()
 }

@@ -27,34 +27,46 @@ impl Settings {
     }
 }
 
-/// `text` with one line more, if that changes nothing else.
 fn with_machine(text: &str, source: Option<&str>, id: &str) -> Option<String> {
+    let table: Vec<_> = source.into_iter().flat_map(|name| ["source", name]).collect();
+    with_line(text, &table, &format!("machine = {id:?}"))
+}
+
+/// `text` with one line more in the table of this name, or in a new one, if that changes nothing
+/// else.
+pub fn with_line(text: &str, table: &[&str], line: &str) -> Option<String> {
     let mut wanted: Table = text.parse().ok()?;
-    let table = match source {
-        None => &mut wanted,
-        Some(name) => wanted.get_mut("source")?.get_mut(name)?.as_table_mut()?,
-    };
-    table.insert("machine".to_owned(), Value::String(id.to_owned()));
+    let mut of = &mut wanted;
+    let mut is_new = false;
+    for name in table {
+        is_new |= !of.contains_key(*name);
+        of = of.entry(*name).or_insert_with(|| Value::Table(Table::new())).as_table_mut()?;
+    }
+    of.extend(line.parse::<Table>().ok()?);
+    let newline = if text.contains("\r\n") { "\r\n" } else { "\n" };
+    let is_wanted = |new: &String| new.parse().ok() == Some(wanted.clone());
+    if is_new {
+        let new = format!("{text}{newline}[{}]{newline}{line}{newline}", table.join("."));
+        return Some(new).filter(is_wanted);
+    }
     let lines: Vec<_> = text.split_inclusive('\n').collect();
     // A line within a text or a list may look like a key, so each place is tried.
-    let places = (0..=lines.len()).filter(|&at| at == 0 || is_place(lines[at - 1], source));
+    let places = (0..=lines.len()).filter(|&at| at == 0 || is_place(lines[at - 1], table));
     places.rev().find_map(|at| {
         let (before, after) = (lines[..at].concat(), lines[at..].concat());
-        let newline = if text.contains("\r\n") { "\r\n" } else { "\n" };
         let end = if before.is_empty() || before.ends_with('\n') { "" } else { newline };
-        let new = format!("{before}{end}machine = {id:?}{newline}{after}");
-        (new.parse().ok() == Some(wanted.clone())).then_some(new)
+        Some(format!("{before}{end}{line}{newline}{after}")).filter(is_wanted)
     })
 }
 
-/// Whether the setting may follow this line.
-fn is_place(line: &str, source: Option<&str>) -> bool {
+/// Whether a setting of the table may follow this line.
+fn is_place(line: &str, table: &[&str]) -> bool {
     let line = line.trim();
-    match source {
-        None => BESIDE.iter().any(|key| {
+    match table {
+        [] => BESIDE.iter().any(|key| {
             line.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('='))
         }),
-        Some(_) => line.starts_with('['),
+        _ => line.starts_with('['),
     }
 }
 

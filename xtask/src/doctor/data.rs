@@ -6,13 +6,13 @@ use std::os::unix::fs::MetadataExt as _;
 use anyhow::Result;
 use jiff::Timestamp;
 
-use super::{Check, Fix, several, shown_path};
+use super::{Check, Fix, several};
 use crate::config::Settings;
 use crate::live::{self, State};
 use crate::sanitize::audit::{self, Finding, Level};
 use crate::sanitize::unmatched;
 use crate::snapshots::{Snapshot, Store, unsanitized};
-use crate::ui::{age, bytes, count};
+use crate::ui::{age, bytes, count, from_root};
 
 /// All of them; `has_rules` says whether the rules are known.
 pub fn checks(settings: &Settings, has_rules: bool) -> Vec<Check> {
@@ -52,7 +52,7 @@ fn space(settings: &Settings, snapshots: &[Snapshot]) -> Option<Check> {
         seen.insert((file.dev(), file.ino())).then(|| file.blocks() * 512)
     });
     let taken: u64 = sizes.sum();
-    let dir = shown_path(settings, &settings.snapshots_dir);
+    let dir = from_root(&settings.root, &settings.snapshots_dir);
     let message =
         format!("{} in {dir}, {} on disk", count(snapshots.len(), "snapshot"), bytes(taken));
     (!snapshots.is_empty()).then(|| Check::ok("snapshots", message))
@@ -61,7 +61,7 @@ fn space(settings: &Settings, snapshots: &[Snapshot]) -> Option<Check> {
 /// What killed or cut commands left in the data directory.
 fn leftovers(settings: &Settings, store: &Store) -> Vec<Check> {
     let mut checks = Vec::new();
-    let dir = shown_path(settings, &settings.data_dir);
+    let dir = from_root(&settings.root, &settings.data_dir);
     if live::is_being_replaced(store) {
         let message =
             format!("a command replaces the current data in {dir}, or was killed while it did");
@@ -73,7 +73,7 @@ fn leftovers(settings: &Settings, store: &Store) -> Vec<Check> {
     match store.abandoned() {
         Err(error) => checks.push(Check::failed("leftovers", &error)),
         Ok(paths) if !paths.is_empty() => {
-            let names: Vec<_> = paths.iter().map(|path| shown_path(settings, path)).collect();
+            let names: Vec<_> = paths.iter().map(|path| from_root(&settings.root, path)).collect();
             let message = format!("killed commands left {}", several(&names));
             let check = Check::warning("leftovers", message);
             checks.push(check.fix("cargo xtask doctor --fix removes them").can_fix(Fix::Here));

@@ -6,13 +6,13 @@ use std::path::Path;
 use anyhow::Result;
 use xshell::Shell;
 
-use super::{Check, Fix, shown_path};
+use super::{Check, Fix};
 use crate::config::Settings;
 use crate::git::Repository;
 use crate::hooks::{Hook, IN_HOOKS};
 use crate::server::transport::{Via, client};
 use crate::snapshots::Store;
-use crate::ui::{bytes, count};
+use crate::ui::{bytes, count, from_root};
 use crate::{exposure, live};
 
 /// Files by which hook managers run this tool.
@@ -24,7 +24,8 @@ pub fn settings(settings: &Settings) -> Check {
         0 => String::new(),
         n => format!(", {}", count(n, "fixture")),
     };
-    let (file, rules) = (shown_path(settings, &settings.file), count(settings.rules.len(), "rule"));
+    let (file, rules) =
+        (from_root(&settings.root, &settings.file), count(settings.rules.len(), "rule"));
     Check::ok("settings", format!("{file}: {rules}{fixtures}"))
 }
 
@@ -64,7 +65,7 @@ fn ignored(sh: &Shell, settings: &Settings, dir: &Path) -> Vec<Check> {
         dir.starts_with(&settings.root) && Repository::of(sh, &settings.root).is_ok();
     if exposures.is_empty() && in_repository {
         let docker = if settings.root.join("Dockerfile").exists() { " and docker" } else { "" };
-        let message = format!("{} is ignored by git{docker}", shown_path(settings, dir));
+        let message = format!("{} is ignored by git{docker}", from_root(&settings.root, dir));
         return vec![Check::ok("ignored", message)];
     }
     let checks = exposures.into_iter().map(|exposure| {
@@ -107,7 +108,7 @@ pub fn disk(settings: &Settings, set: u64) -> Option<Check> {
     let message = format!(
         "{} are free for {}, and a pull can need {}",
         bytes(free),
-        shown_path(settings, &settings.snapshots_dir),
+        from_root(&settings.root, &settings.snapshots_dir),
         bytes(needed)
     );
     Some(match free < needed {

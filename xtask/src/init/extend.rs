@@ -2,14 +2,27 @@
 
 use anyhow::Result;
 use serde::Deserialize;
-use toml::Spanned;
+use toml::{Spanned, Table, Value};
 
+use crate::config::with_line;
 use crate::error::Failure;
 use crate::init::propose::list;
 
 #[derive(Deserialize)]
-struct Included {
+struct Lists {
     include: Option<Spanned<Vec<String>>>,
+    #[serde(default)]
+    audit: AuditLists,
+}
+
+#[derive(Default, Deserialize)]
+struct AuditLists {
+    allow: Option<Spanned<Vec<String>>>,
+}
+
+fn lists(text: &str) -> Result<Lists> {
+    Ok(toml::from_str(text)
+        .map_err(|error| Failure::usage(format!("the settings cannot be read: {error}")))?)
 }
 
 /// The text with these patterns in `include` too.
@@ -21,15 +34,8 @@ pub fn include(text: &str, patterns: &[String]) -> Result<String> {
     if patterns.is_empty() {
         return Ok(text.to_owned());
     }
-    let found: Included = toml::from_str(text)
-        .map_err(|error| Failure::usage(format!("the settings cannot be read: {error}")))?;
-    Ok(match found.include {
-        Some(old) => {
-            let span = old.span();
-            let all: Vec<_> =
-                old.into_inner().into_iter().chain(patterns.iter().cloned()).collect();
-            format!("{}{}{}", &text[..span.start], list(&all), &text[span.end..])
-        }
+    Ok(match lists(text)?.include {
+        Some(old) => longer(text, old, patterns),
         None => {
             let all: Vec<_> =
                 ["*.db".to_owned()].into_iter().chain(patterns.iter().cloned()).collect();
@@ -38,10 +44,41 @@ pub fn include(text: &str, patterns: &[String]) -> Result<String> {
     })
 }
 
-/// The lines of `new` that `old` does not have.
-pub fn added(old: &str, new: &str) -> String {
-    let had: Vec<_> = old.lines().collect();
-    new.lines().filter(|line| !had.contains(line)).map(|line| format!("{line}\n")).collect()
+/// The text with these columns in `allow` of the audit too.
+///
+/// # Errors
+///
+/// The text is no TOML.
+pub fn allow(text: &str, columns: &[String]) -> Result<String> {
+    if columns.is_empty() {
+        return Ok(text.to_owned());
+    }
+    let line = format!("allow = {}", list(columns));
+    Ok(match lists(text)?.audit.allow {
+        Some(old) => longer(text, old, columns),
+        None => with_line(text, &["audit"], &line).unwrap_or_else(|| text.to_owned()),
+    })
+}
+
+/// The value of a key in a table.
+///
+/// # Errors
+///
+/// The text is no TOML.
+pub fn value(text: &str, table: &[&str], key: &str) -> Result<Option<String>> {
+    let mut of = &text.parse::<Table>()?;
+    for name in table {
+        let Some(inner) = of.get(*name).and_then(Value::as_table) else { return Ok(None) };
+        of = inner;
+    }
+    Ok(of.get(key).map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned)))
+}
+
+/// The text with more in a list.
+fn longer(text: &str, old: Spanned<Vec<String>>, more: &[String]) -> String {
+    let span = old.span();
+    let all: Vec<_> = old.into_inner().into_iter().chain(more.iter().cloned()).collect();
+    format!("{}{}{}", &text[..span.start], list(&all), &text[span.end..])
 }
 
 #[cfg(test)]
@@ -59,10 +96,24 @@ mod tests {
             ("include = [\n  'a',\n  'b',\n]\n", "include = [\"a\", \"b\", \"x/*.db\"]\n"),
             ("app = 'a'\n[hooks]\n", "include = [\"*.db\", \"x/*.db\"]\napp = 'a'\n[hooks]\n"),
         ] {
-            let new = include(text, &more).unwrap();
-            assert_eq!(new, expected);
-            assert_eq!(added(text, &new).lines().count(), 1);
+            assert_eq!(include(text, &more).unwrap(), expected);
             assert_eq!(include(text, &[]).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn columns_are_allowed_where_others_are() {
+        let more = ["t.key".to_owned()];
+        for (text, expected) in [
+            (
+                "[audit]\nallow = ['a.b']\n[hooks]\n",
+                "[audit]\nallow = [\"a.b\", \"t.key\"]\n[hooks]\n",
+            ),
+            ("[audit]\nlevel = 'fail'\n", "[audit]\nallow = [\"t.key\"]\nlevel = 'fail'\n"),
+            ("keep = 3\n", "keep = 3\n\n[audit]\nallow = [\"t.key\"]\n"),
+        ] {
+            assert_eq!(allow(text, &more).unwrap(), expected);
+            assert_eq!(allow(text, &[]).unwrap(), text);
         }
     }
 }

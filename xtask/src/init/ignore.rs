@@ -36,22 +36,28 @@ pub fn lines(sh: &Shell, settings: &Settings, names: &[String]) -> Result<Vec<Fi
     missing.into_iter().map(|(file, lines)| with(file, &lines)).collect()
 }
 
-/// The line for what Cargo has built in the crate beside the settings, if git does not ignore it.
+/// The line for what Cargo builds in the crate beside the settings, if that is a workspace of its
+/// own, and git does not ignore it.
 fn built(sh: &Shell, settings: &Settings) -> Option<(PathBuf, String)> {
-    let target = settings.file.parent()?.join("target");
+    let crate_dir = settings.file.parent()?;
+    let target = crate_dir.join("target");
     let below = target.strip_prefix(&settings.root).ok()?.display().to_string();
-    let (root, path) = (&settings.root, &target);
+    let manifest = fs::read(&crate_dir.join("Cargo.toml")).ok()??;
+    let manifest: toml::Table = String::from_utf8_lossy(&manifest).parse().ok()?;
+    if !manifest.contains_key("workspace") && !target.is_dir() {
+        return None;
+    }
+    // The slash says that it is a directory, which need not exist yet.
+    let (root, path) = (&settings.root, format!("{below}/"));
     let ignored = cmd!(sh, "git -C {root} check-ignore --quiet {path}").quiet().ignore_stderr();
-    let exposed =
-        target.is_dir() && ignored.ignore_status().output().ok()?.status.code() == Some(1);
+    let exposed = ignored.ignore_status().output().ok()?.status.code() == Some(1);
     exposed.then(|| (settings.root.join(".gitignore"), format!("/{below}")))
 }
 
 fn with(file: PathBuf, lines: &[String]) -> Result<FileChange> {
-    let mut text = String::from_utf8_lossy(&fs::read(&file)?.unwrap_or_default()).into_owned();
-    if !text.is_empty() && !text.ends_with('\n') {
-        text.push('\n');
-    }
+    let old = String::from_utf8_lossy(&fs::read(&file)?.unwrap_or_default()).into_owned();
+    let newline = if old.is_empty() || old.ends_with('\n') { "" } else { "\n" };
     let added: String = lines.iter().map(|line| format!("{line}\n")).collect();
-    Ok(FileChange { file, text: text + &added, added })
+    let text = format!("{old}{newline}{added}");
+    Ok(FileChange { file, old, text })
 }

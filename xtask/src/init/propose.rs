@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use crate::config::NamePattern;
+use crate::init::survey::Trial;
 use crate::init::surveyed::Surveyed;
 use crate::init::{passwords, tables};
 use crate::sanitize::audit::{Finding, Findings, quoted};
@@ -22,13 +23,72 @@ pub struct Proposal<'a> {
     pub renames: Vec<(String, String)>,
     /// Whether `bin/rails` can be run here.
     pub has_rails: bool,
-    /// `None` if none is wanted.
-    pub findings: Option<&'a Findings>,
+}
+
+/// The columns that are to be masked.
+#[derive(Default)]
+pub struct Masked {
+    pub found: Vec<Finding>,
+    /// Columns with values that a rule for another one removes.
+    pub copied: Vec<Finding>,
+    /// Columns that look like secrets, and that the app needs.
+    pub needed: Vec<String>,
+}
+
+/// Keys by which apps find something: tables and columns.
+const NEEDED: [(&str, &str); 1] = [("active_storage_blobs", "key")];
+
+impl Masked {
+    /// Those that an audit found, but for the tables that do not come: those `omitted`, and those that
+    /// only caches and queues have.
+    pub fn new(findings: &Findings, databases: &[Surveyed], omitted: &[String]) -> Self {
+        let is_scratch = |one: &&Surveyed| tables::are_all_scratch(&one.tables);
+        let (scratch, wanted): (Vec<_>, Vec<_>) = databases.iter().partition(is_scratch);
+        let has =
+            |of: &[&Surveyed], table: &String| of.iter().any(|one| one.tables.contains(table));
+        let comes = |one: &&Finding| {
+            let is_omitted = omitted.iter().any(|table| table.eq_ignore_ascii_case(&one.table));
+            !is_omitted && (!has(&scratch, &one.table) || has(&wanted, &one.table))
+        };
+        let is_needed = |one: &Finding| {
+            NEEDED.iter().any(|(table, column)| one.table == *table && one.column == *column)
+        };
+        let found = findings.columns.iter().filter(comes).cloned();
+        let (needed, found): (Vec<_>, Vec<_>) = found.partition(is_needed);
+        let needed = needed.iter().map(|one| format!("{}.{}", one.table, one.column)).collect();
+        Self { found, copied: Vec::new(), needed }
+    }
+
+    /// The number of columns for which there is a rule.
+    pub fn covered(&self) -> usize {
+        self.found.iter().filter(|one| one.set.is_some() || one.empty.is_some()).count()
+    }
+
+    fn has(&self, finding: &Finding) -> bool {
+        let is_same = |it: &Finding| it.table == finding.table && it.column == finding.column;
+        self.found.iter().chain(&self.copied).any(is_same)
+    }
+
+    /// Adds the columns that a trial of the rules has found; returns whether there are any.
+    pub fn add(&mut self, ui: &Ui, trial: &Trial) -> bool {
+        let columns = trial.findings.columns.iter();
+        let new: Vec<_> =
+            columns.filter(|one| one.set.is_some() && !self.has(one)).cloned().collect();
+        if new.is_empty() {
+            return false;
+        }
+        for leak in &trial.leaks {
+            ui.tick(format!("{leak}: masked there too"));
+        }
+        report(ui, &new, &[]);
+        self.copied.extend(new);
+        true
+    }
 }
 
 impl Proposal<'_> {
-    /// The text of a new settings file.
-    pub fn text(&self) -> String {
+    /// The text of a new settings file with rules for these columns.
+    pub fn text(&self, masked: &Masked) -> String {
         let (scratch, wanted): (Vec<_>, Vec<_>) =
             self.databases.iter().partition(|one| tables::are_all_scratch(&one.tables));
         let names = |of: &[&Surveyed]| of.iter().map(|one| one.name.clone()).collect::<Vec<_>>();
@@ -49,7 +109,7 @@ impl Proposal<'_> {
             text += "# Caches and queues: your app makes them again.\n";
             let _ = writeln!(text, "exclude = {}", list(&names(&scratch)));
         }
-        let omitted = tables::scratch(wanted.iter().flat_map(|one| &one.tables));
+        let omitted = omitted(self.databases);
         if !omitted.is_empty() {
             text += "# Rows of caches, queues and sessions, which stay on the server.\n";
             let _ = writeln!(text, "omit = {}", list(&omitted));
@@ -66,9 +126,11 @@ impl Proposal<'_> {
             text += "\n# Rails records in the database of which environment it is.\n[hooks]\n\
                      after-pull = \"bin/rails db:environment:set RAILS_ENV=development\"\n";
         }
-        if let Some(findings) = self.findings {
-            text += &rules(findings, self.databases, &omitted, "");
+        if !masked.needed.is_empty() {
+            let allowed = list(&masked.needed);
+            let _ = writeln!(text, "\n# Your app finds files by it.\n[audit]\nallow = {allowed}");
         }
+        text += &rules(masked, self.databases, "");
         text + &self.fixture(&wanted)
     }
 
@@ -87,45 +149,25 @@ impl Proposal<'_> {
     }
 }
 
-/// A rule for each table, and in comments what has none, unless `written` says so already. What is
-/// omitted needs none.
-pub fn rules(
-    findings: &Findings,
-    databases: &[Surveyed],
-    omitted: &[String],
-    written: &str,
-) -> String {
+/// The tables of caches, queues and sessions among others.
+pub fn omitted(databases: &[Surveyed]) -> Vec<String> {
+    let wanted = databases.iter().filter(|one| !tables::are_all_scratch(&one.tables));
+    tables::scratch(wanted.flat_map(|one| &one.tables))
+}
+
+/// A rule for each table, and in comments what has none, unless `written` says so already.
+pub fn rules(masked: &Masked, databases: &[Surveyed], written: &str) -> String {
     let mut tables: BTreeMap<(&str, Option<&str>), Vec<String>> = BTreeMap::new();
     let mut others = Vec::new();
-    for finding in &findings.columns {
-        if omitted.iter().any(|table| table.eq_ignore_ascii_case(&finding.table)) {
+    let found = masked.found.iter().map(|finding| (finding, false));
+    for (finding, is_copy) in found.chain(masked.copied.iter().map(|finding| (finding, true))) {
+        let Some(line) = line(finding, databases) else {
+            others.push(finding.line());
             continue;
-        }
-        let (table, column) = (&finding.table, &finding.column);
-        let line = match (passwords::of(databases, table, column), &finding.set) {
-            (Some(hash), _) => {
-                format!(
-                    "# The password of every user: development\nset.{} = {}",
-                    key(column),
-                    quoted(hash)
-                )
-            }
-            (None, Some(set)) => format!("set.{} = {}", key(column), quoted(set)),
-            (None, None) if finding.empty.is_some() => {
-                let empty = finding.empty.as_deref().unwrap_or_default();
-                let keep = format!("json_replace({column}, '$.NAME', '')");
-                format!(
-                    "# {keep} keeps the rest of the JSON.\nset.{} = {}",
-                    key(column),
-                    quoted(empty)
-                )
-            }
-            (None, None) => {
-                others.push(finding.line());
-                continue;
-            }
         };
-        tables.entry((table, finding.condition.as_deref())).or_default().push(line);
+        let why = if is_copy { "# It has values that another rule removes.\n" } else { "" };
+        let rule = (finding.table.as_str(), finding.condition.as_deref());
+        tables.entry(rule).or_default().push(format!("{why}{line}"));
     }
     // What an earlier run has written.
     others.retain(|line| !written.contains(line));
@@ -154,10 +196,39 @@ pub fn rules(
     text
 }
 
+/// What a rule sets in this column, if SQL for it is known.
+fn line(finding: &Finding, databases: &[Surveyed]) -> Option<String> {
+    let (table, column) = (&finding.table, &finding.column);
+    let name = key(column);
+    if let Some(hash) = passwords::of(databases, table, column) {
+        return Some(format!(
+            "# The password of every user: development\nset.{name} = {}",
+            quoted(hash)
+        ));
+    }
+    if let Some(set) = &finding.set {
+        let line = format!("set.{name} = {}", quoted(set));
+        // A unique key may be a secret, or the name of something.
+        return Some(match column.eq_ignore_ascii_case("key") && set.starts_with("'masked-'") {
+            true => format!(
+                "# If your app finds rows by it: allow = [{}] in [audit] instead.\n{line}",
+                quoted(&format!("{table}.{column}"))
+            ),
+            false => line,
+        });
+    }
+    let empty = finding.empty.as_ref()?;
+    let keep = format!("json_replace({}, '$.NAME', '')", column.replace('\n', " "));
+    Some(format!("# {keep} keeps the rest of the JSON.\nset.{name} = {}", quoted(empty)))
+}
+
 /// Shows what the question is about.
-pub fn report(ui: &Ui, findings: &Findings) {
-    let sql = |one: &Finding| one.set.clone().or_else(|| one.empty.clone());
-    let rows = findings.columns.iter().filter_map(|one| Some((one.place(), sql(one)?)));
+pub fn report(ui: &Ui, findings: &[Finding], databases: &[Surveyed]) {
+    let sql = |one: &Finding| match passwords::of(databases, &one.table, &one.column) {
+        Some(_) => Some("the hash of: development".to_owned()),
+        None => one.set.clone().or_else(|| one.empty.clone()),
+    };
+    let rows = findings.iter().filter_map(|one| Some((one.place(), sql(one)?)));
     let rows: Vec<_> = rows.collect();
     let width = rows.iter().take(SHOWN).map(|(place, _)| place.chars().count()).max().unwrap_or(0);
     for (place, sql) in rows.iter().take(SHOWN) {
@@ -168,12 +239,8 @@ pub fn report(ui: &Ui, findings: &Findings) {
     }
 }
 
-/// The number of columns for which there is a rule.
-pub fn covered(findings: &Findings) -> usize {
-    findings.columns.iter().filter(|one| one.set.is_some() || one.empty.is_some()).count()
-}
-
-fn key(name: &str) -> String {
+/// A key of TOML.
+pub fn key(name: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
     if !name.is_empty() && name.chars().all(plain) { name.to_owned() } else { quoted(name) }
 }

@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 
 use crate::config::{NamePattern, Names, Settings};
+use crate::fs::from_hex;
 use crate::init::apps::App;
 use crate::init::surveyed::Surveyed;
 use crate::init::tables;
 use crate::pull::attempts::Attempts;
-use crate::pull::receive;
+use crate::pull::receive::{self, Planned};
 use crate::sanitize::EffectiveRules;
 use crate::sanitize::audit::Findings;
+use crate::sanitize::unmatched::Unmatched;
 use crate::server::request::{self, Mode, Request};
 use crate::server::transport::Transport;
 use crate::ui::{Ui, bytes, count};
@@ -19,56 +21,103 @@ use crate::ui::{Ui, bytes, count};
 /// The number of databases in the report.
 const SHOWN: usize = 12;
 
-pub struct Survey {
-    pub databases: Vec<Surveyed>,
-    pub findings: Findings,
-    /// The machine that the user has chosen of several.
-    pub machine: Option<String>,
-    directory: String,
+/// The server, with what the user has answered about it.
+pub struct Production<'a> {
+    ui: &'a Ui,
+    transport: Transport<'a>,
+    attempts: Attempts<'a>,
+    only: Option<&'a NamePattern>,
+    /// Whether writers of the app may wait for longer than `max-lock`.
+    may_wait: bool,
 }
 
-/// Copies, masks and audits the databases there, and brings none.
-///
-/// # Errors
-///
-/// A pull would fail too.
-pub fn take(
-    ui: &Ui,
-    settings: &Settings,
-    transport: &mut Transport<'_>,
-    only: Option<&NamePattern>,
-) -> Result<Survey> {
-    let directory = transport.target.directory.clone();
-    let mut request = Request {
-        max_lock: (!ui.yes).then_some(settings.max_lock),
-        nonce: request::nonce(),
-        mode: Mode::Survey,
-        any_machine: transport.is_fly() && transport.target.is_open(),
-        settings,
-        directory: directory.clone(),
-        only,
-        rules: EffectiveRules::new(&settings.rules, true),
-        bases: Vec::new(),
-    };
-    let mut attempts = Attempts { ui, settings: None, chosen: None, start: false };
-    let planned = attempts.run(transport, &mut request, |transport, request| {
-        receive::plan(ui, transport, request, &settings.snapshots_dir)
-    })?;
-    let known: BTreeMap<_, _> = (planned.facts.iter())
-        .filter_map(|fact| Surveyed::parse(fact))
-        .map(|one| (settings.names.renames.local(&one.name), one))
-        .collect();
-    // Of very many, some are not described.
-    let databases = planned.databases.into_iter().map(|one| Surveyed {
-        bytes: one.bytes,
-        ..known.get(&one.name).cloned().unwrap_or_else(|| Surveyed::unknown(&one.name))
-    });
-    Ok(Survey {
-        databases: databases.collect(),
-        findings: planned.findings,
-        machine: attempts.chosen,
-        directory,
-    })
+pub struct Survey {
+    pub databases: Vec<Surveyed>,
+    pub directory: String,
+    pub trial: Trial,
+}
+
+/// What would come of a pull.
+pub struct Trial {
+    pub findings: Findings,
+    /// Where values are left that a rule removes; their columns are findings too.
+    pub leaks: Vec<String>,
+    pub unmatched: Vec<Unmatched>,
+}
+
+impl<'a> Production<'a> {
+    pub fn new(ui: &'a Ui, transport: Transport<'a>, only: Option<&'a NamePattern>) -> Self {
+        let attempts = Attempts { ui, settings: None, chosen: None, start: false };
+        Self { ui, transport, attempts, only, may_wait: ui.yes }
+    }
+
+    /// The machine that the user has chosen of several.
+    pub fn machine(&self) -> Option<&String> {
+        self.attempts.chosen.as_ref()
+    }
+
+    /// Copies, masks and audits the databases there, and brings none.
+    ///
+    /// # Errors
+    ///
+    /// A pull would fail too, and not for a rule that matches nothing or leaves values.
+    pub fn survey(&mut self, settings: &Settings) -> Result<Survey> {
+        let planned = self.plan(settings, Mode::Survey)?;
+        let known: BTreeMap<_, _> = (planned.facts.iter())
+            .filter_map(|fact| Surveyed::parse(fact))
+            .map(|one| (settings.names.renames.local(&one.name), one))
+            .collect();
+        // Of very many, some are not described.
+        let databases = planned.databases.iter().map(|one| Surveyed {
+            bytes: one.bytes,
+            ..known.get(&one.name).cloned().unwrap_or_else(|| Surveyed::unknown(&one.name))
+        });
+        Ok(Survey {
+            databases: databases.collect(),
+            directory: self.transport.target.directory.clone(),
+            trial: Trial::new(planned),
+        })
+    }
+
+    /// The same for settings of which the rules are new, without the description.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::survey`].
+    pub fn trial(&mut self, settings: &Settings) -> Result<Trial> {
+        Ok(Trial::new(self.plan(settings, Mode::Trial)?))
+    }
+
+    fn plan(&mut self, settings: &Settings, mode: Mode) -> Result<Planned> {
+        let Self { ui, transport, attempts, .. } = self;
+        let mut request = Request {
+            max_lock: (!self.may_wait).then_some(settings.max_lock),
+            nonce: request::nonce(),
+            mode,
+            any_machine: transport.is_fly() && transport.target.is_open(),
+            settings,
+            directory: transport.target.directory.clone(),
+            only: self.only,
+            rules: EffectiveRules::new(&settings.rules, true),
+            bases: Vec::new(),
+        };
+        let planned = attempts.run(transport, &mut request, |transport, request| {
+            receive::plan(ui, transport, request, &settings.snapshots_dir)
+        })?;
+        self.may_wait = request.max_lock.is_none();
+        Ok(planned)
+    }
+}
+
+impl Trial {
+    fn new(planned: Planned) -> Self {
+        let leak = |fact: &String| {
+            let text = from_hex(fact.strip_prefix("leak ")?)?;
+            Some(String::from_utf8_lossy(&text).into_owned())
+        };
+        let leaks = planned.facts.iter().filter_map(leak).collect();
+        Self { findings: planned.findings, leaks, unmatched: planned.unmatched }
+    }
 }
 
 impl Survey {
@@ -76,7 +125,7 @@ impl Survey {
         self.databases.iter().map(|one| one.name.clone()).collect()
     }
 
-    /// What is there, the largest ones if there are many.
+    /// The databases, the largest ones if there are many.
     pub fn report(&self, ui: &Ui) {
         let total = bytes(self.databases.iter().map(|one| one.bytes).sum());
         let databases = count(self.databases.len(), "database");

@@ -9,7 +9,7 @@ use crate::sanitize::Rule;
 use crate::sanitize::audit::{Findings, Of};
 use crate::sanitize::unmatched::{self, Unmatched};
 use crate::server::protocol::{self, clipped};
-use crate::server::request::Request;
+use crate::server::request::{Mode, Request};
 use crate::server::transport::{Ended, Transport};
 use crate::ui::bytes;
 
@@ -99,6 +99,11 @@ impl PullError {
             Self::Script { code, text } if code == "no-directory" => {
                 no_directory(&text, transport.is_local())
             }
+            Self::Script { code, text } if code == "no-sqlite3" && transport.is_local() => {
+                Failure::new(clipped(text.trim_end_matches(" on the server"))).hint(
+                    "install it on this machine: apt-get install -y sqlite3, or apk add sqlite",
+                )
+            }
             Self::Script { code, text } if code == "no-match" => no_match(&text, request),
             Self::Script { code, text } => script(&code, &text, request.rules.applied()),
             Self::Audit(findings) => findings.refusal(Of::Refusal),
@@ -160,6 +165,10 @@ fn no_directory(text: &str, is_local: bool) -> Failure {
 }
 
 fn no_databases(text: &str, request: &Request<'_>) -> Failure {
+    if request.mode == Mode::Survey && request.only.is_none() {
+        return Failure::new(clipped(text.trim_end_matches(" matches")))
+            .hint("name the directory that has them: --remote-dir DIR, or --via local:DIR");
+    }
     Failure::new(format!("{}: {}", clipped(text), selection(request)))
         .hint("check include and exclude in xtask/db.toml, and --only")
 }

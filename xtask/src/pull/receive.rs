@@ -11,8 +11,9 @@ use crate::pull::incoming::Incoming;
 use crate::pull::session::Session;
 use crate::pull::verify::VerifiedDb;
 use crate::sanitize::audit::Findings;
+use crate::sanitize::unmatched::Unmatched;
 use crate::server::protocol::{Changed, Received, ReceivedDb, Timings};
-use crate::server::request::Request;
+use crate::server::request::{Mode, Request};
 use crate::server::transport::Transport;
 use crate::snapshots::retain;
 use crate::ui::Ui;
@@ -112,6 +113,8 @@ pub struct Planned {
     pub findings: Findings,
     /// What a survey found.
     pub facts: Vec<String>,
+    /// The rules that match nothing, of a survey: otherwise they are an error.
+    pub unmatched: Vec<Unmatched>,
     pub machine: Option<String>,
     pub region: Option<String>,
     /// The size of the compressed stream.
@@ -143,6 +146,7 @@ pub fn plan(
         region: session.status.region,
         findings: session.status.findings,
         facts: session.status.facts,
+        unmatched: session.status.unmatched,
     })
 }
 
@@ -152,7 +156,9 @@ fn plan_sound(
 ) -> Result<(Vec<ReceivedDb>, u64), PullError> {
     let (wire_bytes, mut received) = session.receive_plan(incoming)?;
     incoming.hide_changes(&mut received);
-    session.check_rules_matched(&received)?;
+    if session.request.mode == Mode::DryRun {
+        session.check_rules_matched(&received)?;
+    }
     session.release();
     let mut databases = received.databases;
     databases.extend(received.same.iter().map(|&number| unchanged(&session.request.bases[number])));

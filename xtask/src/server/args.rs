@@ -50,6 +50,11 @@ impl ServerArgs {
         }
     }
 
+    /// The table of `db.toml` that has the source.
+    pub fn source_table(&self) -> Vec<&str> {
+        self.source.iter().flat_map(|name| ["source", name]).collect()
+    }
+
     /// The keys of `db.toml` for these flags, and their values.
     pub fn settings(&self) -> Vec<(&'static str, String)> {
         let via = self.via.as_ref().map(ToString::to_string);

@@ -52,8 +52,11 @@ pub enum Mode {
     Archive,
     /// No transfer: the script only reports what a pull would transfer.
     DryRun,
-    /// The same, and what kind of databases these are.
+    /// The same, and what kind of databases these are. What would stop a pull because of a rule is only
+    /// reported.
     Survey,
+    /// A survey that does not describe the databases.
+    Trial,
     /// No copies: the script only looks around.
     Doctor,
 }
@@ -91,15 +94,17 @@ impl Request<'_> {
         let mode = match self.mode {
             Mode::Stream => "stream",
             Mode::Archive => "archive",
-            Mode::DryRun | Mode::Survey => "dry-run",
+            Mode::DryRun | Mode::Survey | Mode::Trial => "dry-run",
             Mode::Doctor => "doctor",
         };
         line("mode", mode)?;
         if self.any_machine {
             line("machine", "any")?;
         }
-        if self.mode == Mode::Survey {
-            line("survey", "all")?;
+        match self.mode {
+            Mode::Survey => line("survey", "all")?,
+            Mode::Trial => line("survey", "rules")?,
+            Mode::Stream | Mode::Archive | Mode::DryRun | Mode::Doctor => {}
         }
         line("directory", &self.directory)?;
         if let Some(dir) = &settings.staging_dir {
