@@ -27,6 +27,7 @@ const HEALTHY: &str = "
  ✓ xtask/db.toml: 0 rules
  ✓ fly 0.4.87, logged in as developer@example.com
  ✓ data is ignored by git
+ ⚠ no rule masks anything, and no pull has looked for secrets yet → cargo xtask pull-db --dry-run shows the columns with likely secrets
  ✓ <SIZE> are free for data, and a pull can need <SIZE>
  ✓ upflow on Fly.io: machine 48ed667c733018 in nrt, started, as <USER>
  ✓ <ROOT>/production: 3 databases (WAL), <SIZE>
@@ -35,7 +36,7 @@ const HEALTHY: &str = "
  ✓ the copies in <ROOT>/tmp need <SIZE>, and <SIZE> are free";
 
 #[test]
-fn a_healthy_setup_has_only_ticks_over_one_connection() {
+fn before_the_first_pull_only_the_audit_is_missing_over_one_connection() {
     let (env, sshd) = production();
     let output = doctor(&env, &[]).ok();
     assert_eq!(format!("\n{}", normalize(&env, &output)), HEALTHY);
@@ -52,6 +53,7 @@ fn after_a_pull_the_snapshots_count() {
     let (env, _sshd) = production();
     pull(&env, &[]);
     let output = doctor(&env, &[]).ok();
+    assert!(!output.stdout().contains("no pull has looked for secrets"), "{output}");
     assert!(
         env.normalize(&line(&output, "snapshot")).contains("✓ 1 snapshot in data, <SIZE> on disk")
     );

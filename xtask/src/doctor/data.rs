@@ -10,7 +10,7 @@ use super::{Check, Fix, several};
 use crate::config::Settings;
 use crate::live::{self, State};
 use crate::sanitize::audit::{self, Finding, Level};
-use crate::sanitize::unmatched;
+use crate::sanitize::{Change, unmatched};
 use crate::snapshots::{Snapshot, Store, unsanitized};
 use crate::ui::{age, bytes, count, from_root};
 
@@ -31,6 +31,14 @@ pub fn checks(settings: &Settings, has_rules: bool) -> Vec<Check> {
     checks.extend(unmasked_data(settings, &store));
     let of_source = |one: &&Snapshot| one.source() == settings.source.as_deref();
     let newest = snapshots.iter().filter(of_source).find(|one| one.is_pull());
+    let masks = settings.rules.iter().any(|rule| !matches!(rule.change, Change::Omit(_)));
+    if newest.is_none() && !masks && settings.audit.level != Level::Off {
+        let message = "no rule masks anything, and no pull has looked for secrets yet";
+        checks.push(
+            Check::warning("audit", message)
+                .fix("cargo xtask pull-db --dry-run shows the columns with likely secrets"),
+        );
+    }
     if let Some(pulled) = newest.filter(|one| one.defect.is_none()) {
         checks.extend(uncovered_columns(settings, pulled));
         // The rules may be for the databases of another source, or for those that were not pulled.
