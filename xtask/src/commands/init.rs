@@ -141,7 +141,6 @@ impl Args {
         let text = self.with_flags(cx, &text, production.machine())?;
         let text = with_renames(&cx.ui, text, &survey.renames(&apps::find(&location.root)));
         let masked = self.columns_to_mask(&cx.ui, &survey, &[])?.unwrap_or_default();
-        let text = extend::allow(&text, &masked.needed)?;
         let mut trials = Trials { cx, location, production, known: survey.trial.unmatched };
         let (text, settings) = self.tried(&mut trials, masked, |masked| {
             text.clone() + &propose::rules(masked, &survey.databases, &text)
@@ -241,9 +240,6 @@ impl Args {
         let masked = Masked::new(findings, &survey.databases, omitted);
         survey.trial.leaks.iter().for_each(|leak| ui.warn(leak));
         propose::report(ui, &masked.found, &survey.databases);
-        for column in &masked.needed {
-            ui.tick(format!("{column} stays: your app finds files by it"));
-        }
         let columns = masked.covered();
         let question =
             format!("Mask {} that look like secrets or personal data?", count(columns, "column"));

@@ -4,20 +4,12 @@ use anyhow::Result;
 use serde::Deserialize;
 use toml::{Spanned, Table, Value};
 
-use crate::config::with_line;
 use crate::error::Failure;
 use crate::init::propose::list;
 
 #[derive(Deserialize)]
 struct Lists {
     include: Option<Spanned<Vec<String>>>,
-    #[serde(default)]
-    audit: AuditLists,
-}
-
-#[derive(Default, Deserialize)]
-struct AuditLists {
-    allow: Option<Spanned<Vec<String>>>,
 }
 
 fn lists(text: &str) -> Result<Lists> {
@@ -41,22 +33,6 @@ pub fn include(text: &str, patterns: &[String]) -> Result<String> {
                 ["*.db".to_owned()].into_iter().chain(patterns.iter().cloned()).collect();
             format!("include = {}\n{text}", list(&all))
         }
-    })
-}
-
-/// The text with these columns in `allow` of the audit too.
-///
-/// # Errors
-///
-/// The text is no TOML.
-pub fn allow(text: &str, columns: &[String]) -> Result<String> {
-    if columns.is_empty() {
-        return Ok(text.to_owned());
-    }
-    let line = format!("allow = {}", list(columns));
-    Ok(match lists(text)?.audit.allow {
-        Some(old) => longer(text, old, columns),
-        None => with_line(text, &["audit"], &line).unwrap_or_else(|| text.to_owned()),
     })
 }
 
@@ -98,22 +74,6 @@ mod tests {
         ] {
             assert_eq!(include(text, &more).unwrap(), expected);
             assert_eq!(include(text, &[]).unwrap(), text);
-        }
-    }
-
-    #[test]
-    fn columns_are_allowed_where_others_are() {
-        let more = ["t.key".to_owned()];
-        for (text, expected) in [
-            (
-                "[audit]\nallow = ['a.b']\n[hooks]\n",
-                "[audit]\nallow = [\"a.b\", \"t.key\"]\n[hooks]\n",
-            ),
-            ("[audit]\nlevel = 'fail'\n", "[audit]\nallow = [\"t.key\"]\nlevel = 'fail'\n"),
-            ("keep = 3\n", "keep = 3\n\n[audit]\nallow = [\"t.key\"]\n"),
-        ] {
-            assert_eq!(allow(text, &more).unwrap(), expected);
-            assert_eq!(allow(text, &[]).unwrap(), text);
         }
     }
 }

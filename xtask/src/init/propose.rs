@@ -31,12 +31,7 @@ pub struct Masked {
     pub found: Vec<Finding>,
     /// Columns with values that a rule for another one removes.
     pub copied: Vec<Finding>,
-    /// Columns that look like secrets, and that the app needs.
-    pub needed: Vec<String>,
 }
-
-/// Keys by which apps find something: tables and columns.
-const NEEDED: [(&str, &str); 1] = [("active_storage_blobs", "key")];
 
 impl Masked {
     /// Those that an audit found, but for the tables that do not come: those `omitted`, and those that
@@ -50,13 +45,7 @@ impl Masked {
             let is_omitted = omitted.iter().any(|table| table.eq_ignore_ascii_case(&one.table));
             !is_omitted && (!has(&scratch, &one.table) || has(&wanted, &one.table))
         };
-        let is_needed = |one: &Finding| {
-            NEEDED.iter().any(|(table, column)| one.table == *table && one.column == *column)
-        };
-        let found = findings.columns.iter().filter(comes).cloned();
-        let (needed, found): (Vec<_>, Vec<_>) = found.partition(is_needed);
-        let needed = needed.iter().map(|one| format!("{}.{}", one.table, one.column)).collect();
-        Self { found, copied: Vec::new(), needed }
+        Self { found: findings.columns.iter().filter(comes).cloned().collect(), copied: Vec::new() }
     }
 
     /// The number of columns for which there is a rule.
@@ -125,10 +114,6 @@ impl Proposal<'_> {
         {
             text += "\n# Rails records in the database of which environment it is.\n[hooks]\n\
                      after-pull = \"bin/rails db:environment:set RAILS_ENV=development\"\n";
-        }
-        if !masked.needed.is_empty() {
-            let allowed = list(&masked.needed);
-            let _ = writeln!(text, "\n# Your app finds files by it.\n[audit]\nallow = {allowed}");
         }
         text += &rules(masked, self.databases, "");
         text + &self.fixture(&wanted)
