@@ -312,6 +312,7 @@ prepare() {
 	read_clock && t_copied=$now
 	[ "$mode" = by-hand ] || { note_sizes $# && note_headers $#; }
 	[ "$survey" != all ] || survey "$@"
+	! is_plan || say_columns $#
 
 	if [ "$base_groups" -gt 0 ]; then
 		await_word
@@ -322,6 +323,7 @@ prepare() {
 		status sanitizing
 		sanitize_all "$@"
 		say_leaks
+		! is_plan || say_effects
 	fi
 	if [ -n "$audit" ] && [ -n "$*$base_found" ]; then
 		status auditing

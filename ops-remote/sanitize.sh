@@ -46,8 +46,8 @@ choose_for() {
 # The part that is the same for all copies, made once: ~ stands for the copy's number. The database
 # itself tells which rules it needs; sqlite3 writes the resulting script and reads it.
 sanitize_template() {
-	make_tables && refuse_outreach && choose_rules && collect_old && order_statements && run_todo rules && find_changed &&
-		rebuild_words && end_transaction && run_todo words && write_counts && write_old
+	make_tables && refuse_outreach && choose_rules && describe_rules && collect_old && order_statements && run_todo rules && find_changed &&
+		rebuild_words && end_transaction && run_todo words && write_counts && write_effects && write_old
 }
 
 # fill_in NUMBER TEMPLATE: prints the template with the number in place of each ~.
@@ -237,14 +237,15 @@ find_closed() {
 	SQL
 }
 
-# For each rule: note that it runs, collect the values that it removes, run it.
+# For each rule: note that it runs, describe it, collect the values that it removes, run it.
 order_statements() {
 	cat <<-SQL
 		BEGIN;
 		INSERT INTO temp.xtask_todo SELECT sql FROM (
 		       SELECT rule, 0 AS step, '.output ~.rule.' || (rule + 1) || char(10) || '.output' AS sql FROM temp.xtask_statement
-		       UNION ALL SELECT rule, 1, sql FROM temp.xtask_collect
-		       UNION ALL SELECT rule, 2, sql FROM temp.xtask_statement) ORDER BY rule, step;
+		       UNION ALL SELECT rule, 1, sql FROM temp.xtask_describe
+		       UNION ALL SELECT rule, 2, sql FROM temp.xtask_collect
+		       UNION ALL SELECT rule, 3, sql FROM temp.xtask_statement) ORDER BY rule, step;
 	SQL
 }
 

@@ -19,6 +19,7 @@ pub fn pull_script(directory: &Path) -> PathBuf {
         "compare.sh",
         "pack.sh",
         "survey.sh",
+        "plan.sh",
         "scrub.sh",
         "leak-check.sh",
         "sanitize.sh",

@@ -67,6 +67,7 @@ mod pull_local;
 mod pull_numbers;
 mod pull_offline;
 mod pull_output;
+mod pull_plan;
 mod pull_resume;
 mod pull_sanitize;
 mod pull_stream;

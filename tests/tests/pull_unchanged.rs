@@ -361,3 +361,21 @@ fn what_grows_is_not_compared_with_the_base_of_the_next_database() {
     let said = scene.start(&[]).wait().fails(1);
     said.stderr_has("in a.db, a rule removes values of users.token, which are still in mails.body");
 }
+
+#[test]
+fn a_plan_says_which_databases_its_rules_were_not_tried_on() {
+    let scene = settled();
+    scene.create(&["a.db", "b.db"], 300);
+    scene.env.db_toml("[[sanitize]]\ntable = 'items'\nset.data = 'NULL'\n");
+    settle(&scene);
+    scene.report(&[]);
+    databases::execute(&scene.path("b.db"), "UPDATE items SET value = 1");
+    let untold = "             without 1 database unchanged since the last pull (--full)\n";
+    let via = scene.env.xtask([
+        "pull-db",
+        "--dry-run",
+        "--via",
+        &format!("local:{}", scene.env.production().display()),
+    ]);
+    via.ok().stderr_has(untold).stderr_has("items.data  400 rows: blobs → NULL\n");
+}

@@ -3,6 +3,7 @@
 pub mod attempts;
 pub mod base;
 pub mod delta;
+pub mod effects;
 pub mod error;
 mod incoming;
 pub mod receive;

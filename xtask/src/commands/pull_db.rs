@@ -11,6 +11,7 @@ use crate::exposure::Exposure;
 use crate::live::{self, LockedLiveSet, Replaced, Replacement, State, prune};
 use crate::pull::attempts::Attempts;
 use crate::pull::base::Base;
+use crate::pull::effects;
 use crate::pull::receive::{self, Planned, Pulled};
 use crate::pull::report;
 use crate::pull::spec::PullSpec;
@@ -166,7 +167,11 @@ impl Args {
             receive::plan(&cx.ui, transport, request, &settings.snapshots_dir)
         })?;
         let removes = self.would_remove(settings, &store, &planned)?;
-        report::planned(&cx.ui, &transport, &planned, &removes)
+        let new = match spec.newest(&store)? {
+            Some(last) => effects::new_columns(planned.facts.iter(), &last)?,
+            None => Vec::new(),
+        };
+        report::planned(&cx.ui, &transport, &planned, &removes, spec.rules.applied(), &new)
     }
 
     /// The live databases that this pull would remove.

@@ -108,10 +108,12 @@ fn receive_sound(
 /// The databases that a pull would transfer.
 pub struct Planned {
     pub databases: Vec<ReceivedDb>,
+    /// How many of them are those of an earlier pull.
+    pub untouched: usize,
     /// Whether each would come without the rules that match it.
     pub unsanitized: Vec<bool>,
     pub findings: Findings,
-    /// What a survey found.
+    /// What a survey or a plan tells of databases and rules.
     pub facts: Vec<String>,
     /// The rules that match nothing, of a survey: otherwise they are an error.
     pub unmatched: Vec<Unmatched>,
@@ -136,11 +138,13 @@ pub fn plan(
     let mut incoming = Incoming::new(ui, request, dir, 0, session.wire.clone());
     let planned = plan_sound(&mut session, &mut incoming);
     incoming.pause();
-    let (databases, wire_bytes) = planned.map_err(|error| session.explain(error, dir))?;
+    let (databases, untouched, wire_bytes) =
+        planned.map_err(|error| session.explain(error, dir))?;
     let unsanitized = |database: &ReceivedDb| request.rules.leave_unsanitized(&database.name);
     Ok(Planned {
         unsanitized: databases.iter().map(unsanitized).collect(),
         databases,
+        untouched,
         wire_bytes,
         machine: session.status.machine,
         region: session.status.region,
@@ -153,7 +157,7 @@ pub fn plan(
 fn plan_sound(
     session: &mut Session<'_, '_>,
     incoming: &mut Incoming<'_>,
-) -> Result<(Vec<ReceivedDb>, u64), PullError> {
+) -> Result<(Vec<ReceivedDb>, usize, u64), PullError> {
     let (wire_bytes, mut received) = session.receive_plan(incoming)?;
     incoming.hide_changes(&mut received);
     if session.request.mode == Mode::DryRun {
@@ -163,7 +167,7 @@ fn plan_sound(
     let mut databases = received.databases;
     databases.extend(received.same.iter().map(|&number| unchanged(&session.request.bases[number])));
     databases.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok((databases, wire_bytes))
+    Ok((databases, received.same.len(), wire_bytes))
 }
 
 fn unchanged(Base { database, .. }: &Base) -> ReceivedDb {

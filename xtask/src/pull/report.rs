@@ -1,14 +1,16 @@
 //! The report of a pull or of a dry run.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Result;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::config::MaxAge;
+use crate::config::{MaxAge, Rule};
 use crate::live::{self, Replaced};
 use crate::pull::delta::BLOCK;
+use crate::pull::effects::Effect;
 use crate::pull::receive::{Planned, Pulled};
 use crate::pull::spec::PullSpec;
 use crate::sanitize::audit::{Finding, Of};
@@ -19,6 +21,8 @@ use crate::ui::{Ui, age, bytes, count, escape, from_here};
 
 /// The number of databases in a summary.
 const SHOWN: usize = 12;
+/// The number of columns of rules in the report of a dry run.
+const SHOWN_EFFECTS: usize = 30;
 
 /// Printed with `--json`.
 #[derive(Serialize)]
@@ -56,6 +60,10 @@ struct Plan<'a> {
     removes: &'a [String],
     audit: &'a [Finding],
     sanitized_rows: u64,
+    /// What each rule does, in the databases that changed since the last pull.
+    effects: &'a [Effect],
+    /// Columns that the last pull does not have.
+    new_columns: &'a [String],
     machine: Option<&'a str>,
     region: Option<&'a str>,
     wire_bytes: u64,
@@ -173,7 +181,11 @@ pub fn planned(
     transport: &Transport<'_>,
     planned: &Planned,
     removes: &[String],
+    rules: &[Rule],
+    new_columns: &[String],
 ) -> Result<()> {
+    let effects: Vec<_> =
+        planned.facts.iter().filter_map(|fact| Effect::parse(fact, rules)).collect();
     let rows: Vec<_> = planned
         .databases
         .iter()
@@ -202,6 +214,8 @@ pub fn planned(
             removes,
             audit: &planned.findings.columns,
             sanitized_rows: sanitized(&rows),
+            effects: &effects,
+            new_columns,
             machine: planned.machine.as_deref(),
             region: planned.region.as_deref(),
             wire_bytes: planned.wire_bytes,
@@ -211,6 +225,12 @@ pub fn planned(
     let total = rows.iter().map(|row| row.bytes).sum();
     ui.status("Would pull", format!("{} from {from}", count(rows.len(), "database")));
     summarize(ui, rows);
+    if !effects.is_empty() {
+        say_effects(ui, &effects, rules, planned.untouched);
+    }
+    if !new_columns.is_empty() {
+        ui.status("New columns", escape(&new_columns.join(", ")));
+    }
     if !removes.is_empty() {
         let names = escape(&removes.join(", "));
         ui.status("Would remove", names + ", which the server does not have");
@@ -219,6 +239,24 @@ pub fn planned(
     ui.status("Would download", format!("{wire}; nothing was changed"));
     planned.findings.warn(ui, Of::DryRun);
     Ok(())
+}
+
+/// What each rule does; `untouched` databases are as they were at the last pull.
+fn say_effects(ui: &Ui, effects: &[Effect], rules: &[Rule], untouched: usize) {
+    let rows = effects.iter().map(|it| (it.rule, it.rows)).collect::<BTreeMap<_, _>>();
+    ui.status("Would mask", count(rows.values().sum::<u64>() as usize, "row"));
+    let lines: Vec<_> = effects.iter().map(|effect| effect.describe(rules)).collect();
+    let width = lines.iter().map(|(place, _)| place.chars().count()).max().unwrap_or(0);
+    for (place, effect) in lines.iter().take(SHOWN_EFFECTS) {
+        ui.status("", format!("{place:width$}  {effect}"));
+    }
+    if lines.len() > SHOWN_EFFECTS {
+        ui.status("", format!("and {} more; --json lists them", lines.len() - SHOWN_EFFECTS));
+    }
+    if untouched > 0 {
+        let databases = count(untouched, "database");
+        ui.status("", format!("without {databases} unchanged since the last pull (--full)"));
+    }
 }
 
 fn sanitized(rows: &[Row<'_>]) -> u64 {

@@ -17,7 +17,7 @@ use crate::sanitize::audit::{self, Level};
 use crate::sanitize::{self, EffectiveRules, Rule};
 
 /// The script for the server; the last file runs what the others define.
-const SCRIPT: [&str; 14] = [
+const SCRIPT: [&str; 15] = [
     include_str!("../../ops-remote/request.sh"),
     include_str!("../../ops-remote/unchanged.sh"),
     include_str!("../../ops-remote/facts.sh"),
@@ -26,6 +26,7 @@ const SCRIPT: [&str; 14] = [
     include_str!("../../ops-remote/compare.sh"),
     include_str!("../../ops-remote/pack.sh"),
     include_str!("../../ops-remote/survey.sh"),
+    include_str!("../../ops-remote/plan.sh"),
     include_str!("../../ops-remote/scrub.sh"),
     include_str!("../../ops-remote/leak-check.sh"),
     include_str!("../../ops-remote/sanitize.sh"),
