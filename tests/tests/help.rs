@@ -2,7 +2,7 @@
 
 use tests::env::TestEnv;
 
-const COMMANDS: [&[&str]; 13] = [
+const COMMANDS: [&[&str]; 14] = [
     &["init"],
     &["pull-db"],
     &["restore-db"],
@@ -16,6 +16,7 @@ const COMMANDS: [&[&str]; 13] = [
     &["doctor"],
     &["refresh-fixtures"],
     &["install-hooks"],
+    &["completions"],
 ];
 
 #[test]

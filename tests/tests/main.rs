@@ -9,6 +9,7 @@ mod audit_unread;
 mod bench;
 mod clock;
 mod colors;
+mod completions;
 mod containers;
 mod cycles;
 mod delta_server;

@@ -12,7 +12,7 @@ use crate::context::{Context, GlobalArgs};
 use crate::error::Exit;
 use crate::resources::ResourceUsage;
 use crate::ui::Ui;
-use crate::{commands, error, interrupt, invocation};
+use crate::{commands, completion, error, interrupt, invocation};
 
 /// The last line of each `-h`, which leaves them out.
 const GLOBAL: &str =
@@ -51,6 +51,9 @@ const REFRESH_FIXTURES: &str = "Examples:
 const INSTALL_HOOKS: &str = "Examples:
   cargo xtask install-hooks
   cargo xtask install-hooks --uninstall";
+const COMPLETIONS: &str = "Examples:
+  cargo xtask completions bash
+  cargo xtask completions fish";
 /// Of the commands below `snapshots`.
 const NESTED: [(&str, &str); 5] = [
     ("list", "Examples:\n  cargo xtask snapshots list\n  cargo xtask snapshots list --json"),
@@ -100,6 +103,9 @@ pub enum Command {
     #[doc(hidden)]
     #[command(after_long_help = INSTALL_HOOKS)]
     InstallHooks(commands::install_hooks::Args),
+    #[doc(hidden)]
+    #[command(after_long_help = COMPLETIONS)]
+    Completions(commands::completions::Args),
     // Run only by git, as `install-hooks` configures it.
     #[command(hide = true)]
     #[doc(hidden)]
@@ -130,6 +136,7 @@ impl Command {
             Self::Doctor(args) => args.run(&cx),
             Self::RefreshFixtures(args) => args.run(&cx),
             Self::InstallHooks(args) => args.run(&cx),
+            Self::Completions(args) => args.run(&cx),
             Self::Textconv(args) => args.run(&cx),
         }?;
         cx.ui.verbose(ResourceUsage::since(started));
@@ -159,6 +166,9 @@ fn allow_many_files() {
 /// Runs the command that the command line names.
 #[must_use]
 pub fn main() -> ExitCode {
+    if completion::answer(Cli::command) {
+        return ExitCode::SUCCESS;
+    }
     let command = Cli::command().name(invocation::command()).bin_name(invocation::command());
     let mut command = with_examples(command);
     let matches = command.try_get_matches_from_mut(std::env::args_os());

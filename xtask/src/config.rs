@@ -375,6 +375,11 @@ impl Settings {
         })
     }
 
+    /// The names of `[source.NAME]`.
+    pub fn source_names(&self) -> impl Iterator<Item = &str> {
+        self.sources.iter().map(|source| source.name.as_str())
+    }
+
     /// The settings of a source that the file names.
     ///
     /// # Errors

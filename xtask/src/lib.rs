@@ -13,7 +13,7 @@
 //! ```no_run
 //! use std::process::ExitCode;
 //!
-//! use clap::Parser;
+//! use clap::{CommandFactory as _, Parser};
 //!
 //! #[derive(Parser)]
 //! struct Cli {
@@ -32,6 +32,10 @@
 //! }
 //!
 //! fn main() -> ExitCode {
+//!     // What a shell asks at TAB.
+//!     if xtask_db::answer_completion(Cli::command) {
+//!         return ExitCode::SUCCESS;
+//!     }
 //!     let Cli { global, command } = Cli::parse();
 //!     match command {
 //!         Command::Dist => ExitCode::SUCCESS,
@@ -44,6 +48,7 @@
 
 mod cli;
 mod commands;
+mod completion;
 mod config;
 mod context;
 mod diff;
@@ -75,4 +80,5 @@ mod ui;
 mod user_command;
 
 pub use crate::cli::{Command, main};
+pub use crate::completion::answer as answer_completion;
 pub use crate::context::GlobalArgs;

@@ -28,6 +28,8 @@ pub const SHELLCHECK: Tool = Tool::new("shellcheck", "shellcheck", Some("shellch
 pub const BUSYBOX: Tool = Tool::new("busybox", "busybox", None);
 pub const STRACE: Tool = Tool::new("strace", "strace", None);
 pub const RUNC: Tool = Tool::new("runc", "runc", None);
+pub const ZSH: Tool = Tool::new("zsh", "zsh", None);
+pub const FISH: Tool = Tool::new("fish", "fish", Some("fish"));
 pub const SUDO: Tool = Tool::new("sudo", "sudo", None);
 pub const CXX: Tool = Tool::new("c++", "g++", None);
 /// What of Rails migrates a database.

@@ -6,13 +6,15 @@ use xtask_db::internals::interrupt;
 use xtask_db::internals::ui::Ui;
 
 use crate::install::{
-    self, BUSYBOX, CXX, PS, PYTHON3, RAILS, RSYNC, RUNC, SHELLCHECK, SQLITE3, SSH, SSHD, STRACE,
-    SUDO, Tool, ZSTD,
+    self, BUSYBOX, CXX, FISH, PS, PYTHON3, RAILS, RSYNC, RUNC, SHELLCHECK, SQLITE3, SSH, SSHD,
+    STRACE, SUDO, Tool, ZSH, ZSTD,
 };
 use crate::{Context, fuzz};
 
-const TOOLS: [Tool; 13] =
-    [SQLITE3, ZSTD, SSH, SSHD, RSYNC, PS, SHELLCHECK, BUSYBOX, STRACE, PYTHON3, RUNC, SUDO, RAILS];
+const TOOLS: [Tool; 15] = [
+    SQLITE3, ZSTD, SSH, SSHD, RSYNC, PS, SHELLCHECK, BUSYBOX, STRACE, PYTHON3, RUNC, SUDO, RAILS,
+    ZSH, FISH,
+];
 
 /// Each package is built separately, see [`Context::build`].
 const PACKAGES: [&str; 4] = ["xtask-db", "app", "dev", "tests"];

@@ -1,5 +1,6 @@
 //! One file per command: its help, its arguments and its steps.
 
+pub mod completions;
 pub mod doctor;
 pub mod init;
 pub mod install_hooks;

@@ -2,8 +2,10 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Result;
+use clap_complete::engine::ArgValueCompleter;
 use jiff::Timestamp;
 
+use crate::completion;
 use crate::config::{MaxAge, NamePattern, Settings};
 use crate::context::Context;
 use crate::error::{self, Failure, Reason};
@@ -35,7 +37,7 @@ pub struct Args {
     #[arg(long)]
     start: bool,
     /// Pull only databases whose name matches
-    #[arg(long, value_name = "GLOB", value_parser = NamePattern::anywhere)]
+    #[arg(long, value_name = "GLOB", value_parser = NamePattern::anywhere, add = ArgValueCompleter::new(completion::databases))]
     only: Option<NamePattern>,
     /// Do not save the current data first
     #[arg(long)]

@@ -1,8 +1,10 @@
 use std::collections::BTreeSet;
 
 use anyhow::Result;
+use clap_complete::engine::ArgValueCompleter;
 use serde::Serialize;
 
+use crate::completion;
 use crate::config::{Location, Settings};
 use crate::context::Context;
 use crate::error::{Failure, hint};
@@ -27,7 +29,7 @@ const SKIP: &str = "SKIP_FIXTURES";
 #[derive(clap::Args)]
 pub struct Args {
     /// Cut from this snapshot [default: the newest pulled one]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = ArgValueCompleter::new(completion::snapshots))]
     from: Option<String>,
     /// Write nothing; show which fixtures are stale and why, and exit with 1 if one is
     #[arg(long, conflicts_with_all = ["from", "staged"])]

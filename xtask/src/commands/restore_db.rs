@@ -1,6 +1,8 @@
 use anyhow::Result;
+use clap_complete::engine::ArgValueCompleter;
 use serde::Serialize;
 
+use crate::completion;
 use crate::config::{NamePattern, Names, Settings};
 use crate::context::Context;
 use crate::error::Failure;
@@ -19,7 +21,7 @@ use crate::ui::{Ui, count, escape};
 #[group(skip)]
 pub struct Args {
     /// Restore the snapshot with this name or label, or with a name that begins or ends like this
-    #[arg(value_name = "NAME", group = "which")]
+    #[arg(value_name = "NAME", group = "which", add = ArgValueCompleter::new(completion::snapshots))]
     snapshot: Option<String>,
     // The name of that argument in earlier versions.
     #[arg(long, group = "which", hide = true)]
@@ -38,7 +40,7 @@ pub struct Args {
     #[arg(long, group = "which")]
     list: bool,
     /// Restore only databases whose name matches
-    #[arg(long, value_name = "GLOB", value_parser = NamePattern::anywhere, conflicts_with = "list")]
+    #[arg(long, value_name = "GLOB", value_parser = NamePattern::anywhere, add = ArgValueCompleter::new(completion::databases), conflicts_with = "list")]
     only: Option<NamePattern>,
 }
 

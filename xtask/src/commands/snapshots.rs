@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Subcommand;
+use clap_complete::engine::ArgValueCompleter;
 
+use crate::completion;
 use crate::config::{MaxAge, Settings};
 use crate::context::Context;
 use crate::error::Failure;
@@ -34,6 +36,7 @@ enum Action {
     /// Give a snapshot a label, by which it is found and with which it is never pruned
     Rename {
         /// The snapshot with this name, or with a name that begins or ends like this
+        #[arg(add = ArgValueCompleter::new(completion::snapshots))]
         name: String,
         /// The label; "" removes it
         #[arg(value_parser = label_or_none)]
@@ -42,16 +45,19 @@ enum Action {
     /// Never prune a snapshot
     Pin {
         /// The snapshot with this name, or with a name that begins or ends like this
+        #[arg(add = ArgValueCompleter::new(completion::snapshots))]
         name: String,
     },
     /// Let a snapshot be pruned again
     Unpin {
         /// The snapshot with this name, or with a name that begins or ends like this
+        #[arg(add = ArgValueCompleter::new(completion::snapshots))]
         name: String,
     },
     /// Remove a snapshot
     Rm {
         /// Remove the snapshot with this name, or with a name that begins or ends like this
+        #[arg(add = ArgValueCompleter::new(completion::snapshots))]
         name: String,
     },
     /// Remove old snapshots that pulls and restores made

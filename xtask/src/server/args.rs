@@ -1,7 +1,9 @@
 //! The flags that choose the server, and with the settings become a connection.
 
 use anyhow::Result;
+use clap_complete::engine::ArgValueCompleter;
 
+use crate::completion;
 use crate::config::{self, Settings};
 use crate::context::Context;
 use crate::error::Failure;
@@ -29,7 +31,7 @@ pub struct ServerArgs {
     #[arg(long, value_name = "DIR")]
     remote_dir: Option<String>,
     /// Use [source.NAME] of db.toml
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = ArgValueCompleter::new(completion::sources))]
     source: Option<String>,
     /// Reach the server with fly, ssh:USER@HOST[:PORT], docker:CONTAINER, exec:COMMAND or local:DIR
     /// [default: `via` in db.toml, else fly]

@@ -2,7 +2,9 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result};
+use clap_complete::engine::ArgValueCompleter;
 
+use crate::completion;
 use crate::config::{NamePattern, nearest};
 use crate::context::Context;
 use crate::diff::report::{Compared, Content, Report, RowChange, Shown, Status};
@@ -18,12 +20,13 @@ use crate::{interrupt, sqlite};
 pub struct Args {
     /// A snapshot (by a name as for `restore-db`), `current` (the current data), or a
     /// database file [default: the newest pulled snapshot]
+    #[arg(add = ArgValueCompleter::new(completion::sides))]
     a: Option<String>,
     /// What to compare it with
-    #[arg(default_value = CURRENT)]
+    #[arg(default_value = CURRENT, add = ArgValueCompleter::new(completion::sides))]
     b: String,
     /// Compare only databases whose name matches
-    #[arg(long, value_name = "GLOB", value_parser = NamePattern::anywhere)]
+    #[arg(long, value_name = "GLOB", value_parser = NamePattern::anywhere, add = ArgValueCompleter::new(completion::databases))]
     only: Option<NamePattern>,
     /// Show the rows of this table that differ: their keys, and changed values before and after
     #[arg(long, value_name = "TABLE", conflicts_with = "summary")]
