@@ -15,10 +15,17 @@ impl Output {
         String::from_utf8_lossy(&self.stdout).into_owned()
     }
 
+    /// Standard output as JSON; that of the product is as its schema says.
     #[track_caller]
     pub fn json(&self) -> serde_json::Value {
-        serde_json::from_slice(&self.stdout)
-            .unwrap_or_else(|error| panic!("stdout is not JSON: {error}\n{self}"))
+        let json: serde_json::Value = serde_json::from_slice(&self.stdout)
+            .unwrap_or_else(|error| panic!("stdout is not JSON: {error}\n{self}"));
+        // `cargo dev bench` prints with the same code.
+        let is_product = json.get("version").is_some() && !self.command.contains("\"bench\"");
+        if is_product && let Err(why) = check_schema(&json) {
+            panic!("not as docs/reference/output.schema.json says: {why:#}\n{self}");
+        }
+        json
     }
 
     #[track_caller]
@@ -182,6 +189,16 @@ fn unit(after: &str) -> Option<(usize, &'static str)> {
         })
     });
     candidates.map(|(unit, name)| (space + unit.len(), *name)).max_by_key(|found| found.0)
+}
+
+/// Whether `docs/reference/output.schema.json` allows this.
+fn check_schema(json: &serde_json::Value) -> Result<(), String> {
+    let (mut schemas, mut compiler) = (boon::Schemas::new(), boon::Compiler::new());
+    let schema = include_str!("../../docs/reference/output.schema.json");
+    let schema = serde_json::from_str(schema).expect("the schema is JSON");
+    compiler.add_resource("output.json", schema).expect("the schema is one");
+    let index = compiler.compile("output.json", &mut schemas).expect("the schema is one");
+    schemas.validate(json, index).map_err(|why| format!("{why:#}"))
 }
 
 #[cfg(test)]

@@ -58,7 +58,7 @@ pub fn assert_same(left: &Set, right: &Set) {
 #[track_caller]
 pub fn snapshots(env: &TestEnv) -> Vec<Value> {
     let output = env.xtask(["restore-db", "--list", "--json"]).ok().stderr_is("");
-    output.json().as_array().expect("a list").clone()
+    output.json()["snapshots"].as_array().expect("a list").clone()
 }
 
 /// The names of all snapshots of a kind, newest first.

@@ -171,7 +171,7 @@ fn programs_read_the_checks_as_json() {
     env.write("repo/.gitignore", "");
     let output = doctor(&env, &["--json"]).fails(1);
     let json = output.json();
-    let checks = json.as_array().expect("a list");
+    let checks = json["checks"].as_array().expect("a list");
     let of = |name: &str| checks.iter().find(|check| check["check"] == name).expect("it is there");
     let ignored = of("ignored");
     assert_eq!((&ignored["where"], &ignored["state"]), (&"here".into(), &"error".into()));
@@ -183,7 +183,8 @@ fn programs_read_the_checks_as_json() {
     assert_eq!(keys, ["check", "fix", "message", "state", "where"]);
     doctor(&env, &["--json", "--fix"]).fails(2).stderr_has("this needs a confirmation");
     let json = doctor(&env, &["--json", "--fix", "--yes"]).ok().json();
-    let ignored = json.as_array().expect("a list").iter().find(|check| check["check"] == "ignored");
+    let checks = json["checks"].as_array().expect("a list");
+    let ignored = checks.iter().find(|check| check["check"] == "ignored");
     assert_eq!(ignored.expect("it is there")["message"], "added to .gitignore: /data");
 }
 

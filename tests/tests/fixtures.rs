@@ -126,7 +126,7 @@ fn check_says_what_is_stale_and_needs_no_snapshot() {
             "people.db: it differs from fixtures.lock: it was edited by hand, or only one of the two is staged",
         ],
     );
-    let json = env.xtask(["refresh-fixtures", "--check", "--json"]).fails(1).json();
+    let json = &env.xtask(["refresh-fixtures", "--check", "--json"]).fails(1).json()["problems"];
     assert_eq!(json[1]["path"], ORDERS);
     assert_eq!(json[1]["why"], "migrations/2.sql is new");
     assert_eq!(json.as_array().unwrap().len(), 5);
@@ -445,7 +445,7 @@ fn the_fixtures_of_this_repository_are_those_of_the_seed() {
     let names = ["data.db", "tenant.db", "fixtures.lock"];
     let read = || names.map(|name| fs::read(root.join("tests/fixtures").join(name)).unwrap());
     let before = read();
-    let report = run(&["refresh-fixtures", "--json"]).ok().json();
+    let report = &run(&["refresh-fixtures", "--json"]).ok().json()["fixtures"];
     assert!(before == read(), "refresh-fixtures wrote something");
     assert_eq!(report[0]["changed"], false);
     assert_eq!(report[0]["rows"]["members"], 25);

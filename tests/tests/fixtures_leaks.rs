@@ -121,7 +121,7 @@ fn a_column_that_no_rule_covers_is_told_or_stops_what_would_take_it_along() {
         "warning: {FIXTURE}: {what}  auth_user.email  in shop.db, 1 row\nhint: cargo xtask init adds a rule"
     );
     let output = output.stderr_has(&warning);
-    assert_eq!(output.json()[0]["audit"][0]["column"], "email");
+    assert_eq!(output.json()["fixtures"][0]["audit"][0]["column"], "email");
     fs::remove_dir_all(env.repo().join("tests")).unwrap();
     const FAIL: &str = "[audit]\nlevel = 'fail'\n";
     settings(&env, &[FAIL]);

@@ -422,7 +422,7 @@ fn names_of_files_reach_neither_the_terminal_nor_json_raw() {
     let name = "\u{9b}2J\u{202e}\x1b]0;owned\x07.db";
     databases::create(&by_hand.join(name), 3, 3);
     let output = env.xtask(["snapshots", "list", "--json"]).ok().is_harmless();
-    assert_eq!(output.json()[1]["databases"][0], name);
+    assert_eq!(output.json()["snapshots"][1]["databases"][0], name);
     env.xtask(["restore-db", "--yes", "--name", "2026-01-02"]).ok().is_harmless();
     assert!(env.data().join(name).is_file());
     for args in

@@ -49,6 +49,7 @@ mod messages;
 mod missing_tokenizer;
 mod moment;
 mod omit;
+mod output_schema;
 mod outreach;
 mod pocketbase;
 mod pre_commit;

@@ -62,7 +62,10 @@ fn where_the_newest_pull_is_young_nothing_happens_and_that_is_said() {
     skips(&env, &HOOK).stdout_is("").stderr_is(&line);
     skips(&env, &["-q", "--if-older", "24h"]).stdout_is("").stderr_is("");
     let output = skips(&env, &["--json", "--if-older", "24h"]);
-    assert_eq!(output.json(), json!({ "skipped": true, "reason": "young", "snapshot": name }));
+    assert_eq!(
+        output.json(),
+        json!({ "version": 1, "skipped": true, "reason": "young", "snapshot": name })
+    );
     assert_eq!((env.fly_invocations().len(), sshd.connections()), (1, 1), "the first pull");
 }
 

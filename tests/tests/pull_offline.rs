@@ -58,7 +58,10 @@ fn with_it_a_warning_says_so_and_what_there_is() {
     warns(&env, &["--yes", "--if-older", "1ms"]).stdout_is("").stderr_has(&warning);
     warns(&env, &["-q"]).stdout_is("").stderr_is(&warning);
     let json = warns(&env, &["--json"]).json();
-    assert_eq!(json, json!({ "skipped": true, "reason": "offline", "snapshot": name }));
+    assert_eq!(
+        json,
+        json!({ "version": 1, "skipped": true, "reason": "offline", "snapshot": name })
+    );
 
     // One of another app is no news of this one.
     fs::remove_dir_all(snapshot(&env).path).expect("remove a snapshot");

@@ -251,7 +251,10 @@ fn without_a_snapshot_the_next_step_is_a_pull() {
             .stderr_has("hint: cargo xtask pull-db\n");
     }
     env.xtask(["restore-db", "--list"]).ok().stdout_is("").stderr_has("no snapshot in");
-    env.xtask(["restore-db", "--list", "--json"]).ok().stdout_is("[]\n").stderr_is("");
+    env.xtask(["restore-db", "--list", "--json"])
+        .ok()
+        .stdout_is("{\n  \"version\": 1,\n  \"snapshots\": []\n}\n")
+        .stderr_is("");
     assert!(!env.data().exists(), "looking makes no directory");
 }
 

@@ -67,7 +67,7 @@ impl Clone {
     /// The names of the snapshots that a worktree lists, newest first.
     #[track_caller]
     fn listed(&self, tree: &str) -> Vec<String> {
-        let listed = self.xtask(tree, &["snapshots", "--json"]).json();
+        let listed = self.xtask(tree, &["snapshots", "--json"]).json()["snapshots"].take();
         let listed = listed.as_array().expect("a list").iter();
         listed
             .map(|one| {

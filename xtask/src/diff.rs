@@ -25,6 +25,7 @@ use crate::sql::identifier;
 
 /// How the second of two databases differs from the first.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Changes {
     pub schema: Vec<SchemaChange>,
     pub tables: Vec<TableChange>,
@@ -38,6 +39,7 @@ impl Changes {
 
 /// How many rows of a table differ.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TableChange {
     pub name: String,
     pub added: u64,

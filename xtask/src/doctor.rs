@@ -17,6 +17,7 @@ use crate::error;
 /// Where what is checked is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum Place {
     Here,
     Server,
@@ -24,6 +25,7 @@ pub enum Place {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum State {
     Ok,
     /// A pull works, but for something.
@@ -36,6 +38,7 @@ pub enum State {
 
 /// The result of one check.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Check {
     /// Names what is checked, for programs.
     pub check: &'static str,

@@ -76,6 +76,8 @@ mod server;
 mod snapshots;
 mod sql;
 mod sqlite;
+#[cfg(test)]
+mod tests;
 mod ui;
 mod user_command;
 

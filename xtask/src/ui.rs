@@ -39,6 +39,17 @@ const SAVE_CURSOR: &str = "\x1b7";
 /// Back to where the cursor was saved; what is below is cleared.
 const CLEAR_TO_SAVED: &str = "\x1b[?25h\x1b8\x1b[J";
 
+/// The version of what `--json` prints, of all commands. It changes when a key is removed, or
+/// means something else; keys may be added.
+pub const JSON_VERSION: u32 = 1;
+
+#[derive(Serialize)]
+struct Document<'a, T> {
+    version: u32,
+    #[serde(flatten)]
+    content: &'a T,
+}
+
 pub struct Ui {
     quiet: bool,
     verbose: bool,
@@ -158,9 +169,10 @@ impl Ui {
         io::BufWriter::new(io::stdout().lock())
     }
 
-    /// Prints data as JSON to standard output.
+    /// Prints data as JSON to standard output, with the version of all such output.
     pub fn json(&self, value: &impl Serialize) -> Result<()> {
-        self.data(escape_as(&serde_json::to_string_pretty(value)?, json_escape))
+        let document = Document { version: JSON_VERSION, content: value };
+        self.data(escape_as(&serde_json::to_string_pretty(&document)?, json_escape))
     }
 
     /// Prints a line of a list of checks to standard output, with its mark in colour.

@@ -11,6 +11,7 @@ use crate::error::{Failure, hint};
 use crate::fixtures::choice::Snapshots;
 use crate::fixtures::refresh::Refresh;
 use crate::fixtures::status::Status;
+use crate::fixtures::suggest::Suggestion;
 use crate::fixtures::{Fixture, Stale, suggest};
 use crate::git::Repository;
 use crate::git::index::{Tree, is_commit_of_paths};
@@ -204,7 +205,7 @@ fn suggest(cx: &Context, settings: &Settings, from: Option<&str>) -> Result<()> 
         found.extend(suggestions.filter(|one| seen.insert(one.reference.clone())));
     }
     if cx.ui.json {
-        return cx.ui.json(&found);
+        return cx.ui.json(&Suggestions { references: found });
     }
     if found.is_empty() {
         cx.ui.status("Found", "no reference beside those of the schemas and of db.toml");
@@ -229,13 +230,8 @@ fn check(ui: &Ui, repository: &Repository<'_>, survey: &Status<'_>) -> Result<()
     };
     problems.extend(survey.idle_inputs());
     if ui.json {
-        #[derive(Serialize)]
-        struct Problem<'a> {
-            path: &'a str,
-            why: &'a str,
-        }
         let listed = problems.iter().map(|(path, why)| Problem { path, why });
-        ui.json(&listed.collect::<Vec<_>>())?;
+        ui.json(&Problems { problems: listed.collect() })?;
     } else {
         for (path, why) in &problems {
             ui.warn(format!("{path}: {why}"));
@@ -248,4 +244,28 @@ fn check(ui: &Ui, repository: &Repository<'_>, survey: &Status<'_>) -> Result<()
     Err(Failure::new(format!("fixtures are stale: {}", count(problems.len(), "problem")))
         .hint(hint)
         .into())
+}
+
+/// Printed with `--suggest --json`.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "refresh-fixtures-suggest"))]
+pub struct Suggestions {
+    references: Vec<Suggestion>,
+}
+
+/// Printed with `--check --json`; empty if no fixture is stale.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "refresh-fixtures-check"))]
+pub struct Problems<'a> {
+    problems: Vec<Problem<'a>>,
+}
+
+/// Why a fixture is stale.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Problem<'a> {
+    path: &'a str,
+    why: &'a str,
 }

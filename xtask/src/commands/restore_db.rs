@@ -239,7 +239,9 @@ fn pick(ui: &Ui, store: &Store, settings: &Settings) -> Result<Snapshot> {
 
 /// Printed with `--json`.
 #[derive(Serialize)]
-struct Report<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "restore-db"))]
+pub struct Report<'a> {
     snapshot: &'a str,
     before: Option<&'a str>,
     restored: &'a [String],

@@ -15,6 +15,8 @@ use crate::ui::{bytes, count, escape};
 
 /// Printed with `--json`.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "snapshots-diff"))]
 pub struct Report {
     pub a: String,
     pub b: String,
@@ -23,6 +25,8 @@ pub struct Report {
 
 /// The outcome for a database.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "ComparedDatabase"))]
 pub struct Compared {
     pub name: String,
     pub status: Status,
@@ -39,6 +43,7 @@ pub struct Compared {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum Status {
     Same,
     Changed,
@@ -49,6 +54,7 @@ pub enum Status {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Content {
     pub tables: usize,
     pub bytes: u64,
@@ -266,30 +272,43 @@ impl RowChange<'_> {
     ///
     /// SQLite cannot convert a value.
     pub fn json(&self, database: &str) -> Result<Value> {
-        let mut json = Map::new();
-        json.insert("database".to_owned(), database.into());
-        json.insert("change".to_owned(), serde_json::to_value(self.verb)?);
-        let key =
-            self.key()?.into_iter().map(|(name, value)| (name.to_owned(), values::to_json(value)));
-        json.insert("key".to_owned(), Value::Object(key.collect()));
+        let key = self.key()?.into_iter();
+        let key = key.map(|(name, value)| (name.to_owned(), values::to_json(value))).collect();
         let changed = self.changed()?;
-        let name = |i: &usize| Value::from(self.pair.columns[0][*i].as_str());
-        json.insert("columns".to_owned(), changed.iter().map(name).collect());
-        if self.shown != Shown::Values {
-            return Ok(json.into());
-        }
-        let rows = [("before", self.before, 0), ("after", self.after, 1)];
-        for (side, row, columns) in rows {
-            let Some(row) = row else { continue };
-            let columns = self.pair.columns[columns].iter().enumerate();
-            let is_shown = |i: &usize| changed.is_empty() || changed.contains(i);
-            let values = columns
-                .filter(|(i, _)| is_shown(i))
-                .map(|(i, name)| Ok((name.clone(), values::to_json(row.get_ref(i + 1)?))));
-            json.insert(side.to_owned(), Value::Object(values.collect::<Result<_>>()?));
-        }
-        Ok(json.into())
+        let side = |row: Option<&Row<'_>>, columns: &[String]| {
+            let Some(row) = row.filter(|_| self.shown == Shown::Values) else { return Ok(None) };
+            let columns = columns.iter().enumerate();
+            let shown = columns.filter(|(i, _)| changed.is_empty() || changed.contains(i));
+            let values =
+                shown.map(|(i, name)| Ok((name.clone(), values::to_json(row.get_ref(i + 1)?))));
+            values.collect::<Result<_>>().map(Some)
+        };
+        Ok(serde_json::to_value(ChangedRow {
+            database,
+            change: self.verb,
+            key,
+            columns: changed.iter().map(|i| self.pair.columns[0][*i].as_str()).collect(),
+            before: side(self.before, &self.pair.columns[0])?,
+            after: side(self.after, &self.pair.columns[1])?,
+        })?)
     }
+}
+
+/// A row that differs, as JSON. A blob is `{"blob": "<hex>"}`.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct ChangedRow<'a> {
+    database: &'a str,
+    change: Verb,
+    /// The columns of the key, or `rowid`.
+    key: Map<String, Value>,
+    /// The columns that differ; none of an added or removed row.
+    columns: Vec<&'a str>,
+    /// Of a changed row, the columns that differ; else all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    before: Option<Map<String, Value>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    after: Option<Map<String, Value>>,
 }
 
 /// Items after a head, on as many lines as they need, or on one that is cut.

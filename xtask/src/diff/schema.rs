@@ -222,6 +222,7 @@ fn key(db: &Connection, table: &str, primary: &[String], without_rowid: bool) ->
 
 /// A change of the schema.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SchemaChange {
     pub change: Verb,
     /// `table`, `column`, `index`, `view`, `trigger`, or a pragma.
@@ -247,6 +248,7 @@ impl SchemaChange {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum Verb {
     Added,
     Removed,

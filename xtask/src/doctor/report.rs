@@ -1,6 +1,7 @@
 //! Prints the checks, and fixes what can be fixed.
 
 use anyhow::Result;
+use serde::Serialize;
 
 use super::there::Server;
 use super::{Check, Fix, Place, State};
@@ -60,6 +61,14 @@ impl Report<'_> {
     }
 }
 
+/// Printed with `--json`.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "doctor"))]
+pub struct Checks<'a> {
+    checks: &'a [Check],
+}
+
 /// Prints the checks.
 ///
 /// # Errors
@@ -67,7 +76,7 @@ impl Report<'_> {
 /// A check failed.
 pub fn finish(ui: &Ui, checks: &[Check]) -> Result<()> {
     if ui.json {
-        ui.json(&checks)?;
+        ui.json(&Checks { checks })?;
     } else {
         checks.iter().try_for_each(|check| line(ui, check))?;
     }

@@ -322,10 +322,22 @@ pub fn title(snapshot: &Snapshot) -> String {
     }
 }
 
-/// Printed with `--json` for each snapshot.
+/// Printed with `--json`: the snapshots, newest first.
 #[derive(Serialize)]
-struct Listed<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "snapshots-list"))]
+pub struct List<'a> {
+    snapshots: Vec<Listed<'a>>,
+}
+
+/// A snapshot.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "Snapshot"))]
+pub struct Listed<'a> {
     name: &'a str,
+    /// In RFC 3339.
+    #[cfg_attr(test, schemars(with = "String"))]
     time: Timestamp,
     kind: &'a str,
     label: Option<&'a str>,
@@ -337,6 +349,7 @@ struct Listed<'a> {
     defect: Option<&'a str>,
     unsanitized: bool,
     /// When a prune may remove it because of that.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     unsanitized_until: Option<Timestamp>,
     last_put_in_place: bool,
     /// Whether the current data is from it, and was certainly written to since.
@@ -357,7 +370,7 @@ pub fn list(cx: &Context, settings: &Settings) -> Result<()> {
     let snapshots = store.list()?;
     let listing = Listing::new(store, &snapshots, settings)?;
     if ui.json {
-        let listed: Vec<_> = snapshots
+        let listed = snapshots
             .iter()
             .map(|snapshot| Listed {
                 name: &snapshot.name,
@@ -379,7 +392,7 @@ pub fn list(cx: &Context, settings: &Settings) -> Result<()> {
                 undo: listing.is_undo(snapshot),
             })
             .collect();
-        return ui.json(&listed);
+        return ui.json(&List { snapshots: listed });
     }
     if snapshots.is_empty() {
         ui.status("Found", format!("no snapshot in {}", store.dir.display()));

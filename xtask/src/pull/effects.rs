@@ -14,6 +14,7 @@ use crate::ui::{count, escape};
 
 /// What a rule does to one column, over all databases.
 #[derive(Debug, Serialize, PartialEq, Eq)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Effect {
     /// The position of the rule among those that run, from 1.
     pub rule: usize,
@@ -27,6 +28,7 @@ pub struct Effect {
 
 /// The shape of the values of a column: how many are of which type, and how long texts are.
 #[derive(Clone, Copy, Debug, Default, Serialize, PartialEq, Eq)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Shape {
     pub nulls: u64,
     pub numbers: u64,

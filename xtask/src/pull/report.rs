@@ -26,7 +26,9 @@ const SHOWN_EFFECTS: usize = 30;
 
 /// Printed with `--json`.
 #[derive(Serialize)]
-struct Report<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "pull-db"))]
+pub struct Report<'a> {
     skipped: bool,
     snapshot: &'a str,
     before: Option<&'a str>,
@@ -45,7 +47,9 @@ struct Report<'a> {
 }
 
 #[derive(Serialize)]
-struct OfDatabase {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "PulledDatabase"))]
+pub struct OfDatabase {
     #[serde(flatten)]
     database: Database,
     #[serde(flatten)]
@@ -54,7 +58,9 @@ struct OfDatabase {
 
 /// Printed with `--dry-run --json`.
 #[derive(Serialize)]
-struct Plan<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "pull-db-dry-run"))]
+pub struct Plan<'a> {
     dry_run: bool,
     databases: Vec<Planning<'a>>,
     removes: &'a [String],
@@ -70,7 +76,9 @@ struct Plan<'a> {
 }
 
 #[derive(Serialize)]
-struct Planning<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "PlannedDatabase"))]
+pub struct Planning<'a> {
     name: &'a str,
     bytes: u64,
     unsanitized: bool,
@@ -80,7 +88,8 @@ struct Planning<'a> {
 
 /// Differences from the base; `None` if the database comes complete.
 #[derive(Clone, Copy, Serialize)]
-struct Differs {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Differs {
     changed_pages: Option<u64>,
     changed_bytes: Option<u64>,
 }
@@ -299,7 +308,9 @@ fn summarize(ui: &Ui, mut rows: Vec<Row<'_>>) {
 
 /// Printed with `--json` if no pull was done.
 #[derive(Serialize)]
-struct Skipped<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "pull-db-skipped"))]
+pub struct Skipped<'a> {
     skipped: bool,
     reason: &'a str,
     /// The newest pulled snapshot.

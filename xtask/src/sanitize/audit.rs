@@ -21,6 +21,8 @@ use crate::sql::{identifier, literal};
 /// type, the others by its values.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "FindingKind"))]
 pub enum Kind {
     Secret,
     Personal,

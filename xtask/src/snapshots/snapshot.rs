@@ -138,6 +138,7 @@ impl FileId {
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Database {
     pub name: String,
     pub bytes: u64,
@@ -163,9 +164,11 @@ pub struct Database {
     pub scrubbed: bool,
     /// Of a pull, what the server said of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(skip))]
     pub remote: Option<RemoteState>,
     /// The file as it was recorded: an equal one need not be hashed again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(skip))]
     pub file: Option<FileId>,
 }
 

@@ -13,7 +13,7 @@ use crate::diff::{self, Changes, Source};
 use crate::error::{Failure, chain};
 use crate::live::LockedLiveSet;
 use crate::snapshots::Store;
-use crate::ui::{count, escape};
+use crate::ui::{JSON_VERSION, count, escape};
 use crate::{interrupt, sqlite};
 
 #[derive(clap::Args)]
@@ -188,8 +188,11 @@ impl Run<'_> {
     ) -> Result<()> {
         let ui = &self.cx.ui;
         if ui.json {
-            let before = if self.has_rows.replace(true) { "," } else { "{\"rows\": [\n" };
-            return ui.json_part(before, &row.json(name)?, "");
+            if !self.has_rows.replace(true) {
+                ui.json_part("{\"version\": ", &JSON_VERSION, ", \"rows\": [")?;
+                return ui.json_part("", &row.json(name)?, "");
+            }
+            return ui.json_part(",", &row.json(name)?, "");
         }
         if is_first {
             let hidden = match row.shown {
@@ -220,8 +223,10 @@ impl Run<'_> {
             return Err(hint.into_iter().fold(failure, Failure::hint).into());
         }
         if ui.json && self.args.table.is_some() {
-            let before = if self.has_rows.get() { "]," } else { "{\"rows\": []," };
-            ui.json_part(&format!("{before} \"a\": "), &report.a, ",")?;
+            if !self.has_rows.get() {
+                ui.json_part("{\"version\": ", &JSON_VERSION, ", \"rows\": [")?;
+            }
+            ui.json_part("], \"a\": ", &report.a, ",")?;
             ui.json_part("\"b\": ", &report.b, ",")?;
             ui.json_part("\"databases\": ", &report.databases, "}")?;
         } else if ui.json {

@@ -17,6 +17,7 @@ const SHOWN: usize = 20;
 /// A column of one name in all databases that have it. If it could not be read, the column may be
 /// `*` for the whole table, and both may be `*` for the whole database.
 #[derive(Clone, Debug, Serialize, PartialEq, Eq)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Finding {
     pub table: String,
     pub column: String,
