@@ -20,6 +20,7 @@ mod doctor;
 mod doctor_fix;
 mod doctor_server;
 mod durability;
+mod exchange;
 mod extensions;
 mod fixtures;
 mod fixtures_commit;

@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result};
 use fs_err::OpenOptions;
 use fs_err::os::unix::fs::OpenOptionsExt as _;
 use sha2::{Digest as _, Sha256};
+use tempfile::NamedTempFile;
 
 use crate::error::Failure;
 use crate::interrupt;
@@ -199,6 +200,25 @@ pub fn remove_unfinished(dir: &Path) {
     }
 }
 
+/// A new private file, which becomes another one of the directory once it is whole.
+///
+/// # Errors
+///
+/// The file cannot be created.
+pub fn unfinished_in(dir: &Path) -> io::Result<NamedTempFile> {
+    unfinished(dir, &Permissions::from_mode(0o600))
+}
+
+fn unfinished(dir: &Path, wanted: &Permissions) -> io::Result<NamedTempFile> {
+    let file = tempfile::Builder::new()
+        .prefix(UNFINISHED_HERE)
+        .permissions(wanted.clone())
+        .tempfile_in(dir)?;
+    // Without a lock, other commands cannot tell that the file is in use.
+    let _ = file.as_file().lock();
+    Ok(file)
+}
+
 /// The umask applies to `wanted`, and not to `kept`.
 fn replace(
     path: &Path,
@@ -208,12 +228,7 @@ fn replace(
 ) -> Result<()> {
     let dir = path.parent().context("a file lies in a directory")?;
     let write = || -> io::Result<()> {
-        let mut file = tempfile::Builder::new()
-            .prefix(UNFINISHED_HERE)
-            .permissions(wanted.clone())
-            .tempfile_in(dir)?;
-        // Without a lock, other commands cannot tell that the file is in use.
-        let _ = file.as_file().lock();
+        let mut file = unfinished(dir, wanted)?;
         if let Some(kept) = kept {
             file.as_file().set_permissions(kept.clone())?;
         }

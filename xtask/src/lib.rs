@@ -73,6 +73,7 @@ mod pull;
 mod resources;
 mod sanitize;
 mod server;
+mod share;
 mod snapshots;
 mod sql;
 mod sqlite;

@@ -5,6 +5,7 @@ mod cachedir;
 mod disk;
 mod leftover;
 mod lock;
+mod names;
 mod prune;
 mod sharing;
 mod snapshot;
@@ -20,11 +21,13 @@ use jiff::{SignedDuration, Timestamp};
 
 pub use self::disk::disk_usage;
 pub use self::leftover::{Leftover, retain};
+pub use self::names::check_names;
 pub use self::prune::prune_plan;
+pub use self::snapshot::META;
 pub use self::snapshot::{
     Database, External, FileId, Kind, Meta, Origin, RemoteState, Snapshot, unsanitized,
 };
-use self::snapshot::{META, PREFIX, name_of, time_of};
+use self::snapshot::{PREFIX, name_of, time_of};
 use crate::config::Settings;
 use crate::error::Failure;
 use crate::ui::{Ui, escape};

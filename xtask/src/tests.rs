@@ -31,12 +31,13 @@ fn add<T: JsonSchema>(generator: &mut SchemaGenerator) -> String {
 
 fn schema() -> Value {
     let mut generator = SchemaSettings::draft2020_12().for_serialize().into_generator();
-    let documents: [(&str, Add); 11] = [
+    let documents: [(&str, Add); 12] = [
         ("pull-db", add::<pull::report::Report<'static>>),
         ("pull-db (skipped by --if-older or --offline-ok)", add::<pull::report::Skipped<'static>>),
         ("pull-db --dry-run", add::<pull::report::Plan<'static>>),
         ("restore-db", add::<commands::restore_db::Report<'static>>),
         ("snapshots list and restore-db --list", add::<live::list::List<'static>>),
+        ("snapshots export and import", add::<commands::snapshots::exchange::Report<'static>>),
         ("snapshots diff", add::<diff::report::Report>),
         ("snapshots diff --table", add::<WithRows>),
         ("doctor", add::<doctor::report::Checks<'static>>),

@@ -1,4 +1,5 @@
 mod diff;
+pub mod exchange;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -64,6 +65,10 @@ enum Action {
     Prune(PruneArgs),
     /// Compare two snapshots, the current data or files
     Diff(Box<diff::Args>),
+    /// Write a snapshot to one file, for another machine
+    Export(exchange::ExportArgs),
+    /// Make a snapshot of a file that export wrote; it is never pruned
+    Import(exchange::ImportArgs),
 }
 
 #[derive(clap::Args)]
@@ -112,6 +117,10 @@ impl Args {
                 pin(cx, &LockedLiveSet::lock(cx, &settings, command)?, &name, false)
             }
             Action::Diff(args) => args.run(cx),
+            Action::Export(args) => args.run(cx, &settings),
+            Action::Import(args) => {
+                args.run(cx, &settings, &LockedLiveSet::lock(cx, &settings, command)?)
+            }
             Action::Rm { name } => remove(cx, &store, &name, lock_to_remove),
             Action::Prune(args) => args.run(cx, &settings, lock_to_remove),
         }

@@ -60,6 +60,13 @@ pub struct Meta {
 }
 
 impl Meta {
+    /// The databases to which no rule was applied, see [`Snapshot::raw`].
+    pub fn raw(&self) -> BTreeSet<String> {
+        let all = self.origin.as_ref().is_some_and(|origin| origin.sanitize_rules.is_none());
+        let raw = self.databases.iter().filter(|one| all || one.raw || one.unsanitized);
+        raw.map(|database| database.name.clone()).collect()
+    }
+
     /// Whether the user wants it to stay.
     pub fn is_kept(&self) -> bool {
         self.kind == Kind::Manual || self.label.is_some() || self.pinned
@@ -238,10 +245,7 @@ impl Snapshot {
     /// The databases to which no rule was applied. Old versions recorded this only for a complete
     /// pull, or if rules were left out.
     pub fn raw(&self) -> BTreeSet<String> {
-        let all = self.origin().is_some_and(|origin| origin.sanitize_rules.is_none());
-        let databases = self.meta.iter().flat_map(|meta| &meta.databases);
-        let raw = databases.filter(|database| all || database.raw || database.unsanitized);
-        raw.map(|database| database.name.clone()).collect()
+        self.meta.as_ref().map(Meta::raw).unwrap_or_default()
     }
 
     /// The raw databases that one of `rules` matches.

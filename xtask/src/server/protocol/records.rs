@@ -1,19 +1,12 @@
 //! The two JSON records of a stream, printed by a shell script: the index before the databases, and
 //! the end record after them.
 
-use std::collections::HashSet;
-
 use serde::Deserialize;
 
 use super::{Error, refused};
 use crate::fs::from_hex;
-use crate::snapshots::{RemoteState, is_in_snapshot};
-use crate::sqlite::SIDECARS;
+use crate::snapshots::{RemoteState, check_names};
 
-const MAX_DATABASES: usize = 10_000;
-/// The maximum length of the name of a database, in bytes: with the path of a snapshot before it, it
-/// must be a path.
-const MAX_NAME: usize = 1024;
 /// The maximum length of the name of a machine, a region or a version, in bytes.
 const MAX_WORD: usize = 255;
 
@@ -131,26 +124,14 @@ pub fn index(text: &str) -> Result<Index, Error> {
     if !record.same.is_sorted_by(|a, b| a < b) {
         return Err(refused("the databases that have not changed are in no order"));
     }
-    if record.databases.len().max(record.same.len()) > MAX_DATABASES {
-        return Err(refused(format!("it announces more than {MAX_DATABASES} databases")));
-    }
-    let mut seen = HashSet::new();
-    let mut databases = Vec::new();
-    for database in record.databases {
-        let name = file_name(&database.name)?;
-        // On macOS, names that differ only in case are one file.
-        if !seen.insert(name.to_lowercase()) {
-            return Err(refused(format!("it announces {name:?} twice")));
-        }
-        databases.push(IndexEntry { name, bytes: database.bytes, is_delta: database.delta });
-    }
-    let is_directory = |name: &String| {
-        let parents = name.match_indices('/').map(|(at, _)| name[..at].to_lowercase());
-        parents.into_iter().any(|parent| seen.contains(&parent))
-    };
-    if let Some(one) = databases.iter().map(|one| &one.name).find(|name| is_directory(name)) {
-        return Err(refused(format!("a directory of {one:?} is a database as well")));
-    }
+    let databases = record.databases.into_iter().map(|database| {
+        let name = from_hex(&database.name).and_then(|bytes| String::from_utf8(bytes).ok());
+        let no_name = || refused(format!("the name {:?} is not UTF-8 in hex", database.name));
+        let (bytes, is_delta) = (database.bytes, database.delta);
+        Ok(IndexEntry { name: name.ok_or_else(no_name)?, bytes, is_delta })
+    });
+    let databases = databases.collect::<Result<Vec<_>, Error>>()?;
+    check_names(databases.iter().map(|one| one.name.as_str())).map_err(refused)?;
     let some = |text: String| Some(text).filter(|text| !text.is_empty());
     Ok(Index {
         machine: some(record.machine),
@@ -160,23 +141,6 @@ pub fn index(text: &str) -> Result<Index, Error> {
         boot: some(record.boot),
         same: record.same,
     })
-}
-
-/// A valid path of a file below the data directory, whatever the settings select.
-fn file_name(hex: &str) -> Result<String, Error> {
-    let name = from_hex(hex)
-        .and_then(|bytes| String::from_utf8(bytes).ok())
-        .ok_or_else(|| refused(format!("the name {hex:?} is not UTF-8 in hex")))?;
-    let reserved = SIDECARS.iter().chain(&[".json"]).any(|end| name.to_lowercase().ends_with(end));
-    // Neither `..` nor anything hidden, such as the directory of this tool.
-    let is_part = |part: &str| !part.is_empty() && part.len() <= 255 && !part.starts_with('.');
-    let bad = !name.split('/').all(is_part)
-        || name.len() > MAX_NAME
-        || reserved
-        || is_in_snapshot(&name)
-        || name.contains('\\')
-        || name.chars().any(char::is_control);
-    if bad { Err(refused(format!("{name:?} is not a name for a database"))) } else { Ok(name) }
 }
 
 pub fn end(text: &str) -> Result<EndRecord, Error> {
