@@ -396,7 +396,7 @@ add_up_findings() {
 		keep_findings "$count"
 		cat <<-SQL
 			SELECT databases, first, tbl, col, rows, kind, facts, sources FROM (
-			       SELECT *, row_number() OVER (PARTITION BY tbl, col, why ORDER BY kind IN ('secret', 'personal'), kind IN ('setting', 'email', 'phone'), rows DESC, kind) AS nth
+			       SELECT *, row_number() OVER (PARTITION BY tbl, col, why ORDER BY kind IN ('secret', 'personal'), kind IN ('setting', 'email', 'phone', 'ip', 'iban'), rows DESC, kind) AS nth
 			         FROM (SELECT count(DISTINCT db) AS databases, min(db) AS first, tbl, col, sum(rows) AS rows, kind, max(sources) AS sources,
 			                      CASE kind WHEN 'unread' THEN facts || CASE facts WHEN 'end' THEN db ELSE '' END END AS why,
 			                      CASE kind WHEN 'unread' THEN max(facts) ELSE replace(group_concat(DISTINCT facts), ',', '') END AS facts

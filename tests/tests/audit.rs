@@ -31,9 +31,9 @@ fn names_and_types_that_suggest_something_are_found_and_others_are_not() {
     let secret = "api_key, apiKey2, APIKey3, \"API KEY\", key, keys, passwd, pwd, password, passwordHash, \
          encrypted_password, userpassword, hash, token, id_token, ACCESSTOKEN, backupCodes, session, \
          session_data, cookie, otp, pin INTEGER, cvv, salt, client_secret, webhook_url, anything \"Pass Phrase\", \
-         signing_key_, \"clé secret\"";
+         signing_key_, mfa_seed, confirm, \"clé secret\"";
     let personal = "email, e_mail, unconfirmedEmail, phone, phone_number INTEGER, mobile, card_number, ssn, iban, \
-         dob DATE, birth_year INT, date_of_birth DATETIME, ip_address, last_sign_in_ip, address, street2, \
+         dob DATE, tax_ref, birth_year INT, date_of_birth DATETIME, ip_address, last_sign_in_ip, address, street2, \
          first_name, lastName, username, gender, x EMAIL, y \"PHONE(20)\", tax_id TEXT, vat_id";
     let none = "id, monkey, keyboard, hashtag_count, keywords, compass, bypass, microphone, ship, zip, discard, \
          secretaryName, tokenizer, email_verified, emailVerified INTEGER, is_email, has_password, email_count, \
@@ -54,6 +54,8 @@ fn names_and_types_that_suggest_something_are_found_and_others_are_not() {
             table("auth_user", "id, name, lat REAL, zip"),
             table("verification", "id, identifier, value"),
             table("sessions", "id PRIMARY KEY, data, title"),
+            table("shop_giftcard", "code, balance"),
+            table("shop_order", "ship_city, ship_zip, shipped, confirm BOOL"),
             "CREATE VIEW v AS SELECT email FROM p".to_owned(),
         ]
         .join("\n"),
@@ -76,6 +78,9 @@ fn names_and_types_that_suggest_something_are_found_and_others_are_not() {
             "auth_user.zip personal 0",
             "sessions.data secret 0",
             "sessions.id secret 0",
+            "shop_giftcard.code secret 0",
+            "shop_order.ship_city personal 0",
+            "shop_order.ship_zip personal 0",
             "verification.identifier secret 0",
             "verification.value secret 0",
         ])
@@ -132,7 +137,7 @@ fn what_a_rule_covers_or_the_settings_allow_is_no_finding() {
 }
 
 /// Values of each kind, which are in no other place of the tests' output.
-const VALUES: [(&str, &str); 27] = [
+const VALUES: [(&str, &str); 35] = [
     (
         "pem",
         "-----BEGIN OPENSSH PRIVATE KEY-----\nhunter2isnosecret\n-----END OPENSSH PRIVATE KEY-----",
@@ -163,6 +168,14 @@ const VALUES: [(&str, &str); 27] = [
     ("url", "see http://a:80/x@y, redis://:hunter2isnosecret@cache"),
     ("url", "[https://hunter2isnosecret:x-oauth@github.com]"),
     ("slack", "xapp-1-A0HUNTER2-hunter2isnosecret"),
+    ("stripe", "pi_3Nhunter2_secret_hunter2isnosecrethunter2"),
+    ("key", "ya29.hunter2isnosecret_hunter2"),
+    ("key", "1//0hunter2isnosecret_hunter2isnosecret"),
+    ("key", "https://discord.com/api/webhooks/123456789012345678/hunter2isnosecret"),
+    ("key", "https://fcm.googleapis.com/fcm/send/hunter2isnosecret"),
+    ("key", "https://api.example/v2?apikey=hunter2isnosecret"),
+    ("key", "https://app.example/reset?token=hunter2isnosecret_hunter2"),
+    ("key", "/reset/Mg/unter2-0123456789abcdef0123456789abcdef"),
 ];
 
 /// Each of the values in rows of another table; `n` after the name of its kind.
@@ -351,13 +364,24 @@ fn a_column_is_counted_once() {
 
 #[test]
 fn columns_of_other_names_with_addresses_and_numbers_are_found() {
-    let schema = "CREATE TABLE t (contact, line, body, package, ref, at);
+    let schema = r#"CREATE TABLE t (contact, line, body, package, ref, at);
         INSERT INTO t VALUES
           ('a.b@example.co', '+49 (30) 1234-567', 'write to a@b.co', 'left-pad@1.3.0', 'git@h.io:a/b', '<1@h.io>'),
           ('', '+1', 'see a@b.co', '@types/a.b', 'a@b@c.de', '+49-word'), (x'00', 5, NULL, 'a@1.x2', 'a@b', '+'), ('x@y.org', '', 'a', 'b', 'c', 'd');
+        CREATE TABLE more (seen, account, args, version);
+        INSERT INTO more VALUES
+          ('145.53.201.77', 'NL91 ABNA 0417 1643 00', '["a.b@example.co", "Welcome"]', '128.0.6613.84'),
+          ('10.0.0.1', 'NL861234577B01', '{"lodash": "left-pad@1.3.0"}', '1.2.3.4'),
+          ('2001:db8::1', 'DE89370400440532013000', '["see a@b, co"]', '127.0.0.1');
         CREATE TABLE few (a); INSERT INTO few SELECT 'x' FROM t, t, t, t, t, t, t;
-        INSERT INTO few VALUES ('late@example.com');";
-    let found = ["t.contact email 2", "t.line phone 1"];
+        INSERT INTO few VALUES ('late@example.com');"#;
+    let found = [
+        "more.account iban 2",
+        "more.args json-personal 1",
+        "more.seen ip 1",
+        "t.contact email 2",
+        "t.line phone 1",
+    ];
     for (begin, build) in [("", Build::Machine), ("", Build::Old), (LARGE, Build::New)] {
         let env = TestEnv::with_database(&format!("{begin} {schema}"));
         build.install(&env.path("bin"));
@@ -367,6 +391,7 @@ fn columns_of_other_names_with_addresses_and_numbers_are_found() {
     let output = env.local_pull(&[]).ok();
     output
         .stderr_has("table = \"t\"")
+        .stderr_has(r#""account" = "fake(iban)", "seen" = "fake(ip)""#)
         .stderr_has(r#""contact" = "fake(email)", "line" = "fake(phone)""#);
 }
 

@@ -46,12 +46,14 @@ pub enum Kind {
     JsonPersonal,
     Email,
     Phone,
+    Ip,
+    Iban,
     /// The column could not be read.
     Unread,
 }
 
 impl Kind {
-    const ALL: [(Self, &'static str, &'static str); 17] = [
+    const ALL: [(Self, &'static str, &'static str); 19] = [
         (Self::Secret, "secret", ""),
         (Self::Personal, "personal", ""),
         (Self::Pem, "pem", "a private key"),
@@ -68,6 +70,8 @@ impl Kind {
         (Self::JsonPersonal, "json-personal", "personal data in JSON"),
         (Self::Email, "email", "an e-mail address"),
         (Self::Phone, "phone", "a phone number"),
+        (Self::Ip, "ip", "an IP address"),
+        (Self::Iban, "iban", "an IBAN"),
         (Self::Unread, "unread", ""),
     ];
 
@@ -90,6 +94,8 @@ impl Kind {
         match self {
             Self::Email => Some("email"),
             Self::Phone => Some("phone"),
+            Self::Ip => Some("ip"),
+            Self::Iban => Some("iban"),
             _ => None,
         }
     }

@@ -125,6 +125,7 @@ mod tests {
             ("homePhone2", "nu", "fake(phone) || ' x' || rowid"),
             ("last_sign_in_ip", "nut", "fake(ipv6)"),
             ("ip_address", "nt", "fake(ip)"),
+            ("remote_addr", "nt", "fake(ip)"),
             ("address", "t", "fake(street)"),
             ("dob", "nut", "'masked-' || rowid"),
             ("dob", "ni", "0"),

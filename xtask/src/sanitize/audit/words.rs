@@ -29,8 +29,8 @@ pub const CLASSES: [Class; 5] = [
         words: "key, keys, pwd, pass, pw, salt, hash, hashes, session, sessions, cookie, cookies, jwt, bearer, \
                 csrf, xsrf, dsn, access code, auth code, backup code, backup codes, invite code, login code, \
                 recovery code, recovery codes, reset code, verification code, security answer, seed phrase, \
-                connection string, conn string, conn str, database url, magic link, reset digest, webhook url",
-        names: "auth, authorization, sid",
+                mfa seed, otp seed, totp seed, connection string, conn string, conn str, database url, magic link, reset digest, webhook url",
+        names: "auth, authorization, sid, confirm",
     },
     // Numeric credentials.
     Class {
@@ -57,7 +57,7 @@ pub const CLASSES: [Class; 5] = [
         types: "text number",
         within: "telephone, phonenumber, creditcard, cardnumber, passport",
         words: "phone, phones, tel, fax, msisdn, mobile number, mobile phone, ssn, social security, national id, \
-                tax id, tax number, vat id, vat number, vat no, driver license, drivers license, driving licence, license number, licence number, iban, \
+                tax id, tax number, tax no, tax ref, vat id, vat number, vat no, driver license, drivers license, driving licence, license number, licence number, iban, \
                 bic, swift code, sort code, routing number, account number, bank account, card, cards, ip, ips, \
                 ipv, salary",
         names: "mobile, cell, pan, vat",
@@ -74,7 +74,7 @@ pub const CLASSES: [Class; 5] = [
 /// Names that have a meaning only in some tables: the endings of the tables' names, or after a `=`
 /// the complete names; the complete names of the columns; words of which another column must have
 /// one, if there are any.
-pub const IN_TABLES: [(Kind, &str, &str, &str); 6] = [
+pub const IN_TABLES: [(Kind, &str, &str, &str); 7] = [
     (Kind::Personal, PERSONS, "name, display name, company, company name", ""),
     (Kind::Personal, PERSONS, PLACES, ""),
     (
@@ -90,6 +90,8 @@ pub const IN_TABLES: [(Kind, &str, &str, &str); 6] = [
         "value, code, data, identifier, payload",
         "",
     ),
+    // A code that is money.
+    (Kind::Secret, "giftcard, giftcards, gift card, gift cards, voucher, vouchers", "code", ""),
     (Kind::Secret, SESSIONS, "value, data, payload, sess", ""),
     // The id of a login session is a secret; the id of a lesson or concert session is not.
     (
@@ -103,7 +105,8 @@ pub const IN_TABLES: [(Kind, &str, &str, &str); 6] = [
 const PERSONS: &str = "user, users, member, members, customer, customers, person, persons, people, contact, contacts, \
                        patient, patients, employee, employees, guest, guests, subscriber, subscribers, student, \
                        students, profile, profiles";
-const PLACES: &str = "zip, city, lat, lng, lon, latitude, longitude, location, geolocation";
+const PLACES: &str = "zip, ship zip, shipping zip, billing zip, delivery zip, city, ship city, shipping city, \
+                      billing city, delivery city, lat, lng, lon, latitude, longitude, location, geolocation";
 const SESSIONS: &str =
     "=session, =sessions, =user session, =user sessions, =auth session, =auth sessions";
 
@@ -145,7 +148,7 @@ pub const BESIDE: [(&str, &str); 2] = [("key", "value"), ("key", "val")];
 /// `_`, and the kind of `fake()`. The first one that matches counts.
 pub const FAKES: [(&str, &str); 13] = [
     ("mail", "email"),
-    ("ip_addr, ipaddr, _ip_, _ips_, _ipv_", "ip"),
+    ("ip_addr, ipaddr, remote_addr, client_addr, peer_addr, _ip_, _ips_, _ipv_", "ip"),
     ("username, user_name, login, screen_name, nickname", "username"),
     ("firstname, first_name, given_name, middle_name", "first_name"),
     ("lastname, last_name, surname, family_name, maiden_name", "last_name"),
@@ -178,7 +181,13 @@ pub const VALUES: [(Kind, &[&str]); 10] = [
     ),
     (
         Kind::Stripe,
-        &["sk_live_[A-Za-z0-9]{10}", "rk_live_[A-Za-z0-9]{10}", "whsec_[A-Za-z0-9+/]{24}"],
+        &[
+            "sk_live_[A-Za-z0-9]{10}",
+            "rk_live_[A-Za-z0-9]{10}",
+            "whsec_[A-Za-z0-9+/]{24}",
+            // What pays for a PaymentIntent or a SetupIntent.
+            "_secret_[A-Za-z0-9]{20}",
+        ],
     ),
     (
         Kind::Slack,
@@ -199,6 +208,9 @@ pub const VALUES: [(Kind, &[&str]); 10] = [
             "hf_[A-Za-z0-9]{30}",
             "AIza[A-Za-z0-9_-]{35}",
             "GOCSPX-[A-Za-z0-9_-]{20}",
+            // Of Google's OAuth.
+            "ya29.[A-Za-z0-9_-]{20}",
+            "1//0[A-Za-z0-9_-]{30}",
             // SendGrid, Mailgun, Resend, Shopify, Square, Telegram.
             "SG.[A-Za-z0-9_-]{22}.[A-Za-z0-9_-]{20}",
             "key-[0-9a-f]{32}",
@@ -218,6 +230,17 @@ pub const VALUES: [(Kind, &[&str]); 10] = [
             "ATATT3[A-Za-z0-9_=-]{32}",
             "AGE-SECRET-KEY-1[A-Z0-9]{20}",
             "AccountKey=[A-Za-z0-9+/]{40}",
+            // Addresses that need no password: a webhook, a browser's push service, a private calendar, a
+            // query with a key or a token.
+            "discord.com/api/webhooks/[0-9]{17}",
+            "fcm.googleapis.com/fcm/send/[A-Za-z0-9_-]{10}",
+            "push.services.mozilla.com/wpush/v",
+            "/private-[0-9a-f]{32}",
+            "apikey=[A-Za-z0-9_-]{16}",
+            "api_key=[A-Za-z0-9_-]{16}",
+            "token=[A-Za-z0-9_.-]{20}",
+            // Django's address for a new password.
+            "/reset/[A-Za-z0-9_]*/[a-z0-9]{6}-[0-9a-f]{32}",
         ],
     ),
     (
@@ -285,13 +308,26 @@ pub const URL: Url = Url {
 
 /// Values that are personal data as a whole, in columns whose names say nothing: a pattern that
 /// must match, and patterns of which none may.
-pub const WHOLE_VALUES: [(Kind, &str, &[&str]); 2] = [
+pub const WHOLE_VALUES: [(Kind, &str, &[&str]); 5] = [
     (
         Kind::Email,
         "?*@?*.[A-Za-z]*[A-Za-z]",
         &["*[] \n<>()[:/\",;|\\]*", "*@*@*", "*@*[^A-Za-z0-9.-]*"],
     ),
     (Kind::Phone, "+[1-9]*[0-9]*[0-9]*[0-9]*[0-9]*[0-9]*[0-9]*[0-9]", &["?*[^0-9 ()./-]*"]),
+    // Neither a version nor an address of a private network.
+    (
+        Kind::Ip,
+        "[1-9][0-9]*.[0-9]*.[0-9]*.[0-9]*",
+        &["*[^0-9.]*", "*.*.*.*.*", "*[0-9][0-9][0-9][0-9]*", "*..*", "10.*", "127.*", "192.168.*"],
+    ),
+    (
+        Kind::Iban,
+        "[A-Z][A-Z][0-9][0-9][A-Z0-9 ]????????*[0-9][0-9]",
+        &["*[^A-Z0-9 ]*", "???????????????????????????????????????????*"],
+    ),
+    // A list or an object with an address as one of its values.
+    (Kind::JsonPersonal, "[[{]*\"*[A-Za-z0-9._+-]@[A-Za-z]*.[a-z]*[a-z]\"*", &[]),
 ];
 
 /// Tables of settings, a row each: the column with a setting's name, and the one with its value.
