@@ -261,17 +261,10 @@ choose_columns() {
 }
 
 # read_columns: prints a line per finding: NUMBER, table, column, rows, kind, facts,
-# sources. A virtual generated column may need a function of the app, so it has its own statement.
+# sources, or after a = the column with the name of the setting. A virtual generated column may need
+# a function of the app, so it has its own statement.
 read_columns() {
 	cat <<-SQL
-		CREATE TEMP TABLE xtask_part AS
-		SELECT dense_rank() OVER (ORDER BY tbl, CASE generated WHEN 2 THEN -1 - cid ELSE cid / $MOST_COLUMNS END) AS part, tbl, cid, kind,
-		       generated = 2 AS alone, CASE generated WHEN 2 THEN $column_in_hex END AS named, '"' || replace(col, '"', '""') || '"' AS col,
-		       '''~ ' || $table_in_hex || ' ' || $column_in_hex || ' '' || ' AS begin,
-		       ' ' || coalesce((SELECT facts FROM temp.xtask_fact AS f WHERE f.tbl = l.tbl AND f.cid = l.cid), 't') || ' ' AS facts,
-		       coalesce((SELECT group_concat($column_in_hex) FROM temp.xtask_source AS s WHERE s.tbl = l.tbl AND s.cid = l.cid), '-')
-		       || ''' || char(10)' AS tail
-		  FROM temp.xtask_look AS l WHERE bare;
 		-- Columns with the value of a setting, and the column with its name.
 		CREATE TEMP TABLE xtask_named AS
 		SELECT tbl, cid, condition, $column_in_hex AS name FROM (
@@ -279,6 +272,14 @@ read_columns() {
 		         FROM temp.xtask_setting AS s JOIN temp.xtask_column AS v ON v.col = s.value COLLATE NOCASE
 		         JOIN temp.xtask_column AS n ON n.tbl = v.tbl AND n.col = s.name COLLATE NOCASE)
 		 WHERE nth = 1;
+		CREATE TEMP TABLE xtask_part AS
+		SELECT dense_rank() OVER (ORDER BY tbl, CASE generated WHEN 2 THEN -1 - cid ELSE cid / $MOST_COLUMNS END) AS part, tbl, cid, kind,
+		       generated = 2 AS alone, CASE generated WHEN 2 THEN $column_in_hex END AS named, '"' || replace(col, '"', '""') || '"' AS col,
+		       '''~ ' || $table_in_hex || ' ' || $column_in_hex || ' '' || ' AS begin,
+		       ' ' || coalesce((SELECT facts FROM temp.xtask_fact AS f WHERE f.tbl = l.tbl AND f.cid = l.cid), 't') || ' ' AS facts,
+		       coalesce((SELECT group_concat($column_in_hex) FROM temp.xtask_source AS s WHERE s.tbl = l.tbl AND s.cid = l.cid),
+		       '=' || (SELECT name FROM temp.xtask_named AS n WHERE n.tbl = l.tbl AND n.cid = l.cid), '-') || ''' || char(10)' AS tail
+		  FROM temp.xtask_look AS l WHERE bare;
 		CREATE TEMP TABLE xtask_seen (part INTEGER, lines TEXT);
 		.output audit.todo.$worker
 		SELECT 'INSERT INTO temp.xtask_seen SELECT ' || part || ', ' || group_concat(line, ' || ')
@@ -300,7 +301,7 @@ read_columns() {
 		         WHERE EXISTS (SELECT 1 FROM temp.xtask_value)
 		         UNION ALL
 		        SELECT part, p.tbl, 'coalesce(' || begin || 'nullif(count(CASE WHEN ' || condition || ' THEN 1 END), 0) || '' setting'
-		               || facts || name || ''' || char(10), '''')'
+		               || facts || tail || ', '''')'
 		          FROM temp.xtask_part AS p JOIN temp.xtask_named AS n ON n.tbl = p.tbl AND n.cid = p.cid WHERE kind IS NULL)
 		 GROUP BY part, tbl;
 		-- Whole values tell what a column is for: its first rows are enough.
@@ -396,7 +397,7 @@ add_up_findings() {
 		keep_findings "$count"
 		cat <<-SQL
 			SELECT databases, first, tbl, col, rows, kind, facts, sources FROM (
-			       SELECT *, row_number() OVER (PARTITION BY tbl, col, why ORDER BY kind IN ('secret', 'personal'), kind IN ('setting', 'email', 'phone', 'ip', 'iban'), rows DESC, kind) AS nth
+			       SELECT *, row_number() OVER (PARTITION BY tbl, col, why ORDER BY kind IN ('secret', 'personal'), kind = 'setting', kind IN ('email', 'phone', 'ip', 'iban'), rows DESC, kind) AS nth
 			         FROM (SELECT count(DISTINCT db) AS databases, min(db) AS first, tbl, col, sum(rows) AS rows, kind, max(sources) AS sources,
 			                      CASE kind WHEN 'unread' THEN facts || CASE facts WHEN 'end' THEN db ELSE '' END END AS why,
 			                      CASE kind WHEN 'unread' THEN max(facts) ELSE replace(group_concat(DISTINCT facts), ',', '') END AS facts

@@ -420,3 +420,29 @@ fn a_setting_whose_name_says_so_is_found_and_the_others_stay() {
         )
     );
 }
+
+/// One value tells nothing of the other settings, but that a secret may have any name.
+#[test]
+fn of_settings_with_a_value_that_looks_like_a_secret_the_short_ones_stay() {
+    let env = TestEnv::with_database(
+        "CREATE TABLE settings (name PRIMARY KEY, value TEXT NOT NULL);
+         INSERT INTO settings VALUES ('backup', 'sftp://a:hunter2@nas.example/b'), ('door', 'hunter2isnosecret'),
+           ('mail_from', 'ada@shop.example'), ('smtp_password', 'hunter2isnosecret'), ('vat_rate', '9');
+         CREATE TABLE options (key PRIMARY KEY, value TEXT NOT NULL);
+         INSERT INTO options VALUES ('mail_from', 'ada@shop.example'), ('dark', 'true');",
+    );
+    assert_eq!(findings(&env), set(&["options.value email 1", "settings.value url 1"]));
+    let report = env.local_pull(&[]).ok().stderr;
+    let (_, rules) = report.split_once("adds a rule for each:").unwrap();
+    let (rules, _) = rules.split_once("columns that are fine").unwrap();
+    env.db_toml(rules);
+    env.local_pull(&[]).ok().stderr_lacks("likely secrets");
+    let all = "SELECT group_concat(name || '=' || value, ' ') FROM
+               (SELECT * FROM settings UNION ALL SELECT * FROM options ORDER BY 1, 2)";
+    assert_eq!(
+        databases::query(&env.data().join("data.db"), all),
+        rusqlite::types::Value::Text(
+            "backup= dark=true door= mail_from= mail_from= smtp_password= vat_rate=9".to_owned()
+        )
+    );
+}

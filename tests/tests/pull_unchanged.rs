@@ -231,15 +231,17 @@ fn what_the_audit_found_is_said_again_and_rules_match_what_is_unchanged() {
     let scene = settled();
     scene.create(&NAMES, 10);
     databases::create_secrets(&scene.path(NAMES[0]), 5, "hunter2");
+    let settings = "CREATE TABLE settings (name, value); INSERT INTO settings VALUES ('backup', 'ftp://a:hunter2@nas.example')";
+    scene.execute(NAMES[0], settings);
     let rule = "[[sanitize]]\ntable = 'export_settings'\nset = { private_key = \"'x'\" }\n";
     scene.env.db_toml(rule);
     settle(&scene);
     let said = |report: &Report| {
         let lines = report.output.stderr.lines();
-        lines.filter(|line| line.starts_with("  export_settings.")).map(str::to_owned).collect()
+        lines.filter(|line| line.contains("settings.")).map(str::to_owned).collect()
     };
     let first: Vec<String> = said(&scene.report(&[]));
-    assert!(!first.is_empty());
+    assert!(first.iter().any(|line| line.contains("  settings.value ")), "{first:?}");
     // The rule matches nothing in the one that is copied.
     scene.execute(NAMES[1], "UPDATE items SET value = value + 1");
     let report = scene.report(&[]);

@@ -62,13 +62,17 @@ impl Finding {
         };
         let name = |hex| Some(String::from_utf8_lossy(&from_hex(hex)?).into_owned());
         let kind = Kind::ALL.iter().find(|(_, word, _)| *word == kind)?.0;
+        // Of a row in a table of settings: the column with its name.
+        let setting = sources.strip_prefix('=');
         let (set, empty, unread) = match kind {
             Kind::Unread => (None, None, Some(REASONS.iter().find(|(word, _)| *word == facts)?.1)),
             _ => {
                 let facts = Facts::parse(facts)?;
-                let mask = facts.mask(&name(column)?, kind);
+                // What one setting looks like is not what the others are.
+                let of = if setting.is_some() { Kind::Setting } else { kind };
+                let mask = facts.mask(&name(column)?, of);
                 // The app needs the rest of the value.
-                if kind.is_json() { (None, mask, None) } else { (mask, None, None) }
+                if of.is_json() { (None, mask, None) } else { (mask, None, None) }
             }
         };
         Some(Self {
@@ -80,12 +84,15 @@ impl Finding {
             database: name(database)?,
             set,
             empty,
-            condition: match kind {
-                Kind::Setting => Some(super::secret_settings(&name(sources)?, &name(column)?)),
-                _ => None,
+            condition: match (setting, kind) {
+                (None, _) | (_, Kind::Secret | Kind::Personal | Kind::Unread) => None,
+                (Some(of), Kind::Setting) => {
+                    Some(super::secret_settings(&name(of)?, &name(column)?))
+                }
+                _ => Some(super::long_settings(&name(column)?)),
             },
             generated_from: match sources {
-                _ if kind == Kind::Setting => Vec::new(),
+                _ if setting.is_some() => Vec::new(),
                 "-" => Vec::new(),
                 sources => sources.split(',').map(name).collect::<Option<_>>()?,
             },

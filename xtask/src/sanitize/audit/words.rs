@@ -347,7 +347,7 @@ pub const SETTINGS: [(&str, &str); 12] = [
 ];
 
 /// Parts of the names of settings whose values are secrets; `_` stands for any character.
-pub const SECRET_SETTINGS: [&str; 16] = [
+pub const SECRET_SETTINGS: [&str; 19] = [
     "password",
     "passwd",
     "passphrase",
@@ -363,5 +363,8 @@ pub const SECRET_SETTINGS: [&str; 16] = [
     "signing_key",
     "encryption_key",
     "smtp_pass",
+    "jwt",
+    "dsn",
+    "psk",
     "webhook_url",
 ];

@@ -160,7 +160,7 @@ pub fn remote_state(state: &str, found: &str) -> Result<RemoteState, Error> {
     };
     match state.split_once(' ') {
         Some((state, matched))
-            if is_plain(state, "._-") && is_plain(matched, ",/-") && is_plain(found, " ;,-") =>
+            if is_plain(state, "._-") && is_plain(matched, ",/-") && is_plain(found, " ;,=-") =>
         {
             let (state, matched) = (state.to_owned(), matched.to_owned());
             Ok(RemoteState { state, matched, found: found.to_owned() })
