@@ -221,9 +221,9 @@ fn frameworks_say_what_databases_are_called_here_and_which_are_made_again() {
 fn json_with_a_password_is_emptied_and_says_how_to_keep_the_rest() {
     let (env, _sshd) = new("CREATE TABLE hooks (id INTEGER PRIMARY KEY, config TEXT NOT NULL);
          INSERT INTO hooks VALUES (1, '{\"smtp\": {\"password\": \"hunter2hunter2\"}}')");
-    env.xtask(["init", "--yes"]).ok().stderr_has("    hooks.config  ''\n");
+    env.xtask(["init", "--yes"]).ok().stderr_has("    hooks.config  '{}'\n");
     let keep =
-        "# json_replace(config, '$.NAME', '') keeps the rest of the JSON.\nset.config = \"''\"\n";
+        "# json_replace(config, '$.NAME', '') keeps the rest of the JSON.\nset.config = \"'{}'\"\n";
     assert!(written(&env).contains(keep), "{}", written(&env));
     env.xtask(["pull-db", "--yes"]).ok().stderr_lacks("warning");
     assert!(store::files_with(&env.data(), "hunter2").is_empty());

@@ -43,6 +43,11 @@ pub struct Finding {
     pub unread: Option<&'static str>,
 }
 
+/// What an app can still parse.
+fn as_json(mask: String) -> String {
+    if mask == "''" { "'{}'".to_owned() } else { mask }
+}
+
 /// Reasons why a column could not be read: the code on the wire, and the text.
 const REASONS: [(&str, &str); 5] = [
     ("module", "no such module"),
@@ -72,7 +77,7 @@ impl Finding {
                 let of = if setting.is_some() { Kind::Setting } else { kind };
                 let mask = facts.mask(&name(column)?, of);
                 // The app needs the rest of the value.
-                if of.is_json() { (None, mask, None) } else { (mask, None, None) }
+                if of.is_json() { (None, mask.map(as_json), None) } else { (mask, None, None) }
             }
         };
         Some(Self {
