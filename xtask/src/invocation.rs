@@ -42,16 +42,23 @@ fn alias() -> &'static Option<Alias> {
 }
 
 /// The flags of this run that a suggested command needs too, to use the same data.
-static FLAGS: OnceLock<String> = OnceLock::new();
+static FLAGS: OnceLock<[String; 2]> = OnceLock::new();
+/// Set once the settings say what `--local-dir` says.
+static IS_WRITTEN: OnceLock<()> = OnceLock::new();
+
+/// The settings now have the data directory of this run: hints leave the flag out.
+pub fn local_dir_is_written() {
+    let _ = IS_WRITTEN.set(());
+}
 
 pub fn remember(config: Option<&Path>, local_dir: Option<&Path>) {
     let flags = [("--config", config), ("--local-dir", local_dir)];
-    let flags = flags.into_iter().filter_map(|(flag, path)| {
+    let written = |(flag, path): (&str, Option<&Path>)| {
         let path = path?.to_str()?;
         Some(format!(" {flag} {}", shlex::try_quote(path).ok()?))
-    });
+    };
     // If one process has several runs, as in tests, the first one counts.
-    let _ = FLAGS.set(flags.collect());
+    let _ = FLAGS.set(flags.map(|flag| written(flag).unwrap_or_default()));
 }
 
 /// A message with its commands as this user types them.
@@ -64,8 +71,10 @@ pub fn adapt(message: &str) -> Cow<'_, str> {
 
 /// A hint with its commands as this user types them, global flags included.
 pub fn adapt_hint(hint: &str) -> String {
-    let flags = FLAGS.get().map_or("", String::as_str);
-    hint.replace(&format!("{USUAL} "), &format!("{}{flags} ", command()))
+    let [config, local_dir] =
+        FLAGS.get().map_or(["", ""], |flags| flags.each_ref().map(String::as_str));
+    let local_dir = if IS_WRITTEN.get().is_some() { "" } else { local_dir };
+    hint.replace(&format!("{USUAL} "), &format!("{}{config}{local_dir} ", command()))
 }
 
 /// The alias that runs `package` in `dir`, from a configuration in `dir` or above it.

@@ -1,4 +1,4 @@
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
@@ -15,7 +15,7 @@ use crate::sanitize::audit::quoted;
 use crate::sanitize::unmatched::Unmatched;
 use crate::server::args::ServerArgs;
 use crate::ui::{Ui, count, from_root};
-use crate::{fs, interrupt};
+use crate::{fs, interrupt, invocation};
 
 /// Write xtask/db.toml: find the app, look at its databases, and propose what to mask
 ///
@@ -62,6 +62,11 @@ impl Args {
         cx.ui.confirm(&format!("Write {}?", names.join(" and ")))?;
         for one in &planned {
             fs::write_shared(&one.file, one.text.as_bytes(), false)?;
+        }
+        let settings = planned.iter().find(|one| one.file == location.file);
+        let local_dir = settings.map(|it| extend::value(&it.text, &[], "local-dir")).transpose()?;
+        if local_dir.flatten().map(PathBuf::from) == cx.global.local_dir {
+            invocation::local_dir_is_written();
         }
         cx.ui.tick(format!("wrote {}", names.join(" and ")));
         cx.ui.hint("cargo xtask pull-db");

@@ -8,7 +8,7 @@ use crate::init::survey::Trial;
 use crate::init::surveyed::Surveyed;
 use crate::init::{passwords, tables};
 use crate::sanitize::audit::{Finding, Findings, quoted};
-use crate::ui::Ui;
+use crate::ui::{Ui, count, escape};
 
 /// The number of columns that are shown.
 const SHOWN: usize = 20;
@@ -31,6 +31,8 @@ pub struct Masked {
     pub found: Vec<Finding>,
     /// Columns with values that a rule for another one removes.
     pub copied: Vec<Finding>,
+    /// For these columns, which one that is, as far as the server has told.
+    origins: BTreeMap<String, String>,
 }
 
 impl Masked {
@@ -45,7 +47,8 @@ impl Masked {
             let is_omitted = omitted.iter().any(|table| table.eq_ignore_ascii_case(&one.table));
             !is_omitted && (!has(&scratch, &one.table) || has(&wanted, &one.table))
         };
-        Self { found: findings.columns.iter().filter(comes).cloned().collect(), copied: Vec::new() }
+        let found = findings.columns.iter().filter(comes).cloned().collect();
+        Self { found, ..Self::default() }
     }
 
     /// The number of columns for which there is a rule.
@@ -66,13 +69,27 @@ impl Masked {
         if new.is_empty() {
             return false;
         }
-        for leak in &trial.leaks {
-            ui.tick(format!("{leak}: masked there too"));
-        }
-        report(ui, &new, &[]);
+        self.origins.extend(trial.leaks.iter().flat_map(|leak| origins(leak)));
+        let columns = count(new.len(), "more column");
+        ui.tick(format!("{columns} with values that these rules remove: masked too"));
+        let rows = new.iter().filter_map(|one| {
+            let sql = one.set.as_deref()?;
+            let of = self.origins.get(&one.place()).map(|of| format!("  has values of {of}"));
+            Some((one.place(), format!("{sql}{}", of.unwrap_or_default())))
+        });
+        list_columns(ui, &rows.collect::<Vec<_>>());
         self.copied.extend(new);
         true
     }
+}
+
+/// The columns that a leak names, and those whose values they have.
+fn origins(leak: &str) -> impl Iterator<Item = (String, String)> {
+    let (_, places) = leak.split_once(" removes values of ").unwrap_or_default();
+    places.split(", and of ").filter_map(|place| {
+        let (of, still_in) = place.split_once(", which are still in ")?;
+        Some((escape(still_in), escape(of)))
+    })
 }
 
 impl Proposal<'_> {
@@ -121,7 +138,7 @@ impl Proposal<'_> {
 
     /// An example of a fixture, in comments.
     fn fixture(&self, wanted: &[&Surveyed]) -> String {
-        let Some(first) = wanted.first() else { return String::new() };
+        let Some(first) = wanted.iter().max_by_key(|one| one.bytes) else { return String::new() };
         let renamed = self.renames.iter().find(|(server, _)| *server == first.name);
         let name = renamed.map_or(&*first.name, |(_, here)| here);
         let base = name.rsplit('/').next().unwrap_or(name);
@@ -150,7 +167,11 @@ pub fn rules(masked: &Masked, databases: &[Surveyed], written: &str) -> String {
             others.push(finding.line());
             continue;
         };
-        let why = if is_copy { "# It has values that another rule removes.\n" } else { "" };
+        let why = match (is_copy, masked.origins.get(&finding.place())) {
+            (false, _) => String::new(),
+            (true, Some(of)) => format!("# It has values of {of}, which a rule removes.\n"),
+            (true, None) => "# It has values that another rule removes.\n".to_owned(),
+        };
         let rule = (finding.table.as_str(), finding.condition.as_deref());
         tables.entry(rule).or_default().push(format!("{why}{line}"));
     }
@@ -210,11 +231,15 @@ fn line(finding: &Finding, databases: &[Surveyed]) -> Option<String> {
 /// Shows what the question is about.
 pub fn report(ui: &Ui, findings: &[Finding], databases: &[Surveyed]) {
     let sql = |one: &Finding| match passwords::of(databases, &one.table, &one.column) {
-        Some(_) => Some("the hash of: development".to_owned()),
+        Some(_) => Some("a hash of the password: development".to_owned()),
         None => one.set.clone().or_else(|| one.empty.clone()),
     };
     let rows = findings.iter().filter_map(|one| Some((one.place(), sql(one)?)));
-    let rows: Vec<_> = rows.collect();
+    list_columns(ui, &rows.collect::<Vec<_>>());
+}
+
+/// Columns and what they are set to.
+fn list_columns(ui: &Ui, rows: &[(String, String)]) {
     let width = rows.iter().take(SHOWN).map(|(place, _)| place.chars().count()).max().unwrap_or(0);
     for (place, sql) in rows.iter().take(SHOWN) {
         ui.line(format!("    {place:width$}  {sql}"));
