@@ -236,7 +236,10 @@ fn values_of_unmasked_databases_are_shown_only_if_asked_for() {
     );
     let pulled = snapshot(&env).join("data.db").display().to_string();
     let live = live.display().to_string();
-    for sides in [&[][..], &["current", &pulled], &[&pulled, &live]] {
+    // Of a file, it counts in which data directory it is.
+    let other = env.path("other").display().to_string();
+    let elsewhere = ["--local-dir", &other, &pulled, &live];
+    for sides in [&[][..], &["current", &pulled], &[&pulled, &live], &elsewhere] {
         let rows = |more: &[&str]| diff(&env, &[sides, more].concat()).ok();
         let shown = rows(&["--table", "users"]);
         shown

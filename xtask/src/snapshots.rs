@@ -34,7 +34,7 @@ use crate::ui::{Ui, escape};
 use crate::{fs, moment};
 
 /// The parts of the data directory that are not snapshots.
-const STATE_DIR: &str = ".xtask";
+pub const STATE_DIR: &str = ".xtask";
 const LOCK: &str = "lock";
 const INCOMING: &str = "incoming-";
 /// The directory of a pull, which outlives it as a [`Leftover`] if the pull was cut.

@@ -11,7 +11,7 @@ use super::source::Source;
 use crate::config::{NamePattern, Settings};
 use crate::error::Failure;
 use crate::live::{self, State};
-use crate::snapshots::{self, Snapshot, Store};
+use crate::snapshots::{self, STATE_DIR, Snapshot, Store};
 use crate::ui::escape;
 
 /// The name of the current data on the command line.
@@ -133,20 +133,27 @@ impl Side {
             let (is_unmasked, sha256) = (unmasked.contains(&name), known.remove(&name));
             (name, Database { path, is_shared: true, is_unmasked, sha256 })
         };
-        let names = live::databases(&settings.data_dir, &settings.names)?;
+        let names = live::databases(&store.dir, &settings.names)?;
         Ok(Self { origin: Origin::Current, databases: names.into_iter().map(database).collect() })
     }
 
-    /// A file, which may be part of a snapshot or of the current data.
+    /// A file, which may be part of a snapshot or of the current data, also of another data directory.
     fn file(settings: &Settings, store: &Store, path: &Path) -> Result<Self> {
         let real =
             path.canonicalize().with_context(|| format!("cannot read {}", path.display()))?;
-        let snapshots = store.list()?;
-        let mut sides: Vec<_> = snapshots.iter().map(|it| Self::snapshot(settings, it)).collect();
-        sides.push(Self::current(settings, store)?);
-        let of_sides = sides.into_iter().flat_map(|side| side.databases.into_values());
-        let known =
-            of_sides.into_iter().find(|it| it.path.canonicalize().is_ok_and(|it| it == real));
+        let above = real.ancestors().skip(1).filter(|dir| dir.join(STATE_DIR).is_dir());
+        let others: Vec<_> = above.map(Store::new).collect();
+        let mut known = None;
+        for store in [store].into_iter().chain(&others) {
+            let snapshots = store.list()?;
+            let sides = snapshots.iter().map(|it| Self::snapshot(settings, it));
+            let sides = sides.chain([Self::current(settings, store)?]);
+            let mut databases = sides.flat_map(|side| side.databases.into_values());
+            known = databases.find(|it| it.path.canonicalize().is_ok_and(|it| it == real));
+            if known.is_some() {
+                break;
+            }
+        }
         // Nothing may appear in a snapshot, not even in one of another data directory.
         let is_shared = !real
             .ancestors()
