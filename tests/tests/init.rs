@@ -102,16 +102,49 @@ fn again_it_proposes_only_what_is_new() {
     let output = env.xtask(["init", "--yes"]).ok();
     output
         .stderr_has(" ✓ new: tenants/a/main.db and 1 more\n")
-        .stderr_has("- include = [\n-   \"*.db\", # mine\n- ]\n+ include = [\"*.db\", \"tenants/*/main.db\"]\n")
+        .stderr_has("-   \"*.db\", # mine\n")
+        .stderr_has("+   \"*.db\", \"tenants/*/main.db\", # mine\n")
         .stderr_has("+ set.phone = \"fake(phone)\"\n")
         .stderr_lacks("+ set.email")
         .stderr_lacks("gitignore");
     let rule = "\n# What looks like secrets or personal data is masked on the server, before anything is sent.\n\
                 [[sanitize]]\ntable = \"users\"\nset.phone = \"fake(phone)\"\n";
-    let include = "include = [\"*.db\", \"tenants/*/main.db\"]";
-    let expected = first.replace("include = [\n  \"*.db\", # mine\n]", include) + rule;
+    let expected = first.replace("\"*.db\", #", "\"*.db\", \"tenants/*/main.db\", #") + rule;
     assert_eq!(written(&env), expected);
     env.xtask(["init", "--yes"]).ok().stderr_has("lacks nothing");
+}
+
+#[test]
+fn files_of_others_keep_their_bytes_and_their_place() {
+    let (env, _sshd) = new(USERS);
+    let (shared, link) = (env.path("shared.toml"), env.repo().join("xtask/db.toml"));
+    fs::write(&shared, "# ours\r\nkeep = 3").expect("write");
+    std::os::unix::fs::symlink(&shared, &link).expect("link");
+    let ignore = env.repo().join(".gitignore");
+    fs::write(&ignore, b"caf\xe9/\r\n").expect("write");
+    env.xtask(["init", "--yes"]).ok();
+    assert_eq!(fs::read_link(&link).expect("it is a link"), shared);
+    let settings = fs::read_to_string(&shared).expect("read");
+    assert!(settings.starts_with("# ours\r\nkeep = 3\r\n\r\n#"), "{settings}");
+    assert!(settings.ends_with("set.email = \"fake(email)\"\r\n"), "{settings}");
+    assert_eq!(fs::read(&ignore).expect("read"), b"caf\xe9/\r\n/data\n");
+}
+
+#[test]
+fn what_somebody_writes_while_it_asks_stays() {
+    let (env, _sshd) = new(USERS);
+    env.db_toml("keep = 3\n");
+    let session = Session::spawn_sized(&env.xtask_command(["init"]), 50, 150);
+    session.wait_for_text("(Y/n)");
+    session.send(ENTER);
+    session.wait_for_text("(y/N)");
+    env.db_toml("keep = 4\n");
+    session.send("y");
+    session.send(ENTER);
+    session.wait_for_text("has changed meanwhile; nothing was written");
+    assert_eq!(session.wait_exit(), 1);
+    assert_eq!(written(&env), "keep = 4\n");
+    assert!(!env.repo().join(".gitignore").exists());
 }
 
 #[test]

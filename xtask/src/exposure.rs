@@ -22,6 +22,15 @@ pub fn of(sh: &Shell, settings: &Settings, dir: &Path, live: &[String]) -> Vec<E
     of_docker(settings, dir).into_iter().chain(of_git(sh, settings, dir, live)).collect()
 }
 
+/// The content of an ignore file with more lines.
+pub fn with_lines(mut content: Vec<u8>, lines: &[String]) -> Vec<u8> {
+    if !content.is_empty() && !content.ends_with(b"\n") {
+        content.push(b'\n');
+    }
+    lines.iter().for_each(|line| content.extend(format!("{line}\n").as_bytes()));
+    content
+}
+
 fn of_docker(settings: &Settings, dir: &Path) -> Option<Exposure> {
     let line = dockerignore::missing_line(&settings.root, dir)?;
     Some(Exposure {

@@ -185,6 +185,15 @@ pub fn write_shared(path: &Path, content: &[u8], executable: bool) -> Result<()>
     replace(path, content, &wanted, kept.as_ref())
 }
 
+/// Replaces a file that somebody has written and may have put elsewhere: a link to it stays.
+///
+/// # Errors
+///
+/// As [`write_shared`].
+pub fn write_edited(path: &Path, content: &[u8]) -> Result<()> {
+    write_shared(&path.canonicalize().unwrap_or_else(|_| path.to_owned()), content, false)
+}
+
 /// Removes temporary files of killed commands from a directory. A running command has a lock on its
 /// file; if locks do not work, all files stay.
 pub fn remove_unfinished(dir: &Path) {

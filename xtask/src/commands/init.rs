@@ -45,7 +45,7 @@ impl Args {
             Some(_) => self.missing_settings(cx, &location)?,
             None => self.new_settings(cx, &location)?,
         };
-        planned.retain(|one| one.text != one.old);
+        planned.retain(|one| one.new != one.old);
         if planned.is_empty() {
             let file = from_root(&location.root, &location.file);
             cx.ui.status("Complete", format!("{file} lacks nothing"));
@@ -60,8 +60,9 @@ impl Args {
             return Ok(());
         }
         cx.ui.confirm(&format!("Write {}?", names.join(" and ")))?;
+        planned.iter().try_for_each(FileChange::check)?;
         for one in &planned {
-            fs::write_shared(&one.file, one.text.as_bytes(), false)?;
+            fs::write_edited(&one.file, &one.new)?;
         }
         let settings = planned.iter().find(|one| one.file == location.file);
         let local_dir = settings.map(|it| extend::value(&it.text, &[], "local-dir")).transpose()?;
@@ -112,10 +113,11 @@ impl Args {
             .columns_to_mask(&cx.ui, &survey, &propose::omitted(&survey.databases))?
             .unwrap_or_default();
         let mut trials = Trials { cx, location, production, known: Vec::new() };
-        let (text, settings) = self.tried(&mut trials, masked, |masked| proposal.text(masked))?;
+        let (new, settings) =
+            self.tried(&mut trials, masked, |masked| Ok(proposal.text(masked)))?;
         let ignored = ignore::lines(&cx.sh, &settings, &survey.names())?;
         let mut planned =
-            vec![FileChange { file: location.file.clone(), old: String::new(), text }];
+            vec![FileChange { file: location.file.clone(), old: Vec::new(), new: new.into() }];
         planned.extend(ignored);
         Ok(planned)
     }
@@ -147,11 +149,12 @@ impl Args {
         let text = with_renames(&cx.ui, text, &survey.renames(&apps::find(&location.root)));
         let masked = self.columns_to_mask(&cx.ui, &survey, &[])?.unwrap_or_default();
         let mut trials = Trials { cx, location, production, known: survey.trial.unmatched };
-        let (text, settings) = self.tried(&mut trials, masked, |masked| {
-            text.clone() + &propose::rules(masked, &survey.databases, &text)
+        let (new, settings) = self.tried(&mut trials, masked, |masked| {
+            extend::with_rules(&text, &propose::rules(masked, &survey.databases, &text))
         })?;
         let ignored = ignore::lines(&cx.sh, &settings, &names)?;
-        let mut planned = vec![FileChange { file: settings.file.clone(), old, text }];
+        let mut planned =
+            vec![FileChange { file: settings.file.clone(), old: old.into(), new: new.into() }];
         planned.extend(ignored);
         Ok(planned)
     }
@@ -168,7 +171,13 @@ impl Args {
         let mut text = text.to_owned();
         for (table, key, value) in flags {
             match extend::value(&text, table, key)? {
-                None => text = with_line(&text, table, &setting(key, &value)).unwrap_or(text),
+                None => match with_line(&text, table, &setting(key, &value)) {
+                    Some(new) => text = new,
+                    None => {
+                        cx.ui.warn(format!("xtask/db.toml has no place for {key}"));
+                        cx.ui.hint(format!("add it by hand: {}", setting(key, &value)));
+                    }
+                },
                 Some(old) if old == value => {}
                 Some(old) => {
                     cx.ui.tick(format!("kept: {}", setting(key, &old)));
@@ -256,11 +265,11 @@ impl Args {
         &self,
         trials: &mut Trials<'_>,
         mut masked: Masked,
-        text: impl Fn(&Masked) -> String,
+        text: impl Fn(&Masked) -> Result<String>,
     ) -> Result<(String, Settings)> {
         let ui = &trials.cx.ui;
         loop {
-            let text = text(&masked);
+            let text = text(&masked)?;
             // What is proposed must be what the other commands can read.
             let settings = Settings::parse(trials.location.clone(), &text, None)?;
             let settings = self.server.of_source(settings)?;

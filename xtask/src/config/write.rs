@@ -23,7 +23,7 @@ impl Settings {
             Failure::new(format!("cannot add a line to {}", file.display()))
                 .hint(format!("add it by hand: machine = {id:?}"))
         })?;
-        fs::write_shared(file, new.as_bytes(), false)
+        fs::write_edited(file, new.as_bytes())
     }
 }
 
@@ -49,13 +49,15 @@ pub fn with_line(text: &str, table: &[&str], line: &str) -> Option<String> {
         let new = format!("{text}{newline}[{}]{newline}{line}{newline}", table.join("."));
         return Some(new).filter(is_wanted);
     }
+    // A byte order mark stays at the beginning.
+    let (mark, text) = text.split_at(if text.starts_with('\u{feff}') { 3 } else { 0 });
     let lines: Vec<_> = text.split_inclusive('\n').collect();
     // A line within a text or a list may look like a key, so each place is tried.
     let places = (0..=lines.len()).filter(|&at| at == 0 || is_place(lines[at - 1], table));
     places.rev().find_map(|at| {
         let (before, after) = (lines[..at].concat(), lines[at..].concat());
         let end = if before.is_empty() || before.ends_with('\n') { "" } else { newline };
-        Some(format!("{before}{end}{line}{newline}{after}")).filter(is_wanted)
+        Some(format!("{mark}{before}{end}{line}{newline}{after}")).filter(is_wanted)
     })
 }
 
@@ -87,6 +89,7 @@ mod tests {
             ("app = 'a'\r\nkeep = 3\r\n", None, "app = 'a'\r\nmachine = \"48ed\"\r\nkeep = 3\r\n"),
             ("keep = 3", None, "machine = \"48ed\"\nkeep = 3"),
             ("app = 'a'", None, "app = 'a'\nmachine = \"48ed\"\n"),
+            ("\u{feff}keep = 3\n", None, "\u{feff}machine = \"48ed\"\nkeep = 3\n"),
             (
                 "app = 'a'\n[source.b]\napp = 'c'\n[ source . \"d\" ] # z\nvia = 'fly'\n",
                 Some("d"),

@@ -1,15 +1,15 @@
 //! What `--fix` does: nothing that a pull or `install-hooks` would not do as well.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
 use crate::config::Settings;
 use crate::context::Context;
-use crate::fs;
 use crate::git::Repository;
 use crate::hooks::{Hook, Tool, diff};
 use crate::live::LockedLiveSet;
+use crate::{exposure, fs};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fix {
@@ -31,7 +31,8 @@ impl Fix {
     pub fn apply(&self, cx: &Context, settings: &Settings) -> Result<String> {
         Ok(match self {
             Self::AddLines(file, lines) => {
-                add_lines(file, lines)?;
+                let content = fs::read(file)?.unwrap_or_default();
+                fs::write_edited(file, &exposure::with_lines(content, lines))?;
                 let file = file.strip_prefix(&settings.root).unwrap_or(file).display();
                 format!("added to {file}: {}", lines.join(", "))
             }
@@ -46,16 +47,6 @@ impl Fix {
             Self::There => bail!("the server is not connected"),
         })
     }
-}
-
-/// Adds lines after those that a file has; it need not exist.
-fn add_lines(file: &Path, lines: &[String]) -> Result<()> {
-    let mut content = fs::read(file)?.unwrap_or_default();
-    if !content.is_empty() && !content.ends_with(b"\n") {
-        content.push(b'\n');
-    }
-    lines.iter().for_each(|line| content.extend(format!("{line}\n").as_bytes()));
-    fs::write_shared(file, &content, false)
 }
 
 fn install_hook(cx: &Context, settings: &Settings) -> Result<()> {

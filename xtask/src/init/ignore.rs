@@ -33,7 +33,12 @@ pub fn lines(sh: &Shell, settings: &Settings, names: &[String]) -> Result<Vec<Fi
             None => missing.push((file, vec![line])),
         }
     }
-    missing.into_iter().map(|(file, lines)| with(file, &lines)).collect()
+    let change = |(file, lines): (PathBuf, Vec<String>)| {
+        let old = fs::read(&file)?.unwrap_or_default();
+        let new = exposure::with_lines(old.clone(), &lines);
+        Ok(FileChange { file, old, new })
+    };
+    missing.into_iter().map(change).collect()
 }
 
 /// The line for what Cargo builds in the crate beside the settings, if that is a workspace of its
@@ -52,12 +57,4 @@ fn built(sh: &Shell, settings: &Settings) -> Option<(PathBuf, String)> {
     let ignored = cmd!(sh, "git -C {root} check-ignore --quiet {path}").quiet().ignore_stderr();
     let exposed = ignored.ignore_status().output().ok()?.status.code() == Some(1);
     exposed.then(|| (settings.root.join(".gitignore"), format!("/{below}")))
-}
-
-fn with(file: PathBuf, lines: &[String]) -> Result<FileChange> {
-    let old = String::from_utf8_lossy(&fs::read(&file)?.unwrap_or_default()).into_owned();
-    let newline = if old.is_empty() || old.ends_with('\n') { "" } else { "\n" };
-    let added: String = lines.iter().map(|line| format!("{line}\n")).collect();
-    let text = format!("{old}{newline}{added}");
-    Ok(FileChange { file, old, text })
 }
