@@ -3,15 +3,17 @@
 # What a dry run tells of the rules and of the schema, never a value: prepare-pull.sh is sent after
 # this file and calls it.
 #
-# Uses `sql`, `mode`, `survey` and `nonce` of prepare-pull.sh, and the tables of sanitize.sh. The copies
+# Uses `sql`, `mode`, `survey` and `nonce` of prepare-pull.sh, `in_hex` of audit.sh, and the tables of sanitize.sh. The copies
 # are ./0.db, ./1.db, …
 # shellcheck disable=SC2154 # mode, survey and nonce are set in other files
 
 # The client takes no more than 1,000 facts.
 MOST_EFFECTS=400
 MOST_COLUMN_LINES=500
-# Columns on one line.
-MOST_ON_LINE=100
+# Columns on one line, and bytes of their names in hex; the client takes 64 KiB, and 4 MiB in all.
+MOST_COLUMNS_ON_LINE=100
+LONGEST_LINE=60000
+MOST_SAID=3000000
 
 is_plan() { [ "$mode" = dry-run ] && [ -z "$survey" ]; }
 
@@ -35,7 +37,7 @@ describe_rules() {
 	is_plan || return 0
 	cat <<-SQL
 		INSERT INTO temp.xtask_describe
-		SELECT rule, 'INSERT INTO temp.xtask_effect SELECT ' || (rule + 1) || ', ''' || hex(col) || ''', count(*), $(shape xtask_was), $(shape xtask_becomes)
+		SELECT rule, 'INSERT INTO temp.xtask_effect SELECT ' || (rule + 1) || ', ''' || $(in_hex col) || ''', count(*), $(shape xtask_was), $(shape xtask_becomes)
 		         FROM (SELECT "' || replace(col, '"', '""') || '" AS xtask_was, (' || value || char(10) || ') AS xtask_becomes FROM main."'
 		       || replace(tbl, '"', '""') || '"' || condition || char(10) || ' LIMIT -1);'
 		  FROM temp.xtask_rule JOIN temp.xtask_set USING (rule) WHERE condition NOTNULL AND NOT deletes;
@@ -86,9 +88,9 @@ say_columns() {
 
 # say_tables: reads a table and a column from each line, in this order.
 say_tables() {
-	local table column last='' columns='' on_line=0
+	local table column last='' columns='' on_line=0 said=0
 	while read -r table column; do
-		if [ "$table" != "$last" ] || [ "$on_line" -ge "$MOST_ON_LINE" ]; then
+		if [ "$table" != "$last" ] || [ "$on_line" -ge "$MOST_COLUMNS_ON_LINE" ] || [ $((${#columns} + ${#column})) -gt "$LONGEST_LINE" ]; then
 			say_table "$last" "$columns"
 			last=$table columns='' on_line=0
 		fi
@@ -98,4 +100,8 @@ say_tables() {
 }
 
 # say_table TABLE COLUMNS
-say_table() { [ -z "$2" ] || printf '\nXTASK-DB-FACT 1 %s columns %s %s\n' "$nonce" "$1" "${2#,}"; }
+say_table() {
+	[ -n "$2" ] && [ $((${#1} + ${#2})) -le "$LONGEST_LINE" ] || return 0
+	said=$((said + ${#1} + ${#2}))
+	[ "$said" -gt "$MOST_SAID" ] || printf '\nXTASK-DB-FACT 1 %s columns %s %s\n' "$nonce" "$1" "${2#,}"
+}

@@ -147,6 +147,27 @@ fn what_somebody_writes_while_it_asks_stays() {
     assert!(!env.repo().join(".gitignore").exists());
 }
 
+/// Names that no line of the server, no rule and no comment of TOML can contain.
+#[test]
+fn hostile_names_are_no_obstacle() {
+    let long: String = (0..200)
+        .map(|i| format!("CREATE TABLE \"{}{i:03}\" (x);", "\u{6771}".repeat(57)))
+        .collect();
+    let names = "CREATE TABLE \"o\n\u{1b}\" (\"api_key\u{1b}\", \"json\u{1b}\"); INSERT INTO \"o\n\u{1b}\" VALUES ('x', '{\"password\":\"hunter2hunter2\"}');";
+    let (env, _sshd) = new(&format!("{USERS} {long} {names}"));
+    for tenant in ["b.db", "c.db"] {
+        databases::execute(&env.production().join(tenant), USERS);
+    }
+    env.xtask(["init", "--yes"])
+        .ok()
+        .stderr_has("    c.db     12.3 kB  rollback, of ")
+        .stderr_has(", 1 table\n")
+        .stderr_lacks("0 tables")
+        .stderr_lacks(" 200 ");
+    assert!(written(&env).contains("#   o\\n\\u{1b}.json\\u{1b}: in app.db, 1 row with"));
+    env.xtask(["pull-db", "--yes", "-q"]).ok();
+}
+
 #[test]
 fn without_an_answer_nothing_is_written() {
     let (env, _sshd) = new(USERS);

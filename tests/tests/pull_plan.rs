@@ -85,6 +85,42 @@ fn each_shell_tells_the_same() {
     assert_eq!(plan["effects"], wanted, "busybox alone");
 }
 
+/// UTF-16 is another form of the same names, and no database has all columns of a rule.
+#[test]
+fn effects_are_added_up_over_databases_of_any_encoding() {
+    let env = TestEnv::with_database(
+        "PRAGMA encoding = 'UTF-16'; CREATE TABLE users (note); INSERT INTO users VALUES ('a'), ('bc')",
+    );
+    databases::execute(
+        &env.production().join("other.db"),
+        "CREATE TABLE users (note, pin); INSERT INTO users VALUES ('def', 1)",
+    );
+    databases::execute(
+        &env.production().join("third.db"),
+        "CREATE TABLE users (pin); INSERT INTO users VALUES (1), (2), (3)",
+    );
+    env.db_toml("[[sanitize]]\ntable = 'users'\nset.note = 'NULL'\nset.pin = '0'\n");
+    env.local_pull(&["--dry-run"]).ok().stderr_has(
+        "  Would mask 6 rows
+             users.note  3 rows: 1–3 characters → NULL
+             users.pin   4 rows: numbers → numbers\n",
+    );
+}
+
+#[test]
+fn a_table_with_many_long_names_is_no_obstacle() {
+    let env = env();
+    let columns: Vec<_> = (0..150).map(|i| format!("{}{i}", "c".repeat(400))).collect();
+    databases::execute(
+        &env.production().join("data.db"),
+        &format!("CREATE TABLE wide ({})", columns.join(", ")),
+    );
+    env.local_pull(&["-q"]).ok();
+    let sql = format!("ALTER TABLE wide ADD {}", "d".repeat(400));
+    databases::execute(&env.production().join("data.db"), &sql);
+    env.local_pull(&["--dry-run"]).ok().stderr_has(" New columns wide.dddd");
+}
+
 #[test]
 fn columns_that_the_last_pull_lacks_are_named() {
     let env = env();

@@ -34,7 +34,7 @@ pub use self::rename::Renames;
 pub use self::rule::{Change, Rule, RuleToml, Scrub};
 use self::source::{Source, SourceToml};
 use self::values::data_directory;
-pub use self::values::{MaxAge, directory, duration, nearest, words};
+pub use self::values::{MaxAge, directory, duration, nearest, plain, words};
 pub use self::via::{Via, plain_word};
 pub use self::write::with_line;
 use crate::error::{self, Failure};

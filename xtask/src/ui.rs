@@ -613,6 +613,12 @@ pub fn escape(text: &str) -> String {
     escape_as(text, |out, c| write!(out, "{}", c.escape_unicode()))
 }
 
+/// Untrusted text as part of a line: without this, a newline in it would begin a line that looks like
+/// one of ours.
+pub fn on_one_line(text: &str) -> String {
+    escape(text).replace('\n', "\\n")
+}
+
 fn escape_as(text: &str, escaped: fn(&mut String, char) -> fmt::Result) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {

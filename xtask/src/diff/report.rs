@@ -11,7 +11,7 @@ use super::schema::{SchemaChange, Verb};
 use super::values::{self, shorten};
 use super::{Changes, TableChange};
 use crate::error::chain;
-use crate::ui::{bytes, count, escape};
+use crate::ui::{bytes, count, on_one_line};
 
 /// Printed with `--json`.
 #[derive(Serialize)]
@@ -77,7 +77,7 @@ impl Compared {
 impl Report {
     /// The lines of a database.
     pub fn lines(&self, database: &Compared, is_summary: bool) -> Vec<String> {
-        let name = one_line(&database.name);
+        let name = on_one_line(&database.name);
         let content = database.content.as_ref().map_or_else(String::new, |content| {
             format!(" ({}, {})", count(content.tables, "table"), bytes(content.bytes))
         });
@@ -141,12 +141,7 @@ fn schema_line(change: &SchemaChange) -> String {
     }
     let declared: Vec<&str> = before.iter().chain(after).map(String::as_str).collect();
     line += &format!(" {}", declared.join(" → "));
-    format!("  {} {}", sign(*verb), shorten(&one_line(line.trim_end()), WIDTH - 4))
-}
-
-/// Text that a terminal shows on one line.
-fn one_line(text: &str) -> String {
-    escape(text).replace('\n', "\\n")
+    format!("  {} {}", sign(*verb), shorten(&on_one_line(line.trim_end()), WIDTH - 4))
 }
 
 /// The numbers of added, removed and changed rows.
@@ -157,7 +152,7 @@ fn numbers(table: &TableChange) -> [String; 3] {
 
 /// A line per table, with its numbers in columns.
 fn table_lines(tables: &[TableChange]) -> Vec<String> {
-    let name = |table: &TableChange| shorten(&one_line(&table.name), 40);
+    let name = |table: &TableChange| shorten(&on_one_line(&table.name), 40);
     let widest = tables.iter().map(|table| name(table).chars().count()).max().unwrap_or(0);
     let widths =
         [0, 1, 2].map(|i| tables.iter().map(|table| numbers(table)[i].len()).max().unwrap_or(0));
@@ -313,10 +308,10 @@ pub struct ChangedRow<'a> {
 
 /// Items after a head, on as many lines as they need, or on one that is cut.
 fn wrapped(head: &str, items: &[String], is_cut: bool) -> String {
-    let mut text = one_line(head);
+    let mut text = on_one_line(head);
     let mut width = text.chars().count();
     for (i, item) in items.iter().enumerate() {
-        let item = one_line(item);
+        let item = on_one_line(item);
         let length = item.chars().count() + 2;
         let separator = if i == 0 { ":" } else { "," };
         if width + length <= WIDTH {

@@ -4,7 +4,7 @@ use rusqlite::types::ValueRef;
 use serde_json::{Value, json};
 
 use crate::fs::hex;
-use crate::ui::escape;
+use crate::ui::on_one_line;
 
 /// How many characters before a difference are shown.
 const BEFORE: usize = 8;
@@ -38,8 +38,7 @@ fn shown(value: ValueRef<'_>, skip: usize, width: usize) -> String {
         ValueRef::Real(x) => format!("{x:?}"),
         ValueRef::Text(_) => {
             let text: String = characters(value).into_iter().skip(skip).collect();
-            // A line break would begin a line that is not ours.
-            let text = escape(&text).replace('\n', "\\n");
+            let text = on_one_line(&text);
             let start = if skip > 0 { "…" } else { "" };
             shorten(&format!("'{start}{text}'"), width)
         }

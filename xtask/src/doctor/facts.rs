@@ -3,7 +3,7 @@
 
 use crate::fs::from_hex;
 use crate::server::protocol::clipped;
-use crate::ui::escape;
+use crate::ui::on_one_line;
 
 /// What is known of the server. A fact that is missing was not reported.
 #[derive(Debug, Default, PartialEq)]
@@ -205,10 +205,9 @@ fn word(text: &str) -> Option<Option<String>> {
     is_word.then(|| Some(text.to_owned()).filter(|text| text != "-"))
 }
 
-/// A name from the server as part of a line: without it, a newline in one would begin a line that
-/// looks like one of ours.
+/// A name from the server as part of a line.
 pub fn shown(name: &str) -> String {
-    clipped(&escape(name).replace('\n', "\\n"))
+    clipped(&on_one_line(name))
 }
 
 #[cfg(test)]

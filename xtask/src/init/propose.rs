@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use crate::config::NamePattern;
+use crate::config::{NamePattern, plain};
 use crate::init::survey::Trial;
 use crate::init::surveyed::Surveyed;
 use crate::init::{passwords, tables};
 use crate::sanitize::audit::{Finding, Findings, quoted};
-use crate::ui::{Ui, count, escape};
+use crate::ui::{Ui, count, escape, on_one_line};
 
 /// The number of columns that are shown.
 const SHOWN: usize = 20;
@@ -47,7 +47,7 @@ impl Masked {
             let is_omitted = omitted.iter().any(|table| table.eq_ignore_ascii_case(&one.table));
             !is_omitted && (!has(&scratch, &one.table) || has(&wanted, &one.table))
         };
-        let found = findings.columns.iter().filter(comes).cloned().collect();
+        let found = findings.columns.iter().filter(comes).map(for_rule).collect();
         Self { found, ..Self::default() }
     }
 
@@ -63,9 +63,8 @@ impl Masked {
 
     /// Adds the columns that a trial of the rules has found; returns whether there are any.
     pub fn add(&mut self, ui: &Ui, trial: &Trial) -> bool {
-        let columns = trial.findings.columns.iter();
-        let new: Vec<_> =
-            columns.filter(|one| one.set.is_some() && !self.has(one)).cloned().collect();
+        let columns = trial.findings.columns.iter().map(for_rule);
+        let new: Vec<_> = columns.filter(|one| one.set.is_some() && !self.has(one)).collect();
         if new.is_empty() {
             return false;
         }
@@ -90,6 +89,15 @@ fn origins(leak: &str) -> impl Iterator<Item = (String, String)> {
         let (of, still_in) = place.split_once(", which are still in ")?;
         Some((escape(still_in), escape(of)))
     })
+}
+
+/// The finding, with SQL only if its names can be sent in a rule.
+fn for_rule(finding: &Finding) -> Finding {
+    let mut finding = finding.clone();
+    if [&finding.table, &finding.column].iter().any(|name| plain("a name", name).is_err()) {
+        (finding.set, finding.empty) = (None, None);
+    }
+    finding
 }
 
 impl Proposal<'_> {
@@ -224,7 +232,7 @@ fn line(finding: &Finding, databases: &[Surveyed]) -> Option<String> {
         });
     }
     let empty = finding.empty.as_ref()?;
-    let keep = format!("json_replace({}, '$.NAME', '')", column.replace('\n', " "));
+    let keep = format!("json_replace({}, '$.NAME', '')", on_one_line(column));
     Some(format!("# {keep} keeps the rest of the JSON.\nset.{name} = {}", quoted(empty)))
 }
 

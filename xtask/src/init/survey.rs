@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::config::{NamePattern, Names, Settings};
 use crate::fs::from_hex;
 use crate::init::apps::App;
-use crate::init::surveyed::Surveyed;
+use crate::init::surveyed::{MOST_TABLES, Surveyed};
 use crate::init::tables;
 use crate::pull::attempts::Attempts;
 use crate::pull::receive::{self, Planned};
@@ -16,7 +16,7 @@ use crate::sanitize::audit::Findings;
 use crate::sanitize::unmatched::Unmatched;
 use crate::server::request::{self, Mode, Request};
 use crate::server::transport::Transport;
-use crate::ui::{Ui, bytes, count};
+use crate::ui::{Ui, bytes, count, on_one_line};
 
 /// The number of databases in the report.
 const SHOWN: usize = 12;
@@ -63,10 +63,14 @@ impl<'a> Production<'a> {
     /// A pull would fail too, and not for a rule that matches nothing or leaves values.
     pub fn survey(&mut self, settings: &Settings) -> Result<Survey> {
         let planned = self.plan(settings, Mode::Survey)?;
-        let known: BTreeMap<_, _> = (planned.facts.iter())
-            .filter_map(|fact| Surveyed::parse(fact))
-            .map(|one| (settings.names.renames.local(&one.name), one))
-            .collect();
+        let mut known: BTreeMap<String, Surveyed> = BTreeMap::new();
+        let mut tables = Vec::new();
+        for one in &planned.facts {
+            if let Some(one) = Surveyed::parse(one, &tables) {
+                tables.clone_from(&one.tables);
+                known.insert(settings.names.renames.local(&one.name), one);
+            }
+        }
         // Of very many, some are not described.
         let databases = planned.databases.iter().map(|one| Surveyed {
             bytes: one.bytes,
@@ -113,7 +117,7 @@ impl Trial {
     fn new(planned: Planned) -> Self {
         let leak = |fact: &String| {
             let text = from_hex(fact.strip_prefix("leak ")?)?;
-            Some(String::from_utf8_lossy(&text).into_owned())
+            Some(on_one_line(&String::from_utf8_lossy(&text)))
         };
         let leaks = planned.facts.iter().filter_map(leak).collect();
         Self { findings: planned.findings, leaks, unmatched: planned.unmatched }
@@ -127,7 +131,8 @@ impl Survey {
 
     /// The databases, the largest ones if there are many.
     pub fn report(&self, ui: &Ui) {
-        let total = bytes(self.databases.iter().map(|one| one.bytes).sum());
+        let sizes = self.databases.iter().map(|one| one.bytes);
+        let total = bytes(sizes.fold(0, u64::saturating_add));
         let databases = count(self.databases.len(), "database");
         ui.tick(format!("{databases} in {}, {total}", self.directory));
         let mut rows: Vec<_> = self.databases.iter().collect();
@@ -179,7 +184,11 @@ impl Survey {
 fn describe(one: &Surveyed) -> String {
     let mut parts = vec![if one.is_wal { "WAL" } else { "rollback" }.to_owned()];
     parts.extend(one.owner.as_ref().map(|owner| format!("of {owner}")));
-    parts.push(count(one.tables.len(), "table"));
+    parts.extend(match one.tables.len() {
+        0 => None,
+        MOST_TABLES => Some(format!("{MOST_TABLES} or more tables")),
+        n => Some(count(n, "table")),
+    });
     parts.extend(tables::framework(&one.tables).map(str::to_owned));
     if tables::are_all_scratch(&one.tables) {
         parts.push("a cache or queue".to_owned());

@@ -10,7 +10,7 @@ use crate::config::{Change, Rule};
 use crate::fs::from_hex;
 use crate::snapshots::Snapshot;
 use crate::sqlite::open_closed;
-use crate::ui::{count, escape};
+use crate::ui::{count, on_one_line};
 
 /// What a rule does to one column, over all databases.
 #[derive(Debug, Serialize, PartialEq, Eq)]
@@ -86,7 +86,7 @@ impl Effect {
             None if self.table.is_some() => table.to_owned(),
             None => format!("rule {}", self.rule),
         };
-        (escape(&place).replace('\n', "\\n"), effect)
+        (on_one_line(&place), effect)
     }
 }
 

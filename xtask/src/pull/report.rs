@@ -1,6 +1,5 @@
 //! The report of a pull or of a dry run.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Result;
@@ -231,10 +230,12 @@ pub fn planned(
         });
     }
     let from = from(transport, planned.machine.as_deref(), planned.region.as_deref());
-    let total = rows.iter().map(|row| row.bytes).sum();
+    let total = rows.iter().map(|row| row.bytes).fold(0, u64::saturating_add);
     ui.status("Would pull", format!("{} from {from}", count(rows.len(), "database")));
+    let masked = sanitized(&rows);
     summarize(ui, rows);
     if !effects.is_empty() {
+        ui.status("Would mask", count(usize::try_from(masked).unwrap_or(usize::MAX), "row"));
         say_effects(ui, &effects, rules, planned.untouched);
     }
     if !new_columns.is_empty() {
@@ -252,8 +253,6 @@ pub fn planned(
 
 /// What each rule does; `untouched` databases are as they were at the last pull.
 fn say_effects(ui: &Ui, effects: &[Effect], rules: &[Rule], untouched: usize) {
-    let rows = effects.iter().map(|it| (it.rule, it.rows)).collect::<BTreeMap<_, _>>();
-    ui.status("Would mask", count(rows.values().sum::<u64>() as usize, "row"));
     let lines: Vec<_> = effects.iter().map(|effect| effect.describe(rules)).collect();
     let width = lines.iter().map(|(place, _)| place.chars().count()).max().unwrap_or(0);
     for (place, effect) in lines.iter().take(SHOWN_EFFECTS) {
@@ -269,7 +268,7 @@ fn say_effects(ui: &Ui, effects: &[Effect], rules: &[Rule], untouched: usize) {
 }
 
 fn sanitized(rows: &[Row<'_>]) -> u64 {
-    rows.iter().map(|row| row.sanitized).sum()
+    rows.iter().fold(0, |sum, row| sum.saturating_add(row.sanitized))
 }
 
 fn from(transport: &Transport<'_>, machine: Option<&str>, region: Option<&str>) -> String {

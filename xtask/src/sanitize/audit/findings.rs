@@ -9,7 +9,7 @@ use super::Kind;
 use super::mask::Facts;
 use crate::error::Failure;
 use crate::fs::{from_hex, hex};
-use crate::ui::{Ui, count, escape, from_here};
+use crate::ui::{Ui, count, escape, from_here, on_one_line};
 
 /// The number of lines in a warning.
 const SHOWN: usize = 20;
@@ -297,10 +297,6 @@ fn rules(findings: &[&Finding]) -> String {
         format!("\n  [[sanitize]]\n  table = {table}{condition}\n  set = {{ {columns} }}")
     });
     rules.collect()
-}
-
-fn on_one_line(text: &str) -> String {
-    escape(text).replace('\n', "\\n")
 }
 
 /// The text as a TOML string, with escapes for what a terminal would hide.

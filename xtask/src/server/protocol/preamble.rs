@@ -124,9 +124,9 @@ impl<'n, R: BufRead> Preamble<'n, R> {
                 }
                 return Ok(PreambleEvent::Fact(fact.to_owned()));
             } else if let Some(more) = self.own(line, "XTASK-DB-AUDIT-MORE") {
-                let more =
+                let more: u32 =
                     more.parse().map_err(|_| refused(format!("{more:?} is not a number")))?;
-                return Ok(PreambleEvent::MoreFindings(more));
+                return Ok(PreambleEvent::MoreFindings(more.into()));
             } else if let Some(numbers) = self.own(line, "XTASK-DB-NEED") {
                 if std::mem::replace(&mut self.has_asked, true) {
                     return Err(refused("it asks for hashes twice"));

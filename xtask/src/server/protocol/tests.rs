@@ -328,6 +328,7 @@ fn what_is_no_finding_is_refused() {
         "AUDIT 1 {} x 61 62 63 1 secret t -",
         "AUDIT-MORE 1 {} x",
         "AUDIT-MORE 1 {} -1",
+        "AUDIT-MORE 1 {} 18446744073709551615",
     ] {
         let line = format!("XTASK-DB-{}\n", said.replace("{}", NONCE));
         why(&[line.as_bytes(), &stream(Codec::Zstd, &members(&two()))].concat()[..]);
