@@ -65,7 +65,8 @@ impl Args {
             fs::write_edited(&one.file, &one.new)?;
         }
         let settings = planned.iter().find(|one| one.file == location.file);
-        let local_dir = settings.map(|it| extend::value(&it.text, &[], "local-dir")).transpose()?;
+        let text = settings.map(|it| String::from_utf8_lossy(&it.new));
+        let local_dir = text.map(|it| extend::value(&it, &[], "local-dir")).transpose()?;
         if local_dir.flatten().map(PathBuf::from) == cx.global.local_dir {
             invocation::local_dir_is_written();
         }

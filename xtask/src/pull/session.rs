@@ -55,7 +55,7 @@ impl<'a, 'b> Session<'a, 'b> {
             status.spinner = Some(ui.step("Connecting", Some("Connected"), connecting));
         }
         let mut connection = transport.start(ui)?;
-        connection.send(&message);
+        connection.send(message);
         transport.wait_for_a_sign(&connection)?;
         let wire = Rc::new(Cell::new(0));
         let output = connection.take_output(transport.is_fly());
@@ -123,7 +123,7 @@ impl<'a, 'b> Session<'a, 'b> {
     pub fn remove_leftovers(&mut self) -> Result<(), PullError> {
         self.status.facts.clear();
         if let Some(connection) = &mut self.connection {
-            connection.send(b"remove\n");
+            connection.send(b"remove\n".to_vec());
         }
         self.receive_facts()
     }
@@ -148,7 +148,7 @@ impl<'a, 'b> Session<'a, 'b> {
     pub fn ask_for(&mut self, databases: &[usize]) {
         let numbers: Vec<_> = databases.iter().map(ToString::to_string).collect();
         if let Some(connection) = &mut self.connection {
-            connection.send(format!("{}\n", numbers.join(" ")).as_bytes());
+            connection.send(format!("{}\n", numbers.join(" ")).into_bytes());
         }
     }
 

@@ -153,7 +153,7 @@ pub fn script(audit: &Audit, rules: &[Rule]) -> Option<String> {
     let allowed = audit.allow.iter();
     let allowed = allowed.map(|(table, column)| fine(None, &as_in_sql(table), &as_in_sql(column)));
     table("xtask_fine", "rule INTEGER, tbl TEXT, col TEXT", covered.chain(allowed).collect());
-    Some(sql)
+    Some(sql + REPEAT)
 }
 
 /// Whether the column of a finding in `database` is allowed, or covered by a rule: of a generated
@@ -194,7 +194,7 @@ fn values() -> impl Iterator<Item = Vec<String>> {
         patterns.iter().map(|pattern| {
             let form = in_regex(pattern.split('*').next().unwrap_or_default());
             let begin = pattern.split(['[', '*']).next().unwrap_or_default();
-            let mut row = row([kind.word(), &spelt_out(pattern), &form, begin]);
+            let mut row = row([kind.word(), &counted(pattern), &form, begin]);
             row.push(or_null(None));
             row
         })
@@ -300,19 +300,31 @@ fn in_regex(pattern: &str) -> String {
     text
 }
 
-/// Expands a pattern in which `{16}` repeats the class before it, for `GLOB`.
-fn spelt_out(pattern: &str) -> String {
+/// A pattern with each number before the class that it repeats, as [`REPEAT`] reads it.
+fn counted(pattern: &str) -> String {
     let mut text = String::new();
     let mut rest = pattern;
     while let Some((before, after)) = rest.split_once('{') {
-        let class = before.rfind('[').unwrap_or(0);
         let (times, after) = after.split_once('}').unwrap_or((after, ""));
-        text += &before[..class];
-        text += &before[class..].repeat(times.parse().unwrap_or(1));
+        let class = before.rfind('[').unwrap_or(0);
+        text += &format!("{}{{{times}}}{}", &before[..class], &before[class..]);
         rest = after;
     }
     text + rest
 }
+
+/// SQL that writes each class of a pattern as often as the number before it says. Sent that way, all
+/// would be too long for the pipe to a server that does not read.
+const REPEAT: &str = "UPDATE temp.xtask_value SET pattern = (
+  WITH RECURSIVE e(done, rest) AS (
+       SELECT '', pattern
+       UNION ALL
+       SELECT done || substr(rest, 1, instr(rest, '{') - 1) || replace(hex(zeroblob(CAST(substr(rest, instr(rest, '{') + 1) AS INTEGER))), '00',
+              substr(rest, instr(rest, '}') + 1, instr(substr(rest, instr(rest, '}') + 1), ']'))),
+              substr(rest, instr(rest, '}') + 1 + instr(substr(rest, instr(rest, '}') + 1), ']'))
+         FROM e WHERE instr(rest, '{'))
+  SELECT done || rest FROM e WHERE NOT instr(rest, '{')) WHERE instr(pattern, '{');
+";
 
 #[cfg(test)]
 mod tests;

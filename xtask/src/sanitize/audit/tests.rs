@@ -11,7 +11,15 @@ fn audit(toml: &str) -> Result<Audit> {
 
 #[test]
 fn a_class_is_repeated_as_often_as_its_number_says() {
-    assert_eq!(spelt_out("a[0-9]{3}b[x]{1}*"), "a[0-9][0-9][0-9]b[x]*");
+    let db = Connection::open_in_memory().unwrap();
+    let pattern = counted("a[0-9]{3}b[x]{1}*");
+    db.execute_batch(&format!(
+        "CREATE TEMP TABLE xtask_value (pattern); INSERT INTO temp.xtask_value VALUES ('{pattern}'); {REPEAT}"
+    ))
+    .unwrap();
+    let repeated: String =
+        db.query_row("SELECT pattern FROM temp.xtask_value", [], |row| row.get(0)).unwrap();
+    assert_eq!(repeated, "a[0-9][0-9][0-9]b[x]*");
     for (_, patterns) in words::VALUES {
         for pattern in patterns {
             let begin = pattern.split('*').next().unwrap_or_default();

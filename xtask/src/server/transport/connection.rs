@@ -89,15 +89,14 @@ impl Connection {
         Ok(Self { child, stdin, sending: None, stdout, said, heard, listener, patience })
     }
 
-    /// Sends the script, the request, or a line. The input stays open, because its end tells the
-    /// server that the client is gone. An error is ignored: a server that does not read reports the
-    /// reason on its output.
-    pub fn send(&mut self, message: &[u8]) {
-        self.take_back();
-        self.stdin = self.stdin.take().and_then(|stdin| send(stdin, message, || false));
+    /// Sends the script, the request, or a line.
+    pub fn send(&mut self, message: Vec<u8>) {
+        self.send_beside(std::iter::once(message));
     }
 
-    /// Sends messages from a thread, while the output is read.
+    /// Sends messages from a thread, while the output is read: a server that does not read has said
+    /// why on its output. The input stays open, because its end tells the server that the client is
+    /// gone. An error is ignored.
     pub fn send_beside(&mut self, messages: impl Iterator<Item = Vec<u8>> + Send + 'static) {
         self.take_back();
         let Some(stdin) = self.stdin.take() else { return };
@@ -110,11 +109,17 @@ impl Connection {
         self.sending = Some(Sending { stop, thread });
     }
 
-    /// Waits until the thread returns the input.
+    /// Waits until the thread returns the input; not for a server that does not read it.
     fn take_back(&mut self) {
-        if let Some(Sending { thread, .. }) = self.sending.take() {
-            self.stdin = thread.join().ok().flatten();
+        let Some(Sending { thread, stop }) = self.sending.take() else { return };
+        let end = Instant::now() + STALL;
+        while !thread.is_finished() {
+            if Instant::now() > end || interrupt::sleep(POLL).is_err() {
+                stop.store(true, Ordering::Relaxed);
+                break;
+            }
         }
+        self.stdin = thread.join().ok().flatten();
     }
 
     /// The server's output. With `talks`, the program writes to standard error once it is
