@@ -45,6 +45,7 @@ mod invented;
 mod killed;
 mod layouts;
 mod link;
+mod litestream;
 mod masking;
 mod messages;
 mod missing_tokenizer;

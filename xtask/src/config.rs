@@ -68,6 +68,7 @@ struct DbToml {
     rename: BTreeMap<String, String>,
     keep: Option<usize>,
     unmasked_keep: Option<String>,
+    allow_local_staging: Option<bool>,
     setup: Option<String>,
     /// Whether the current data has no free pages.
     #[serde(default)]
@@ -151,6 +152,8 @@ pub struct Settings {
     pub keep: usize,
     /// How long a snapshot with unsanitized databases remains; `None` is for ever.
     pub unmasked_keep: Option<MaxAge>,
+    /// Whether databases may be on this machine before they are masked.
+    pub allow_local_staging: bool,
     /// The words of the command that migrates and seeds; `{dir}` stands for the data directory.
     pub setup: Option<Vec<String>>,
     pub compact: bool,
@@ -216,6 +219,15 @@ impl Names {
             self.include.iter().chain(&self.others).any(|p| p.matches(server))
                 && !self.exclude.iter().any(|p| p.matches(server))
         })
+    }
+
+    /// Whether a pull takes a database of this name on the server.
+    pub fn takes(&self, server: &str, only: Option<&NamePattern>) -> bool {
+        self.include.iter().any(|pattern| pattern.matches(server))
+            && !self.exclude.iter().any(|pattern| pattern.matches(server))
+            && only.is_none_or(|only| {
+                only.matches(server) || only.matches(&self.renames.local(server))
+            })
     }
 
     /// Whether databases can be below this directory.
@@ -362,6 +374,7 @@ impl Settings {
             },
             keep: db.keep.unwrap_or(10),
             unmasked_keep: unmasked_keep(db.unmasked_keep.as_deref()).with_context(in_file)?,
+            allow_local_staging: db.allow_local_staging.unwrap_or(true),
             compact: db.compact,
             hooks: db.hooks.resolve().context("[hooks]").with_context(in_file)?,
             setup: db.setup.map(|command| words(&command)).transpose().with_context(in_file)?,

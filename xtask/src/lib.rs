@@ -65,6 +65,7 @@ mod init;
 pub mod internals;
 mod interrupt;
 mod invocation;
+mod litestream;
 mod live;
 mod moment;
 mod open_files;

@@ -360,13 +360,18 @@ impl LockedStore {
             Kind::Pull | Kind::Manual => &self.common,
             Kind::BeforePull | Kind::BeforeRestore => &self.dir,
         };
-        let state_dir = to.join(STATE_DIR);
-        let dir = tempfile::Builder::new()
-            .prefix(INCOMING)
-            .permissions(std::fs::Permissions::from_mode(0o700))
-            .tempdir_in(&state_dir)
-            .with_context(|| format!("cannot create a directory in {}", state_dir.display()))?;
+        let dir = private_directory(to)?;
         Ok(SnapshotBuilder { store: self, to, path: dir.keep(), may_stay: false })
+    }
+
+    /// Creates a directory that only this user may enter. It is removed with the returned value, and
+    /// after a kill by the next command.
+    ///
+    /// # Errors
+    ///
+    /// The directory cannot be created.
+    pub fn private_directory(&self) -> Result<tempfile::TempDir> {
+        private_directory(&self.common)
     }
 
     /// Creates the directory of the pull that `meta` describes, or takes over that of a pull that
@@ -467,6 +472,15 @@ impl LockedStore {
         fs::sync(parent(snapshot)?)?;
         Ok(fs_err::remove_dir_all(&grave)?)
     }
+}
+
+fn private_directory(dir: &Path) -> Result<tempfile::TempDir> {
+    let state_dir = dir.join(STATE_DIR);
+    tempfile::Builder::new()
+        .prefix(INCOMING)
+        .permissions(std::fs::Permissions::from_mode(0o700))
+        .tempdir_in(&state_dir)
+        .with_context(|| format!("cannot create a directory in {}", state_dir.display()))
 }
 
 /// The directory of an uncommitted snapshot.

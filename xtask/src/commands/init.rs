@@ -237,6 +237,11 @@ impl Args {
 
     fn production<'a>(&'a self, cx: &'a Context, settings: &Settings) -> Result<Production<'a>> {
         let transport = self.server.transport(cx, settings, &[], false)?;
+        if transport.replicas().is_some() {
+            return Err(Failure::usage("init looks at databases on a server, and not at replicas")
+                .hint("--via ssh:USER@HOST or another way to the server; via = \"litestream\" can be set afterwards")
+                .into());
+        }
         Ok(Production::new(&cx.ui, transport, self.only.as_ref()))
     }
 

@@ -10,6 +10,7 @@ use crate::config::{MaxAge, NamePattern, Settings};
 use crate::context::Context;
 use crate::error::{self, Failure, Reason};
 use crate::exposure::Exposure;
+use crate::litestream::{self, Staged, Wanted};
 use crate::live::{self, LockedLiveSet, Replaced, Replacement, State, prune};
 use crate::pull::attempts::Attempts;
 use crate::pull::base::Base;
@@ -22,7 +23,7 @@ use crate::server::args::ServerArgs;
 use crate::server::request::{self, Mode, Request};
 use crate::server::transport::Transport;
 use crate::snapshots::{Kind, LockedStore, Meta, Origin, Snapshot, SnapshotBuilder, Store};
-use crate::{exposure, git, interrupt};
+use crate::{exposure, git, interrupt, moment};
 
 /// Pull the databases of the app to this machine
 ///
@@ -54,6 +55,10 @@ pub struct Args {
     /// Make an archive on the server, and fetch it with `fly ssh sftp get`
     #[arg(long)]
     sftp: bool,
+    /// Restore this moment, of what Litestream has replicated: "2 hours ago", "yesterday
+    /// 18:00", 2026-03-15T14:00:00Z
+    #[arg(long, value_name = "MOMENT", conflicts_with = "if_older")]
+    at: Option<String>,
     /// Skip the pull if the newest one of the same databases, with the same rules, is at
     /// most this old: 24h, 90m, 7d, 1h30m
     #[arg(long, value_name = "AGE", allow_hyphen_values = true)]
@@ -70,6 +75,11 @@ impl Args {
         self.only = self.only.map(|only| only.with(&settings.names.renames));
         let for_fly = [("--sftp", self.sftp), ("--start", self.start)];
         let transport = self.server.transport(cx, &settings, &for_fly, self.offline_ok)?;
+        if self.at.is_some() && transport.replicas().is_none() {
+            return Err(Failure::usage("--at works with what Litestream has replicated only")
+                .hint("--via litestream; for earlier pulls: cargo xtask restore-db --at MOMENT")
+                .into());
+        }
         let directory = transport.target.directory.clone();
         let spec = self.spec(&settings, &transport, &directory);
         let store = Store::of(&settings);
@@ -117,9 +127,16 @@ impl Args {
             _ => None,
         };
 
+        let staged = self.stage(cx, settings, &live.store, &mut transport)?;
+        let missing = staged.as_ref().map(|staged| not_replicated(&live.store, settings, staged));
+        let missing = missing.transpose()?.unwrap_or_default();
+        if !missing.is_empty() {
+            cx.ui.warn(litestream::describe_missing(&missing));
+        }
         let mode = if self.sftp { Mode::Archive } else { Mode::Stream };
         let mut request = self.request(cx, settings, &transport, mode, spec)?;
-        let origin = origin(settings, &transport.target.app, spec);
+        let moment = self.moment()?;
+        let origin = Origin { moment, ..origin(settings, &transport.target.app, spec) };
         let incoming = begin(&live.store, spec, &origin, &request.bases)?;
         let kept = if self.no_backup { 0 } else { live.bytes()? };
         let mut attempts = self.attempts(cx, settings);
@@ -128,7 +145,11 @@ impl Args {
         });
         let pulled = pulled.map_err(|error| tell_of_leftover(&incoming, error))?;
         let seconds = start.elapsed().as_secs_f64();
-        let meta = meta(cx, settings, spec, origin, &pulled, seconds);
+        let mut meta = meta(cx, settings, spec, origin, &pulled, seconds);
+        if !missing.is_empty() {
+            // It is no complete set: a restore must not remove the others either.
+            meta.only = meta.only.or_else(|| Some("*".to_owned()));
+        }
         interrupt::check()?;
         let snapshot = incoming.commit(meta)?;
         let replaced = self.replace(&live, &snapshot)?;
@@ -163,6 +184,13 @@ impl Args {
         spec: &PullSpec<'_>,
     ) -> Result<()> {
         let store = Store::of(settings);
+        // What is restored here must not be taken for the rest of a killed command.
+        let locked = transport.replicas().map(|_| {
+            Store::of(settings).no_wait(cx.global.no_wait).lock(&cx.ui, "cargo xtask pull-db")
+        });
+        let locked = locked.transpose()?;
+        let staged = locked.as_ref().map(|it| self.stage(cx, settings, it, &mut transport));
+        let _staged = staged.transpose()?;
         let mut request = self.request(cx, settings, &transport, Mode::DryRun, spec)?;
         let mut attempts = self.attempts(cx, settings);
         let planned = attempts.run(&mut transport, &mut request, |transport, request| {
@@ -190,6 +218,30 @@ impl Args {
         let live = live::databases(&settings.data_dir, &settings.names)?;
         let set: Vec<_> = planned.databases.iter().map(|one| one.name.clone()).collect();
         Ok(live::missing(&live, &brought, &set))
+    }
+
+    /// Restores the replicas, if the databases come from there.
+    fn stage(
+        &self,
+        cx: &Context,
+        settings: &Settings,
+        store: &LockedStore,
+        transport: &mut Transport<'_>,
+    ) -> Result<Option<Staged>> {
+        let Some(url) = transport.replicas() else { return Ok(None) };
+        let remote_dir = Some(transport.target.directory.as_str()).filter(|dir| *dir != "/");
+        let (only, at) = (self.only.as_ref(), self.moment()?);
+        let wanted = Wanted { url, remote_dir, only, at };
+        let staged = litestream::stage(cx, settings, store, &wanted)?;
+        transport.target.directory = staged.databases().display().to_string();
+        Ok(Some(staged))
+    }
+
+    fn moment(&self) -> Result<Option<Timestamp>> {
+        let Some(text) = &self.at else { return Ok(None) };
+        let at = moment::parse(text, &moment::now())?;
+        // The last minute of today has not ended.
+        Ok(Some(at.min(Timestamp::now())))
     }
 
     fn attempts<'a>(&self, cx: &'a Context, settings: &'a Settings) -> Attempts<'a> {
@@ -289,6 +341,7 @@ fn origin(settings: &Settings, app: &str, spec: &PullSpec<'_>) -> Origin {
         sanitize_rules: spec.rules.hash(),
         recipe: Some(spec.recipe.clone()),
         boot: None,
+        moment: None,
         seconds: 0.0,
         wire_bytes: 0,
     }
@@ -330,6 +383,18 @@ fn meta_of(spec: &PullSpec<'_>, origin: Origin) -> Meta {
         pinned: false,
         databases: Vec::new(),
     }
+}
+
+/// The live databases that an earlier pull brought, and that no replica has.
+fn not_replicated(
+    store: &LockedStore,
+    settings: &Settings,
+    staged: &Staged,
+) -> Result<Vec<String>> {
+    let replicated: Vec<_> =
+        staged.replicated.iter().map(|name| settings.names.renames.local(name)).collect();
+    let live = live::databases(&settings.data_dir, &settings.names)?;
+    Ok(live::missing(&live, &State::read(store)?.brought(store), &replicated))
 }
 
 /// In a linked work tree, which has its own snapshots: how all could share them.

@@ -18,12 +18,17 @@ pub enum Via {
     /// The words of a command that runs another command where the databases are.
     Exec(Vec<String>),
     Local(PathBuf),
+    /// The replica at a URL, or those below it; `None` for those of `litestream.yml`.
+    Litestream(Option<String>),
 }
+
+/// The stores that Litestream knows.
+const REPLICAS: [&str; 9] = ["file", "s3", "abs", "gs", "gcs", "sftp", "nats", "webdav", "oss"];
 
 impl Via {
     /// Whether it says in which directory the databases are.
     pub fn names_directory(&self) -> bool {
-        matches!(self, Self::Local(_))
+        matches!(self, Self::Local(_) | Self::Litestream(_))
     }
 }
 
@@ -40,6 +45,8 @@ impl fmt::Display for Via {
                 write!(f, "exec:{}", words.map_err(|_| fmt::Error)?)
             }
             Self::Local(dir) => write!(f, "local:{}", dir.display()),
+            Self::Litestream(None) => write!(f, "litestream"),
+            Self::Litestream(Some(url)) => write!(f, "litestream:{url}"),
         }
     }
 }
@@ -63,12 +70,32 @@ impl FromStr for Via {
             "docker" => plain_word(rest, "._-").map(Self::Docker),
             "exec" => words(rest).map(Self::Exec).map_err(|error| error.to_string()),
             "local" if !rest.is_empty() => Ok(Self::Local(rest.into())),
+            "litestream" if text == kind => Ok(Self::Litestream(None)),
+            "litestream" => replica_url(rest).map(Self::Litestream),
             _ => {
-                Err("it is fly, ssh:USER@HOST[:PORT], docker:CONTAINER, exec:COMMAND or local:DIR"
+                Err("it is fly, ssh:USER@HOST[:PORT], docker:CONTAINER, exec:COMMAND, local:DIR, \
+                      litestream or litestream:URL"
                     .to_owned())
             }
         }
     }
+}
+
+/// A URL that is told in messages, and so has no password.
+fn replica_url(url: &str) -> Result<Option<String>, String> {
+    let Some((scheme, place)) = url.split_once("://") else {
+        return Err("after litestream: is a URL, such as s3://bucket/prefix".to_owned());
+    };
+    if !REPLICAS.contains(&scheme) || url.chars().any(char::is_control) {
+        return Err(format!("{scheme:?} is none of {}", REPLICAS.join(", ")));
+    }
+    let host = place.split(['/', '?']).next().unwrap_or_default();
+    if host.rsplit_once('@').is_some_and(|(user, _)| user.contains(':')) {
+        return Err(
+            "leave the password out of the URL: litestream.yml can name a variable".to_owned()
+        );
+    }
+    Ok(Some(url.to_owned()))
 }
 
 /// A name that is safe on a command line: it cannot be taken for a flag, and no shell or program

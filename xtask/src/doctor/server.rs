@@ -58,7 +58,7 @@ fn directory(facts: &Facts, via: &Via) -> Option<Check> {
         Directory::Missing(path) => {
             let message = format!("there is no directory {} on the server", shown(path));
             let fix = match via {
-                Via::Local(_) => "check the path after local:",
+                Via::Local(_) | Via::Litestream(_) => "check the path after local:",
                 _ => "set remote-dir in xtask/db.toml",
             };
             Check::error("directory", message).fix(fix)
@@ -185,7 +185,9 @@ impl Install<'_> {
         };
         match self.via {
             Via::Fly | Via::Docker(_) => format!("add to the Dockerfile: {command}"),
-            Via::Ssh { .. } | Via::Exec(_) | Via::Local(_) => format!("there: {command}"),
+            Via::Ssh { .. } | Via::Exec(_) | Via::Local(_) | Via::Litestream(_) => {
+                format!("there: {command}")
+            }
         }
     }
 }

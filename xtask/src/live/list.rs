@@ -110,6 +110,10 @@ impl<'a> Listing<'a> {
             snapshot.is_pinned().then(|| "pinned".to_owned()),
             snapshot.source().map(|source| format!("from {}", one_line(source))),
             snapshot.only().map(|only| format!("only {}", one_line(only))),
+            snapshot
+                .origin()
+                .and_then(|origin| origin.moment)
+                .map(|moment| format!("as of {}", moment::words(moment, &moment::now()))),
         ];
         notes.into_iter().flatten().collect()
     }

@@ -33,8 +33,9 @@ pub struct ServerArgs {
     /// Use [source.NAME] of db.toml
     #[arg(long, value_name = "NAME", add = ArgValueCompleter::new(completion::sources))]
     source: Option<String>,
-    /// Reach the server with fly, ssh:USER@HOST[:PORT], docker:CONTAINER, exec:COMMAND or local:DIR
-    /// [default: `via` in db.toml, else fly]
+    /// Reach the server with fly, ssh:USER@HOST[:PORT], docker:CONTAINER, exec:COMMAND or local:DIR;
+    /// or restore what Litestream has replicated: litestream, litestream:URL [default: `via` in
+    /// db.toml, else fly]
     #[arg(long)]
     via: Option<Via>,
 }
@@ -152,6 +153,10 @@ impl ServerArgs {
         }
         let directory = match (via, &self.remote_dir) {
             (Via::Local(dir), _) => Some(std::path::absolute(dir)?.to_string_lossy().into_owned()),
+            // Until they are restored, it is what their names are relative to.
+            (Via::Litestream(_), None) => {
+                Some(settings.remote_dir()?.unwrap_or_else(|| "/".to_owned()))
+            }
             (_, None) => settings.remote_dir()?,
             (_, given) => given.clone(),
         };

@@ -70,6 +70,14 @@ impl<'a> Transport<'a> {
         matches!(self.via, Via::Local(_))
     }
 
+    /// The replicas of which the databases are restored here; `None` if a server has them.
+    pub fn replicas(&self) -> Option<Option<&str>> {
+        match &self.via {
+            Via::Litestream(url) => Some(url.as_deref()),
+            _ => None,
+        }
+    }
+
     /// The name of the server, for messages.
     pub fn peer(&self) -> String {
         match &self.via {
@@ -78,6 +86,8 @@ impl<'a> Transport<'a> {
             Via::Docker(container) => format!("container {container}"),
             Via::Exec(words) => shown(words),
             Via::Local(dir) => dir.display().to_string(),
+            Via::Litestream(Some(url)) => url.split('?').next().unwrap_or(url).to_owned(),
+            Via::Litestream(None) => "the replicas of litestream.yml".to_owned(),
         }
     }
 
@@ -90,6 +100,7 @@ impl<'a> Transport<'a> {
             Via::Docker(container) => format!("docker:{container}:{directory}"),
             Via::Exec(words) => format!("exec:{}:{directory}", shown(words)),
             Via::Local(_) => format!("local:{directory}"),
+            Via::Litestream(_) => self.via.to_string(),
         }
     }
 
@@ -241,7 +252,7 @@ impl<'a> Transport<'a> {
                 let (program, args) = words.split_first().context("the command is empty")?;
                 cmd!(sh, "{program} {args...} {script...}")
             }
-            Via::Local(_) => {
+            Via::Local(_) | Via::Litestream(_) => {
                 let (program, args) = script.split_first().context("the command is empty")?;
                 cmd!(sh, "{program} {args...}")
             }

@@ -99,6 +99,9 @@ pub struct Origin {
     /// The run of the server's kernel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot: Option<String>,
+    /// The moment that was asked for, of a replica that keeps earlier ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moment: Option<Timestamp>,
     pub seconds: f64,
     pub wire_bytes: u64,
 }

@@ -21,7 +21,7 @@ struct Programs {
     npm: bool,
 }
 
-const ALL: [Programs; 5] = [
+const ALL: [Programs; 6] = [
     Programs::new(
         "hook-managers",
         "pre-commit, prek and lefthook",
@@ -30,6 +30,7 @@ const ALL: [Programs; 5] = [
     Programs::new("django", "Django", &["django-admin"]),
     Programs::new("extensions", "extensions of SQLite", &["python"]),
     Programs::new("pocketbase", "PocketBase", &["pocketbase"]),
+    Programs::new("litestream", "Litestream", &["litestream"]),
     Programs {
         npm: true,
         ..Programs::new("frameworks", "Alembic, Drizzle and Knex", &["alembic", "node", "npm"])

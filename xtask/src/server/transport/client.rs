@@ -41,6 +41,7 @@ pub fn of(sh: &Shell, via: &Via) -> Result<Option<Client>> {
         Via::Ssh { .. } => ("ssh", Some(cmd!(sh, "ssh -V"))),
         Via::Docker(_) => ("docker", Some(cmd!(sh, "docker --version"))),
         Via::Exec(words) => (words.first().map_or("", String::as_str), None),
+        Via::Litestream(_) => ("litestream", Some(cmd!(sh, "litestream version"))),
     };
     let is_path = name.contains('/') && sh.current_dir().join(name).is_file();
     if !is_path && find(sh, name).is_none() {

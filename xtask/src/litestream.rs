@@ -1,0 +1,141 @@
+//! Pulls from the replicas that Litestream keeps of production, without touching production: the
+//! program `litestream` restores them into a private directory here, and the rest is the same as for
+//! a directory of this machine.
+
+mod config;
+mod explain;
+mod program;
+mod replicas;
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::thread::ScopedJoinHandle;
+
+use anyhow::{Context as _, Result};
+use jiff::Timestamp;
+use tempfile::TempDir;
+
+use self::program::Program;
+pub use self::replicas::Wanted;
+use self::replicas::{Replica, Replicas};
+use crate::config::Settings;
+use crate::context::Context;
+use crate::error::Failure;
+use crate::snapshots::LockedStore;
+use crate::ui::{bytes, count, escape};
+use crate::{fs, interrupt};
+
+/// The number of databases that are restored at a time.
+const WORKERS: usize = 4;
+const DATABASES: &str = "databases";
+/// The number of names in a message.
+const SHOWN: usize = 5;
+
+/// The restored databases, which are removed when this is dropped.
+pub struct Staged {
+    directory: TempDir,
+    /// The names of all databases that are replicated.
+    pub replicated: Vec<String>,
+}
+
+impl Staged {
+    /// The directory of the databases.
+    pub fn databases(&self) -> PathBuf {
+        self.directory.path().join(DATABASES)
+    }
+}
+
+/// Restores the databases of `wanted` that belong to the set.
+///
+/// # Errors
+///
+/// There is no replica of one, or it cannot be restored; the message says up to which moment it can.
+pub fn stage(
+    cx: &Context,
+    settings: &Settings,
+    store: &LockedStore,
+    wanted: &Wanted<'_>,
+) -> Result<Staged> {
+    if !settings.allow_local_staging {
+        return Err(Failure::usage(
+            "allow-local-staging = false in xtask/db.toml: unmasked databases must not be restored here",
+        )
+        .hint("pull from the server, or from a set that somebody has published")
+        .into());
+    }
+    let directory = store.private_directory()?;
+    let program = Program::find(&cx.sh)?;
+    let replicas = Replicas::find(&settings.root, directory.path(), wanted)?;
+    let names: Vec<_> = replicas.all.iter().map(|replica| replica.name.clone()).collect();
+    let selected: Vec<_> =
+        replicas.all.iter().filter(|one| settings.names.takes(&one.name, wanted.only)).collect();
+    if selected.is_empty() {
+        let found = list(&names);
+        return Err(Failure::new(format!("no replica in {} matches: {found}", replicas.place))
+            .hint("check include, exclude and --only")
+            .into());
+    }
+    let databases = directory.path().join(DATABASES);
+    fs::create_dir(&databases)?;
+    let databases_of = count(selected.len(), "database");
+    let step = cx.ui.step("Restoring", Some("Restored"), format!("{databases_of} with Litestream"));
+    restore_all(&program, &selected, &databases, wanted.at)?;
+    step.finish();
+    let size = names_size(&databases, &selected);
+    cx.ui.verbose(format!("restored {} into {}", bytes(size), databases.display()));
+    Ok(Staged { directory, replicated: names })
+}
+
+fn names_size(dir: &Path, selected: &[&Replica]) -> u64 {
+    let sizes = selected.iter().map(|one| dir.join(&one.name).metadata());
+    sizes.flatten().map(|file| file.len()).sum()
+}
+
+/// Restores several at a time; the first error ends all.
+fn restore_all(
+    program: &Program,
+    selected: &[&Replica],
+    dir: &Path,
+    at: Option<Timestamp>,
+) -> Result<()> {
+    for replica in selected {
+        fs::create_parents(dir, &replica.name)?;
+    }
+    let left = Mutex::new(selected.iter().rev().copied().collect::<Vec<_>>());
+    let next = || left.lock().ok().and_then(|mut left| left.pop());
+    let work = || -> Result<()> {
+        while let Some(replica) = next() {
+            interrupt::check()?;
+            let done = program.restore(replica, &dir.join(&replica.name), at);
+            if done.is_err()
+                && let Ok(mut left) = left.lock()
+            {
+                left.clear();
+            }
+            done?;
+        }
+        Ok(())
+    };
+    let results: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..WORKERS.min(selected.len())).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().map(ScopedJoinHandle::join).collect()
+    });
+    results.into_iter().try_for_each(|result| {
+        result.map_err(|_| anyhow::anyhow!("a thread panicked")).context("cannot restore")?
+    })
+}
+
+/// A few names, for a message.
+fn list(names: &[String]) -> String {
+    let shown = &names[..names.len().min(SHOWN)];
+    let more = match names.len() - shown.len() {
+        0 => String::new(),
+        n => format!(" and {n} more"),
+    };
+    if names.is_empty() { "it has none".to_owned() } else { escape(&shown.join(", ")) + &more }
+}
+
+/// Names databases that no replica has, and that stay as they are.
+pub fn describe_missing(names: &[String]) -> String {
+    format!("Litestream does not replicate {}: left as it is here", list(names))
+}

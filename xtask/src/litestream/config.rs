@@ -1,0 +1,222 @@
+//! `litestream.yml`: which databases are replicated to where.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use yaml_rust2::yaml::Hash;
+use yaml_rust2::{Yaml, YamlEmitter, YamlLoader};
+
+use crate::error::Failure;
+
+/// Where a repository keeps it.
+const DIRECTORIES: [&str; 8] =
+    ["", "config", "etc", "deploy", "docker", "litestream", "infra", "ops"];
+const NAMES: [&str; 2] = ["litestream.yml", "litestream.yaml"];
+
+/// The configuration of the repository.
+pub fn find(root: &Path) -> Option<PathBuf> {
+    let paths = DIRECTORIES.iter().flat_map(|dir| NAMES.map(|name| root.join(dir).join(name)));
+    paths.into_iter().find(|path| path.is_file())
+}
+
+/// An entry of `dbs`.
+pub struct Entry {
+    /// The path of the database on the server, or of the directory with several.
+    pub path: String,
+    pub directory: Option<Directory>,
+    replica: Hash,
+}
+
+/// Of a directory, which databases in it are replicated.
+pub struct Directory {
+    pub pattern: String,
+    pub recursive: bool,
+}
+
+/// A parsed configuration.
+pub struct Config {
+    document: Hash,
+    pub entries: Vec<Entry>,
+}
+
+impl Config {
+    /// # Errors
+    ///
+    /// The file cannot be read, or a variable in a path is not set.
+    pub fn read(file: &Path) -> Result<Self> {
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let text = fs_err::read_to_string(file)?;
+        let documents = YamlLoader::load_from_str(&text)
+            .with_context(|| format!("{} is no YAML", file.display()))?;
+        let wrong = |why: &str| {
+            Failure::new(format!("{} {why}", file.display()))
+                .hint("see https://litestream.io/reference/config")
+        };
+        let document = documents.first().and_then(Yaml::as_hash).cloned();
+        let document = document.ok_or_else(|| wrong("has no settings"))?;
+        let dbs = document.get(&key("dbs")).and_then(Yaml::as_vec);
+        let entries = dbs.into_iter().flatten().map(|db| entry(db, &name));
+        let entries = entries.collect::<Result<Vec<_>>>()?;
+        if entries.is_empty() {
+            return Err(wrong("has no dbs").into());
+        }
+        Ok(Self { document, entries })
+    }
+
+    /// The same configuration with one entry for each of these databases: the path that names it, and
+    /// the entry and the path below its directory that it comes from.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be written as YAML.
+    pub fn with(&self, databases: &[(String, &Entry, Option<&str>)]) -> Result<String> {
+        let dbs = databases.iter().map(|(path, entry, below)| {
+            let mut db = Hash::new();
+            db.insert(key("path"), key(path));
+            db.insert(key("replica"), Yaml::Hash(entry.replica_of(*below)));
+            Yaml::Hash(db)
+        });
+        let mut document = self.document.clone();
+        for unused in ["addr", "mcp-addr", "exec", "socket"] {
+            document.remove(&key(unused));
+        }
+        document.insert(key("dbs"), Yaml::Array(dbs.collect()));
+        let mut text = String::new();
+        YamlEmitter::new(&mut text).dump(&Yaml::Hash(document)).context("cannot write YAML")?;
+        Ok(text)
+    }
+}
+
+impl Entry {
+    /// Where its replica is: a URL, or the same in single settings.
+    pub fn url(&self, file: &str) -> Result<String> {
+        let text = |name: &str| -> Result<Option<String>> {
+            let value = self.replica.get(&key(name)).and_then(Yaml::as_str);
+            value.map(|value| expand(value, file)).transpose()
+        };
+        if let Some(url) = text("url")? {
+            return Ok(url);
+        }
+        let kind = text("type")?.unwrap_or_else(|| "file".to_owned());
+        let path = text("path")?.unwrap_or_default();
+        if kind == "file" {
+            return Ok(format!("file://{path}"));
+        }
+        let host = text("bucket")?.or(text("host")?).unwrap_or_default();
+        let endpoint = text("endpoint")?.map(|it| format!("?endpoint={it}")).unwrap_or_default();
+        Ok(format!("{kind}://{host}/{}{endpoint}", path.trim_start_matches('/')))
+    }
+
+    /// The settings of the replica of the database at `below` in the directory.
+    fn replica_of(&self, below: Option<&str>) -> Hash {
+        let mut replica = self.replica.clone();
+        let Some(below) = below else { return replica };
+        for name in ["url", "path"] {
+            if let Some(value) = replica.get(&key(name)).and_then(Yaml::as_str) {
+                let longer = join(value, below);
+                replica.insert(key(name), key(&longer));
+            }
+        }
+        replica
+    }
+}
+
+/// A URL or path with more parts, before the query.
+pub fn join(url: &str, below: &str) -> String {
+    let (place, query) = url.split_once('?').map_or((url, None), |(a, b)| (a, Some(b)));
+    let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+    format!("{}/{below}{query}", place.trim_end_matches('/'))
+}
+
+fn key(text: &str) -> Yaml {
+    Yaml::String(text.to_owned())
+}
+
+fn entry(db: &Yaml, file: &str) -> Result<Entry> {
+    let text = |name: &str| {
+        let value = db[name].as_str();
+        value.map(|value| expand(value, file)).transpose()
+    };
+    let directory = text("dir")?;
+    let path = text("path")?.or(directory.clone()).with_context(|| {
+        Failure::new(format!("{file} has a database without path and dir"))
+            .hint("see https://litestream.io/reference/config")
+    })?;
+    // Before 0.5 there could be several.
+    let replica = db["replica"].as_hash().or_else(|| db["replicas"][0].as_hash());
+    let replica = replica.cloned().with_context(|| {
+        Failure::new(format!("{file} has no replica for {path}"))
+            .hint("see https://litestream.io/reference/config")
+    })?;
+    let directory = directory.map(|_| Directory {
+        pattern: db["pattern"].as_str().unwrap_or("*").to_owned(),
+        recursive: db["recursive"].as_bool().unwrap_or(false),
+    });
+    Ok(Entry { path, directory, replica })
+}
+
+/// The text with the values of variables, as Litestream reads it.
+fn expand(text: &str, file: &str) -> Result<String> {
+    let mut expanded = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('$') {
+        expanded += before;
+        let (name, after) = match after.strip_prefix('{') {
+            Some(braced) => braced.split_once('}').unwrap_or((braced, "")),
+            None => {
+                let end = after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+                after.split_at(end.unwrap_or(after.len()))
+            }
+        };
+        let value = std::env::var(name).map_err(|_| {
+            Failure::new(format!("{file} needs the variable {name}, which is not set here"))
+                .hint(format!("set it as on the server: {name}=… cargo xtask pull-db"))
+        })?;
+        expanded += &value;
+        rest = after;
+    }
+    Ok(expanded + rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn databases_are_those_of_paths_and_of_directories() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("litestream.yml");
+        let text = "addr: ':9090'\naccess-key-id: ${PATH}\ndbs:\n\
+            - path: /data/a.db\n  replica:\n    url: s3://b/a?endpoint=http://x\n\
+            - dir: /data/t\n  pattern: '*.db'\n  recursive: true\n  watch: true\n  replica:\n    type: s3\n    bucket: b\n    path: t\n    endpoint: http://x\n\
+            - path: /data/old.db\n  replicas:\n  - path: /backup/old\n";
+        std::fs::write(&file, text).unwrap();
+        let config = Config::read(&file).unwrap();
+        let urls: Vec<_> = config.entries.iter().map(|one| one.url("x").unwrap()).collect();
+        assert_eq!(
+            urls,
+            ["s3://b/a?endpoint=http://x", "s3://b/t?endpoint=http://x", "file:///backup/old"]
+        );
+        let entries = &config.entries;
+        let explicit = config
+            .with(&[
+                ("/data/a.db".to_owned(), &entries[0], None),
+                ("/data/t/x/1.db".to_owned(), &entries[1], Some("x/1.db")),
+            ])
+            .unwrap();
+        let explicit = &YamlLoader::load_from_str(&explicit).unwrap()[0];
+        assert!(explicit["addr"].is_badvalue());
+        assert_eq!(explicit["access-key-id"].as_str(), Some("${PATH}"));
+        assert_eq!(explicit["dbs"][1]["path"].as_str(), Some("/data/t/x/1.db"));
+        assert_eq!(explicit["dbs"][1]["replica"]["path"].as_str(), Some("t/x/1.db"));
+    }
+
+    #[test]
+    fn variables_have_the_values_of_this_machine() {
+        let path = std::env::var("PATH").unwrap();
+        assert_eq!(expand("a${PATH}b", "f").unwrap(), format!("a{path}b"));
+        assert_eq!(expand("$PATH/b", "f").unwrap(), format!("{path}/b"));
+        let error = expand("${NO_SUCH_VARIABLE_HERE}", "f").unwrap_err().to_string();
+        assert!(error.contains("NO_SUCH_VARIABLE_HERE"), "{error}");
+    }
+}
