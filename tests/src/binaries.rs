@@ -29,6 +29,11 @@ pub fn fly() -> PathBuf {
     profile_directory().join("fly")
 }
 
+/// xtask with the store of a team.
+pub fn xtask_share() -> PathBuf {
+    profile_directory().join("xtask_share")
+}
+
 /// Builds one package at a time: together they would get other features than with `cargo xtask`,
 /// and be compiled twice.
 fn built(package: &str, program: &str) -> PathBuf {

@@ -32,6 +32,7 @@ pub mod python;
 pub mod secrets;
 pub mod server;
 pub mod sets;
+pub mod share;
 pub mod shells;
 pub mod sqlite3;
 pub mod store;

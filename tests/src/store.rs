@@ -108,7 +108,7 @@ pub fn left_behind(data: &Path) -> Vec<String> {
     let entries = fs::read_dir(state).into_iter().flatten();
     let mut names: Vec<_> =
         entries.map(|entry| name(&entry.expect("read a directory").path())).collect();
-    names.retain(|name| !["CACHEDIR.TAG", "lock", "state.json"].contains(&&**name));
+    names.retain(|name| !["CACHEDIR.TAG", "lock", "share.json", "state.json"].contains(&&**name));
     if leftover(data).is_some() {
         names.retain(|name| name != LEFTOVER);
     }

@@ -2,7 +2,7 @@
 
 use tests::env::TestEnv;
 
-const COMMANDS: [&[&str]; 14] = [
+const COMMANDS: [&[&str]; 15] = [
     &["init"],
     &["pull-db"],
     &["restore-db"],
@@ -12,6 +12,7 @@ const COMMANDS: [&[&str]; 14] = [
     &["snapshots", "rm"],
     &["snapshots", "prune"],
     &["snapshots", "diff"],
+    &["snapshots", "publish"],
     &["setup-db"],
     &["doctor"],
     &["refresh-fixtures"],

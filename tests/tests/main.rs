@@ -92,6 +92,8 @@ mod secrets_failures;
 mod secrets_pages;
 mod secrets_random;
 mod secrets_said;
+mod share;
+mod share_faults;
 mod snapshots;
 mod snapshots_diff;
 mod sources;

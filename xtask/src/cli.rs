@@ -55,11 +55,12 @@ const COMPLETIONS: &str = "Examples:
   cargo xtask completions bash
   cargo xtask completions fish";
 /// Of the commands below `snapshots`.
-const NESTED: [(&str, &str); 5] = [
+const NESTED: [(&str, &str); 6] = [
     ("list", "Examples:\n  cargo xtask snapshots list\n  cargo xtask snapshots list --json"),
     ("create", "Examples:\n  cargo xtask snapshots create\n  cargo xtask snapshots create --json"),
     ("rm", "Examples:\n  cargo xtask snapshots rm 365Z\n  cargo xtask snapshots rm 365Z --yes"),
     ("prune", "Examples:\n  cargo xtask snapshots prune\n  cargo xtask snapshots prune --keep 3"),
+    ("publish", "Examples:\n  cargo xtask snapshots publish\n  cargo xtask snapshots publish 365Z"),
     (
         "diff",
         "Examples:\n  cargo xtask snapshots diff\n  cargo xtask snapshots diff current 365Z --table users",

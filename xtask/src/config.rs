@@ -10,6 +10,7 @@ mod name_pattern;
 mod reference;
 mod rename;
 mod rule;
+mod share;
 mod source;
 mod values;
 mod via;
@@ -32,6 +33,8 @@ pub use self::name_pattern::NamePattern;
 pub use self::reference::Association;
 pub use self::rename::Renames;
 pub use self::rule::{Change, Rule, RuleToml, Scrub};
+pub use self::share::Share;
+use self::share::ShareToml;
 use self::source::{Source, SourceToml};
 use self::values::data_directory;
 pub use self::values::{MaxAge, directory, duration, nearest, plain, words};
@@ -83,6 +86,7 @@ struct DbToml {
     omit: Vec<String>,
     #[serde(default)]
     audit: AuditToml,
+    share: Option<ShareToml>,
     #[serde(default)]
     fixture: Vec<FixtureToml>,
     /// References that the schema does not declare, for all fixtures.
@@ -160,11 +164,13 @@ pub struct Settings {
     pub hooks: Hooks,
     pub rules: Vec<Rule>,
     pub audit: Audit,
+    /// Where the snapshots of the team are.
+    pub share: Option<Share>,
     pub fixtures: Vec<Fixture>,
 }
 
 /// Keys that say nothing of where the databases are, here or on the server.
-const ASIDE: [&str; 11] = [
+const ASIDE: [&str; 12] = [
     "audit",
     "compact",
     "fixture",
@@ -175,6 +181,7 @@ const ASIDE: [&str; 11] = [
     "references",
     "sanitize",
     "scrub",
+    "share",
     "unmasked-keep",
 ];
 
@@ -345,6 +352,7 @@ impl Settings {
             None => data_dir.clone(),
         };
         refuse_nested(&data_dir, &snapshots_dir).with_context(in_file)?;
+        let share = db.share.map(|share| share.resolve(&root, &path, &environment)).transpose();
         if db.keep == Some(0) {
             return Err(Failure::usage("keep must be at least 1")).with_context(in_file);
         }
@@ -381,6 +389,7 @@ impl Settings {
             rules: rules(db.sanitize, db.scrub, &db.omit, &renames, &lines)?,
             audit: db.audit.resolve().context("[audit]").with_context(in_file)?,
             fixtures: fixtures(db.fixture, &db.references, &renames).with_context(in_file)?,
+            share: share.context("[share]").with_context(in_file)?,
             file: path.clone(),
             root,
             data_dir,

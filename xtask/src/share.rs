@@ -1,4 +1,19 @@
 //! Snapshots that leave this machine, or come from another one.
 
+#[cfg(not(feature = "share"))]
+mod absent;
+mod blocks;
+pub mod each;
+pub mod fetch;
 pub mod file;
+#[cfg(feature = "share")]
+mod key;
+mod manifest;
 pub mod portable;
+pub mod prune;
+pub mod publish;
+#[cfg(feature = "share")]
+mod remote;
+pub mod report;
+mod seen;
+pub mod vault;

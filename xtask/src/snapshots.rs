@@ -25,7 +25,8 @@ pub use self::names::check_names;
 pub use self::prune::prune_plan;
 pub use self::snapshot::META;
 pub use self::snapshot::{
-    Database, External, FileId, Kind, Meta, Origin, RemoteState, Snapshot, unsanitized,
+    Database, External, FileId, Kind, Meta, Origin, RemoteState, Snapshot, has_same_content,
+    unsanitized,
 };
 use self::snapshot::{PREFIX, name_of, time_of};
 use crate::config::Settings;

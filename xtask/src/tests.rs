@@ -7,7 +7,7 @@ use schemars::{JsonSchema, json_schema};
 use serde_json::{Value, json};
 
 use crate::ui::JSON_VERSION;
-use crate::{commands, diff, doctor, fixtures, live, pull};
+use crate::{commands, diff, doctor, fixtures, live, pull, share};
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/output.schema.json");
 
@@ -31,13 +31,18 @@ fn add<T: JsonSchema>(generator: &mut SchemaGenerator) -> String {
 
 fn schema() -> Value {
     let mut generator = SchemaSettings::draft2020_12().for_serialize().into_generator();
-    let documents: [(&str, Add); 12] = [
+    let documents: [(&str, Add); 17] = [
         ("pull-db", add::<pull::report::Report<'static>>),
         ("pull-db (skipped by --if-older or --offline-ok)", add::<pull::report::Skipped<'static>>),
         ("pull-db --dry-run", add::<pull::report::Plan<'static>>),
+        ("pull-db --via share", add::<share::report::Pulled<'static>>),
+        ("pull-db --via share --dry-run", add::<share::report::Plan<'static>>),
         ("restore-db", add::<commands::restore_db::Report<'static>>),
         ("snapshots list and restore-db --list", add::<live::list::List<'static>>),
         ("snapshots export and import", add::<commands::snapshots::exchange::Report<'static>>),
+        ("snapshots publish", add::<share::report::Published<'static>>),
+        ("snapshots list --share", add::<share::report::List<'static>>),
+        ("snapshots prune --share", add::<share::report::Pruned<'static>>),
         ("snapshots diff", add::<diff::report::Report>),
         ("snapshots diff --table", add::<WithRows>),
         ("doctor", add::<doctor::report::Checks<'static>>),

@@ -1,3 +1,5 @@
+mod shared;
+
 use std::path::Path;
 use std::time::Instant;
 
@@ -15,9 +17,10 @@ use crate::live::{self, LockedLiveSet, Replaced, Replacement, State, prune};
 use crate::pull::attempts::Attempts;
 use crate::pull::base::Base;
 use crate::pull::effects;
-use crate::pull::receive::{self, Planned, Pulled};
+use crate::pull::receive::{self, Pulled};
 use crate::pull::report;
 use crate::pull::spec::PullSpec;
+use crate::sanitize::audit::Level;
 use crate::sanitize::{EffectiveRules, unmatched};
 use crate::server::args::ServerArgs;
 use crate::server::request::{self, Mode, Request};
@@ -67,12 +70,22 @@ pub struct Args {
     /// an error
     #[arg(long)]
     offline_ok: bool,
+    /// With --via share, pull the published snapshot with this name [default: the newest]
+    #[arg(long)]
+    name: Option<String>,
 }
 
 impl Args {
     pub(crate) fn run(mut self, cx: &Context) -> Result<()> {
         let settings = self.server.of_source(cx.settings()?)?;
         self.only = self.only.map(|only| only.with(&settings.names.renames));
+        if self.server.is_share() {
+            return self.pull_shared(cx, &settings);
+        }
+        if self.name.is_some() {
+            let failure = Failure::usage("--name works with --via share only");
+            return Err(failure.hint("cargo xtask restore-db NAME restores a snapshot").into());
+        }
         let for_fly = [("--sftp", self.sftp), ("--start", self.start)];
         let transport = self.server.transport(cx, &settings, &for_fly, self.offline_ok)?;
         if self.at.is_some() && transport.replicas().is_none() {
@@ -153,11 +166,7 @@ impl Args {
         interrupt::check()?;
         let snapshot = incoming.commit(meta)?;
         let replaced = self.replace(&live, &snapshot)?;
-        match prune::prune(&live.store, settings, settings.keep) {
-            Ok(pruned) => prune::report(&cx.ui, &pruned, true),
-            // Not an error: the pull itself succeeded.
-            Err(error) => cx.ui.warn(format!("old snapshots were not pruned: {error:#}")),
-        }
+        prune_after(cx, settings, &live);
         let seconds = start.elapsed().as_secs_f64();
         let dir = &settings.data_dir;
         report::pulled(&cx.ui, &transport, &pulled, &snapshot, &replaced, dir, seconds)?;
@@ -173,6 +182,45 @@ impl Args {
         drop(live);
         let command = settings.hooks.after_pull.as_deref();
         live::report::run_after(cx, settings, "after-pull", command, &snapshot, &replaced)
+    }
+
+    /// Pulls from the store of the team.
+    fn pull_shared(&self, cx: &Context, settings: &Settings) -> Result<()> {
+        let flags =
+            [("--start", self.start), ("--sftp", self.sftp), ("--offline-ok", self.offline_ok)];
+        let given = flags.iter().filter_map(|(flag, given)| given.then_some(*flag));
+        if let Some(flag) = given.chain(self.server.flags()).next() {
+            return Err(Failure::usage(format!("{flag} does not work with --via share"))
+                .hint(format!("leave out {flag}"))
+                .into());
+        }
+        let request = shared::Request {
+            name: self.name.as_deref(),
+            only: self.only.as_ref(),
+            if_older: self.if_older.as_ref(),
+            unmasked: self.no_sanitize,
+            full: self.full,
+        };
+        if self.dry_run {
+            return request.plan(cx, settings, |names| self.removed(settings, names));
+        }
+        let start = Instant::now();
+        if self.no_sanitize {
+            cx.ui.confirm("Pull production data also if its secrets are not masked?")?;
+        }
+        let live = LockedLiveSet::lock(cx, settings, "cargo xtask pull-db")?;
+        if request.skip(cx, settings)? {
+            return Ok(());
+        }
+        warn_unless_ignored(cx, settings, &settings.data_dir, &live.databases()?);
+        let fetched = request.fetch(cx, settings, &live, start)?;
+        let snapshot = &fetched.snapshot;
+        let replaced = self.replace(&live, snapshot)?;
+        prune_after(cx, settings, &live);
+        fetched.report(cx, settings, &replaced, start)?;
+        drop(live);
+        let command = settings.hooks.after_pull.as_deref();
+        live::report::run_after(cx, settings, "after-pull", command, snapshot, &replaced)
     }
 
     /// Reports what a pull would transfer; takes no lock.
@@ -196,7 +244,8 @@ impl Args {
         let planned = attempts.run(&mut transport, &mut request, |transport, request| {
             receive::plan(&cx.ui, transport, request, &settings.snapshots_dir)
         })?;
-        let removes = self.would_remove(settings, &store, &planned)?;
+        let names: Vec<_> = planned.databases.iter().map(|one| one.name.clone()).collect();
+        let removes = self.removed(settings, &names)?;
         let new = match spec.newest(&store)? {
             Some(last) => effects::new_columns(planned.facts.iter(), &last)?,
             None => Vec::new(),
@@ -204,20 +253,15 @@ impl Args {
         report::planned(&cx.ui, &transport, &planned, &removes, spec.rules.applied(), &new)
     }
 
-    /// The live databases that this pull would remove.
-    fn would_remove(
-        &self,
-        settings: &Settings,
-        store: &Store,
-        planned: &Planned,
-    ) -> Result<Vec<String>> {
+    /// The live databases that a pull of this set would remove.
+    fn removed(&self, settings: &Settings, set: &[String]) -> Result<Vec<String>> {
         if self.only.is_some() || self.no_backup || !settings.data_dir.exists() {
             return Ok(Vec::new());
         }
-        let brought = State::read(store)?.brought(store);
+        let store = Store::of(settings);
+        let brought = State::read(&store)?.brought(&store);
         let live = live::databases(&settings.data_dir, &settings.names)?;
-        let set: Vec<_> = planned.databases.iter().map(|one| one.name.clone()).collect();
-        Ok(live::missing(&live, &brought, &set))
+        Ok(live::missing(&live, &brought, set))
     }
 
     /// Restores the replicas, if the databases come from there.
@@ -342,6 +386,8 @@ fn origin(settings: &Settings, app: &str, spec: &PullSpec<'_>) -> Origin {
         recipe: Some(spec.recipe.clone()),
         boot: None,
         moment: None,
+        uncovered: None,
+        share: None,
         seconds: 0.0,
         wire_bytes: 0,
     }
@@ -359,6 +405,10 @@ fn meta(
         machine: pulled.machine.clone(),
         region: pulled.region.clone(),
         boot: pulled.boot.clone(),
+        uncovered: (settings.audit.level != Level::Off).then(|| {
+            let read = pulled.findings.columns.iter().filter(|column| column.unread.is_none());
+            read.map(|it| (it.table.clone(), it.column.clone())).collect()
+        }),
         seconds,
         wire_bytes: pulled.wire_bytes,
         ..origin
@@ -407,6 +457,14 @@ fn hint_at_sharing(settings: &Settings) -> Option<String> {
         "add snapshots-dir = {key:?} to xtask/db.toml: all worktrees then share the snapshots in {}",
         place.display()
     ))
+}
+
+fn prune_after(cx: &Context, settings: &Settings, live: &LockedLiveSet<'_>) {
+    match prune::prune(&live.store, settings, settings.keep) {
+        Ok(pruned) => prune::report(&cx.ui, &pruned, true),
+        // Not an error: the pull itself succeeded.
+        Err(error) => cx.ui.warn(format!("old snapshots were not pruned: {error:#}")),
+    }
 }
 
 /// Warns if a commit or a Docker image would contain the databases in a directory.

@@ -1,5 +1,6 @@
 mod diff;
 pub mod exchange;
+mod shared;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -27,7 +28,7 @@ pub struct Args {
 #[derive(Subcommand)]
 enum Action {
     /// List the snapshots, newest first
-    List,
+    List(shared::ListArgs),
     /// Save the current data; such a snapshot is never pruned
     Create {
         /// Call it this, such as "before 0007"
@@ -69,6 +70,8 @@ enum Action {
     Export(exchange::ExportArgs),
     /// Make a snapshot of a file that export wrote; it is never pruned
     Import(exchange::ImportArgs),
+    /// Put a pulled snapshot into the store of the team, for pull-db --via share
+    Publish(shared::PublishArgs),
 }
 
 #[derive(clap::Args)]
@@ -82,6 +85,9 @@ struct PruneArgs {
     /// Show what would be removed, and remove nothing
     #[arg(long)]
     dry_run: bool,
+    /// Remove snapshots from the store of the team instead: all but the newest --keep
+    #[arg(long, requires = "keep", conflicts_with = "older_than")]
+    share: bool,
 }
 
 /// The longest label, in characters.
@@ -93,8 +99,9 @@ impl Args {
         let store = Store::of(&settings);
         let command = "cargo xtask snapshots";
         let lock_to_remove = || LockedLiveSet::lock_to_remove(cx, &settings, command);
-        match self.action.unwrap_or(Action::List) {
-            Action::List => list(cx, &settings),
+        match self.action.unwrap_or(Action::List(shared::ListArgs::default())) {
+            Action::List(args) if args.share => args.run(cx, &settings),
+            Action::List(_) => list(cx, &settings),
             Action::Create { label } => {
                 create(cx, &LockedLiveSet::lock(cx, &settings, command)?, label)
             }
@@ -121,7 +128,11 @@ impl Args {
             Action::Import(args) => {
                 args.run(cx, &settings, &LockedLiveSet::lock(cx, &settings, command)?)
             }
+            Action::Publish(args) => args.run(cx, &settings),
             Action::Rm { name } => remove(cx, &store, &name, lock_to_remove),
+            Action::Prune(PruneArgs { share: true, keep: Some(keep), dry_run, .. }) => {
+                shared::prune(cx, &settings, keep as usize, dry_run)
+            }
             Action::Prune(args) => args.run(cx, &settings, lock_to_remove),
         }
     }

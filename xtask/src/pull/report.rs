@@ -347,7 +347,10 @@ fn ago(snapshot: &Snapshot) -> String {
     age(Timestamp::now().duration_since(snapshot.time).as_secs())
 }
 
-fn say_skipped(ui: &Ui, reason: &str, snapshot: Option<&Snapshot>) -> Result<()> {
+/// # Errors
+///
+/// Standard output cannot be written.
+pub fn say_skipped(ui: &Ui, reason: &str, snapshot: Option<&Snapshot>) -> Result<()> {
     if !ui.json {
         return Ok(());
     }

@@ -1,5 +1,7 @@
 //! The flags that choose the server, and with the settings become a connection.
 
+use std::str::FromStr;
+
 use anyhow::Result;
 use clap_complete::engine::ArgValueCompleter;
 
@@ -35,9 +37,27 @@ pub struct ServerArgs {
     source: Option<String>,
     /// Reach the server with fly, ssh:USER@HOST[:PORT], docker:CONTAINER, exec:COMMAND or local:DIR;
     /// or restore what Litestream has replicated: litestream, litestream:URL [default: `via` in
-    /// db.toml, else fly]
+    /// db.toml, else fly]; pull-db also from `share`, the store of the team
     #[arg(long)]
-    via: Option<Via>,
+    via: Option<Way>,
+}
+
+/// The value of `--via`.
+#[derive(Clone)]
+enum Way {
+    Share,
+    Server(Via),
+}
+
+impl FromStr for Way {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "share" => Ok(Self::Share),
+            _ => text.parse().map(Self::Server),
+        }
+    }
 }
 
 impl ServerArgs {
@@ -60,7 +80,7 @@ impl ServerArgs {
 
     /// The keys of `db.toml` for these flags, and their values.
     pub fn settings(&self) -> Vec<(&'static str, String)> {
-        let via = self.via.as_ref().map(ToString::to_string);
+        let via = self.given().map(ToString::to_string);
         let values = [
             ("app", &self.app),
             ("via", &via),
@@ -73,7 +93,32 @@ impl ServerArgs {
 
     /// How the server is reached.
     pub fn via(&self, settings: &Settings) -> Via {
-        self.via.clone().or_else(|| settings.via.clone()).unwrap_or(Via::Fly)
+        self.given().or(settings.via.as_ref()).cloned().unwrap_or(Via::Fly)
+    }
+
+    fn given(&self) -> Option<&Via> {
+        match &self.via {
+            Some(Way::Server(via)) => Some(via),
+            Some(Way::Share) | None => None,
+        }
+    }
+
+    /// Whether the snapshots of the team are meant, and no server.
+    pub fn is_share(&self) -> bool {
+        matches!(self.via, Some(Way::Share))
+    }
+
+    /// The flags that choose a server and are given.
+    pub fn flags(&self) -> impl Iterator<Item = &'static str> {
+        let flags = [
+            ("--app", &self.app),
+            ("--machine", &self.machine),
+            ("--region", &self.region),
+            ("--process-group", &self.process_group),
+            ("--container", &self.container),
+            ("--remote-dir", &self.remote_dir),
+        ];
+        flags.into_iter().filter_map(|(flag, value)| value.is_some().then_some(flag))
     }
 
     /// The server that the flags and the settings name. `for_fly` are the flags of the command that
@@ -89,6 +134,11 @@ impl ServerArgs {
         for_fly: &[(&str, bool)],
         impatient: bool,
     ) -> Result<Transport<'a>> {
+        if self.is_share() {
+            return Err(Failure::usage("--via share is for pull-db: a store has no server")
+                .hint("leave out --via")
+                .into());
+        }
         let via = self.via(settings);
         let directory = self.directory(settings, &via)?;
         let given = match via {

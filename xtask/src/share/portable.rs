@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 
+use crate::config::Audit;
 use crate::error::Failure;
 use crate::fs;
 use crate::sanitize::Rule;
@@ -33,8 +34,13 @@ pub fn meta(snapshot: &Snapshot) -> Result<Meta> {
         Ok(Database { sha256: Some(sha256), remote: None, file: None, ..database })
     });
     let databases = databases.collect::<Result<_>>()?;
-    let origin =
-        meta.origin.map(|origin| Origin { data_dir: None, recipe: None, boot: None, ..origin });
+    let origin = meta.origin.map(|origin| Origin {
+        data_dir: None,
+        recipe: None,
+        boot: None,
+        share: None,
+        ..origin
+    });
     Ok(Meta { databases, origin, pinned: false, ..meta })
 }
 
@@ -64,7 +70,7 @@ pub fn check(meta: &Meta) -> Result<(), String> {
 /// # Errors
 ///
 /// There is such a database.
-pub fn refuse_unmasked(unmasked: &BTreeSet<String>, what: &str) -> Result<()> {
+pub fn refuse_unmasked(unmasked: &BTreeSet<String>, what: &str, flag: &str) -> Result<()> {
     if unmasked.is_empty() {
         return Ok(());
     }
@@ -73,11 +79,22 @@ pub fn refuse_unmasked(unmasked: &BTreeSet<String>, what: &str) -> Result<()> {
         n => count(n, "database"),
     };
     Err(Failure::new(format!("{what} is unmasked: {some}"))
-        .hint("take a masked one, or --unsanitized if its secrets may be passed on")
+        .hint(format!("take a masked one, or {flag} if its secrets may be passed on"))
         .into())
 }
 
 /// The databases of a set to which a rule is meant to be applied, and was not.
 pub fn unmasked(meta: &Meta, rules: &[Rule]) -> BTreeSet<String> {
     crate::snapshots::unsanitized(&meta.raw(), rules)
+}
+
+/// The columns that the audit of a pull found, masked by no rule and not allowed; `None` if there was
+/// no audit.
+pub fn uncovered_columns(audit: &Audit, origin: &Origin) -> Option<Vec<String>> {
+    let is_allowed = |(table, column): &&(String, String)| {
+        let [table, column] = [table, column].map(|name| name.to_ascii_lowercase());
+        audit.allow.iter().any(|(tables, names)| tables.matches(&table) && names.matches(&column))
+    };
+    let found = origin.uncovered.as_ref()?.iter().filter(|it| !is_allowed(it));
+    Some(found.map(|(table, column)| format!("{table}.{column}")).collect())
 }

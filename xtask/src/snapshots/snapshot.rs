@@ -102,6 +102,12 @@ pub struct Origin {
     /// The moment that was asked for, of a replica that keeps earlier ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moment: Option<Timestamp>,
+    /// The tables and columns that its audit found and no rule covered; `None` without an audit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uncovered: Option<Vec<(String, String)>>,
+    /// The store of the team from which it was fetched; the rest says how it got there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<String>,
     pub seconds: f64,
     pub wire_bytes: u64,
 }
@@ -185,6 +191,19 @@ pub struct Database {
 /// The databases in `raw` that a rule matches.
 pub fn unsanitized(raw: &BTreeSet<String>, rules: &[Rule]) -> BTreeSet<String> {
     raw.iter().filter(|name| sanitize::is_for(rules, name)).cloned().collect()
+}
+
+/// Whether a snapshot is what `meta` describes.
+pub fn has_same_content(snapshot: &Snapshot, meta: &Meta) -> bool {
+    let content = |meta: &Meta| {
+        let each = meta.databases.iter().map(|one| (one.name.clone(), one.sha256.clone()));
+        each.collect::<Vec<_>>()
+    };
+    snapshot.defect.is_none()
+        && snapshot
+            .meta
+            .as_ref()
+            .is_some_and(|it| it.time == meta.time && content(it) == content(meta))
 }
 
 /// A location that the user chose for a snapshot.

@@ -21,7 +21,7 @@ struct Programs {
     npm: bool,
 }
 
-const ALL: [Programs; 6] = [
+const ALL: [Programs; 7] = [
     Programs::new(
         "hook-managers",
         "pre-commit, prek and lefthook",
@@ -31,6 +31,7 @@ const ALL: [Programs; 6] = [
     Programs::new("extensions", "extensions of SQLite", &["python"]),
     Programs::new("pocketbase", "PocketBase", &["pocketbase"]),
     Programs::new("litestream", "Litestream", &["litestream"]),
+    Programs::new("s3", "a server of S3", &["moto_server"]),
     Programs {
         npm: true,
         ..Programs::new("frameworks", "Alembic, Drizzle and Knex", &["alembic", "node", "npm"])

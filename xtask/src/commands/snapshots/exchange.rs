@@ -9,7 +9,7 @@ use crate::config::Settings;
 use crate::context::Context;
 use crate::live::LockedLiveSet;
 use crate::share::{file, portable};
-use crate::snapshots::{Meta, Snapshot, Store};
+use crate::snapshots::{Meta, Snapshot, Store, has_same_content};
 use crate::ui::{bytes, count};
 
 #[derive(clap::Args)]
@@ -49,7 +49,11 @@ impl ExportArgs {
         let snapshot = Store::of(settings).find(&self.name)?;
         let meta = portable::meta(&snapshot)?;
         if !self.unsanitized {
-            portable::refuse_unmasked(&portable::unmasked(&meta, &settings.rules), &snapshot.name)?;
+            portable::refuse_unmasked(
+                &portable::unmasked(&meta, &settings.rules),
+                &snapshot.name,
+                "--unsanitized",
+            )?;
         }
         if self.file.exists() {
             cx.ui.confirm(&format!("Replace {}?", self.file.display()))?;
@@ -71,7 +75,11 @@ impl ImportArgs {
         let import = file::Import::new(&mut archive, &self.file)?;
         if !self.unsanitized {
             let unmasked = portable::unmasked(&import.meta, &settings.rules);
-            portable::refuse_unmasked(&unmasked, &self.file.display().to_string())?;
+            portable::refuse_unmasked(
+                &unmasked,
+                &self.file.display().to_string(),
+                "--unsanitized",
+            )?;
         }
         let meta = import.meta.clone();
         let known = live.store.list()?.into_iter().find(|one| has_same_content(one, &meta));
@@ -92,19 +100,6 @@ impl ImportArgs {
         cx.ui.hint(format!("cargo xtask restore-db {}", snapshot.name));
         report(cx, &snapshot, &meta, &self.file)
     }
-}
-
-/// Whether a snapshot is what `meta` describes.
-fn has_same_content(snapshot: &Snapshot, meta: &Meta) -> bool {
-    let content = |meta: &Meta| {
-        let each = meta.databases.iter().map(|one| (one.name.clone(), one.sha256.clone()));
-        each.collect::<Vec<_>>()
-    };
-    snapshot.defect.is_none()
-        && snapshot
-            .meta
-            .as_ref()
-            .is_some_and(|it| it.time == meta.time && content(it) == content(meta))
 }
 
 fn report(cx: &Context, snapshot: &Snapshot, meta: &Meta, file: &std::path::Path) -> Result<()> {

@@ -1,0 +1,50 @@
+//! `[share]`: where the snapshots of a team are.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use serde::Deserialize;
+
+use super::environment::Environment;
+use crate::error::Failure;
+
+/// Beside `db.toml`.
+const RECIPIENTS: &str = "recipients.txt";
+
+/// The keys of `[share]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShareToml {
+    url: String,
+    recipients: Option<PathBuf>,
+}
+
+pub struct Share {
+    pub url: String,
+    /// The public keys for which everything in the store is encrypted; without it nothing is.
+    pub recipients: Option<PathBuf>,
+}
+
+impl ShareToml {
+    /// `file` is the settings file.
+    pub fn resolve(self, root: &Path, file: &Path, environment: &Environment) -> Result<Share> {
+        let url = environment.read("url", &self.url, |url| check(url).map(|()| url.to_owned()))?;
+        let beside = file.with_file_name(RECIPIENTS);
+        let recipients = match self.recipients {
+            Some(path) => Some(root.join(path)),
+            None => beside.exists().then_some(beside),
+        };
+        Ok(Share { url: url.trim_end_matches('/').to_owned(), recipients })
+    }
+}
+
+fn check(url: &str) -> Result<()> {
+    let rest = url.strip_prefix("s3://").or_else(|| url.strip_prefix("file:///"));
+    let is_plain = |rest: &str| !rest.is_empty() && !rest.contains(['?', '#', '\\', '%']);
+    if rest.is_some_and(is_plain) && !url.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        return Ok(());
+    }
+    Err(Failure::usage(format!("url {url:?} is not the place of a store"))
+        .hint("it is s3://BUCKET/PREFIX or file:///PATH")
+        .into())
+}

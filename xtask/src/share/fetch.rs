@@ -1,0 +1,218 @@
+//! Fetches a published snapshot: of each database what is not here.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use super::blocks;
+use super::each::each;
+use super::manifest::{Entry, Manifest, PART, Part, Version};
+use super::portable;
+use super::vault::Vault;
+use crate::config::NamePattern;
+use crate::error::Failure;
+use crate::snapshots::{Database, FileId};
+use crate::{fs, interrupt, sqlite};
+
+/// A published snapshot, or some databases of it.
+pub struct Offer {
+    pub entry: Entry,
+    pub manifest: Manifest,
+}
+
+/// The snapshot of this name, else the newest of all databases of a source.
+///
+/// # Errors
+///
+/// There is none, or the store cannot be read.
+pub fn choose(
+    vault: &Vault<'_>,
+    name: Option<&str>,
+    source: Option<&str>,
+    only: Option<&NamePattern>,
+) -> Result<Offer> {
+    let index = vault.index()?;
+    let fits = |entry: &&Entry| match name {
+        Some(name) => {
+            entry.name == name
+                || entry.name.trim_end_matches('Z').ends_with(name.trim_end_matches('Z'))
+        }
+        None => entry.only.is_none() && entry.source.as_deref() == source,
+    };
+    let entry = index.snapshots.iter().filter(fits).max_by_key(|entry| entry.time);
+    let Some(entry) = entry.cloned() else {
+        let (url, newest) = (vault.url(), index.snapshots.iter().max_by_key(|entry| entry.time));
+        let failure = match (name, newest) {
+            (Some(name), Some(newest)) => Failure::new(format!(
+                "no snapshot in {url} is called {name:?}; the newest is {}",
+                newest.name
+            )),
+            _ => Failure::new(format!("nothing was published to {url} yet")),
+        };
+        let hint = "cargo xtask snapshots list --share; whoever may pull from the server runs cargo xtask snapshots publish";
+        return Err(failure.hint(hint).into());
+    };
+    let mut manifest = vault.manifest(&entry)?;
+    let meta = &mut manifest.meta;
+    portable::check(meta).map_err(|why| vault.lies(&format!("{} ({why})", entry.name)))?;
+    if let Some(only) = only {
+        meta.databases.retain(|database| only.matches(&database.name));
+        meta.only = Some(only.as_str().to_owned());
+        if meta.databases.is_empty() {
+            let what = format!("no database of {} matches {:?}", entry.name, only.as_str());
+            return Err(Failure::usage(what).hint("leave out --only").into());
+        }
+    }
+    Ok(Offer { entry, manifest })
+}
+
+/// How a database is made here.
+struct Made<'a> {
+    database: &'a Database,
+    path: PathBuf,
+    /// A file here from which it begins.
+    base: Option<&'a Path>,
+    /// The versions that are fetched, in order.
+    steps: Vec<&'a Version>,
+}
+
+impl Offer {
+    /// Where the databases come from, as far as files here are what was recorded of them.
+    fn plan<'a>(
+        &'a self,
+        vault: &Vault<'_>,
+        dir: &Path,
+        local: &'a HashMap<String, PathBuf>,
+    ) -> Result<Vec<Made<'a>>> {
+        let databases = self.manifest.meta.databases.iter();
+        let planned = databases.map(|database| {
+            let sha256 = database.sha256.as_deref().unwrap_or_default();
+            let path = dir.join(&database.name);
+            if let Some(base) = local.get(sha256) {
+                return Ok(Made { database, path, base: Some(base), steps: Vec::new() });
+            }
+            let chain = self.manifest.chain(sha256).filter(|chain| is_sound(chain, database));
+            let chain = chain.ok_or_else(|| vault.lies(&self.entry.name))?;
+            let here = chain.iter().position(|(sha256, _)| local.contains_key(*sha256));
+            let base = here.and_then(|at| Some(&**local.get(chain[at].0)?));
+            let steps = chain[..here.unwrap_or(chain.len())].iter().rev();
+            let steps = steps.map(|(_, version)| *version).collect();
+            Ok(Made { database, path, base, steps })
+        });
+        planned.collect()
+    }
+
+    /// How many bytes of objects, before compression, have to be fetched.
+    ///
+    /// # Errors
+    ///
+    /// The manifest is not sound.
+    pub fn missing(
+        &self,
+        vault: &Vault<'_>,
+        local: &HashMap<String, PathBuf>,
+    ) -> Result<BTreeMap<String, u64>> {
+        let made = self.plan(vault, Path::new(""), local)?.into_iter();
+        let size = |made: Made<'_>| {
+            let parts = made.steps.iter().flat_map(|version| &version.parts);
+            (made.database.name.clone(), parts.map(|part| part.bytes as u64).sum())
+        };
+        Ok(made.map(size).collect())
+    }
+
+    /// Makes all databases in `dir`, each verified by its sha256 and SQLite's check.
+    ///
+    /// # Errors
+    ///
+    /// A database cannot be made, or is not what was published.
+    pub fn fetch(
+        &self,
+        vault: &Vault<'_>,
+        dir: &Path,
+        local: &HashMap<String, PathBuf>,
+    ) -> Result<Vec<Database>> {
+        let made = self.plan(vault, dir, local)?;
+        let nothing = HashMap::new();
+        make(vault, dir, &made)?;
+        let mut verified = each(&made, verify)?;
+        // The file of a snapshot here may have been changed.
+        let wrong = |i: &usize| verified[*i].is_none() && made[*i].base.is_some();
+        let wrong: Vec<_> = (0..made.len()).filter(wrong).collect();
+        if !wrong.is_empty() {
+            let whole = self.plan(vault, dir, &nothing)?;
+            let whole = whole.into_iter().enumerate().filter(|(i, _)| wrong.contains(i));
+            let whole: Vec<_> = whole.map(|(_, made)| made).collect();
+            whole.iter().try_for_each(|made| fs::remove(&made.path))?;
+            make(vault, dir, &whole)?;
+            for (i, again) in wrong.into_iter().zip(each(&whole, verify)?) {
+                verified[i] = again;
+            }
+        }
+        let all = verified.into_iter().zip(&made).map(|(verified, made)| {
+            let name = &made.database.name;
+            Ok(verified.ok_or_else(|| vault.lies(&format!("{name:?} of {}", self.entry.name)))?)
+        });
+        all.collect()
+    }
+}
+
+/// Whether the versions can be what they say.
+fn is_sound(chain: &[(&str, &Version)], database: &Database) -> bool {
+    let whole = chain.last().map(|(_, whole)| {
+        let bytes = whole.parts.iter().map(|part| part.bytes as u64);
+        let are_full = whole.parts.iter().rev().skip(1).all(|part| part.bytes == PART);
+        are_full && bytes.sum::<u64>() == whole.bytes
+    });
+    whole == Some(true) && chain.first().is_some_and(|(_, it)| it.bytes == database.bytes)
+}
+
+fn make(vault: &Vault<'_>, dir: &Path, made: &[Made<'_>]) -> Result<()> {
+    each(made, |made| {
+        interrupt::check()?;
+        match made.base {
+            Some(base) => _ = fs::duplicate(base, &made.path)?,
+            None => _ = fs::create(&made.path)?,
+        }
+        Ok(())
+    })
+    .map_err(|error| error.context(format!("cannot make a database in {}", dir.display())))?;
+    let rounds = made.iter().map(|made| made.steps.len()).max().unwrap_or(0);
+    for round in 0..rounds {
+        let mut parts = Vec::new();
+        for made in made {
+            let Some(version) = made.steps.get(round) else { continue };
+            fs::open(&made.path)?.set_len(version.bytes)?;
+            let each = version.parts.iter().enumerate();
+            parts.extend(each.map(|(i, part)| (&*made.path, *version, i, part)));
+        }
+        each(&parts, |(path, version, i, part)| write(vault, &fs::open(path)?, version, *i, part))?;
+    }
+    Ok(())
+}
+
+fn write(vault: &Vault<'_>, file: &File, version: &Version, i: usize, part: &Part) -> Result<()> {
+    let content = vault.get_part(part)?;
+    match version.base {
+        Some(_) => blocks::apply(file, &content, version.bytes),
+        None => Ok(fs::write_sparse(file, (i * PART) as u64, &content)?),
+    }
+}
+
+/// A database that was made, with what only its file tells; `None` if it has another sha256.
+fn verify(made: &Made<'_>) -> Result<Option<Database>> {
+    fs::open(&made.path)?.sync_all()?;
+    if Some(fs::sha256(&made.path)?) != made.database.sha256 {
+        return Ok(None);
+    }
+    let found = sqlite::check(&made.path)?;
+    Ok(Some(Database {
+        page_size: found.page_size,
+        user_version: found.user_version,
+        schema: found.schema,
+        file: FileId::of(&made.path).ok(),
+        remote: None,
+        ..made.database.clone()
+    }))
+}
