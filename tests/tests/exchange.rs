@@ -121,7 +121,7 @@ fn a_file_that_was_changed_anywhere_is_no_snapshot() {
         let output = apart.xtask(["snapshots", "import", text(&path)]).is_harmless();
         match output.code {
             Some(0) => {
-                assert_same(&content(&apart.data().join(&named(&apart, "manual")[0])), &wanted)
+                assert_same(&content(&apart.data().join(&named(&apart, "manual")[0])), &wanted);
             }
             code => assert_eq!((code, snapshots(&apart).len()), (Some(1), 0), "{output}"),
         }
