@@ -12,7 +12,7 @@ pub mod there;
 use serde::Serialize;
 
 use self::fix::Fix;
-use crate::error;
+use crate::{error, ui};
 
 /// Where what is checked is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -106,10 +106,5 @@ impl Check {
 
 /// The first of the names, and the number of the others.
 fn several(names: &[String]) -> String {
-    const SHOWN: usize = 3;
-    let first = names[..names.len().min(SHOWN)].join(", ");
-    match names.len().saturating_sub(SHOWN) {
-        0 => first,
-        more => format!("{first} and {more} more"),
-    }
+    ui::several(names, 3)
 }

@@ -361,6 +361,24 @@ fn runs(offset: u64, bytes: &[u8]) -> Vec<(Range<usize>, bool)> {
     runs
 }
 
+/// Reads until the buffer is full or the file ends; returns how much.
+///
+/// # Errors
+///
+/// The file cannot be read.
+pub fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut read = 0;
+    while read < buffer.len() {
+        match file.read_at(&mut buffer[read..], offset + read as u64) {
+            Ok(0) => break,
+            Ok(n) => read += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(read)
+}
+
 /// Writes to a new file, all of which is a hole so far: zeros stay one.
 ///
 /// # Errors

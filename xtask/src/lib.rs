@@ -54,6 +54,7 @@ mod context;
 mod diff;
 mod dockerignore;
 mod doctor;
+mod each;
 mod error;
 mod exposure;
 mod fixtures;

@@ -8,10 +8,8 @@ mod program;
 mod replicas;
 
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::thread::ScopedJoinHandle;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use jiff::Timestamp;
 use tempfile::TempDir;
 
@@ -20,10 +18,11 @@ pub use self::replicas::Wanted;
 use self::replicas::{Replica, Replicas};
 use crate::config::Settings;
 use crate::context::Context;
+use crate::each::each;
 use crate::error::Failure;
+use crate::fs;
 use crate::snapshots::LockedStore;
-use crate::ui::{bytes, count, escape};
-use crate::{fs, interrupt};
+use crate::ui::{bytes, count, escape, several};
 
 /// The number of databases that are restored at a time.
 const WORKERS: usize = 4;
@@ -101,38 +100,13 @@ fn restore_all(
     for replica in selected {
         fs::create_parents(dir, &replica.name)?;
     }
-    let left = Mutex::new(selected.iter().rev().copied().collect::<Vec<_>>());
-    let next = || left.lock().ok().and_then(|mut left| left.pop());
-    let work = || -> Result<()> {
-        while let Some(replica) = next() {
-            interrupt::check()?;
-            let done = program.restore(replica, &dir.join(&replica.name), at);
-            if done.is_err()
-                && let Ok(mut left) = left.lock()
-            {
-                left.clear();
-            }
-            done?;
-        }
-        Ok(())
-    };
-    let results: Vec<_> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..WORKERS.min(selected.len())).map(|_| scope.spawn(work)).collect();
-        threads.into_iter().map(ScopedJoinHandle::join).collect()
-    });
-    results.into_iter().try_for_each(|result| {
-        result.map_err(|_| anyhow::anyhow!("a thread panicked")).context("cannot restore")?
-    })
+    each(WORKERS, selected, |replica| program.restore(replica, &dir.join(&replica.name), at))?;
+    Ok(())
 }
 
 /// A few names, for a message.
 fn list(names: &[String]) -> String {
-    let shown = &names[..names.len().min(SHOWN)];
-    let more = match names.len() - shown.len() {
-        0 => String::new(),
-        n => format!(" and {n} more"),
-    };
-    if names.is_empty() { "it has none".to_owned() } else { escape(&shown.join(", ")) + &more }
+    if names.is_empty() { "it has none".to_owned() } else { escape(&several(names, SHOWN)) }
 }
 
 /// Names databases that no replica has, and that stay as they are.

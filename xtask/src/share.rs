@@ -3,7 +3,6 @@
 #[cfg(not(feature = "share"))]
 mod absent;
 mod blocks;
-pub mod each;
 pub mod fetch;
 pub mod file;
 #[cfg(feature = "share")]

@@ -35,6 +35,14 @@ pub struct Audit {
     pub allow: Vec<(Pattern, Pattern)>,
 }
 
+impl Audit {
+    /// Whether the settings say that a column is fine.
+    pub fn allows(&self, table: &str, column: &str) -> bool {
+        let [table, column] = [table, column].map(str::to_ascii_lowercase);
+        self.allow.iter().any(|(tables, names)| tables.matches(&table) && names.matches(&column))
+    }
+}
+
 impl AuditToml {
     /// Fails if an entry of `allow` has no column.
     pub fn resolve(self) -> Result<Audit> {

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::time::Duration;
@@ -14,7 +13,7 @@ use rusqlite::{Connection, ErrorCode};
 
 use crate::pages::HEADER;
 use crate::sqlite::sidecar;
-use crate::{interrupt, pages, sqlite};
+use crate::{fs, interrupt, pages, sqlite};
 
 /// The offset in the header of the number of bytes that each page reserves at its end.
 const RESERVED: usize = 20;
@@ -169,7 +168,11 @@ fn compare(a: &File, b: &File, page: usize, first: usize, differs: &mut [bool]) 
         interrupt::check()?;
         let offset = (first + i * pages) * page;
         let length = differs.len() * page;
-        let read = read_at(a, &mut x[..length], offset)?.min(read_at(b, &mut y[..length], offset)?);
+        let read = fs::read_at(a, &mut x[..length], offset as u64)?.min(fs::read_at(
+            b,
+            &mut y[..length],
+            offset as u64,
+        )?);
         if read == length && x[..length] == y[..length] {
             differs.fill(false);
             continue;
@@ -180,20 +183,6 @@ fn compare(a: &File, b: &File, page: usize, first: usize, differs: &mut [bool]) 
         }
     }
     Ok(())
-}
-
-/// Reads until the buffer is full or the file ends; returns how much.
-fn read_at(file: &File, buffer: &mut [u8], offset: usize) -> io::Result<usize> {
-    let mut read = 0;
-    while read < buffer.len() {
-        match file.read_at(&mut buffer[read..], (offset + read) as u64) {
-            Ok(0) => break,
-            Ok(n) => read += n,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(read)
 }
 
 /// A connection in a read transaction, whose end leaves a `-wal` that was there before as it is.

@@ -1,7 +1,7 @@
 //! What a dry run tells beside sizes: which rows each rule changes and of what shape the values are,
 //! and which columns are new. `ops-remote/plan.sh` writes it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use serde::Serialize;
@@ -145,7 +145,7 @@ pub fn new_columns<'a>(
     facts: impl Iterator<Item = &'a String>,
     earlier: &Snapshot,
 ) -> Result<Vec<String>> {
-    let mut known = BTreeSet::new();
+    let mut known: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (name, _) in &earlier.files {
         let db = open_closed(&earlier.path.join(name))?;
         let mut columns = db.prepare(
@@ -153,20 +153,19 @@ pub fn new_columns<'a>(
               WHERE t.type = 'table' AND t.rootpage",
         )?;
         let columns = columns.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        known.extend(columns.collect::<rusqlite::Result<Vec<(String, String)>>>()?);
+        for (table, column) in columns.collect::<rusqlite::Result<Vec<_>>>()? {
+            known.entry(table).or_default().insert(column);
+        }
     }
     let mut new = BTreeSet::new();
     for (table, columns) in facts.filter_map(|fact| parse_columns(fact)) {
-        let lower = table.to_ascii_lowercase();
-        let has_table = known.iter().any(|(known, _)| *known == lower);
-        let is_new =
-            |column: &&String| !known.contains(&(lower.clone(), column.to_ascii_lowercase()));
-        new.extend(match has_table {
-            true => {
-                columns.iter().filter(is_new).map(|column| format!("{table}.{column}")).collect()
+        match known.get(&table.to_ascii_lowercase()) {
+            Some(known) => {
+                let added = columns.iter().filter(|it| !known.contains(&it.to_ascii_lowercase()));
+                new.extend(added.map(|column| format!("{table}.{column}")));
             }
-            false => vec![format!("{table}.*")],
-        });
+            None => _ = new.insert(format!("{table}.*")),
+        }
     }
     Ok(new.into_iter().collect())
 }

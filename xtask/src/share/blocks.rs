@@ -2,7 +2,6 @@
 //! changed blocks its offset and its length, and then its bytes.
 
 use std::fs::File;
-use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
@@ -41,8 +40,8 @@ pub fn compare(path: &Path, base: &Path) -> Result<Difference> {
     let mut at = 0;
     loop {
         interrupt::check()?;
-        let n = read_at_most(file.file(), &mut new, at)?;
-        let m = read_at_most(base.file(), &mut old, at)?;
+        let n = fs::read_at(file.file(), &mut new, at)?;
+        let m = fs::read_at(base.file(), &mut old, at)?;
         hash.update(&new[..n]);
         base_hash.update(&old[..m]);
         if n == 0 && m == 0 {
@@ -65,18 +64,6 @@ pub fn compare(path: &Path, base: &Path) -> Result<Difference> {
     }
     let [sha256, base] = [hash, base_hash].map(|hash| fs::hex(&hash.finalize()));
     Ok(Difference { sha256, base, runs })
-}
-
-/// Fills the buffer, unless the file ends before.
-fn read_at_most(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
-    let mut n = 0;
-    while n < buffer.len() {
-        match file.read_at(&mut buffer[n..], at + n as u64)? {
-            0 => break,
-            more => n += more,
-        }
-    }
-    Ok(n)
 }
 
 /// Divides runs into parts of bounded size.

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::blocks;
-use super::each::each;
-use super::manifest::{Entry, Manifest, PART, Part, Version};
+use super::manifest::{AT_ONCE, Entry, Manifest, PART, Part, Version};
 use super::portable;
 use super::vault::Vault;
 use crate::config::NamePattern;
+use crate::each::each;
 use crate::error::Failure;
 use crate::snapshots::{Database, FileId};
 use crate::{fs, interrupt, sqlite};
@@ -51,7 +51,7 @@ pub fn choose(
             )),
             _ => Failure::new(format!("nothing was published to {url} yet")),
         };
-        let hint = "cargo xtask snapshots list --share; whoever may pull from the server runs cargo xtask snapshots publish";
+        let hint = "cargo xtask snapshots list --share; a member who may pull from the server publishes: cargo xtask snapshots publish";
         return Err(failure.hint(hint).into());
     };
     let mut manifest = vault.manifest(&entry)?;
@@ -136,7 +136,7 @@ impl Offer {
         let made = self.plan(vault, dir, local)?;
         let nothing = HashMap::new();
         make(vault, dir, &made)?;
-        let mut verified = each(&made, verify)?;
+        let mut verified = each(AT_ONCE, &made, verify)?;
         // The file of a snapshot here may have been changed.
         let wrong = |i: &usize| verified[*i].is_none() && made[*i].base.is_some();
         let wrong: Vec<_> = (0..made.len()).filter(wrong).collect();
@@ -146,7 +146,7 @@ impl Offer {
             let whole: Vec<_> = whole.map(|(_, made)| made).collect();
             whole.iter().try_for_each(|made| fs::remove(&made.path))?;
             make(vault, dir, &whole)?;
-            for (i, again) in wrong.into_iter().zip(each(&whole, verify)?) {
+            for (i, again) in wrong.into_iter().zip(each(AT_ONCE, &whole, verify)?) {
                 verified[i] = again;
             }
         }
@@ -169,7 +169,7 @@ fn is_sound(chain: &[(&str, &Version)], database: &Database) -> bool {
 }
 
 fn make(vault: &Vault<'_>, dir: &Path, made: &[Made<'_>]) -> Result<()> {
-    each(made, |made| {
+    each(AT_ONCE, made, |made| {
         interrupt::check()?;
         match made.base {
             Some(base) => _ = fs::duplicate(base, &made.path)?,
@@ -187,7 +187,9 @@ fn make(vault: &Vault<'_>, dir: &Path, made: &[Made<'_>]) -> Result<()> {
             let each = version.parts.iter().enumerate();
             parts.extend(each.map(|(i, part)| (&*made.path, *version, i, part)));
         }
-        each(&parts, |(path, version, i, part)| write(vault, &fs::open(path)?, version, *i, part))?;
+        each(AT_ONCE, &parts, |(path, version, i, part)| {
+            write(vault, &fs::open(path)?, version, *i, part)
+        })?;
     }
     Ok(())
 }

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::snapshots::Meta;
 
 pub const VERSION: u32 = 1;
+/// How many objects travel at a time: most are small, and each costs a round trip.
+pub const AT_ONCE: usize = 8;
 /// The maximum number of bytes of a database, or of a delta, in one object.
 pub const PART: usize = 1 << 20;
 /// The maximum size of an index or a manifest, in bytes.

@@ -75,7 +75,7 @@ pub fn refuse_unmasked(unmasked: &BTreeSet<String>, what: &str, flag: &str) -> R
         return Ok(());
     }
     let some = match unmasked.len() {
-        n @ 1..=3 if n > 0 => unmasked.iter().cloned().collect::<Vec<_>>().join(", "),
+        1..=3 => unmasked.iter().cloned().collect::<Vec<_>>().join(", "),
         n => count(n, "database"),
     };
     Err(Failure::new(format!("{what} is unmasked: {some}"))
@@ -91,10 +91,7 @@ pub fn unmasked(meta: &Meta, rules: &[Rule]) -> BTreeSet<String> {
 /// The columns that the audit of a pull found, masked by no rule and not allowed; `None` if there was
 /// no audit.
 pub fn uncovered_columns(audit: &Audit, origin: &Origin) -> Option<Vec<String>> {
-    let is_allowed = |(table, column): &&(String, String)| {
-        let [table, column] = [table, column].map(|name| name.to_ascii_lowercase());
-        audit.allow.iter().any(|(tables, names)| tables.matches(&table) && names.matches(&column))
-    };
-    let found = origin.uncovered.as_ref()?.iter().filter(|it| !is_allowed(it));
+    let found = origin.uncovered.as_ref()?.iter();
+    let found = found.filter(|(table, column)| !audit.allows(table, column));
     Some(found.map(|(table, column)| format!("{table}.{column}")).collect())
 }

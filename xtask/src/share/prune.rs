@@ -5,15 +5,12 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 use jiff::{SignedDuration, Timestamp};
 
-use super::each::each;
-use super::manifest::Entry;
+use super::manifest::{AT_ONCE, Entry};
 use super::vault::Vault;
-use crate::error::Failure;
+use crate::each::each;
 
 /// How long an object that nothing names stays: a publish that still runs may have put it there.
 const GRACE: SignedDuration = SignedDuration::from_hours(24);
-/// How often it is tried while others publish.
-const TRIES: usize = 10;
 
 #[derive(Default)]
 pub struct Pruned {
@@ -39,31 +36,28 @@ pub fn list(vault: &Vault<'_>) -> Result<Vec<Entry>> {
 ///
 /// The store cannot be read or written.
 pub fn prune(vault: &Vault<'_>, keep: usize, dry_run: bool) -> Result<Pruned> {
-    for _ in 0..TRIES {
-        let index = vault.index()?;
+    let (snapshots, objects) = vault.update(|index| {
         let mut kept = index.snapshots.clone();
         kept.sort_by_key(|entry| std::cmp::Reverse(entry.time));
         let removed = kept.split_off(keep.min(kept.len()));
         let snapshots: Vec<_> = removed.iter().map(|entry| entry.name.clone()).collect();
         if dry_run {
-            return Ok(Pruned { snapshots, ..Pruned::default() });
+            return Ok(((snapshots, None), None));
         }
         // Read before the index is replaced: a store that cannot be read is left as it is.
-        let needed = objects(vault, &kept)?;
-        let freed = objects(vault, &removed)?;
+        let objects = (objects(vault, &kept)?, objects(vault, &removed)?);
         // Also if no snapshot goes: one that publishes meanwhile then stores its objects again.
-        if vault.replace(&index, kept)? {
-            return delete(vault, snapshots, &needed, &freed);
-        }
+        Ok(((snapshots, Some(objects)), Some(kept)))
+    })?;
+    match objects {
+        Some((needed, freed)) => delete(vault, snapshots, &needed, &freed),
+        None => Ok(Pruned { snapshots, ..Pruned::default() }),
     }
-    Err(Failure::new(format!("others keep publishing to {}", vault.url()))
-        .hint("run the command again")
-        .into())
 }
 
 /// The objects of these snapshots.
 fn objects(vault: &Vault<'_>, entries: &[Entry]) -> Result<BTreeSet<String>> {
-    let manifests = each(entries, |entry| vault.manifest(entry))?;
+    let manifests = each(AT_ONCE, entries, |entry| vault.manifest(entry))?;
     let of_databases = manifests.iter().flat_map(|manifest| manifest.objects().map(str::to_owned));
     Ok(of_databases.chain(entries.iter().map(|entry| entry.manifest.object.clone())).collect())
 }
@@ -79,7 +73,7 @@ fn delete(
     all.retain(|(name, _, time)| {
         !needed.contains(name) && (freed.contains(name) || now.duration_since(*time) > GRACE)
     });
-    each(&all, |(name, ..)| vault.delete(name))?;
+    each(AT_ONCE, &all, |(name, ..)| vault.delete(name))?;
     let bytes = all.iter().map(|(_, size, _)| size).sum();
     Ok(Pruned { snapshots, objects: all.len(), bytes })
 }

@@ -8,17 +8,15 @@ use anyhow::Result;
 use jiff::Timestamp;
 
 use super::blocks::{self, Difference};
-use super::each::each;
-use super::manifest::{CHAIN, Entry, Manifest, PART, Part, Version};
+use super::manifest::{AT_ONCE, CHAIN, Entry, Manifest, PART, Part, Version};
 use super::vault::Vault;
+use crate::each::each;
 use crate::error::Failure;
 use crate::fs;
 use crate::snapshots::{Database, Meta, Snapshot, Store};
 
 /// The number of published snapshots whose databases may be bases.
 const KNOWN: usize = 3;
-/// How often it is tried while others publish too.
-const TRIES: usize = 10;
 
 /// A version that the store does not have yet.
 struct New<'a> {
@@ -42,23 +40,17 @@ enum Content {
 /// The store cannot be written, or a database is not what was recorded.
 pub fn publish(vault: &Vault<'_>, store: &Store, snapshot: &Snapshot, meta: &Meta) -> Result<bool> {
     let local = by_content(store)?;
-    for _ in 0..TRIES {
-        let index = vault.index()?;
+    vault.update(|index| {
         let mut entries = index.snapshots.clone();
         let is_there = entries.iter().any(|it| it.name == snapshot.name && it.time == meta.time);
         if is_there && vault.recipients()? == index.recipients {
-            return Ok(false);
+            return Ok((false, None));
         }
         if !is_there {
             entries.push(upload(vault, &entries, &local, snapshot, meta)?);
         }
-        if vault.replace(&index, entries)? {
-            return Ok(!is_there);
-        }
-    }
-    Err(Failure::new(format!("others keep publishing to {}", vault.url()))
-        .hint("run the command again")
-        .into())
+        Ok((!is_there, Some(entries)))
+    })
 }
 
 /// The files here of each content, by its sha256.
@@ -89,7 +81,7 @@ fn upload(
     let mut newest: Vec<_> = entries.iter().collect();
     newest.sort_by_key(|entry| std::cmp::Reverse(entry.published));
     newest.truncate(KNOWN);
-    let known = each(&newest, |entry| vault.manifest(entry))?;
+    let known = each(AT_ONCE, &newest, |entry| vault.manifest(entry))?;
     let mut versions = BTreeMap::new();
     let mut missing: BTreeMap<&str, &Database> = BTreeMap::new();
     for database in &meta.databases {
@@ -101,7 +93,7 @@ fn upload(
         }
     }
     let missing: Vec<_> = missing.into_iter().collect();
-    let new = each(&missing, |(sha256, database)| {
+    let new = each(AT_ONCE, &missing, |(sha256, database)| {
         let base = base_of(&known, &database.name, local);
         describe(snapshot, sha256, database, base)
     })?;
@@ -111,7 +103,8 @@ fn upload(
     }
     let contents: Vec<_> =
         new.iter().flat_map(|new| new.contents.iter().map(move |content| (new, content))).collect();
-    let parts = each(&contents, |(new, content)| store_content(vault, &new.path, content))?;
+    let parts =
+        each(AT_ONCE, &contents, |(new, content)| store_content(vault, &new.path, content))?;
     let mut parts = parts.into_iter();
     for New { sha256, bytes, base, contents, .. } in new {
         let parts = parts.by_ref().take(contents.len()).collect();

@@ -22,6 +22,8 @@ use crate::snapshots::Store;
 const LEVEL: i32 = 3;
 /// What compression and encryption add at most to what they cannot make smaller.
 const SLACK: usize = 1 << 16;
+/// How often it is tried while others publish too.
+const TRIES: usize = 10;
 /// The number of older indexes that stay: one that publishes now may have begun with one of them.
 const INDEXES: u64 = 100;
 
@@ -113,12 +115,31 @@ impl<'a> Vault<'a> {
         Ok(names.filter_map(|(name, ..)| name.strip_prefix("index/")?.parse().ok()).collect())
     }
 
-    /// Replaces `index` by one with these snapshots; returns whether it was still the newest.
+    /// Replaces the snapshots of the newest index by what `change` makes of it, beside its result; with
+    /// `None` nothing. If another client replaces the index meanwhile, `change` is called again.
     ///
     /// # Errors
     ///
-    /// The store cannot be written.
-    pub fn replace(&self, index: &Index, snapshots: Vec<Entry>) -> Result<bool> {
+    /// Those of `change`, the store cannot be written, or others replace the index again and again.
+    pub fn update<T>(
+        &self,
+        change: impl Fn(&Index) -> Result<(T, Option<Vec<Entry>>)>,
+    ) -> Result<T> {
+        for _ in 0..TRIES {
+            let index = self.index()?;
+            let (result, snapshots) = change(&index)?;
+            let Some(snapshots) = snapshots else { return Ok(result) };
+            if self.replace(&index, snapshots)? {
+                return Ok(result);
+            }
+        }
+        Err(Failure::new(format!("others keep publishing to {}", self.url()))
+            .hint("run the command again")
+            .into())
+    }
+
+    /// Replaces `index` by one with these snapshots; returns whether it was still the newest.
+    fn replace(&self, index: &Index, snapshots: Vec<Entry>) -> Result<bool> {
         let counter = index.counter + 1;
         let recipients = self.recipients()?;
         if let (Some(key), Some(file)) = (&self.key, &self.share.recipients)

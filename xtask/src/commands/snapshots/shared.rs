@@ -64,7 +64,7 @@ impl PublishArgs {
         let how = if vault.is_encrypted() { "encrypted" } else { "not encrypted" };
         ui.status("Stored", format!("{databases} in {url}, {how}: {travelled} for {all}"));
         if !vault.is_encrypted() {
-            ui.warn("the store is not encrypted: whoever can write to it can replace the index unnoticed");
+            ui.warn("the store is not encrypted: anybody who can write to it can replace the index unnoticed");
             ui.hint("to encrypt it, commit xtask/recipients.txt with the public keys of the team (age-keygen), and set another url");
         }
         ui.hint("cargo xtask pull-db --via share");

@@ -7,15 +7,14 @@ use anyhow::Result;
 
 use crate::interrupt;
 
-/// How many objects travel at a time: most are small, and each costs a round trip.
-const AT_ONCE: usize = 8;
-
-/// The results of `work` on each item, in order. The first error ends it.
+/// The results of `work` on each item, in order, of which `at_once` are worked on at a time. The first
+/// error ends it.
 ///
 /// # Errors
 ///
 /// That of `work`, or this process was asked to end.
 pub fn each<T: Sync, R: Send>(
+    at_once: usize,
     items: &[T],
     work: impl Fn(&T) -> Result<R> + Sync,
 ) -> Result<Vec<R>> {
@@ -32,7 +31,7 @@ pub fn each<T: Sync, R: Send>(
         Ok(())
     };
     std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..AT_ONCE.min(items.len()))
+        let threads: Vec<_> = (0..at_once.min(items.len()))
             .map(|_| scope.spawn(|| run().inspect_err(|_| failed.store(true, Ordering::Relaxed))))
             .collect();
         let panicked = |_| Err(anyhow::anyhow!("a thread panicked"));
