@@ -30,7 +30,7 @@ pub fn pull(env: &TestEnv) -> String {
 
 /// Adds a row to a database that no program has open.
 pub fn change(path: &Path) {
-    databases::execute(path, "INSERT INTO items (key) VALUES (hex(randomblob(16)))");
+    databases::execute(path, "INSERT INTO items (key) VALUES (lower(hex(randomblob(16))))");
 }
 
 /// The content of all databases in a directory, each of which must be intact.
