@@ -15,7 +15,7 @@ use signal_hook::consts::{SIGHUP, SIGINT};
 use crate::output::Output;
 
 /// The time after which a program counts as hung. Generous: a slow CI machine must not fail a test.
-pub const DEADLINE: Duration = Duration::from_secs(300);
+pub const DEADLINE: Duration = Duration::from_secs(900);
 
 /// How long the pipes of a program may stay open after its exit.
 const DRAIN: Duration = Duration::from_secs(10);

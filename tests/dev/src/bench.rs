@@ -3,7 +3,7 @@
 mod fixtures;
 mod pulls;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -74,4 +74,19 @@ impl Times {
         let seconds = |run: Option<&Duration>| run.map_or(0.0, Duration::as_secs_f64);
         Self { median: seconds(runs.get(runs.len() / 2)), worst: seconds(runs.last()) }
     }
+}
+
+/// Writes out what is pending in the file system of `dir`, so that it does not slow down a measured
+/// run. Others are left alone: they can be busy for minutes.
+///
+/// # Errors
+///
+/// The directory cannot be opened.
+fn write_out(dir: &Path) -> Result<()> {
+    let dir = std::fs::File::open(dir)?;
+    #[cfg(target_os = "linux")]
+    rustix::fs::syncfs(dir)?;
+    #[cfg(not(target_os = "linux"))]
+    rustix::fs::sync();
+    Ok(())
 }

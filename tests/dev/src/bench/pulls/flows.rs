@@ -14,6 +14,7 @@ use super::rules;
 use super::server::{Server, Shape, quoted};
 use super::source::{Source, remove};
 use super::watch::{Seen, Watch};
+use crate::bench::write_out;
 
 /// What is measured. Each but `ssh true` brings the state `after` here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -212,9 +213,7 @@ impl<'a> Flows<'a> {
         if flow == Flow::Classic {
             std::fs::create_dir(data)?;
         }
-        // Pending writes must not slow down the measured run.
-        rustix::fs::sync();
-        Ok(())
+        write_out(&self.here)
     }
 
     /// The directory on the server for the copies of the flows without this tool.

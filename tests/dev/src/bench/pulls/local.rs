@@ -12,6 +12,7 @@ use super::pull::{Program, Pulled};
 use super::rules;
 use super::source::{Extent, create, live_a_day, remove, vary};
 use super::watch::{Seen, Watch};
+use crate::bench::write_out;
 
 /// What each tenant has.
 const TENANT: Extent = Extent { bytes: 200_000, accounts: 24, at_once: 10 };
@@ -135,7 +136,7 @@ impl<'a> Local<'a> {
         let pull = self.program.command(&via, &self.program.config, &self.data());
         let (sh, limit, grace) = (self.sh, LIMIT.to_string(), GRACE.to_string());
         let command = cmd!(sh, "timeout --kill-after {grace} {limit} {pull...}");
-        rustix::fs::sync();
+        write_out(&self.dir)?;
         self.settle()?;
         // No other child of this process runs meanwhile.
         let watch = Watch::start(std::process::id(), &tmp);

@@ -12,6 +12,7 @@ use xtask_db::internals::ui::Ui;
 use super::flows::{Flow, Flows};
 use super::server::{Asked, Shape};
 use super::source::{DATABASES, remove};
+use crate::bench::write_out;
 
 /// The speed of its commits.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -73,7 +74,7 @@ impl Bench<'_> {
         ui.status("Measuring", format!("an app that writes in the journal mode {mode}"));
         flows.source.copy("after", dir)?;
         flows.source.deploy(dir)?;
-        rustix::fs::sync();
+        write_out(dir)?;
         let largest = dir.join(DATABASES[DATABASES.len() - 1].0);
         let mut app = Asked::start(cmd!(sh, "{program} --journal-mode {mode} {largest}"))?;
         let mut writers = Writers { alone: Vec::new(), during: Vec::new() };
