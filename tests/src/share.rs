@@ -1,25 +1,22 @@
 //! A team that shares snapshots, in a directory or in a bucket of a real server.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use age::secrecy::ExposeSecret as _;
 use tempfile::TempDir;
 
+use crate::binaries;
 use crate::env::TestEnv;
 use crate::output::Output;
 use crate::process::Running;
-use crate::{binaries, python};
-
-const VERSIONS: &str = include_str!("../s3/requirements.txt");
+use crate::s3::Bucket;
 
 /// A store: a directory, or a bucket of a server that runs until this is dropped.
 pub struct SharedStore {
     root: TempDir,
-    server: Option<(Running, String)>,
+    server: Option<Bucket>,
 }
 
 impl SharedStore {
@@ -29,22 +26,7 @@ impl SharedStore {
     }
 
     pub fn bucket() -> SharedStore {
-        let store = SharedStore::directory();
-        let mut command =
-            crate::process::command(python::programs("s3", VERSIONS).join("moto_server"));
-        let mut running = Running::start(command.args(["-H", "127.0.0.1", "-p", "0"]));
-        running.wait_for_stderr("Press CTRL+C");
-        let said = running.stderr_so_far();
-        let (_, address) = said.split_once("http://").expect("it says where it listens");
-        let address = address.split_whitespace().next().expect("an address").to_owned();
-        let mut stream = TcpStream::connect(&address).expect("it listens");
-        let auth = "AWS4-HMAC-SHA256 Credential=k/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0";
-        write!(stream, "PUT /team HTTP/1.1\r\nHost: {address}\r\nAuthorization: {auth}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-            .expect("send");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("it answers");
-        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-        SharedStore { server: Some((running, address)), ..store }
+        SharedStore { server: Some(Bucket::new("team")), ..SharedStore::directory() }
     }
 
     pub fn url(&self) -> String {
@@ -94,11 +76,8 @@ impl SharedStore {
     pub fn command(&self, env: &TestEnv, args: &[&str]) -> Command {
         let mut command = env.command(binaries::xtask_share());
         command.args(args).env("CARGO_MANIFEST_DIR", env.path("repo/xtask"));
-        if let Some((_, address)) = &self.server {
-            command
-                .env("AWS_ENDPOINT_URL", format!("http://{address}"))
-                .env("AWS_ACCESS_KEY_ID", "key")
-                .env("AWS_SECRET_ACCESS_KEY", "secret");
+        if let Some(server) = &self.server {
+            command.envs(server.variables());
         }
         command
     }

@@ -1,157 +1,17 @@
 //! Pulls from what the real Litestream has replicated, at any moment, without touching production.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use tests::databases;
-use tests::env::TestEnv;
+use tests::litestream::{SECRET, Scene, create};
 use tests::process::{Running, wait_for};
-use tests::python;
 use tests::sets::named;
 use tests::shells::script;
 use tests::store::left_behind;
 
-const VERSIONS: &str = include_str!("../litestream/requirements.txt");
-const SECRET: &str = "hunter2isnosecret";
-
-/// An app with databases, which Litestream replicates to a directory.
-struct Scene {
-    env: TestEnv,
-    replicate: Option<Running>,
-}
-
-impl Scene {
-    /// Two databases by path, and a directory of tenants.
-    fn new() -> Scene {
-        let env = TestEnv::new();
-        let production = env.production();
-        fs::create_dir(production.join("tenants")).expect("make a directory");
-        for name in ["main.db", "queue.db", "tenants/iris.db", "tenants/juno.db"] {
-            create(&production.join(name));
-        }
-        env.write(
-            "repo/litestream.yml",
-            "dbs:
-              - path: ${DATA_DIR}/main.db
-                replica:
-                  url: file://${REPLICAS}/main
-              - dir: ${DATA_DIR}/tenants
-                pattern: '*.db'
-                watch: true
-                replica:
-                  type: file
-                  path: ${REPLICAS}/t
-                  sync-interval: 100ms
-             ",
-        );
-        env.db_toml(&format!(
-            "via = 'litestream'\nremote-dir = '{}'\ninclude = ['*.db', 'tenants/*.db']\n
-             [[sanitize]]\ntable = 'users'\nset.token = \"''\"\n",
-            production.display()
-        ));
-        let program = python::programs("litestream", VERSIONS).join("litestream");
-        script(&env.path("bin"), "litestream", &format!("exec '{}' \"$@\"", program.display()));
-        let mut scene = Scene { env, replicate: None };
-        scene.replicate();
-        scene
-    }
-
-    fn with_variables<'a>(&self, command: &'a mut Command) -> &'a mut Command {
-        command.env("DATA_DIR", self.env.production()).env("REPLICAS", self.replicas())
-    }
-
-    fn replicas(&self) -> PathBuf {
-        self.env.path("replicas")
-    }
-
-    fn litestream(&self, args: &[&str]) -> Command {
-        let mut command = self.env.command("litestream");
-        self.with_variables(command.args(args));
-        command
-    }
-
-    /// Starts replicating, and waits until all of it is there.
-    fn replicate(&mut self) {
-        let config = self.env.repo().join("litestream.yml");
-        let args = ["replicate", "-config", config.to_str().expect("a path")];
-        self.replicate = Some(Running::start(&mut self.litestream(&args)));
-        self.settle();
-    }
-
-    /// Waits until what is in the databases is in the replicas too.
-    fn settle(&self) {
-        for name in ["main", "t/iris.db", "t/juno.db"] {
-            let file = match name {
-                "main" => "main.db".to_owned(),
-                tenant => tenant.replace("t/", "tenants/"),
-            };
-            let rows = databases::count(&self.env.production().join(file), "users");
-            wait_for(name, || (self.replicated_rows(name) == Some(rows)).then_some(()));
-        }
-    }
-
-    fn replicated_rows(&self, name: &str) -> Option<i64> {
-        // Litestream refuses to write beside the -shm of an earlier file.
-        let dir = self.env.path("probe");
-        let _ = fs::remove_dir_all(&dir);
-        fs::create_dir(&dir).expect("make a directory");
-        let to = dir.join("probe.db");
-        let url = format!("file://{}/{name}", self.replicas().display());
-        let args = ["restore", "-o", to.to_str().expect("a path"), &url];
-        let restored = Running::start(&mut self.litestream(&args)).wait();
-        (restored.code == Some(0)).then(|| databases::count(&to, "users"))
-    }
-
-    fn pull(&self, args: &[&str]) -> tests::output::Output {
-        let args = [&["pull-db", "--yes"], args].concat();
-        Running::start(self.with_variables(&mut self.env.xtask_command(args))).wait()
-    }
-
-    fn add(&self, name: &str) {
-        databases::execute(
-            &self.env.production().join(name),
-            &format!("INSERT INTO users (token) VALUES ('{SECRET}')"),
-        );
-    }
-
-    /// The present second.
-    fn second(&self) -> String {
-        let sql = "SELECT strftime('%Y-%m-%dT%H:%M:%SZ', 'now')";
-        match databases::query(&self.env.production().join("queue.db"), sql) {
-            rusqlite::types::Value::Text(text) => text,
-            other => panic!("{other:?} is no time"),
-        }
-    }
-
-    /// The current databases, also those of tenants.
-    fn live(&self) -> Vec<String> {
-        let tenants = self.env.data().join("tenants");
-        let tenants = if tenants.exists() { databases::files(&tenants) } else { Vec::new() };
-        let mut names = databases::files(&self.env.data());
-        names.extend(tenants.iter().map(|name| format!("tenants/{name}")));
-        names.retain(|name| name.ends_with(".db"));
-        names
-    }
-
-    fn rows(&self, name: &str) -> i64 {
-        databases::count(&self.env.data().join(name), "users")
-    }
-}
-
-fn create(path: &Path) {
-    databases::execute(
-        path,
-        &format!(
-            "PRAGMA journal_mode = WAL; CREATE TABLE users (id INTEGER PRIMARY KEY, token);
-             INSERT INTO users (token) VALUES ('{SECRET}')"
-        ),
-    );
-}
-
 #[test]
 fn replicas_are_restored_here_masked_and_nothing_else_stays() {
-    let scene = Scene::new();
+    let scene = Scene::in_directory();
     let output = scene.pull(&["-v"]).ok();
     output
         .stderr_has("Restoring 3 databases with Litestream")
@@ -177,7 +37,7 @@ fn replicas_are_restored_here_masked_and_nothing_else_stays() {
 
 #[test]
 fn each_moment_has_what_was_committed_before_it() {
-    let scene = Scene::new();
+    let scene = Scene::in_directory();
     let mut moments = Vec::new();
     for _ in 0..3 {
         scene.settle();
@@ -208,7 +68,7 @@ fn each_moment_has_what_was_committed_before_it() {
 
 #[test]
 fn a_url_names_one_replica_or_all_below_it() {
-    let scene = Scene::new();
+    let scene = Scene::in_directory();
     let url = |below: &str| format!("litestream:file://{}{below}", scene.replicas().display());
     scene.pull(&["--via", &url("/t")]).ok().stderr_has("Pulled 2 databases from file://");
     assert_eq!(scene.live(), ["iris.db", "juno.db"]);
@@ -223,7 +83,7 @@ fn a_url_names_one_replica_or_all_below_it() {
 /// Four of five are whole: none of them replaces anything.
 #[test]
 fn a_replica_that_lacks_a_part_fails_the_pull_as_a_whole() {
-    let mut scene = Scene::new();
+    let mut scene = Scene::in_directory();
     scene.pull(&[]).ok();
     for _ in 0..3 {
         scene.add("tenants/iris.db");
@@ -250,7 +110,7 @@ fn a_replica_that_lacks_a_part_fails_the_pull_as_a_whole() {
 
 #[test]
 fn what_is_not_replicated_is_told_once_and_stays() {
-    let scene = Scene::new();
+    let scene = Scene::in_directory();
     let via = format!("local:{}", scene.env.production().display());
     scene.pull(&["--via", &via]).ok();
     assert_eq!(scene.live().len(), 4);
@@ -263,7 +123,7 @@ fn what_is_not_replicated_is_told_once_and_stays() {
 
 #[test]
 fn unmasked_databases_do_not_come_here_where_that_is_not_allowed() {
-    let scene = Scene::new();
+    let scene = Scene::in_directory();
     let toml = scene.env.repo().join("xtask/db.toml");
     let text = fs::read_to_string(&toml).expect("read");
     fs::write(&toml, format!("allow-local-staging = false\n{text}")).expect("write");
@@ -275,27 +135,17 @@ fn unmasked_databases_do_not_come_here_where_that_is_not_allowed() {
 
 #[test]
 fn a_killed_or_interrupted_pull_leaves_nothing_unmasked() {
-    let scene = Scene::new();
+    let scene = Scene::in_directory();
     let restoring = |signal: fn(&mut Running)| {
         // It stops within the restore of the last database.
-        let program = python::programs("litestream", VERSIONS).join("litestream");
         let stop = scene.env.path("stop");
-        let body = format!(
-            "case \"$*\" in *juno*) '{0}' \"$@\"; touch '{1}'; exec sleep 100 ;; esac; exec '{0}' \"$@\"",
-            program.display(),
-            stop.display()
-        );
-        script(&scene.env.path("bin"), "litestream", &body);
-        let mut pull = scene.env.xtask_command(["pull-db", "--yes"]);
-        let mut running = Running::start(scene.with_variables(&mut pull));
+        let restored = format!("LITESTREAM \"$@\"; touch '{}'; exec sleep 100", stop.display());
+        scene.script(&format!("case \"$*\" in *juno*) {restored} ;; esac"));
+        let mut running = Running::start(&mut scene.command(&["pull-db", "--yes"]));
         running.wait_for("the last database", |_| stop.exists());
         assert!(!tests::store::files_with(&scene.env.data(), SECRET).is_empty());
         signal(&mut running);
-        script(
-            &scene.env.path("bin"),
-            "litestream",
-            &format!("exec '{}' \"$@\"", program.display()),
-        );
+        scene.script("");
         fs::remove_file(&stop).expect("remove a file");
         running.wait()
     };
@@ -308,7 +158,7 @@ fn a_killed_or_interrupted_pull_leaves_nothing_unmasked() {
 
 #[test]
 fn a_missing_or_old_program_is_told() {
-    let scene = Scene::new();
+    let scene = Scene::in_directory();
     script(&scene.env.path("bin"), "litestream", "echo 0.3.13");
     scene.pull(&[]).fails(1).stderr_has("litestream here is 0.3.13, and 0.5 is needed");
     scene.env.uninstall("litestream");

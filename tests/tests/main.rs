@@ -46,6 +46,7 @@ mod killed;
 mod layouts;
 mod link;
 mod litestream;
+mod litestream_bucket;
 mod masking;
 mod messages;
 mod missing_tokenizer;

@@ -69,6 +69,7 @@ mod invocation;
 mod litestream;
 mod live;
 mod moment;
+mod objects;
 mod open_files;
 mod pages;
 mod pull;

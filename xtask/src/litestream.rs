@@ -6,6 +6,7 @@ mod config;
 mod explain;
 mod program;
 mod replicas;
+mod search;
 
 use std::path::{Path, PathBuf};
 

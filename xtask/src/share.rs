@@ -11,8 +11,6 @@ mod manifest;
 pub mod portable;
 pub mod prune;
 pub mod publish;
-#[cfg(feature = "share")]
-mod remote;
 pub mod report;
 mod seen;
 pub mod vault;

@@ -607,6 +607,13 @@ fn beside_bar<T>(write: impl FnOnce() -> T) -> T {
     }
 }
 
+/// The last lines of another program's output, escaped and indented.
+pub fn quoted(said: &str) -> String {
+    let lines: Vec<_> = said.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+    let last = &lines[lines.len().saturating_sub(6)..];
+    last.iter().map(|line| format!("\n  | {}", escape(line))).collect()
+}
+
 /// Escapes untrusted text for a terminal: control, invisible and direction-changing characters
 /// become visible.
 pub fn escape(text: &str) -> String {

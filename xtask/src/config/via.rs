@@ -95,7 +95,9 @@ fn replica_url(url: &str) -> Result<Option<String>, String> {
             "leave the password out of the URL: litestream.yml can name a variable".to_owned()
         );
     }
-    Ok(Some(url.to_owned()))
+    // The program knows Google's by this name only.
+    let url = url.strip_prefix("gcs:").map_or_else(|| url.to_owned(), |rest| format!("gs:{rest}"));
+    Ok(Some(url))
 }
 
 /// A name that is safe on a command line: it cannot be taken for a flag, and no shell or program

@@ -1,5 +1,6 @@
 //! `litestream.yml`: which databases are replicated to where.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -7,10 +8,21 @@ use yaml_rust2::yaml::Hash;
 use yaml_rust2::{Yaml, YamlEmitter, YamlLoader};
 
 use crate::error::Failure;
+use crate::objects::access::Access;
 
 /// Where a repository keeps it.
 const DIRECTORIES: [&str; 8] =
     ["", "config", "etc", "deploy", "docker", "litestream", "infra", "ops"];
+/// What opens a bucket.
+const SETTINGS: [&str; 7] = [
+    "endpoint",
+    "region",
+    "access-key-id",
+    "secret-access-key",
+    "account-name",
+    "account-key",
+    "sas-token",
+];
 const NAMES: [&str; 2] = ["litestream.yml", "litestream.yaml"];
 
 /// The configuration of the repository.
@@ -25,6 +37,8 @@ pub struct Entry {
     pub path: String,
     pub directory: Option<Directory>,
     replica: Hash,
+    /// Settings of all replicas.
+    defaults: Hash,
 }
 
 /// Of a directory, which databases in it are replicated.
@@ -55,7 +69,7 @@ impl Config {
         let document = documents.first().and_then(Yaml::as_hash).cloned();
         let document = document.ok_or_else(|| wrong("has no settings"))?;
         let dbs = document.get(&key("dbs")).and_then(Yaml::as_vec);
-        let entries = dbs.into_iter().flatten().map(|db| entry(db, &name));
+        let entries = dbs.into_iter().flatten().map(|db| entry(db, &document, &name));
         let entries = entries.collect::<Result<Vec<_>>>()?;
         if entries.is_empty() {
             return Err(wrong("has no dbs").into());
@@ -88,23 +102,31 @@ impl Config {
 }
 
 impl Entry {
-    /// Where its replica is: a URL, or the same in single settings.
-    pub fn url(&self, file: &str) -> Result<String> {
+    /// Where its replica is: a URL, or the same in single settings; and what opens it.
+    ///
+    /// # Errors
+    ///
+    /// A variable that it names is not set.
+    pub fn access(&self, file: &str) -> Result<Access> {
         let text = |name: &str| -> Result<Option<String>> {
-            let value = self.replica.get(&key(name)).and_then(Yaml::as_str);
-            value.map(|value| expand(value, file)).transpose()
+            let setting = |of: &Hash| of.get(&key(name)).and_then(Yaml::as_str).map(str::to_owned);
+            let value = setting(&self.replica).or_else(|| setting(&self.defaults));
+            value.map(|value| expand(&value, file)).transpose()
         };
-        if let Some(url) = text("url")? {
-            return Ok(url);
+        let mut settings = BTreeMap::new();
+        for name in SETTINGS {
+            settings.extend(text(name)?.map(|value| (name.to_owned(), value)));
         }
-        let kind = text("type")?.unwrap_or_else(|| "file".to_owned());
-        let path = text("path")?.unwrap_or_default();
-        if kind == "file" {
-            return Ok(format!("file://{path}"));
-        }
-        let host = text("bucket")?.or(text("host")?).unwrap_or_default();
-        let endpoint = text("endpoint")?.map(|it| format!("?endpoint={it}")).unwrap_or_default();
-        Ok(format!("{kind}://{host}/{}{endpoint}", path.trim_start_matches('/')))
+        let url = match text("url")? {
+            Some(url) => url,
+            None => {
+                let kind = text("type")?.unwrap_or_else(|| "file".to_owned());
+                let path = text("path")?.unwrap_or_default();
+                let host = text("bucket")?.or(text("host")?).unwrap_or_default();
+                format!("{kind}://{host}/{}", path.trim_start_matches('/'))
+            }
+        };
+        Ok(access(url, settings))
     }
 
     /// The settings of the replica of the database at `below` in the directory.
@@ -121,6 +143,17 @@ impl Entry {
     }
 }
 
+/// What opens a replica. The query of a URL sets what these settings lack.
+pub fn access(url: String, mut settings: BTreeMap<String, String>) -> Access {
+    let query = url.split_once('?').map_or("", |(_, query)| query);
+    for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
+        if SETTINGS.contains(&name) {
+            settings.entry(name.to_owned()).or_insert_with(|| value.to_owned());
+        }
+    }
+    Access { url, settings, named_by: "the URL of the replicas, or litestream.yml" }
+}
+
 /// A URL or path with more parts, before the query.
 pub fn join(url: &str, below: &str) -> String {
     let (place, query) = url.split_once('?').map_or((url, None), |(a, b)| (a, Some(b)));
@@ -132,7 +165,7 @@ fn key(text: &str) -> Yaml {
     Yaml::String(text.to_owned())
 }
 
-fn entry(db: &Yaml, file: &str) -> Result<Entry> {
+fn entry(db: &Yaml, defaults: &Hash, file: &str) -> Result<Entry> {
     let text = |name: &str| {
         let value = db[name].as_str();
         value.map(|value| expand(value, file)).transpose()
@@ -152,7 +185,7 @@ fn entry(db: &Yaml, file: &str) -> Result<Entry> {
         pattern: db["pattern"].as_str().unwrap_or("*").to_owned(),
         recursive: db["recursive"].as_bool().unwrap_or(false),
     });
-    Ok(Entry { path, directory, replica })
+    Ok(Entry { path, directory, replica, defaults: defaults.clone() })
 }
 
 /// The text with the values of variables, as Litestream reads it.
@@ -192,11 +225,14 @@ mod tests {
             - path: /data/old.db\n  replicas:\n  - path: /backup/old\n";
         std::fs::write(&file, text).unwrap();
         let config = Config::read(&file).unwrap();
-        let urls: Vec<_> = config.entries.iter().map(|one| one.url("x").unwrap()).collect();
-        assert_eq!(
-            urls,
-            ["s3://b/a?endpoint=http://x", "s3://b/t?endpoint=http://x", "file:///backup/old"]
-        );
+        let accesses = config.entries.iter().map(|one| one.access("x").unwrap());
+        let [first, tenants, old] = accesses.collect::<Vec<_>>().try_into().ok().unwrap();
+        assert_eq!((first.shown(), tenants.shown()), ("s3://b/a", "s3://b/t"));
+        assert_eq!(old.url, "file:///backup/old");
+        for one in [first, tenants] {
+            assert_eq!(one.settings["endpoint"], "http://x");
+            assert_eq!(one.settings["access-key-id"], std::env::var("PATH").unwrap());
+        }
         let entries = &config.entries;
         let explicit = config
             .with(&[

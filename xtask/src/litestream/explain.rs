@@ -4,8 +4,8 @@ use jiff::Timestamp;
 
 use super::replicas::Replica;
 use crate::error::Failure;
-use crate::server::transport::quoted;
-use crate::ui::escape;
+use crate::objects::explain::explain;
+use crate::ui::{escape, quoted};
 
 /// What the program says if there is no replica.
 pub const NONE: &str = "no matching backup files available";
@@ -20,45 +20,9 @@ pub struct Moments {
     pub last: Timestamp,
 }
 
-/// Parts of what it says, what that means, and what to do.
-const KNOWN: [(&[&str], &str, &str); 5] = [
-    (
-        &["non-contiguous", "checksum mismatch", "decode database", "unexpected EOF"],
-        "its replica lacks a part, or is damaged",
-        "try an earlier moment with --at, or leave it out with --only; litestream ltx lists its parts",
-    ),
-    (
-        &[
-            "get credentials",
-            "InvalidAccessKeyId",
-            "SignatureDoesNotMatch",
-            "AccessDenied",
-            "Forbidden",
-            "403",
-            "no EC2 IMDS role",
-        ],
-        "the store refuses these credentials",
-        "set LITESTREAM_ACCESS_KEY_ID and LITESTREAM_SECRET_ACCESS_KEY, or AWS_…, to some that may read it",
-    ),
-    (
-        &["NoSuchBucket", "NotFound: bucket", "bucket doesn't exist"],
-        "there is no such bucket",
-        "check the URL, and the endpoint (AWS_ENDPOINT_URL, or ?endpoint=…)",
-    ),
-    (
-        &[
-            "no such host",
-            "connection refused",
-            "no sign of it",
-            "network is unreachable",
-            "i/o timeout",
-            "request send failed",
-        ],
-        "the store cannot be reached",
-        "check the network and the endpoint (AWS_ENDPOINT_URL, or ?endpoint=…), and run the command again",
-    ),
-    (&["no space left"], "the disk is full", "cargo xtask snapshots prune --keep 3"),
-];
+/// Parts of what it says of a replica that is damaged.
+const DAMAGED: [&str; 4] =
+    ["non-contiguous", "checksum mismatch", "decode database", "unexpected EOF"];
 
 /// The failure of a restore; `moments` tells what can be restored.
 pub fn failure(
@@ -81,12 +45,19 @@ pub fn failure(
         return Failure::new(format!("{name} has no replica at {}", replica.place))
             .hint("check the URL or litestream.yml; litestream ltx lists the parts of a replica");
     }
-    let known = KNOWN.iter().find(|(parts, ..)| parts.iter().any(|part| said.contains(part)));
-    match known {
-        Some((_, why, hint)) => {
-            Failure::new(format!("{name} cannot be restored: {why}{}", quoted(said))).hint(*hint)
-        }
-        None => Failure::new(format!("{name} cannot be restored{}", quoted(said)))
+    let what = format!("{name} cannot be restored");
+    if DAMAGED.iter().any(|text| said.contains(text)) {
+        let why = format!("its replica lacks a part, or is damaged{}", quoted(said));
+        return Failure::new(format!("{what}: {why}"))
+            .hint("try an earlier moment with --at, or leave it out with --only; litestream ltx lists its parts");
+    }
+    if said.contains("no space left") {
+        return Failure::new(format!("{what}: the disk is full"))
+            .hint("cargo xtask snapshots prune --keep 3");
+    }
+    match explain(said) {
+        Some((why, hint)) => Failure::new(format!("{what}: {why}")).hint(hint),
+        None => Failure::new(format!("{what}{}", quoted(said)))
             .hint(format!("try by hand: litestream restore -o /tmp/x.db {}", replica.place)),
     }
 }

@@ -90,13 +90,13 @@ impl Program {
     fn until(&self, replica: &Replica, at: Timestamp) -> Result<Vec<String>> {
         let all = self.list(replica)?;
         let last = all.iter().max_by(|a, b| a.max_txid.cmp(&b.max_txid));
-        let Some(last) = last else {
-            return Err(explain::failure(replica, explain::NONE, Some(at), || None).into());
-        };
-        if at.as_second() > last.timestamp.as_second() {
-            return Ok(vec!["-txid".to_owned(), last.max_txid.clone()]);
+        match last {
+            Some(last) if at.as_second() > last.timestamp.as_second() => {
+                Ok(vec!["-txid".to_owned(), last.max_txid.clone()])
+            }
+            // What 0.3 has written is not listed.
+            _ => Ok(vec!["-timestamp".to_owned(), at.to_string()]),
         }
-        Ok(vec!["-timestamp".to_owned(), at.to_string()])
     }
 
     fn list(&self, replica: &Replica) -> Result<Vec<Ltx>> {

@@ -1,5 +1,6 @@
 //! Which databases have a replica, and where.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -8,9 +9,11 @@ use glob::Pattern;
 use jiff::Timestamp;
 
 use super::config::{self, Config, Entry, join};
+use super::search;
 use crate::config::NamePattern;
 use crate::error::Failure;
 use crate::fs;
+use crate::objects::access::Access;
 use crate::snapshots::check_names;
 
 /// What to restore.
@@ -43,7 +46,7 @@ pub enum Place {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Url(url) => write!(f, "{}", without_query(url)),
+            Self::Url(url) => write!(f, "{}", url.split('?').next().unwrap_or_default()),
             Self::Configured { path, .. } => write!(f, "{path} of litestream.yml"),
         }
     }
@@ -75,11 +78,14 @@ impl Replicas {
 
     /// The replica at a URL, or those below it.
     fn at(url: &str) -> Result<Self> {
-        let all = below(url)?.into_iter().map(|below| match below.as_str() {
-            "" => Replica { name: base(url), place: Place::Url(url.to_owned()) },
+        let access = config::access(url.to_owned(), BTreeMap::new());
+        let is_known = search::can_list(&access);
+        let found = if is_known { search::below(&access, true)? } else { vec![String::new()] };
+        let all = found.into_iter().map(|below| match below.as_str() {
+            "" => Replica { name: base(&access), place: Place::Url(url.to_owned()) },
             below => Replica { name: below.to_owned(), place: Place::Url(join(url, below)) },
         });
-        Ok(Self { all: all.collect(), place: without_query(url).to_owned() })
+        Ok(Self { all: all.collect(), place: access.shown().to_owned() })
     }
 
     fn configured(root: &Path, directory: &Path, wanted: &Wanted<'_>) -> Result<Self> {
@@ -97,7 +103,19 @@ impl Replicas {
             };
             let pattern = Pattern::new(&of.pattern)
                 .with_context(|| format!("pattern {:?} in {place}", of.pattern))?;
-            let names = below(&entry.url(&place)?)?;
+            let access = entry.access(&place)?;
+            if !search::can_list(&access) {
+                return Err(Failure::new(format!(
+                    "cannot list the replicas in {}",
+                    access.shown()
+                ))
+                .hint(format!(
+                    "{}, or name each database in {place} by its path",
+                    search::needed(&access)
+                ))
+                .into());
+            }
+            let names = search::below(&access, of.recursive)?;
             let fits = |name: &&String| {
                 let (parent, base) = name.rsplit_once('/').unwrap_or(("", name));
                 pattern.matches(base) && (of.recursive || parent.is_empty())
@@ -149,48 +167,9 @@ fn common_parent(paths: &[String]) -> String {
     common.unwrap_or_default().join("/")
 }
 
-/// A query may have what is nobody's business.
-fn without_query(url: &str) -> &str {
-    url.split('?').next().unwrap_or(url)
-}
-
-fn base(url: &str) -> String {
-    let place = without_query(url).trim_end_matches('/');
+fn base(access: &Access) -> String {
+    let place = access.shown().trim_end_matches('/');
     place.rsplit('/').next().unwrap_or(place).to_owned()
-}
-
-/// The paths of the replicas below a URL; an empty one if it is a replica itself.
-fn below(url: &str) -> Result<Vec<String>> {
-    match url.split_once("://") {
-        Some(("file", path)) => {
-            let path = Path::new(without_query(path));
-            let mut found = Vec::new();
-            in_directory(path, "", &mut found)
-                .with_context(|| format!("cannot list the replicas in {}", path.display()))?;
-            found.sort();
-            Ok(found)
-        }
-        _ => Err(Failure::new(format!("cannot list the replicas in {}", without_query(url)))
-            .hint("name one replica: --via litestream:URL")
-            .into()),
-    }
-}
-
-/// A replica in a directory has `ltx` in it.
-fn in_directory(dir: &Path, below: &str, found: &mut Vec<String>) -> Result<()> {
-    if dir.join("ltx").is_dir() {
-        found.push(below.to_owned());
-        return Ok(());
-    }
-    for entry in fs_err::read_dir(dir)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let below = if below.is_empty() { name } else { format!("{below}/{name}") };
-            in_directory(&entry.path(), &below, found)?;
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -205,6 +184,7 @@ mod tests {
         assert_eq!(relative("/data/t/1.db", "/data/"), "t/1.db");
         assert_eq!(relative("/other/1.db", "/data"), "1.db");
         assert_eq!(join("s3://b/p?endpoint=x", "t/1.db"), "s3://b/p/t/1.db?endpoint=x");
-        assert_eq!(base("s3://b/p/a.db?endpoint=x"), "a.db");
+        let access = config::access("s3://b/p/a.db?endpoint=x".to_owned(), BTreeMap::new());
+        assert_eq!(base(&access), "a.db");
     }
 }

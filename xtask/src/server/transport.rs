@@ -23,7 +23,7 @@ pub use self::fly::Target;
 pub use crate::config::{Via, plain_word};
 use crate::error::{Failure, Reason};
 use crate::interrupt;
-use crate::ui::{Ui, escape};
+use crate::ui::{Ui, quoted};
 
 /// The command that the server runs: it reads a line with a length, then the gzipped script from
 /// its input, and leaves the rest of the input to the script. The text is constant; nothing is ever
@@ -345,13 +345,6 @@ const AGAIN: &str = "run the same command again";
 fn was_cut(bytes: u64, how: &str, said: &str) -> Failure {
     let what = format!("the connection was cut after {bytes} bytes{how}; nothing was changed");
     Failure::new(what + &quoted(said)).because(Reason::Cut)
-}
-
-/// The last lines of another program's output, escaped and indented.
-pub fn quoted(said: &str) -> String {
-    let lines: Vec<_> = said.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
-    let last = &lines[lines.len().saturating_sub(6)..];
-    last.iter().map(|line| format!("\n  | {}", escape(line))).collect()
 }
 
 #[cfg(test)]

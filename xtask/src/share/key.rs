@@ -11,9 +11,9 @@ use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use ring::{error::Unspecified, hmac};
 
-use super::remote::Remote;
 use crate::error::Failure;
 use crate::fs;
+use crate::objects::Remote;
 
 const PATH: &str = "key.age";
 /// The maximum size of the encrypted key: thousands of recipients.

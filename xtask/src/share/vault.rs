@@ -1,21 +1,23 @@
 //! A store of snapshots: objects that are named by their content, and the index. Nothing that it
 //! answers is believed without a check.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 #[cfg(not(feature = "share"))]
-use super::absent::{Key, Remote};
+use super::absent::Key;
 #[cfg(feature = "share")]
 use super::key::Key;
 use super::manifest::{Entry, Index, MAX_TEXT, Manifest, PART, Part, VERSION};
-#[cfg(feature = "share")]
-use super::remote::Remote;
 use super::seen::Seen;
 use crate::config::{Settings, Share};
 use crate::error::Failure;
 use crate::fs;
+use crate::objects::Remote;
+use crate::objects::access::Access;
 use crate::snapshots::Store;
 
 /// That of pulls.
@@ -54,7 +56,12 @@ impl<'a> Vault<'a> {
     ///
     /// The store cannot be reached, or its key cannot be decrypted here.
     pub fn open(share: &'a Share, store: &Store, writes: bool) -> Result<Self> {
-        let remote = Remote::open(&share.url, writes)?;
+        let access = Access {
+            url: share.url.clone(),
+            settings: BTreeMap::new(),
+            named_by: "url in [share]",
+        };
+        let remote = Remote::open(&access, writes)?;
         let key = match &share.recipients {
             Some(recipients) => Key::load(&remote, recipients, writes)?,
             None => None,

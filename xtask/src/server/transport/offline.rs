@@ -1,8 +1,9 @@
 //! The messages of `fly`, `ssh` and `docker` if the server is unreachable.
 
+use super::Via;
 use super::fly::messages::error_of;
-use super::{Via, quoted};
 use crate::error::{Failure, Reason};
+use crate::ui::quoted;
 
 /// Descriptions of an unreachable address on all systems. A refused connection is not one: then a
 /// host has answered.

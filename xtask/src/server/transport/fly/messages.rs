@@ -5,7 +5,8 @@ use std::env::var_os;
 use anstream::adapter::strip_str;
 
 use crate::error::Failure;
-use crate::server::transport::{AGAIN, Ended, quoted};
+use crate::server::transport::{AGAIN, Ended};
+use crate::ui::quoted;
 
 /// An error of flyctl: texts that identify it, in lower case. `{app}` and `{login}` are replaced.
 struct Known {
