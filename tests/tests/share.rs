@@ -173,10 +173,8 @@ fn flags_of_a_pull_work_or_are_refused() {
     pull_db(&["--if-older", "1h"]).ok().stderr_has("Pulled 2 databases");
     pull_db(&["--if-older", "1h"]).ok().stderr_has("Skipped the pull: backup_");
     pull_db(&["--dry-run"]).ok().stderr_has("already here");
-    for flag in
-        [&["--sftp"][..], &["--machine", "1"], &["--remote-dir", "/data"], &["--offline-ok"]]
-    {
-        pull_db(flag).fails(2).stderr_has(&format!("{} does not work with --via share", flag[0]));
+    for flag in [&["--sftp"][..], &["--machine", "1"], &["--remote-dir", "/data"]] {
+        pull_db(flag).fails(2).stderr_has(&format!("{} does not work with `share`", flag[0]));
     }
     pull_db(&["--name", "nowhere"])
         .fails(1)
@@ -184,6 +182,35 @@ fn flags_of_a_pull_work_or_are_refused() {
     store.xtask(&other, &["pull-db", "--name", "x"]).fails(2).stderr_has("--name works with");
     store.xtask(&other, &["doctor", "--via", "share"]).stderr_lacks("panicked");
     store.xtask(&other, &["snapshots", "list", "--share"]).ok().stdout_has("2 databases");
+}
+
+/// With `via = "share"`, the others need no flag; a hook pulls where there is a network.
+#[test]
+fn a_team_that_pulls_from_its_store_needs_no_flag() {
+    let store = SharedStore::bucket();
+    let env = publisher(&store);
+    store.publish(&env);
+    let other = store.member();
+    store.settings(&other, "via = 'share'");
+    store.xtask(&other, &["pull-db", "--if-older", "1h"]).ok().stderr_has("Pulled 2 databases");
+    assert_same(&content(&other.data()), &content(&env.data()));
+    let doctor = store.xtask(&other, &["doctor"]);
+    doctor.stdout_has("cargo xtask snapshots list --share").stderr_lacks("panicked");
+    let server = format!("local:{}", env.production().display());
+    store
+        .xtask(&other, &["pull-db", "--via", &server])
+        .ok()
+        .stderr_has("Pulled 2 databases from /");
+
+    let mut pull = store.command(&other, &["pull-db", "--offline-ok", "--json"]);
+    let offline = Running::start(pull.env("AWS_ENDPOINT_URL", "http://127.0.0.1:1")).wait().ok();
+    let offline = offline
+        .stderr_has("warning: ")
+        .stderr_has("cannot be reached")
+        .stderr_has("nothing was changed");
+    assert_eq!(offline.json()["reason"], "offline");
+    let mut pull = store.command(&other, &["pull-db"]);
+    Running::start(pull.env("AWS_ENDPOINT_URL", "http://127.0.0.1:1")).wait().fails(1);
 }
 
 #[test]

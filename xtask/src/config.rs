@@ -38,7 +38,7 @@ use self::share::ShareToml;
 use self::source::{Source, SourceToml};
 use self::values::data_directory;
 pub use self::values::{MaxAge, directory, duration, nearest, plain, words};
-pub use self::via::{Via, plain_word};
+pub use self::via::{Via, Way, plain_word};
 pub use self::write::with_line;
 use crate::error::{self, Failure};
 use crate::ui::from_root;
@@ -133,7 +133,7 @@ pub struct Settings {
     pub root: PathBuf,
     /// `app` of `db.toml`; see [`Settings::fly_app`].
     pub app: Option<String>,
-    pub via: Option<Via>,
+    pub via: Option<Way>,
     pub machine: Option<String>,
     pub region: Option<String>,
     pub any_machine: bool,
@@ -709,10 +709,10 @@ fn user(name: &str) -> Result<String> {
     plain_word(name, "._-").map_err(|why| Failure::usage(format!("as = {name:?}: {why}")).into())
 }
 
-fn resolve_via(text: &str, root: &Path) -> Result<Via> {
+fn resolve_via(text: &str, root: &Path) -> Result<Way> {
     Ok(match text.parse().map_err(|why| Failure::usage(format!("via = {text:?}: {why}")))? {
-        Via::Local(dir) => Via::Local(root.join(dir)),
-        via => via,
+        Way::Server(Via::Local(dir)) => Way::Server(Via::Local(root.join(dir))),
+        way => way,
     })
 }
 

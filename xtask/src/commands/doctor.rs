@@ -33,13 +33,19 @@ impl Args {
             return report::finish(&cx.ui, &checks);
         };
         let report = Report { cx, settings: &settings, fix: self.fix && is_whole };
-        let program = here::program(&cx.sh, &self.server.via(&settings));
+        let needed = !self.server.is_share(&settings);
+        let program = needed.then(|| here::program(&cx.sh, &self.server.via(&settings))).flatten();
         let can_connect = !program.as_ref().is_some_and(Check::is_error);
         checks.extend(program);
         checks.extend(here::repository(&cx.sh, &settings));
         checks.extend(data::checks(&settings, is_whole));
         if !can_connect {
             checks.push(Check::skipped("server", "the server was not checked").on_server());
+            return report.finish(checks, None);
+        }
+        if self.server.is_share(&settings) {
+            let message = "cargo xtask snapshots list --share shows what was published";
+            checks.push(Check::skipped("server", message).on_server());
             return report.finish(checks, None);
         }
         match self.server.transport(cx, &settings, &[], true) {

@@ -79,8 +79,13 @@ impl Args {
     pub(crate) fn run(mut self, cx: &Context) -> Result<()> {
         let settings = self.server.of_source(cx.settings()?)?;
         self.only = self.only.map(|only| only.with(&settings.names.renames));
-        if self.server.is_share() {
-            return self.pull_shared(cx, &settings);
+        if self.server.is_share(&settings) {
+            return match self.pull_shared(cx, &settings) {
+                Err(error) if self.offline_ok && *error::reason(&error) == Reason::Offline => {
+                    report::offline(&cx.ui, &error, shared::newest(&settings)?.as_ref())
+                }
+                outcome => outcome,
+            };
         }
         if self.name.is_some() {
             let failure = Failure::usage("--name works with --via share only");
@@ -104,7 +109,7 @@ impl Args {
         }
         match self.pull(cx, &settings, transport, &spec) {
             Err(error) if self.offline_ok && *error::reason(&error) == Reason::Offline => {
-                report::offline(&cx.ui, &error, &spec, &store)
+                report::offline(&cx.ui, &error, spec.newest(&store)?.as_ref())
             }
             outcome => outcome,
         }
@@ -186,12 +191,11 @@ impl Args {
 
     /// Pulls from the store of the team.
     fn pull_shared(&self, cx: &Context, settings: &Settings) -> Result<()> {
-        let flags =
-            [("--start", self.start), ("--sftp", self.sftp), ("--offline-ok", self.offline_ok)];
+        let flags = [("--start", self.start), ("--sftp", self.sftp), ("--at", self.at.is_some())];
         let given = flags.iter().filter_map(|(flag, given)| given.then_some(*flag));
         if let Some(flag) = given.chain(self.server.flags()).next() {
-            return Err(Failure::usage(format!("{flag} does not work with --via share"))
-                .hint(format!("leave out {flag}"))
+            return Err(Failure::usage(format!("{flag} does not work with `share`"))
+                .hint(format!("leave out {flag}, or say how the server is reached: --via fly"))
                 .into());
         }
         let request = shared::Request {

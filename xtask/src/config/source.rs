@@ -10,7 +10,7 @@ use super::environment::Environment;
 use super::name_pattern::NamePattern;
 use super::rename::Renames;
 use super::rule::{Rule, RuleToml};
-use super::{Lines, Via, patterns, resolve_via, user};
+use super::{Lines, Way, patterns, resolve_via, user};
 
 /// The keys of `[source.NAME]`; those that are missing are as at the top of the file.
 #[derive(Deserialize)]
@@ -33,7 +33,7 @@ pub struct SourceToml {
 pub struct Source {
     pub name: String,
     pub app: Option<String>,
-    pub via: Option<Via>,
+    pub via: Option<Way>,
     pub remote_dir: Option<String>,
     pub machine: Option<String>,
     pub region: Option<String>,

@@ -22,6 +22,34 @@ pub enum Via {
     Litestream(Option<String>),
 }
 
+/// Where a pull comes from, in `via` and `--via`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// What the team has published.
+    Share,
+    Server(Via),
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Share => write!(f, "share"),
+            Self::Server(via) => write!(f, "{via}"),
+        }
+    }
+}
+
+impl FromStr for Way {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "share" => Ok(Self::Share),
+            _ => text.parse().map(Self::Server),
+        }
+    }
+}
+
 /// The stores that Litestream knows.
 const REPLICAS: [&str; 9] = ["file", "s3", "abs", "gs", "gcs", "sftp", "nats", "webdav", "oss"];
 
@@ -74,7 +102,7 @@ impl FromStr for Via {
             "litestream" => replica_url(rest).map(Self::Litestream),
             _ => {
                 Err("it is fly, ssh:USER@HOST[:PORT], docker:CONTAINER, exec:COMMAND, local:DIR, \
-                      litestream or litestream:URL"
+                      litestream, litestream:URL or share"
                     .to_owned())
             }
         }

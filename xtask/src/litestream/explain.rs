@@ -55,9 +55,8 @@ pub fn failure(
         return Failure::new(format!("{what}: the disk is full"))
             .hint("cargo xtask snapshots prune --keep 3");
     }
-    match explain(said) {
-        Some((why, hint)) => Failure::new(format!("{what}: {why}")).hint(hint),
-        None => Failure::new(format!("{what}{}", quoted(said)))
-            .hint(format!("try by hand: litestream restore -o /tmp/x.db {}", replica.place)),
-    }
+    explain(&what, said).unwrap_or_else(|| {
+        Failure::new(format!("{what}{}", quoted(said)))
+            .hint(format!("try by hand: litestream restore -o /tmp/x.db {}", replica.place))
+    })
 }

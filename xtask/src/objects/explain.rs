@@ -1,9 +1,10 @@
 //! What stores, and programs that use them, say in words of their own.
 
+use crate::error::{Failure, Reason};
 use crate::ui::quoted;
 
 /// Parts of what they say, what that means, and what to do.
-const KNOWN: [(&[&str], &str, &str); 3] = [
+const KNOWN: [(&[&str], &str, &str); 2] = [
     (
         &[
             "get credentials",
@@ -22,29 +23,33 @@ const KNOWN: [(&[&str], &str, &str); 3] = [
         "there is no such bucket",
         "check the URL, and the endpoint (AWS_ENDPOINT_URL, or ?endpoint=…)",
     ),
-    (
-        &[
-            "no such host",
-            "dns error",
-            "connection refused",
-            "Connection refused",
-            "no sign of it",
-            "network is unreachable",
-            "Network is unreachable",
-            "i/o timeout",
-            "timed out",
-            "request send failed",
-            "error sending request",
-        ],
-        "the store cannot be reached",
-        "check the network and the endpoint (AWS_ENDPOINT_URL, or ?endpoint=…), and run the command again",
-    ),
 ];
 
-/// What it means, with its own words, and what to do, if that is known.
-pub fn explain(said: &str) -> Option<(String, &'static str)> {
+/// What they say without a network, or without the store in it.
+const OFFLINE: [&str; 11] = [
+    "no such host",
+    "dns error",
+    "connection refused",
+    "Connection refused",
+    "no sign of it",
+    "network is unreachable",
+    "Network is unreachable",
+    "i/o timeout",
+    "timed out",
+    "request send failed",
+    "error sending request",
+];
+
+/// What failed and why, if that is known; `what` is the beginning of the message.
+pub fn explain(what: &str, said: &str) -> Option<Failure> {
+    if OFFLINE.iter().any(|part| said.contains(part)) {
+        let what = format!("{what}: the store cannot be reached{}", detail(said));
+        return Some(Failure::new(what).because(Reason::Offline).hint(
+            "check the network and the endpoint (AWS_ENDPOINT_URL, or ?endpoint=…), and run the command again",
+        ));
+    }
     let known = KNOWN.iter().find(|(parts, ..)| parts.iter().any(|part| said.contains(part)));
-    known.map(|(_, why, hint)| (format!("{why}{}", detail(said)), *hint))
+    known.map(|(_, why, hint)| Failure::new(format!("{what}: {why}{}", detail(said))).hint(*hint))
 }
 
 /// Of an answer in XML its code, which says it all; else its words.
@@ -63,12 +68,12 @@ mod tests {
     #[test]
     fn answers_are_told_in_our_words() {
         let refused = "GET http://x: 403 Forbidden: <Error><Code>AccessDenied</Code><Message>x";
-        let (why, hint) = explain(refused).unwrap();
-        assert_eq!(why, "the store refuses these credentials (AccessDenied)");
-        assert!(hint.contains("AWS_ACCESS_KEY_ID"));
-        let (why, _) = explain("dial tcp: connection refused\u{1b}[31m").unwrap();
-        assert!(why.starts_with("the store cannot be reached\n  | dial tcp"), "{why}");
-        assert!(!why.contains('\u{1b}'), "{why}");
-        assert!(explain("something else").is_none());
+        let failure = explain("cannot list x", refused).unwrap().to_string();
+        assert_eq!(failure, "cannot list x: the store refuses these credentials (AccessDenied)");
+        let failure = explain("x", "dial tcp: connection refused\u{1b}[31m").unwrap();
+        let failure = failure.to_string();
+        assert!(failure.starts_with("x: the store cannot be reached\n  | dial tcp"), "{failure}");
+        assert!(!failure.contains('\u{1b}'), "{failure}");
+        assert!(explain("x", "something else").is_none());
     }
 }

@@ -169,12 +169,13 @@ impl Remote {
         // It has what the store has answered.
         let said = anyhow::Error::from(error);
         let said = said.chain().map(ToString::to_string).collect::<Vec<_>>().join(": ");
-        match explain::explain(&said) {
-            Some((why, hint)) => Failure::new(format!("{what}: {why}")).hint(hint),
-            None => Failure::new(format!("{what}{}", explain::detail(&said)))
-                .hint(format!("check the network, {named_by}, AWS_ENDPOINT_URL and AWS_REGION")),
-        }
-        .into()
+        let known = explain::explain(&what, &said);
+        known
+            .unwrap_or_else(|| {
+                Failure::new(format!("{what}{}", explain::detail(&said)))
+                    .hint(format!("check the network, {named_by}, AWS_ENDPOINT_URL and AWS_REGION"))
+            })
+            .into()
     }
 }
 

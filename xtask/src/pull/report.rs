@@ -15,7 +15,7 @@ use crate::pull::spec::PullSpec;
 use crate::sanitize::audit::{Finding, Of};
 use crate::server::protocol::{Changed, Timings};
 use crate::server::transport::Transport;
-use crate::snapshots::{Database, Snapshot, Store};
+use crate::snapshots::{Database, Snapshot};
 use crate::ui::{Ui, age, bytes, count, escape, from_here};
 
 /// The number of databases in a summary.
@@ -328,19 +328,18 @@ pub fn fresh(ui: &Ui, spec: &PullSpec<'_>, fresh: &Snapshot) -> Result<()> {
     say_skipped(ui, "young", Some(fresh))
 }
 
-/// Reports that there is no network, and which snapshot can be used.
+/// Reports that there is no network, and which pull can be used.
 ///
 /// # Errors
 ///
-/// The snapshots cannot be read.
-pub fn offline(ui: &Ui, error: &anyhow::Error, spec: &PullSpec<'_>, store: &Store) -> Result<()> {
-    let newest = spec.newest(store)?;
-    let stays = match &newest {
+/// Standard output cannot be written.
+pub fn offline(ui: &Ui, error: &anyhow::Error, newest: Option<&Snapshot>) -> Result<()> {
+    let stays = match newest {
         Some(newest) => format!("the newest pull is {}, {}", newest.name, ago(newest)),
         None => "there is no earlier pull of it".to_owned(),
     };
     ui.warn(format!("{}\n  nothing was changed; {stays}", escape(&format!("{error:#}"))));
-    say_skipped(ui, "offline", newest.as_ref())
+    say_skipped(ui, "offline", newest)
 }
 
 fn ago(snapshot: &Snapshot) -> String {

@@ -1,12 +1,10 @@
 //! The flags that choose the server, and with the settings become a connection.
 
-use std::str::FromStr;
-
 use anyhow::Result;
 use clap_complete::engine::ArgValueCompleter;
 
 use crate::completion;
-use crate::config::{self, Settings};
+use crate::config::{self, Settings, Way};
 use crate::context::Context;
 use crate::error::Failure;
 use crate::server::transport::{Target, Transport, Via, plain_word};
@@ -42,24 +40,6 @@ pub struct ServerArgs {
     via: Option<Way>,
 }
 
-/// The value of `--via`.
-#[derive(Clone)]
-enum Way {
-    Share,
-    Server(Via),
-}
-
-impl FromStr for Way {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "share" => Ok(Self::Share),
-            _ => text.parse().map(Self::Server),
-        }
-    }
-}
-
 impl ServerArgs {
     /// The settings, with those of the source that is named.
     ///
@@ -80,7 +60,7 @@ impl ServerArgs {
 
     /// The keys of `db.toml` for these flags, and their values.
     pub fn settings(&self) -> Vec<(&'static str, String)> {
-        let via = self.given().map(ToString::to_string);
+        let via = self.via.as_ref().map(ToString::to_string);
         let values = [
             ("app", &self.app),
             ("via", &via),
@@ -93,19 +73,19 @@ impl ServerArgs {
 
     /// How the server is reached.
     pub fn via(&self, settings: &Settings) -> Via {
-        self.given().or(settings.via.as_ref()).cloned().unwrap_or(Via::Fly)
-    }
-
-    fn given(&self) -> Option<&Via> {
-        match &self.via {
-            Some(Way::Server(via)) => Some(via),
-            Some(Way::Share) | None => None,
+        match self.way(settings) {
+            Some(Way::Server(via)) => via.clone(),
+            Some(Way::Share) | None => Via::Fly,
         }
     }
 
+    fn way<'a>(&'a self, settings: &'a Settings) -> Option<&'a Way> {
+        self.via.as_ref().or(settings.via.as_ref())
+    }
+
     /// Whether the snapshots of the team are meant, and no server.
-    pub fn is_share(&self) -> bool {
-        matches!(self.via, Some(Way::Share))
+    pub fn is_share(&self, settings: &Settings) -> bool {
+        matches!(self.way(settings), Some(Way::Share))
     }
 
     /// The flags that choose a server and are given.
@@ -134,9 +114,9 @@ impl ServerArgs {
         for_fly: &[(&str, bool)],
         impatient: bool,
     ) -> Result<Transport<'a>> {
-        if self.is_share() {
-            return Err(Failure::usage("--via share is for pull-db: a store has no server")
-                .hint("leave out --via")
+        if self.is_share(settings) {
+            return Err(Failure::usage("share is for pull-db: a store has no server")
+                .hint("say how the server is reached: --via fly, --via ssh:USER@HOST, …")
                 .into());
         }
         let via = self.via(settings);

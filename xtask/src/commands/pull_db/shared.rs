@@ -39,6 +39,19 @@ pub struct Fetched {
     wire_bytes: u64,
 }
 
+/// The newest pull from the store.
+///
+/// # Errors
+///
+/// The snapshots cannot be read.
+pub fn newest(settings: &Settings) -> Result<Option<Snapshot>> {
+    let url = settings.share.as_ref().map(|share| &share.url);
+    let fits = |it: &Snapshot| {
+        it.is_pull() && it.origin().is_some_and(|origin| origin.share.as_ref() == url)
+    };
+    Ok(Store::of(settings).list()?.into_iter().find(fits))
+}
+
 impl Request<'_> {
     /// Whether the newest pull from the store is young enough; says so.
     pub fn skip(&self, cx: &Context, settings: &Settings) -> Result<bool> {
