@@ -12,27 +12,44 @@ use crate::env::TestEnv;
 use crate::output::Output;
 use crate::process::Running;
 use crate::s3::Bucket;
+use crate::server::{Environment, Sshd, login_user};
+use crate::shells;
 
-/// A store: a directory, or a bucket of a server that runs until this is dropped.
+/// A store: a directory, here or behind a server that runs until this is dropped, or a bucket.
 pub struct SharedStore {
     root: TempDir,
     server: Option<Bucket>,
+    sshd: Option<Sshd>,
 }
 
 impl SharedStore {
+    pub fn each_kind() -> [SharedStore; 3] {
+        [SharedStore::directory(), SharedStore::bucket(), SharedStore::behind_ssh()]
+    }
+
     pub fn directory() -> SharedStore {
         let root = tempfile::Builder::new().prefix("xtask-store-").tempdir().expect("a temp dir");
-        SharedStore { root, server: None }
+        SharedStore { root, server: None, sshd: None }
     }
 
     pub fn bucket() -> SharedStore {
         SharedStore { server: Some(Bucket::new("team")), ..SharedStore::directory() }
     }
 
+    /// The directory, where ssh reaches it.
+    pub fn behind_ssh() -> SharedStore {
+        let sshd = Sshd::start(&Environment::default());
+        SharedStore { sshd: Some(sshd), ..SharedStore::directory() }
+    }
+
     pub fn url(&self) -> String {
-        match &self.server {
-            Some(_) => "s3://team/db/upflow".to_owned(),
-            None => format!("file://{}", self.path().display()),
+        match (&self.server, &self.sshd) {
+            (Some(_), _) => "s3://team/db/upflow".to_owned(),
+            (None, Some(sshd)) => {
+                let place = self.path().display().to_string();
+                format!("ssh://{}@127.0.0.1:{}{place}", login_user(), sshd.port())
+            }
+            (None, None) => format!("file://{}", self.path().display()),
         }
     }
 
@@ -78,6 +95,12 @@ impl SharedStore {
         command.args(args).env("CARGO_MANIFEST_DIR", env.path("repo/xtask"));
         if let Some(server) = &self.server {
             command.envs(server.variables());
+        }
+        if let Some(sshd) = &self.sshd {
+            env.write("home/.ssh/config", &sshd.ssh_config());
+            let ssh = shells::find("ssh").display().to_string();
+            let body = format!("exec {ssh} -F \"$HOME/.ssh/config\" \"$@\"");
+            shells::script(&env.path("bin"), "ssh", &body);
         }
         command
     }

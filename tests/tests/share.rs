@@ -24,7 +24,7 @@ fn publisher(store: &SharedStore) -> TestEnv {
 
 #[test]
 fn a_colleague_pulls_what_was_published_and_the_next_day_what_changed() {
-    for store in [SharedStore::directory(), SharedStore::bucket()] {
+    for store in SharedStore::each_kind() {
         let env = publisher(&store);
         let first = store.publish(&env);
         store.xtask(&env, &["snapshots", "publish"]).ok().stderr_has("Already published: backup_");
@@ -64,7 +64,7 @@ fn a_colleague_pulls_what_was_published_and_the_next_day_what_changed() {
 
 #[test]
 fn two_publish_at_once_and_both_are_there() {
-    for store in [SharedStore::directory(), SharedStore::bucket()] {
+    for store in SharedStore::each_kind() {
         let both = [publisher(&store), publisher(&store)];
         let start =
             |env| Running::start(&mut store.command(env, &["snapshots", "publish", "--json"]));

@@ -20,6 +20,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag::{register, register_conditional_shutdown};
 
+#[cfg(feature = "share")]
+pub use self::children::output_of;
 pub use self::children::{finish, output, output_unless, run, transcript};
 use crate::error::{Exit, Failure};
 

@@ -6,6 +6,7 @@ use anyhow::Result;
 use serde::Deserialize;
 
 use super::environment::Environment;
+use super::via::plain_word;
 use crate::error::Failure;
 
 /// Beside `db.toml`.
@@ -39,12 +40,20 @@ impl ShareToml {
 }
 
 fn check(url: &str) -> Result<()> {
-    let rest = url.strip_prefix("s3://").or_else(|| url.strip_prefix("file:///"));
     let is_plain = |rest: &str| !rest.is_empty() && !rest.contains(['?', '#', '\\', '%']);
-    if rest.is_some_and(is_plain) && !url.chars().any(|c| c.is_control() || c.is_whitespace()) {
+    let is_place = match url.split_once("://") {
+        Some(("s3", rest)) => is_plain(rest),
+        Some(("file", path)) => path.starts_with('/') && is_plain(path),
+        Some(("ssh", place)) => place.split_once('/').is_some_and(|(host, path)| {
+            let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+            plain_word(name, "._-@").is_ok() && is_plain(path)
+        }),
+        _ => false,
+    };
+    if is_place && !url.chars().any(|c| c.is_control() || c.is_whitespace()) {
         return Ok(());
     }
     Err(Failure::usage(format!("url {url:?} is not the place of a store"))
-        .hint("it is s3://BUCKET/PREFIX or file:///PATH")
+        .hint("it is s3://BUCKET/PREFIX, file:///PATH or ssh://USER@HOST/PATH")
         .into())
 }

@@ -53,6 +53,27 @@ pub fn output_unless(
     Ok((!stopped).then_some(output))
 }
 
+/// Like [`output`], for a program that reads `input`. It may end without having read all of it.
+///
+/// # Errors
+///
+/// As [`output`].
+#[cfg(feature = "share")]
+pub fn output_of(command: Cmd<'_>, input: Vec<u8>) -> Result<Output> {
+    let mut child = alone(command).stdin(Stdio::piped()).spawn()?;
+    let group = Pid::from_child(&child);
+    let stdin = child.stdin.take();
+    let sending = std::thread::spawn(move || {
+        let _ = stdin.map(|mut stdin| io::Write::write_all(&mut stdin, &input));
+    });
+    let end = |signal| kill_process_group(group, signal);
+    let output = wait(Duration::ZERO, end, || false, || child.wait_with_output())?;
+    // Its end has closed the pipe.
+    let _ = sending.join();
+    check()?;
+    Ok(output)
+}
+
 /// Like [`output`], for a program whose output is one text. Only its own end is waited for, not
 /// that of programs which it leaves running.
 ///

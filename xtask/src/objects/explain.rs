@@ -26,7 +26,9 @@ const KNOWN: [(&[&str], &str, &str); 2] = [
 ];
 
 /// What they say without a network, or without the store in it.
-const OFFLINE: [&str; 11] = [
+const OFFLINE: [&str; 13] = [
+    "Could not resolve",
+    "No route to host",
     "no such host",
     "dns error",
     "connection refused",
@@ -40,13 +42,21 @@ const OFFLINE: [&str; 11] = [
     "error sending request",
 ];
 
-/// What failed and why, if that is known; `what` is the beginning of the message.
+/// The failure if there is no network, or the store is not in it; `what` is the beginning of the message.
+pub fn offline(what: &str, said: &str) -> Option<Failure> {
+    if !OFFLINE.iter().any(|part| said.contains(part)) {
+        return None;
+    }
+    let what = format!("{what}: the store cannot be reached{}", detail(said));
+    Some(Failure::new(what).because(Reason::Offline).hint(
+        "check the network and the endpoint (AWS_ENDPOINT_URL, or ?endpoint=…), and run the command again",
+    ))
+}
+
+/// What failed and why, if that is known.
 pub fn explain(what: &str, said: &str) -> Option<Failure> {
-    if OFFLINE.iter().any(|part| said.contains(part)) {
-        let what = format!("{what}: the store cannot be reached{}", detail(said));
-        return Some(Failure::new(what).because(Reason::Offline).hint(
-            "check the network and the endpoint (AWS_ENDPOINT_URL, or ?endpoint=…), and run the command again",
-        ));
+    if let Some(failure) = offline(what, said) {
+        return Some(failure);
     }
     let known = KNOWN.iter().find(|(parts, ..)| parts.iter().any(|part| said.contains(part)));
     known.map(|(_, why, hint)| Failure::new(format!("{what}: {why}{}", detail(said))).hint(*hint))

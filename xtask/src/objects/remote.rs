@@ -1,59 +1,59 @@
-//! A bucket or a directory, and its objects. Only this file asks for something there.
+//! A place with objects: a bucket, a directory, or a directory that ssh reaches.
 
-use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
-use anyhow::{Context as _, Result};
-use futures_util::TryStreamExt as _;
-use futures_util::future::{Either, select};
+use anyhow::Result;
 use jiff::Timestamp;
-use object_store::path::Path as Key;
-use object_store::{Error, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions};
-use tokio::runtime::{Builder, Handle};
-use tokio::sync::oneshot;
 
 use super::access::Access;
-use super::{explain, place};
+use super::bucket::Bucket;
+use super::ssh::Ssh;
 use crate::error::Failure;
-use crate::interrupt::{self, Interrupted};
 
-/// How often a request looks whether this process was asked to end.
-const LOOK: Duration = Duration::from_millis(50);
+pub enum Found {
+    Content(Vec<u8>),
+    /// Of this size.
+    TooLarge(u64),
+}
+
+/// What each kind of place can do. Paths have no leading slash.
+pub trait Objects: Send + Sync {
+    fn get(&self, path: &str, limit: u64) -> Result<Option<Found>>;
+    fn put(&self, path: &str, content: Vec<u8>) -> Result<()>;
+    fn create(&self, path: &str, content: Vec<u8>) -> Result<bool>;
+    /// Each with its size and time.
+    fn list(&self, path: &str) -> Result<Vec<(String, u64, i64)>>;
+    fn directories(&self, path: &str) -> Result<Vec<String>>;
+    fn delete(&self, path: &str) -> Result<()>;
+}
+
 pub struct Remote {
-    store: Arc<dyn ObjectStore>,
+    objects: Box<dyn Objects>,
     access: Access,
-    handle: Handle,
     bytes: AtomicU64,
-    /// Ends the thread that drives the connections when it is dropped.
-    _running: oneshot::Sender<()>,
 }
 
 impl Remote {
-    /// Opens the place; `writes` also creates the directory of a `file:` URL.
+    /// Opens the place; `writes` also creates its directory.
     ///
     /// # Errors
     ///
-    /// It is no directory, or there are no credentials.
+    /// It is no directory, there are no credentials, or it cannot be reached.
     pub fn open(access: &Access, writes: bool) -> Result<Self> {
-        let runtime = Builder::new_current_thread()
-            .enable_io()
-            .enable_time()
-            .max_blocking_threads(4)
-            .build()
-            .context("cannot start a runtime")?;
-        let handle = runtime.handle().clone();
-        let (running, ended) = oneshot::channel::<()>();
-        std::thread::spawn(move || runtime.block_on(ended));
-        let store = run(&handle, place::open(access, writes))??;
-        let (access, bytes) = (access.clone(), AtomicU64::new(0));
-        Ok(Self { store, access, handle, bytes, _running: running })
+        let objects: Box<dyn Objects> = match access.parts().0 {
+            "ssh" => Box::new(Ssh::open(access, writes)?),
+            _ => Box::new(Bucket::open(access, writes)?),
+        };
+        Ok(Self { objects, access: access.clone(), bytes: AtomicU64::new(0) })
     }
 
     /// The bytes of the objects that were read and written.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    fn count(&self, size: usize) {
+        self.bytes.fetch_add(size as u64, Ordering::Relaxed);
     }
 
     /// An object of at most `limit` bytes.
@@ -62,26 +62,17 @@ impl Remote {
     ///
     /// It cannot be read, or is larger.
     pub fn get(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>> {
-        let read = async {
-            let found = self.store.get(&Key::from(path)).await?;
-            let size = found.meta.size;
-            if size > limit {
-                return Ok(Err(size));
+        match self.objects.get(path, limit)? {
+            None => Ok(None),
+            Some(Found::Content(content)) => {
+                self.count(content.len());
+                Ok(Some(content))
             }
-            found.bytes().await.map(Ok)
-        };
-        match run(&self.handle, read)? {
-            Ok(Ok(bytes)) => {
-                self.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-                Ok(Some(bytes.into()))
+            Some(Found::TooLarge(size)) => {
+                let what = format!("{path} in {} has {size} bytes", self.access.shown());
+                let hint = format!("it is not what was published: check {}", self.access.named_by);
+                Err(Failure::new(what).hint(hint).into())
             }
-            Ok(Err(size)) => {
-                Err(Failure::new(format!("{path} in {} has {size} bytes", self.access.shown()))
-                    .hint(format!("it is not what was published: check {}", self.access.named_by))
-                    .into())
-            }
-            Err(Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(self.failed("read", path, error)),
         }
     }
 
@@ -89,10 +80,10 @@ impl Remote {
     ///
     /// It cannot be written.
     pub fn put(&self, path: &str, content: Vec<u8>) -> Result<()> {
-        match self.write(path, content, PutMode::Overwrite)? {
-            Ok(()) => Ok(()),
-            Err(error) => Err(self.failed("write", path, error)),
-        }
+        let size = content.len();
+        self.objects.put(path, content)?;
+        self.count(size);
+        Ok(())
     }
 
     /// Writes an object unless there is one; returns whether it did.
@@ -101,20 +92,10 @@ impl Remote {
     ///
     /// It cannot be written.
     pub fn create(&self, path: &str, content: Vec<u8>) -> Result<bool> {
-        match self.write(path, content, PutMode::Create)? {
-            Ok(()) => Ok(true),
-            Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => Ok(false),
-            Err(error) => Err(self.failed("write", path, error)),
-        }
-    }
-
-    fn write(&self, path: &str, content: Vec<u8>, mode: PutMode) -> Result<Result<(), Error>> {
-        let (key, size) = (Key::from(path), content.len() as u64);
-        let options = PutOptions::from(mode);
-        let written = run(&self.handle, self.store.put_opts(&key, content.into(), options))?;
-        Ok(written.map(|_| {
-            self.bytes.fetch_add(size, Ordering::Relaxed);
-        }))
+        let size = content.len();
+        let created = self.objects.create(path, content)?;
+        self.count(size);
+        Ok(created)
     }
 
     /// The objects below a path, each with its size and time.
@@ -123,14 +104,8 @@ impl Remote {
     ///
     /// They cannot be listed.
     pub fn list(&self, path: &str) -> Result<Vec<(String, u64, Timestamp)>> {
-        let found =
-            run(&self.handle, self.store.list(Some(&Key::from(path))).try_collect::<Vec<_>>())?;
-        let found = found.map_err(|error| self.failed("list", path, error))?;
-        let known = found.into_iter().map(|object| {
-            let time = Timestamp::from_second(object.last_modified.timestamp())?;
-            Ok((object.location.to_string(), object.size, time))
-        });
-        known.collect()
+        let known = self.objects.list(path)?.into_iter();
+        known.map(|(name, size, time)| Ok((name, size, Timestamp::from_second(time)?))).collect()
     }
 
     /// The names of what is directly below a path and has objects below it.
@@ -139,57 +114,13 @@ impl Remote {
     ///
     /// They cannot be listed.
     pub fn directories(&self, path: &str) -> Result<Vec<String>> {
-        let key = Key::parse(path).with_context(|| format!("{path:?} is an odd name"))?;
-        let found = run(&self.handle, self.store.list_with_delimiter(Some(&key)))?;
-        let found = found.map_err(|error| self.failed("list", path, error))?;
-        let names = found.common_prefixes.iter().filter_map(|key| key.filename());
-        Ok(names.map(str::to_owned).collect())
+        self.objects.directories(path)
     }
 
     /// # Errors
     ///
     /// It cannot be deleted.
     pub fn delete(&self, path: &str) -> Result<()> {
-        match run(&self.handle, self.store.delete(&Key::from(path)))? {
-            Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(self.failed("delete", path, error)),
-        }
+        self.objects.delete(path)
     }
-
-    fn failed(&self, verb: &str, path: &str, error: Error) -> anyhow::Error {
-        let (named_by, place) = (self.access.named_by, self.access.shown());
-        let what = match path {
-            "" => format!("cannot {verb} {place}"),
-            path => format!("cannot {verb} {path} in {place}"),
-        };
-        if self.access.url.starts_with("file:") {
-            let hint = format!("check {named_by}, and the directory");
-            return anyhow::Error::from(error).context(Failure::new(what).hint(hint));
-        }
-        // It has what the store has answered.
-        let said = anyhow::Error::from(error);
-        let said = said.chain().map(ToString::to_string).collect::<Vec<_>>().join(": ");
-        let known = explain::explain(&what, &said);
-        known
-            .unwrap_or_else(|| {
-                Failure::new(format!("{what}{}", explain::detail(&said)))
-                    .hint(format!("check the network, {named_by}, AWS_ENDPOINT_URL and AWS_REGION"))
-            })
-            .into()
-    }
-}
-
-/// Waits for a request, unless this process is asked to end.
-fn run<T>(handle: &Handle, request: impl Future<Output = T>) -> Result<T> {
-    let asked = async {
-        while !interrupt::is_asked() {
-            tokio::time::sleep(LOOK).await;
-        }
-    };
-    handle.block_on(async {
-        match select(Box::pin(request), Box::pin(asked)).await {
-            Either::Left((result, _)) => Ok(result),
-            Either::Right(_) => Err(Interrupted.into()),
-        }
-    })
 }
