@@ -38,7 +38,12 @@ impl SharedStore {
 
     /// The directory, where ssh reaches it.
     pub fn behind_ssh() -> SharedStore {
-        let sshd = Sshd::start(&Environment::default());
+        Self::behind(&Environment::default())
+    }
+
+    /// The same where sessions have this environment.
+    pub fn behind(environment: &Environment) -> SharedStore {
+        let sshd = Sshd::start(environment);
         SharedStore { sshd: Some(sshd), ..SharedStore::directory() }
     }
 
@@ -51,6 +56,11 @@ impl SharedStore {
             }
             (None, None) => format!("file://{}", self.path().display()),
         }
+    }
+
+    /// How often somebody has logged in.
+    pub fn logins(&self) -> usize {
+        self.sshd.as_ref().map_or(0, Sshd::connections)
     }
 
     /// The directory of the store.

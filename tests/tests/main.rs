@@ -95,6 +95,7 @@ mod secrets_random;
 mod secrets_said;
 mod share;
 mod share_faults;
+mod share_ssh;
 mod snapshots;
 mod snapshots_diff;
 mod sources;
