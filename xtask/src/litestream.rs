@@ -9,6 +9,7 @@ mod replicas;
 mod search;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Result;
 use jiff::Timestamp;
@@ -79,16 +80,15 @@ pub fn stage(
     fs::create_dir(&databases)?;
     let databases_of = count(selected.len(), "database");
     let step = cx.ui.step("Restoring", Some("Restored"), format!("{databases_of} with Litestream"));
-    restore_all(&program, &selected, &databases, wanted.at)?;
+    let size = AtomicU64::new(0);
+    restore_all(&program, &selected, &databases, wanted.at, &|more| {
+        let size = more + size.fetch_add(more, Ordering::Relaxed);
+        step.note(bytes(size));
+    })?;
     step.finish();
-    let size = names_size(&databases, &selected);
-    cx.ui.verbose(format!("restored {} into {}", bytes(size), databases.display()));
+    let size = bytes(size.into_inner());
+    cx.ui.verbose(format!("restored {size} into {}", databases.display()));
     Ok(Staged { directory, replicated: names })
-}
-
-fn names_size(dir: &Path, selected: &[&Replica]) -> u64 {
-    let sizes = selected.iter().map(|one| dir.join(&one.name).metadata());
-    sizes.flatten().map(|file| file.len()).sum()
 }
 
 /// Restores several at a time; the first error ends all.
@@ -97,11 +97,14 @@ fn restore_all(
     selected: &[&Replica],
     dir: &Path,
     at: Option<Timestamp>,
+    arrived: &(dyn Fn(u64) + Sync),
 ) -> Result<()> {
     for replica in selected {
         fs::create_parents(dir, &replica.name)?;
     }
-    each(WORKERS, selected, |replica| program.restore(replica, &dir.join(&replica.name), at))?;
+    each(WORKERS, selected, |replica| {
+        program.restore(replica, &dir.join(&replica.name), at, arrived)
+    })?;
     Ok(())
 }
 

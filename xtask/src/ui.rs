@@ -567,6 +567,13 @@ pub struct Spinner {
 }
 
 impl Spinner {
+    /// How far the step is, beside what it is.
+    pub fn note(&self, far: impl Display) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(escape(&format!("{}: {far}", self.message)));
+        }
+    }
+
     /// The step has ended: its line stays, with the time that it took.
     pub fn finish(self) {
         let Some((bar, done)) = self.bar.as_ref().zip(self.done) else { return };

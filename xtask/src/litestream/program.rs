@@ -60,18 +60,24 @@ impl Program {
         Ok(sh)
     }
 
-    /// Restores a replica to a new file.
+    /// Restores a replica to a new file. `arrived` is told of more bytes of it, from time to time.
     ///
     /// # Errors
     ///
     /// There is nothing to restore at that moment, or the program fails.
-    pub fn restore(&self, replica: &Replica, to: &Path, at: Option<Timestamp>) -> Result<()> {
+    pub fn restore(
+        &self,
+        replica: &Replica,
+        to: &Path,
+        at: Option<Timestamp>,
+        arrived: &dyn Fn(u64),
+    ) -> Result<()> {
         let until = at.map(|at| self.until(replica, at)).transpose()?;
         let until = until.unwrap_or_default();
         let sh = self.shell()?;
         let from = replica.place.args();
         let command = cmd!(sh, "litestream restore -o {to} {until...} {from...}");
-        let said = run(command.quiet().ignore_status(), to)?;
+        let said = run(command.quiet().ignore_status(), to, arrived)?;
         match said {
             None => {
                 // It has made the file readable for all.
@@ -126,32 +132,30 @@ fn moments(all: &[Ltx]) -> Option<Moments> {
 }
 
 /// Runs the program, and ends it if nothing arrives; returns what it said if it failed.
-fn run(command: xshell::Cmd<'_>, to: &Path) -> Result<Option<String>> {
+fn run(command: xshell::Cmd<'_>, to: &Path, arrived: &dyn Fn(u64)) -> Result<Option<String>> {
     let (silence, known) = (Cell::new(Duration::ZERO), Cell::new(0));
     let stalls = |wait: Duration| {
         let size = size_at(to);
-        silence.set(if size == known.replace(size) {
-            silence.get() + wait
-        } else {
-            Duration::ZERO
-        });
+        let before = known.replace(size);
+        arrived(size.saturating_sub(before));
+        silence.set(if size == before { silence.get() + wait } else { Duration::ZERO });
         silence.get() > STALL
     };
     let output = interrupt::output_unless(command, stalls)?;
     let Some(output) = output else {
         return Ok(Some(format!("no sign of it for {} s", STALL.as_secs())));
     };
+    arrived(size_at(to).saturating_sub(known.get()));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     Ok((!output.status.success() || !to.exists()).then_some(said))
 }
 
-/// The bytes that were written so far: the program writes to files of similar names.
+/// The bytes that were written so far: at first to a file of this name.
 fn size_at(to: &Path) -> u64 {
-    let (Some(dir), Some(name)) = (to.parent(), to.file_name()) else { return 0 };
-    let name = name.to_string_lossy().into_owned();
-    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    let ours = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&name));
-    ours.filter_map(|entry| entry.metadata().ok()).map(|file| file.len()).sum()
+    let mut growing = to.as_os_str().to_owned();
+    growing.push(".tmp");
+    let file = to.metadata().or_else(|_| Path::new(&growing).metadata());
+    file.map_or(0, |file| file.len())
 }
 
 impl Place {
