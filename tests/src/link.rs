@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use anyhow::{Context as _, Result, bail};
+
 /// Bytes that are read at a time: so few that it does not matter that they arrive at once.
 const CHUNK: usize = 8 << 10;
 
@@ -25,6 +27,18 @@ pub struct Shape {
 }
 
 impl Shape {
+    /// As fast as possible.
+    pub const FAST: Shape = Shape { rtt: Duration::ZERO, bits_per_second: 100_000_000_000 };
+
+    fn parse(rtt: &str, mbit: &str) -> Result<Shape> {
+        let mbit: u64 = mbit.parse()?;
+        let bits_per_second = mbit.checked_mul(1_000_000).filter(|rate| *rate > 0);
+        Ok(Shape {
+            rtt: Duration::from_millis(rtt.parse()?),
+            bits_per_second: bits_per_second.context("no such rate")?,
+        })
+    }
+
     fn delay(self) -> Duration {
         self.rtt / 2
     }
@@ -111,6 +125,22 @@ impl Link {
     /// Sets the shape of new connections, and resets the byte counts.
     pub fn reshape(&self, shape: Shape) {
         *self.current.lock().expect("nobody panics") = (shape, directions(shape));
+    }
+
+    /// Does what a line says: `shape MS MBIT` reshapes, `passed` does nothing. Returns the number of
+    /// bytes up and down.
+    ///
+    /// # Errors
+    ///
+    /// It is neither.
+    pub fn answer(&self, line: &str) -> Result<String> {
+        match line.split(' ').collect::<Vec<_>>()[..] {
+            ["shape", rtt, mbit] => self.reshape(Shape::parse(rtt, mbit)?),
+            ["passed"] => {}
+            ref words => bail!("{words:?} is neither `shape MS MBIT` nor `passed`"),
+        }
+        let [up, down] = self.passed();
+        Ok(format!("{up} {down}"))
     }
 
     /// The bytes to the server and from it since the last [`Link::reshape`].

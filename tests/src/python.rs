@@ -7,7 +7,11 @@ use std::path::PathBuf;
 #[track_caller]
 pub fn programs(name: &str, versions: &str) -> PathBuf {
     let executable = std::env::current_exe().expect("this process has a program");
-    let target = executable.ancestors().nth(3).expect("tests are in target/<profile>/deps");
+    let mut profile = executable.parent().expect("it is in a directory");
+    if profile.ends_with("deps") {
+        profile = profile.parent().expect("tests are in target/<profile>/deps");
+    }
+    let target = profile.parent().expect("programs are in target/<profile>");
     let directory = target.join(name);
     // Written by `cargo dev test` after it has installed these versions.
     let installed = fs::read_to_string(directory.join("versions")).unwrap_or_default();

@@ -50,6 +50,10 @@ impl Bucket {
         format!("http://{}", self.address)
     }
 
+    pub fn port(&self) -> Option<u16> {
+        self.address.rsplit_once(':')?.1.parse().ok()
+    }
+
     /// What a program needs to use it.
     pub fn variables(&self) -> [(&'static str, String); 3] {
         [

@@ -15,6 +15,9 @@ use crate::s3::Bucket;
 use crate::server::{Environment, Sshd, login_user};
 use crate::shells;
 
+/// The bucket of the server.
+pub const BUCKET: &str = "team";
+
 /// A store: a directory, here or behind a server that runs until this is dropped, or a bucket.
 pub struct SharedStore {
     root: TempDir,
@@ -33,7 +36,7 @@ impl SharedStore {
     }
 
     pub fn bucket() -> SharedStore {
-        SharedStore { server: Some(Bucket::new("team")), ..SharedStore::directory() }
+        SharedStore { server: Some(Bucket::new(BUCKET)), ..SharedStore::directory() }
     }
 
     /// The directory, where ssh reaches it.
@@ -49,13 +52,18 @@ impl SharedStore {
 
     pub fn url(&self) -> String {
         match (&self.server, &self.sshd) {
-            (Some(_), _) => "s3://team/db/upflow".to_owned(),
+            (Some(_), _) => format!("s3://{BUCKET}/db/upflow"),
             (None, Some(sshd)) => {
                 let place = self.path().display().to_string();
                 format!("ssh://{}@127.0.0.1:{}{place}", login_user(), sshd.port())
             }
             (None, None) => format!("file://{}", self.path().display()),
         }
+    }
+
+    /// Where the server listens on the loopback.
+    pub fn port(&self) -> Option<u16> {
+        self.server.as_ref().and_then(Bucket::port)
     }
 
     /// How often somebody has logged in.

@@ -152,12 +152,55 @@ fn each_way_to_pull_is_measured_through_the_link() {
 }
 
 #[test]
+fn sharing_and_replicas_are_measured_beside_what_does_the_same() {
+    let env = TestEnv::new();
+    let place = env.path("bench");
+    let mut command = env.command(binaries::dev());
+    command.args(["bench", "--share", "--mb", "3", "--rtt", "10", "--mbit", "200", "--runs", "1"]);
+    command.args(["--tenants", "6", "--json", "--dir"]).arg(&place);
+    let report = Running::start(&mut command).wait().ok();
+    let report = report.stderr_has("Left docs/benchmarks.md as it is").json();
+    let find = |way: &str, flow: &str| {
+        let flows = report["results"][way].as_array().expect("flows");
+        let found = flows.iter().find(|found| found["flow"] == json!(flow));
+        let found = found.unwrap_or_else(|| panic!("{way} has no {flow}: {report}"));
+        assert!(found["seconds"]["median"].as_f64() > Some(0.0), "{found}");
+        #[cfg(target_os = "linux")]
+        assert!(found["cpu"].is_number(), "{found}");
+        found
+    };
+    let wire = |flow: &str| find("bucket", flow)["wire"].as_u64().expect("bytes");
+    // The set is compressed, and of the next day only what has changed is sent.
+    for (flow, day) in [("publish", "publish_day"), ("pull", "pull_day")] {
+        assert!((300_000..2_500_000).contains(&wire(flow)), "{report}");
+        assert!(wire(day) < wire(flow) / 2, "{report}");
+        // The way through the link: connecting takes a round trip and a half.
+        assert!(find("bucket", flow)["seconds"]["median"].as_f64() > Some(0.015), "{report}");
+        for way in ["directory", "tenants_directory"] {
+            #[cfg(target_os = "linux")]
+            assert!(find(way, flow)["memory"].as_u64() > Some(1_000_000), "{report}");
+            find(way, day);
+        }
+    }
+    for way in ["replicas", "tenants_replicas"] {
+        let seconds = |flow| find(way, flow)["seconds"]["median"].as_f64().expect("a number");
+        let both = seconds("restore") + seconds("pull_restored");
+        assert!((both - seconds("restore_and_pull")).abs() < 1e-6, "{report}");
+        #[cfg(target_os = "linux")]
+        assert!(find(way, "pull_replicas")["memory"].as_u64() > Some(1_000_000), "{report}");
+    }
+    assert_eq!(report["build"], Value::Null, "builds are measured for the document only");
+    assert!(!place.join("pulls-v2-3/share").exists(), "only what takes long to make is kept");
+}
+
+#[test]
 fn what_belongs_to_the_other_benchmark_is_refused() {
     let env = TestEnv::new();
     for (args, wrong) in [
         (&["--fixtures", "--mb", "3"][..], "--mb <N>"),
         (&["--rtt", "10"], "--mbit <N>"),
         (&["--rows", "2000"], "--fixtures"),
+        (&["--fixtures", "--share"], "--share"),
     ] {
         let mut command = env.command(binaries::dev());
         let output = Running::start(command.arg("bench").args(args)).wait();

@@ -2,6 +2,7 @@
 
 mod fixtures;
 mod pulls;
+mod share;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,6 +13,7 @@ use xtask_db::internals::error::Failure;
 use xtask_db::internals::interrupt;
 use xtask_db::internals::ui::count;
 
+use self::pulls::report::LINKS;
 use crate::Context;
 
 /// Measure this tool, and compare the results with its targets
@@ -24,6 +26,9 @@ pub struct Args {
     /// Measure `refresh-fixtures` instead, and what a hook that runs it costs each commit
     #[arg(long)]
     fixtures: bool,
+    /// Measure `snapshots publish` and pulls from a shared store and from replicas of Litestream
+    #[arg(long, conflicts_with = "fixtures")]
+    share: bool,
     /// Measure each this many times; a hook three times as often [default: 3, fixtures 5]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
     runs: Option<u32>,
@@ -45,6 +50,9 @@ impl Args {
         let (dir, fresh) = (std::path::absolute(dir)?, self.fresh);
         let missed = if self.fixtures {
             self.of_fixtures.run(cx, &dir, self.runs.unwrap_or(5), fresh)
+        } else if self.share {
+            let extent = self.pulls.extent(&LINKS[..1]);
+            share::run(cx, &dir, self.runs.unwrap_or(3), fresh, &extent)
         } else {
             self.pulls.run(cx, &dir, self.runs.unwrap_or(3), fresh)
         };

@@ -1,4 +1,4 @@
-mod programs;
+pub mod programs;
 
 use anyhow::{Context as _, Result};
 use xshell::{Shell, cmd};

@@ -9,9 +9,8 @@
 
 use std::io::stdin;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::Result;
 use clap::Parser;
 use serde_json::json;
 use tests::link::{Link, Shape};
@@ -36,29 +35,12 @@ fn main() -> Result<()> {
         environment = environment.set("PATH", bin);
     }
     let sshd = Sshd::start(&environment);
-    // As fast as possible until it is shaped.
-    let fast = Shape { rtt: Duration::ZERO, bits_per_second: 100_000_000_000 };
-    let link = Link::start(sshd.port(), fast)?;
+    let link = Link::start(sshd.port(), Shape::FAST)?;
     let (user, config) = (login_user(), sshd.ssh_config());
     let way = json!({ "port": link.port(), "sshd": sshd.id(), "user": user, "ssh_config": config });
     println!("{way}");
     for line in stdin().lines() {
-        match line?.split(' ').collect::<Vec<_>>()[..] {
-            ["shape", rtt, mbit] => link.reshape(shape(rtt, mbit)?),
-            ["passed"] => {}
-            ref words => bail!("{words:?} is neither `shape MS MBIT` nor `passed`"),
-        }
-        let [up, down] = link.passed();
-        println!("{up} {down}");
+        println!("{}", link.answer(&line?)?);
     }
     Ok(())
-}
-
-fn shape(rtt: &str, mbit: &str) -> Result<Shape> {
-    let mbit: u64 = mbit.parse()?;
-    let bits_per_second = mbit.checked_mul(1_000_000).filter(|rate| *rate > 0);
-    Ok(Shape {
-        rtt: Duration::from_millis(rtt.parse()?),
-        bits_per_second: bits_per_second.context("no such rate")?,
-    })
 }

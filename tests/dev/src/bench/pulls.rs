@@ -1,20 +1,20 @@
 //! The benchmark of `pull-db`.
 
 mod author;
-mod cpu;
+pub mod cpu;
 mod disk;
 mod flows;
-mod local;
-mod machine;
+pub mod local;
+pub mod machine;
 mod plot;
-mod pull;
-mod report;
-mod rules;
-mod server;
-mod source;
+pub mod pull;
+pub mod report;
+pub mod rules;
+pub mod server;
+pub mod source;
 mod stages;
-mod tenants;
-mod watch;
+pub mod tenants;
+pub mod watch;
 mod writers;
 
 use std::collections::BTreeMap;
@@ -37,6 +37,7 @@ use self::tenants::Tenants;
 use self::watch::Seen;
 use self::writers::Writers;
 use crate::Context;
+use crate::bench::share;
 use crate::install::{self, RSYNC, SQLITE3, SSH, SSHD, ZSTD};
 
 #[derive(clap::Args)]
@@ -56,8 +57,21 @@ pub struct Args {
     tenants: u64,
 }
 
+/// How much is measured, and through what.
+pub struct Extent {
+    pub mb: u64,
+    pub tenants: u64,
+    pub links: Vec<Shape>,
+}
+
+impl Extent {
+    pub fn is(&self, mb: u64, tenants: u64, links: &[Shape]) -> bool {
+        (self.mb, self.tenants, &self.links[..]) == (mb, tenants, links)
+    }
+}
+
 /// The files with the results of the standard set, from the root of the repository.
-const DOCUMENT: &str = "docs/benchmarks.md";
+pub const DOCUMENT: &str = "docs/benchmarks.md";
 const PLOT: &str = "benchmarks.svg";
 
 impl Args {
@@ -72,7 +86,7 @@ impl Args {
         let source = Source::prepare(&cx.ui, &dir, self.mb * 1_000_000, fresh)?;
         let bench = Bench { cx, program, dir, runs, fresh };
         let OfSet { links, server, memory, writers, rollback } =
-            bench.of_set(&source, &self.links())?;
+            bench.of_set(&source, &self.extent(&LINKS).links)?;
         let (tenants, disk) = bench.of_tenants(self.tenants)?;
         let report = Report {
             mb: self.mb,
@@ -96,21 +110,23 @@ impl Args {
         Ok(report.missed())
     }
 
-    fn links(&self) -> Vec<Shape> {
-        match (self.rtt, self.mbit) {
+    /// What is measured, through the links `usual` unless another one was given.
+    pub fn extent(&self, usual: &[Shape]) -> Extent {
+        let links = match (self.rtt, self.mbit) {
             (Some(rtt_ms), Some(mbit)) => vec![Shape { rtt_ms, mbit }],
-            _ => LINKS.to_vec(),
-        }
+            _ => usual.to_vec(),
+        };
+        Extent { mb: self.mb, tenants: self.tenants, links }
     }
 
     /// Writes the document, where all was as it is by default.
     fn write(&self, cx: &Context, report: &Report) -> Result<()> {
-        let standard = (self.mb, self.tenants, &self.links()[..])
-            == (STANDARD_MB, STANDARD_TENANTS, &LINKS[..]);
-        if standard {
+        if self.extent(&LINKS).is(STANDARD_MB, STANDARD_TENANTS, &LINKS) {
             let document = cx.root.join(DOCUMENT);
+            let old = std::fs::read_to_string(&document).unwrap_or_default();
             std::fs::write(document.with_file_name(PLOT), plot::svg(&report.links, report.runs))?;
-            std::fs::write(&document, report.document(PLOT))?;
+            let others = share::section(&old);
+            std::fs::write(&document, report.document(PLOT) + others)?;
             cx.ui.status("Wrote", DOCUMENT);
         } else {
             let standard = format!(

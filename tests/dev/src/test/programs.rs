@@ -48,6 +48,16 @@ pub fn install(cx: &Context, target: &Path) -> Result<()> {
     sqlx(&cx.sh, target)
 }
 
+/// Installs those of these names.
+///
+/// # Errors
+///
+/// A package cannot be downloaded or installed.
+pub fn install_only(cx: &Context, target: &Path, names: &[&str]) -> Result<()> {
+    let mut wanted = ALL.iter().filter(|programs| names.contains(&programs.name));
+    wanted.try_for_each(|programs| programs.install(cx, target))
+}
+
 impl Programs {
     const fn new(
         name: &'static str,

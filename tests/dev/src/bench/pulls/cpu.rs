@@ -38,14 +38,23 @@ fn settled(pid: u32) -> Option<f64> {
     seconds(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
+/// The seconds of all children that this process has reaped. Nothing where the system does not
+/// tell.
+pub fn of_children() -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    Some(ticks(&stat)?[2..].iter().sum::<u64>() as f64 / TICKS)
+}
+
 /// `utime`, `stime`, `cutime` and `cstime`: the fields 14 to 17. The second is a name in
 /// brackets, which may have spaces.
-fn seconds(stat: &str) -> Option<f64> {
+fn ticks(stat: &str) -> Option<Vec<u64>> {
     let (_, fields) = stat.rsplit_once(')')?;
     let fields: Vec<_> = fields.split_whitespace().collect();
-    let ticks: Result<Vec<u64>, _> =
-        fields.get(11..15)?.iter().map(|field| field.parse()).collect();
-    Some(ticks.ok()?.iter().sum::<u64>() as f64 / TICKS)
+    fields.get(11..15)?.iter().map(|field| field.parse().ok()).collect()
+}
+
+fn seconds(stat: &str) -> Option<f64> {
+    Some(ticks(stat)?.iter().sum::<u64>() as f64 / TICKS)
 }
 
 #[cfg(test)]

@@ -18,7 +18,9 @@ use super::tenants::{Outcome, Pull, Tenants};
 use super::watch::Seen;
 use super::writers::{Pace, Writers};
 
+pub use self::document::table;
 pub use self::link::{Link, Measured};
+pub use self::targets::{MEMORY, Target};
 
 /// The set whose results are kept. Targets of memory and writers are for its first link.
 pub const STANDARD_MB: u64 = 240;
@@ -49,11 +51,11 @@ pub struct Report {
     pub disk: Option<Disk>,
 }
 
-fn part(value: f64) -> String {
+pub fn part(value: f64) -> String {
     format!("{value:.3}")
 }
 
-fn size(value: f64) -> String {
+pub fn size(value: f64) -> String {
     bytes(value as u64)
 }
 

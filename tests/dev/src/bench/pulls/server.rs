@@ -58,7 +58,29 @@ impl Asked {
         self.read()
     }
 
-    fn read(&mut self) -> Result<String> {
+    /// Sets the shape of new connections of a relay, and resets the byte counts.
+    ///
+    /// # Errors
+    ///
+    /// The program has ended.
+    pub fn shape(&mut self, Shape { rtt_ms, mbit }: Shape) -> Result<()> {
+        self.ask(&format!("shape {rtt_ms} {mbit}"))?;
+        Ok(())
+    }
+
+    /// The bytes up and down since the last [`Self::shape`].
+    ///
+    /// # Errors
+    ///
+    /// The program has ended.
+    pub fn passed(&mut self) -> Result<[u64; 2]> {
+        let answer = self.ask("passed")?;
+        let (up, down) = answer.split_once(' ').context("two numbers")?;
+        Ok([up.parse()?, down.parse()?])
+    }
+
+    /// The next line.
+    pub fn read(&mut self) -> Result<String> {
         let mut line = String::new();
         self.stdout.read_line(&mut line)?;
         if line.is_empty() {
@@ -143,9 +165,8 @@ impl Server {
     /// # Errors
     ///
     /// The server has ended.
-    pub fn shape(&mut self, Shape { rtt_ms, mbit }: Shape) -> Result<()> {
-        self.relay.ask(&format!("shape {rtt_ms} {mbit}"))?;
-        Ok(())
+    pub fn shape(&mut self, shape: Shape) -> Result<()> {
+        self.relay.shape(shape)
     }
 
     /// The bytes up and down since the last [`Self::shape`].
@@ -154,9 +175,7 @@ impl Server {
     ///
     /// The server has ended.
     pub fn passed(&mut self) -> Result<[u64; 2]> {
-        let answer = self.relay.ask("passed")?;
-        let (up, down) = answer.split_once(' ').context("two numbers")?;
-        Ok([up.parse()?, down.parse()?])
+        self.relay.passed()
     }
 }
 

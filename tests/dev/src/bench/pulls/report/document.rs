@@ -91,7 +91,8 @@ fn disk_line(disk: &Disk) -> String {
     format!("{}.", disk_sentence(disk))
 }
 
-fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+/// A table of Markdown.
+pub fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let cell = |cell: &String| if cell.is_empty() { " |".to_owned() } else { format!(" {cell} |") };
     let line = |cells: &[String]| format!("|{}", cells.iter().map(cell).collect::<String>());
     let head: Vec<_> = head.iter().map(|&cell| cell.to_owned()).collect();

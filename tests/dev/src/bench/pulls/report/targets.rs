@@ -29,7 +29,7 @@ const DOWN: f64 = 0.7;
 /// Of each program on the server, in bytes.
 const SERVER_MEMORY: u64 = 32_000_000;
 /// Of `pull-db`, in bytes.
-const MEMORY: u64 = 64_000_000;
+pub const MEMORY: u64 = 64_000_000;
 /// How often an app commits during a pull, as a part of what it does alone.
 const PACE: f64 = 0.95;
 /// The longest commit in WAL mode and in rollback mode, in seconds.
@@ -53,7 +53,12 @@ pub struct Target {
 }
 
 impl Target {
-    fn most(what: impl Into<String>, measured: f64, limit: f64, unit: fn(f64) -> String) -> Self {
+    pub fn most(
+        what: impl Into<String>,
+        measured: f64,
+        limit: f64,
+        unit: fn(f64) -> String,
+    ) -> Self {
         Self { what: what.into(), measured, limit, unit, least: false }
     }
 
