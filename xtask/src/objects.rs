@@ -7,6 +7,8 @@ pub mod access;
 mod bucket;
 pub mod explain;
 #[cfg(feature = "share")]
+mod kind;
+#[cfg(feature = "share")]
 mod place;
 #[cfg(feature = "share")]
 mod remote;

@@ -13,7 +13,7 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
 use super::access::Access;
-use super::remote::{Found, Objects};
+use super::kind::{Found, Objects};
 use super::{explain, place};
 use crate::error::Failure;
 use crate::interrupt::{self, Interrupted};

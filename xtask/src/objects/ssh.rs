@@ -12,7 +12,7 @@ use xshell::{Shell, cmd};
 
 use super::access::Access;
 use super::explain;
-use super::remote::{Found, Objects};
+use super::kind::{Found, Objects};
 use crate::error::Failure;
 use crate::interrupt;
 use crate::ui::quoted;
