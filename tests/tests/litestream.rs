@@ -15,6 +15,8 @@ fn replicas_are_restored_here_masked_and_nothing_else_stays() {
     let output = scene.pull(&["-v"]).ok();
     output
         .stderr_has("Restoring 3 databases with Litestream")
+        .stderr_has("Masking the copies here\n")
+        .stderr_lacks("on the server")
         .stderr_has("Pulled 3 databases from the replicas of litestream.yml\n")
         .stderr_lacks(SECRET);
     assert_eq!(scene.live(), ["main.db", "tenants/iris.db", "tenants/juno.db"]);

@@ -10,6 +10,7 @@ use crate::ui::{Spinner, Ui, bytes, count, escape};
 
 pub struct RemoteStatus<'a> {
     pub ui: &'a Ui,
+    place: &'static str,
     pub machine: Option<String>,
     pub region: Option<String>,
     pub findings: Findings,
@@ -21,9 +22,11 @@ pub struct RemoteStatus<'a> {
 }
 
 impl<'a> RemoteStatus<'a> {
-    pub fn new(ui: &'a Ui) -> Self {
+    /// `place` is where the copies are made.
+    pub fn new(ui: &'a Ui, place: &'static str) -> Self {
         Self {
             ui,
+            place,
             machine: None,
             region: None,
             findings: Findings::default(),
@@ -114,11 +117,11 @@ impl<'a> RemoteStatus<'a> {
                 Some(self.ui.step(
                     "Copying",
                     Some("Copied"),
-                    format!("{} on the server ({})", count(n, "database"), bytes(size)),
+                    format!("{} {} ({})", count(n, "database"), self.place, bytes(size)),
                 ))
             }
             ["sanitizing"] => {
-                Some(self.ui.step("Masking", Some("Masked"), "the copies on the server"))
+                Some(self.ui.step("Masking", Some("Masked"), format!("the copies {}", self.place)))
             }
             ["whole"] => {
                 self.ui.hint("the server's sqlite3 cannot compare databases, so each comes whole: 3.39 or newer can");
@@ -134,13 +137,15 @@ impl<'a> RemoteStatus<'a> {
                     .hint(format!("removed values were searched for as whole values only: {why}"));
                 None
             }
-            ["auditing"] => {
-                Some(self.ui.step("Auditing", Some("Audited"), "the copies on the server"))
-            }
+            ["auditing"] => Some(self.ui.step(
+                "Auditing",
+                Some("Audited"),
+                format!("the copies {}", self.place),
+            )),
             ["comparing"] => {
                 Some(self.ui.step("Comparing", Some("Compared"), "the copies with an earlier pull"))
             }
-            ["packing"] => Some(self.ui.working("Packing", "on the server")),
+            ["packing"] => Some(self.ui.working("Packing", self.place)),
             _ => None,
         };
     }

@@ -176,7 +176,8 @@ pub fn pulled(
     let moment = if skew > 0 { format!(", all within {skew} ms") } else { String::new() };
     ui.status("Ready", format!("{} in {seconds:.1} s, {wire}{moment}", from_here(data_dir)));
     ui.verbose(format!(
-        "on the server: copy {copy} ms, mask {sanitize} ms, hash {compare} ms, compare and pack {pack} ms"
+        "{}: copy {copy} ms, mask {sanitize} ms, hash {compare} ms, compare and pack {pack} ms",
+        transport.place()
     ));
     live::report::replaced(ui, snapshot, replaced);
     pulled.findings.warn(ui, Of::Pull(data_dir));

@@ -46,7 +46,7 @@ impl<'a, 'b> Session<'a, 'b> {
         request: &'a Request<'a>,
     ) -> Result<Self> {
         let message = request.render()?;
-        let mut status = RemoteStatus::new(ui);
+        let mut status = RemoteStatus::new(ui, transport.place());
         let connecting = format!("to {}", transport.peer());
         if transport.may_ask() {
             // A spinner would overwrite ssh's question.

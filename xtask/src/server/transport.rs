@@ -78,6 +78,11 @@ impl<'a> Transport<'a> {
         }
     }
 
+    /// Where copies are made, for messages.
+    pub fn place(&self) -> &'static str {
+        if self.replicas().is_some() { "here" } else { "on the server" }
+    }
+
     /// The name of the server, for messages.
     pub fn peer(&self) -> String {
         match &self.via {
