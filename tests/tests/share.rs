@@ -1,6 +1,7 @@
 //! A team's store of snapshots: one publishes, the others pull.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 
 use rusqlite::Connection;
 use tests::databases;
@@ -184,6 +185,33 @@ fn flags_of_a_pull_work_or_are_refused() {
     store.xtask(&other, &["snapshots", "list", "--share"]).ok().stdout_has("2 databases");
 }
 
+/// A day costs what changed, on the disk too.
+#[test]
+fn what_is_unchanged_is_a_link_and_a_directory_comes_with_its_databases() {
+    let store = SharedStore::directory();
+    let env = developer();
+    store.settings(&env, "include = ['*.db', 'tenants/*.db']");
+    fs::create_dir(env.production().join("tenants")).expect("make a directory");
+    databases::execute(&env.production().join("tenants/kali.db"), "CREATE TABLE notes (text)");
+    pull(&env);
+    store.publish(&env);
+    let other = store.member();
+    store.pull(&other);
+    change(&env.production().join("tenant_iris.db"));
+    pull(&env);
+    store.publish(&env);
+    store.pull(&other);
+    assert_same(&content(&other.data()), &content(&env.data()));
+    let inodes = |name: &str| -> Vec<u64> {
+        let pulls = named(&other, "pull").into_iter();
+        let files = pulls.map(|pull| other.data().join(pull).join(name));
+        files.map(|file| fs::metadata(file).expect("it is there").ino()).collect()
+    };
+    let (same, changed) = (inodes("tenants/kali.db"), inodes("tenant_iris.db"));
+    assert_eq!((same.len(), same[0]), (2, same[1]));
+    assert_ne!(changed[0], changed[1]);
+}
+
 /// With `via = "share"`, the others need no flag; a hook pulls where there is a network.
 #[test]
 fn a_team_that_pulls_from_its_store_needs_no_flag() {
@@ -228,7 +256,9 @@ fn without_the_feature_or_a_url_the_commands_say_what_to_add() {
             .stderr_has("hint: add features = [\"share\"] to xtask-db in xtask/Cargo.toml");
     }
     env.db_toml("[share]\nurl = 'https://example.com'\n");
-    env.xtask(["snapshots"]).fails(2).stderr_has("hint: it is s3://BUCKET/PREFIX or file:///PATH");
+    env.xtask(["snapshots"])
+        .fails(2)
+        .stderr_has("hint: it is s3://BUCKET/PREFIX, file:///PATH or ssh://");
     env.db_toml("[share]\nurl = 's3://bucket/x'\n");
     let publish = store.xtask(&env, &["snapshots", "publish"]).fails(2);
     publish

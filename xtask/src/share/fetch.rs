@@ -9,6 +9,7 @@ use anyhow::Result;
 use super::blocks;
 use super::manifest::{AT_ONCE, Entry, Manifest, PART, Part, Version};
 use super::portable;
+use super::publish::Known;
 use super::vault::Vault;
 use crate::config::NamePattern;
 use crate::each::each;
@@ -72,10 +73,18 @@ pub fn choose(
 struct Made<'a> {
     database: &'a Database,
     path: PathBuf,
-    /// A file here from which it begins.
-    base: Option<&'a Path>,
+    /// What is here and from which it begins.
+    base: Option<&'a Known>,
     /// The versions that are fetched, in order.
     steps: Vec<&'a Version>,
+}
+
+impl<'a> Made<'a> {
+    /// The same database here, if nobody has written to its file since it was recorded.
+    fn same(&self) -> Option<&'a Known> {
+        let known = self.base.filter(|_| self.steps.is_empty())?;
+        known.database.is_recorded(&known.path).then_some(known)
+    }
 }
 
 impl Offer {
@@ -84,7 +93,7 @@ impl Offer {
         &'a self,
         vault: &Vault<'_>,
         dir: &Path,
-        local: &'a HashMap<String, PathBuf>,
+        local: &'a HashMap<String, Known>,
     ) -> Result<Vec<Made<'a>>> {
         let databases = self.manifest.meta.databases.iter();
         let planned = databases.map(|database| {
@@ -96,7 +105,7 @@ impl Offer {
             let chain = self.manifest.chain(sha256).filter(|chain| is_sound(chain, database));
             let chain = chain.ok_or_else(|| vault.lies(&self.entry.name))?;
             let here = chain.iter().position(|(sha256, _)| local.contains_key(*sha256));
-            let base = here.and_then(|at| Some(&**local.get(chain[at].0)?));
+            let base = here.and_then(|at| local.get(chain[at].0));
             let steps = chain[..here.unwrap_or(chain.len())].iter().rev();
             let steps = steps.map(|(_, version)| *version).collect();
             Ok(Made { database, path, base, steps })
@@ -112,7 +121,7 @@ impl Offer {
     pub fn missing(
         &self,
         vault: &Vault<'_>,
-        local: &HashMap<String, PathBuf>,
+        local: &HashMap<String, Known>,
     ) -> Result<BTreeMap<String, u64>> {
         let made = self.plan(vault, Path::new(""), local)?.into_iter();
         let size = |made: Made<'_>| {
@@ -131,9 +140,15 @@ impl Offer {
         &self,
         vault: &Vault<'_>,
         dir: &Path,
-        local: &HashMap<String, PathBuf>,
+        local: &HashMap<String, Known>,
     ) -> Result<Vec<Database>> {
-        let made = self.plan(vault, dir, local)?;
+        let (mut linked, mut made) = (Vec::new(), Vec::new());
+        for one in self.plan(vault, dir, local)? {
+            match one.same() {
+                Some(known) => linked.push(link(dir, &one, known)?),
+                None => made.push(one),
+            }
+        }
         let nothing = HashMap::new();
         make(vault, dir, &made)?;
         let mut verified = each(AT_ONCE, &made, verify)?;
@@ -141,20 +156,23 @@ impl Offer {
         let wrong = |i: &usize| verified[*i].is_none() && made[*i].base.is_some();
         let wrong: Vec<_> = (0..made.len()).filter(wrong).collect();
         if !wrong.is_empty() {
-            let whole = self.plan(vault, dir, &nothing)?;
-            let whole = whole.into_iter().enumerate().filter(|(i, _)| wrong.contains(i));
-            let whole: Vec<_> = whole.map(|(_, made)| made).collect();
+            let names: Vec<_> = wrong.iter().map(|i| &made[*i].database.name).collect();
+            let whole = self.plan(vault, dir, &nothing)?.into_iter();
+            let whole: Vec<_> = whole.filter(|made| names.contains(&&made.database.name)).collect();
             whole.iter().try_for_each(|made| fs::remove(&made.path))?;
             make(vault, dir, &whole)?;
             for (i, again) in wrong.into_iter().zip(each(AT_ONCE, &whole, verify)?) {
                 verified[i] = again;
             }
         }
-        let all = verified.into_iter().zip(&made).map(|(verified, made)| {
+        let verified = verified.into_iter().zip(&made).map(|(verified, made)| {
             let name = &made.database.name;
             Ok(verified.ok_or_else(|| vault.lies(&format!("{name:?} of {}", self.entry.name)))?)
         });
-        all.collect()
+        let mut all = verified.collect::<Result<Vec<Database>>>()?;
+        all.extend(linked);
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(all)
     }
 }
 
@@ -171,8 +189,9 @@ fn is_sound(chain: &[(&str, &Version)], database: &Database) -> bool {
 fn make(vault: &Vault<'_>, dir: &Path, made: &[Made<'_>]) -> Result<()> {
     each(AT_ONCE, made, |made| {
         interrupt::check()?;
+        fs::create_parents(dir, &made.database.name)?;
         match made.base {
-            Some(base) => _ = fs::duplicate(base, &made.path)?,
+            Some(base) => _ = fs::duplicate(&base.path, &made.path)?,
             None => _ = fs::create(&made.path)?,
         }
         Ok(())
@@ -200,6 +219,15 @@ fn write(vault: &Vault<'_>, file: &File, version: &Version, i: usize, part: &Par
         Some(_) => blocks::apply(file, &content, version.bytes),
         None => Ok(fs::write_sparse(file, (i * PART) as u64, &content)?),
     }
+}
+
+/// A database whose file is here: nobody has written to it since it was verified.
+fn link(dir: &Path, made: &Made<'_>, known: &Known) -> Result<Database> {
+    let name = made.database.name.clone();
+    fs::create_parents(dir, &name)?;
+    fs::link(&known.path, &made.path)?;
+    let file = FileId::of(&made.path).ok();
+    Ok(Database { name, file, remote: None, ..known.database.clone() })
 }
 
 /// A database that was made, with what only its file tells; `None` if it has another sha256.

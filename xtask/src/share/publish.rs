@@ -53,17 +53,27 @@ pub fn publish(vault: &Vault<'_>, store: &Store, snapshot: &Snapshot, meta: &Met
     })
 }
 
-/// The files here of each content, by its sha256.
+/// A database that is here, and its file.
+pub struct Known {
+    pub path: PathBuf,
+    pub database: Database,
+}
+
+/// The databases here, by their sha256.
 ///
 /// # Errors
 ///
 /// The snapshots cannot be read.
-pub fn by_content(store: &Store) -> Result<HashMap<String, PathBuf>> {
+pub fn by_content(store: &Store) -> Result<HashMap<String, Known>> {
     let mut found = HashMap::new();
     for snapshot in store.list()?.iter().filter(|snapshot| snapshot.defect.is_none()) {
         for database in snapshot.meta.iter().flat_map(|meta| &meta.databases) {
             if let Some(sha256) = database.sha256.clone().filter(|_| !database.damaged) {
-                found.entry(sha256).or_insert_with(|| snapshot.path.join(&database.name));
+                let path = snapshot.path.join(&database.name);
+                let is_recorded = |known: &Known| known.database.is_recorded(&known.path);
+                if !found.get(&sha256).is_some_and(is_recorded) {
+                    found.insert(sha256, Known { path, database: database.clone() });
+                }
             }
         }
     }
@@ -74,7 +84,7 @@ pub fn by_content(store: &Store) -> Result<HashMap<String, PathBuf>> {
 fn upload(
     vault: &Vault<'_>,
     entries: &[Entry],
-    local: &HashMap<String, PathBuf>,
+    local: &HashMap<String, Known>,
     snapshot: &Snapshot,
     meta: &Meta,
 ) -> Result<Entry> {
@@ -133,13 +143,13 @@ fn add(versions: &mut BTreeMap<String, Version>, chain: &[(&str, &Version)]) {
 fn base_of<'a>(
     known: &'a [Manifest],
     name: &str,
-    local: &'a HashMap<String, PathBuf>,
+    local: &'a HashMap<String, Known>,
 ) -> Option<(&'a str, &'a PathBuf)> {
     known.iter().find_map(|manifest| {
         let database = manifest.meta.databases.iter().find(|database| database.name == name)?;
         let sha256 = database.sha256.as_deref()?;
         let is_short = manifest.chain(sha256)?.len() <= CHAIN;
-        is_short.then_some((sha256, local.get(sha256)?))
+        is_short.then_some((sha256, &local.get(sha256)?.path))
     })
 }
 

@@ -13,7 +13,7 @@ use crate::live::{self, LockedLiveSet, Replaced};
 use crate::moment;
 use crate::pull::report::say_skipped;
 use crate::share::fetch::{self, Offer};
-use crate::share::publish::by_content;
+use crate::share::publish::{Known, by_content};
 use crate::share::vault::{self, Vault};
 use crate::share::{portable, report};
 use crate::snapshots::{Kind, Meta, Origin, Snapshot, Store, has_same_content};
@@ -88,7 +88,7 @@ impl Request<'_> {
         Ok(offer)
     }
 
-    fn local(&self, store: &Store) -> Result<HashMap<String, std::path::PathBuf>> {
+    fn local(&self, store: &Store) -> Result<HashMap<String, Known>> {
         if self.full { Ok(HashMap::new()) } else { by_content(store) }
     }
 
