@@ -60,7 +60,8 @@ fn civil(text: &str, now: &ZonedDateTime) -> Option<Timestamp> {
     };
     let zone = now.time_zone();
     let at = |day: Date| {
-        Some(DateTime::from_parts(day, time).to_zoned_datetime(zone.clone()).ok()?.timestamp())
+        // Where the clocks go back, the second of two moments that are shown alike.
+        zone.to_ambiguous_timestamp(DateTime::from_parts(day, time)).later().ok()
     };
     let today = now.date();
     match day_text {
@@ -147,6 +148,18 @@ mod tests {
         ] {
             assert_eq!(parsed(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn an_hour_that_comes_twice_ends_with_its_second_time() {
+        let zone = TimeZone::posix("EST5EDT,M3.2.0,M11.1.0").unwrap();
+        let now = "2026-11-01T12:00:00Z".parse::<Timestamp>().unwrap().to_zoned_datetime(zone);
+        let second: Timestamp = "2026-11-01T06:30:20Z".parse().unwrap();
+        assert_eq!(words(second, &now), "today 01:30");
+        assert!(parse("today 01:30", &now).unwrap() >= second);
+        // 02:30 does not exist on that day.
+        let skipped = parse("2026-03-08 02:30", &now).unwrap();
+        assert_eq!(skipped.to_string(), "2026-03-08T07:30:59.999999999Z");
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod absent;
 mod blocks;
 pub mod fetch;
 pub mod file;
+mod guard;
 #[cfg(feature = "share")]
 mod key;
 mod manifest;

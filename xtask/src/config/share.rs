@@ -50,6 +50,17 @@ fn check(url: &str) -> Result<()> {
         }),
         _ => false,
     };
+    // Credentials would be in lists, reports and snapshots.
+    let host = url.split_once("://").and_then(|(_, rest)| rest.split('/').next());
+    let has_password = |host: &str| match url.starts_with("ssh:") {
+        true => host.rsplit_once('@').is_some_and(|(user, _)| user.contains(':')),
+        false => host.contains('@'),
+    };
+    if host.is_some_and(has_password) {
+        return Err(Failure::usage("url in [share] has credentials, or an @")
+            .hint("it is s3://BUCKET/PREFIX; credentials are in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+            .into());
+    }
     if is_place && !url.chars().any(|c| c.is_control() || c.is_whitespace()) {
         return Ok(());
     }

@@ -41,6 +41,10 @@ impl Remote {
         match self.0 {}
     }
 
+    pub fn delete_last(&self, _: &str) {
+        match self.0 {}
+    }
+
     pub fn bytes(&self) -> u64 {
         match self.0 {}
     }

@@ -20,6 +20,9 @@ use crate::interrupt::{self, Interrupted};
 
 /// How often a request looks whether this process was asked to end.
 const LOOK: Duration = Duration::from_millis(50);
+/// How long the end of a command may wait for its last request.
+const LAST: Duration = Duration::from_secs(5);
+
 pub struct Bucket {
     store: Arc<dyn ObjectStore>,
     access: Access,
@@ -67,7 +70,7 @@ impl Bucket {
         }
         // It has what the store has answered.
         let said = anyhow::Error::from(error);
-        let said = said.chain().map(ToString::to_string).collect::<Vec<_>>().join(": ");
+        let said = explain::once(said.chain().map(ToString::to_string));
         let known = explain::explain(&what, &said);
         known
             .unwrap_or_else(|| {
@@ -130,6 +133,13 @@ impl Objects for Bucket {
             Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(self.failed("delete", path, error)),
         }
+    }
+
+    fn delete_last(&self, path: &str) {
+        let key = Key::from(path);
+        self.handle.block_on(async {
+            let _ = tokio::time::timeout(LAST, self.store.delete(&key)).await;
+        });
     }
 }
 

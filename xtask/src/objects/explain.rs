@@ -62,6 +62,16 @@ pub fn explain(what: &str, said: &str) -> Option<Failure> {
     known.map(|(_, why, hint)| Failure::new(format!("{what}: {why}{}", detail(said))).hint(*hint))
 }
 
+/// An error and its causes, without those that an earlier one has in its words.
+#[cfg(any(feature = "share", test))]
+pub fn once(chain: impl Iterator<Item = String>) -> String {
+    chain.fold(String::new(), |said, cause| match said.contains(&cause) {
+        true => said,
+        false if said.is_empty() => cause,
+        false => format!("{said}: {cause}"),
+    })
+}
+
 /// Of an answer in XML its code, which says it all; else its words.
 pub fn detail(said: &str) -> String {
     let code = said.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>"));
@@ -74,6 +84,12 @@ pub fn detail(said: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn causes_are_told_once() {
+        let chain = ["cannot list: 500 oops", "500 oops", "oops", "at x"].map(str::to_owned);
+        assert_eq!(once(chain.into_iter()), "cannot list: 500 oops: at x");
+    }
 
     #[test]
     fn answers_are_told_in_our_words() {

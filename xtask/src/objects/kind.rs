@@ -17,4 +17,6 @@ pub trait Objects: Send + Sync {
     fn list(&self, path: &str) -> Result<Vec<(String, u64, i64)>>;
     fn directories(&self, path: &str) -> Result<Vec<String>>;
     fn delete(&self, path: &str) -> Result<()>;
+    /// Also while this process ends.
+    fn delete_last(&self, path: &str);
 }

@@ -18,6 +18,8 @@ use crate::error::Failure;
 
 /// How long one object may take: a few MiB over a bad line.
 const LIMIT: Duration = Duration::from_secs(300);
+/// How long nothing may arrive.
+const SILENCE: Duration = Duration::from_secs(60);
 /// How long a store that fails is tried again.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// The first of these that is set says how to sign requests.
@@ -64,7 +66,7 @@ pub async fn open(access: &Access, writes: bool) -> Result<Arc<dyn ObjectStore>>
 }
 
 fn options(plain: bool) -> ClientOptions {
-    ClientOptions::new().with_timeout(LIMIT).with_allow_http(plain)
+    ClientOptions::new().with_timeout(LIMIT).with_read_timeout(SILENCE).with_allow_http(plain)
 }
 
 fn retry() -> RetryConfig {

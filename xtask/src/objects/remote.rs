@@ -101,6 +101,11 @@ impl Remote {
         self.objects.directories(path)
     }
 
+    /// Deletes an object also if this process is asked to end; failures do not matter.
+    pub fn delete_last(&self, path: &str) {
+        self.objects.delete_last(path);
+    }
+
     /// # Errors
     ///
     /// It cannot be deleted.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use tempfile::TempDir;
-use xshell::{Shell, cmd};
+use xshell::{Cmd, Shell, cmd};
 
 use super::access::Access;
 use super::explain;
@@ -96,17 +96,24 @@ impl Ssh {
         verb: &str,
     ) -> Result<Output> {
         let sh = Shell::new()?;
-        sh.change_dir(&self.here);
-        let mut input = format!("{}\n{what}\n{name}\n{size}\n", self.directory).into_bytes();
+        let mut input = self.request(what, name, size);
         input.extend(content);
-        let options = options(self.port, &self.sockets.path().join(SOCKET));
-        let (host, remote) = (&self.host, format!("exec sh -c '{SCRIPT}'"));
-        let command = cmd!(sh, "ssh -T -o BatchMode=yes {options...} -- {host} {remote}");
-        let output = interrupt::output_of(command.quiet(), input)?;
+        let output = interrupt::output_of(self.command(&sh), input)?;
         match output.status.code() {
             Some(0 | NONE | TOO_LARGE | EXISTS) => Ok(output),
             code => Err(self.failed(verb, name, code, &output.stderr)),
         }
+    }
+
+    fn request(&self, what: &str, name: &str, size: u64) -> Vec<u8> {
+        format!("{}\n{what}\n{name}\n{size}\n", self.directory).into_bytes()
+    }
+
+    fn command<'a>(&self, sh: &'a Shell) -> Cmd<'a> {
+        sh.change_dir(&self.here);
+        let options = options(self.port, &self.sockets.path().join(SOCKET));
+        let (host, remote) = (&self.host, format!("exec sh -c '{SCRIPT}'"));
+        cmd!(sh, "ssh -T -o BatchMode=yes {options...} -- {host} {remote}").quiet()
     }
 
     fn failed(&self, verb: &str, name: &str, code: Option<i32>, said: &[u8]) -> anyhow::Error {
@@ -174,6 +181,12 @@ impl Objects for Ssh {
 
     fn delete(&self, path: &str) -> Result<()> {
         self.run("delete", path, 0, Vec::new(), "delete").map(|_| ())
+    }
+
+    fn delete_last(&self, path: &str) {
+        let Ok(sh) = Shell::new() else { return };
+        let command = self.command(&sh).stdin(self.request("delete", path, 0));
+        let _ = command.ignore_status().ignore_stdout().ignore_stderr().run();
     }
 }
 

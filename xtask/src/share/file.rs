@@ -15,6 +15,8 @@ use crate::{fs, interrupt, sqlite};
 
 /// That of pulls: a higher one takes far longer than it saves.
 const LEVEL: i32 = 3;
+/// The first bytes of a zstd frame.
+const MAGIC: [u8; 4] = 0xFD2F_B528_u32.to_le_bytes();
 /// The maximum size of `snapshot.json`, in bytes.
 const MAX_META: u64 = 4 << 20;
 /// The number of bytes that are read at a time.
@@ -56,6 +58,17 @@ pub fn export(snapshot: &Snapshot, meta: &Meta, file: &Path) -> Result<u64> {
     new.persist(file).with_context(unwritable)?;
     fs::sync(dir)?;
     Ok(bytes)
+}
+
+/// Whether a file is empty, or begins like what [`export`] writes.
+///
+/// # Errors
+///
+/// It cannot be read.
+pub fn may_replace(file: &Path) -> Result<bool> {
+    let mut start = Vec::new();
+    fs_err::File::open(file)?.take(MAGIC.len() as u64).read_to_end(&mut start)?;
+    Ok(start.is_empty() || start == MAGIC)
 }
 
 /// The snapshot that a file holds, up to its databases.

@@ -37,7 +37,8 @@ impl Key {
     ///
     /// # Errors
     ///
-    /// The key cannot be decrypted with the private key of this user.
+    /// The key cannot be decrypted with the private key of this user, or would lock everybody out of what
+    /// was published without one.
     pub fn load(remote: &Remote, recipients: &Path, creates: bool) -> Result<Option<Self>> {
         // The private key is needed later; a user without one should not publish first.
         let identities = identities()?;
@@ -46,6 +47,12 @@ impl Key {
         }
         if !creates {
             return Ok(None);
+        }
+        if !remote.list("index")?.is_empty() {
+            let what = "the store has snapshots that were published without encryption";
+            return Err(Failure::new(format!("{what}, and {} encrypts", recipients.display()))
+                .hint("set another url in [share], and publish there")
+                .into());
         }
         let mut secret = [0; SIZE];
         SystemRandom::new().fill(&mut secret).map_err(|_| anyhow!("no random numbers"))?;
@@ -153,14 +160,10 @@ fn decrypt(sealed: &[u8], identities: &[Box<dyn Identity + Send + Sync>]) -> Res
 
 fn read_recipients(file: &Path) -> Result<Vec<Recipient>> {
     let text = fs_err::read_to_string(file)?;
+    let text = text.trim_start_matches('\u{feff}');
     let lines =
         text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    let parsed = lines.map(|line| {
-        line.parse().map_err(|why: &str| {
-            Failure::usage(format!("{} in {} is no public key: {why}", line, file.display()))
-                .hint("each line is a key that begins with age1, from age-keygen")
-        })
-    });
+    let parsed = lines.map(|line| line.parse().map_err(|why: &str| no_recipient(file, line, why)));
     let recipients = parsed.collect::<Result<Vec<_>, _>>()?;
     if recipients.is_empty() {
         return Err(Failure::usage(format!("{} has no public key", file.display()))
@@ -170,17 +173,36 @@ fn read_recipients(file: &Path) -> Result<Vec<Recipient>> {
     Ok(recipients)
 }
 
+fn no_recipient(file: &Path, line: &str, why: &str) -> Failure {
+    // Whoever reads a log must not find a key in it.
+    if is_private(line) {
+        return Failure::usage(format!("{} has a private key", file.display()))
+            .hint("remove it, and add its public key: age-keygen -y FILE; if it was committed, make another one");
+    }
+    Failure::usage(format!("{line} in {} is no public key: {why}", file.display()))
+        .hint("each line is a key that begins with age1, from age-keygen")
+}
+
+fn is_private(text: &str) -> bool {
+    text.to_ascii_uppercase().contains(PRIVATE)
+}
+
 /// The private keys of this user.
 fn identities() -> Result<Vec<Box<dyn Identity + Send + Sync>>> {
-    let given = VARIABLES.iter().find_map(|name| std::env::var(name).ok());
-    if let Some(key) = given.as_ref().filter(|given| given.starts_with(PRIVATE)) {
-        let key: age::x25519::Identity = key.trim().parse().map_err(|why: &str| {
-            Failure::usage(format!("{} is no private key of age: {why}", VARIABLES[0]))
-        })?;
-        return Ok(vec![Box::new(key)]);
+    let given = VARIABLES.iter().find_map(|name| {
+        let value = std::env::var(name).ok().filter(|value| !value.trim().is_empty())?;
+        Some((*name, value))
+    });
+    // The value of a variable may be all of the file, and is never shown.
+    if let Some((name, text)) = given.as_ref().filter(|(_, given)| is_private(given)) {
+        return parse(text.as_bytes()).map_err(|_| {
+            Failure::usage(format!("{name} has no valid private key of age"))
+                .hint("it is a key of age-keygen, or the name of a file with one")
+                .into()
+        });
     }
     let file = given
-        .map(PathBuf::from)
+        .map(|(_, given)| PathBuf::from(given))
         .or_else(|| Some(std::env::home_dir()?.join(".config/age/keys.txt")));
     let file = file.context("there is no home directory with .config/age/keys.txt")?;
     let unreadable = || {
@@ -189,6 +211,12 @@ fn identities() -> Result<Vec<Box<dyn Identity + Send + Sync>>> {
         )
     };
     let text = fs_err::read(&file).with_context(unreadable)?;
-    let found = IdentityFile::from_buffer(&text[..]).with_context(unreadable)?;
-    found.into_identities().with_context(unreadable)
+    parse(&text).with_context(unreadable)
+}
+
+/// Reads a file of `age-keygen`.
+fn parse(text: &[u8]) -> Result<Vec<Box<dyn Identity + Send + Sync>>> {
+    let text = String::from_utf8_lossy(text);
+    let lines = text.lines().map(str::trim).collect::<Vec<_>>().join("\n");
+    Ok(IdentityFile::from_buffer(lines.as_bytes())?.into_identities()?)
 }

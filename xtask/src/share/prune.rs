@@ -5,12 +5,16 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 use jiff::{SignedDuration, Timestamp};
 
+use super::guard::Guard;
 use super::manifest::{AT_ONCE, Entry};
 use super::vault::Vault;
 use crate::each::each;
 
 /// How long an object that nothing names stays: a publish that still runs may have put it there.
 const GRACE: SignedDuration = SignedDuration::from_hours(24);
+
+/// The number of deletions after which the mark of the prune is renewed.
+const RENEWED: usize = 200;
 
 #[derive(Default)]
 pub struct Pruned {
@@ -36,6 +40,7 @@ pub fn list(vault: &Vault<'_>) -> Result<Vec<Entry>> {
 ///
 /// The store cannot be read or written.
 pub fn prune(vault: &Vault<'_>, keep: usize, dry_run: bool) -> Result<Pruned> {
+    let guard = if dry_run { None } else { Some(Guard::new(vault)?) };
     let (snapshots, objects) = vault.update(|index| {
         let mut kept = index.snapshots.clone();
         kept.sort_by_key(|entry| std::cmp::Reverse(entry.time));
@@ -49,9 +54,9 @@ pub fn prune(vault: &Vault<'_>, keep: usize, dry_run: bool) -> Result<Pruned> {
         // Also if no snapshot goes: one that publishes meanwhile then stores its objects again.
         Ok(((snapshots, Some(objects)), Some(kept)))
     })?;
-    match objects {
-        Some((needed, freed)) => delete(vault, snapshots, &needed, &freed),
-        None => Ok(Pruned { snapshots, ..Pruned::default() }),
+    match (objects, guard) {
+        (Some((needed, freed)), Some(guard)) => delete(vault, &guard, snapshots, &needed, &freed),
+        _ => Ok(Pruned { snapshots, ..Pruned::default() }),
     }
 }
 
@@ -64,6 +69,7 @@ fn objects(vault: &Vault<'_>, entries: &[Entry]) -> Result<BTreeSet<String>> {
 
 fn delete(
     vault: &Vault<'_>,
+    guard: &Guard<'_>,
     snapshots: Vec<String>,
     needed: &BTreeSet<String>,
     freed: &BTreeSet<String>,
@@ -73,7 +79,10 @@ fn delete(
     all.retain(|(name, _, time)| {
         !needed.contains(name) && (freed.contains(name) || now.duration_since(*time) > GRACE)
     });
-    each(AT_ONCE, &all, |(name, ..)| vault.delete(name))?;
+    for some in all.chunks(RENEWED) {
+        guard.renew()?;
+        each(AT_ONCE, some, |(name, ..)| vault.delete(name))?;
+    }
     let bytes = all.iter().map(|(_, size, _)| size).sum();
     Ok(Pruned { snapshots, objects: all.len(), bytes })
 }

@@ -8,6 +8,7 @@ use anyhow::Result;
 use jiff::Timestamp;
 
 use super::blocks::{self, Difference};
+use super::guard::wait_for_prunes;
 use super::manifest::{AT_ONCE, CHAIN, Entry, Manifest, PART, Part, Version};
 use super::vault::Vault;
 use crate::each::each;
@@ -33,12 +34,18 @@ enum Content {
     Runs(Vec<Range<u64>>),
 }
 
-/// Publishes a snapshot, of which `meta` is told; returns whether it was not there yet.
+/// Publishes a snapshot, of which `meta` is told, after it said so if it has to wait; returns whether it was not there yet.
 ///
 /// # Errors
 ///
 /// The store cannot be written, or a database is not what was recorded.
-pub fn publish(vault: &Vault<'_>, store: &Store, snapshot: &Snapshot, meta: &Meta) -> Result<bool> {
+pub fn publish(
+    vault: &Vault<'_>,
+    store: &Store,
+    snapshot: &Snapshot,
+    meta: &Meta,
+    tell: impl Fn(),
+) -> Result<bool> {
     let local = by_content(store)?;
     vault.update(|index| {
         let mut entries = index.snapshots.clone();
@@ -47,6 +54,7 @@ pub fn publish(vault: &Vault<'_>, store: &Store, snapshot: &Snapshot, meta: &Met
             return Ok((false, None));
         }
         if !is_there {
+            wait_for_prunes(vault, &tell)?;
             entries.push(upload(vault, &entries, &local, snapshot, meta)?);
         }
         Ok((!is_there, Some(entries)))

@@ -28,6 +28,8 @@ const SLACK: usize = 1 << 16;
 const TRIES: usize = 10;
 /// The number of older indexes that stay: one that publishes now may have begun with one of them.
 const INDEXES: u64 = 100;
+/// Where prunes are marked.
+const MARKS: &str = "pruning";
 
 pub struct Vault<'a> {
     share: &'a Share,
@@ -94,6 +96,10 @@ impl<'a> Vault<'a> {
     pub fn index(&self) -> Result<Index> {
         let newest = self.indexes()?.into_iter().max();
         let Some(counter) = newest else {
+            // No index has this number.
+            if self.remote.get(&index_path(0), MAX_TEXT as u64)?.is_some() {
+                return Err(self.no_store().into());
+            }
             self.seen.check(0, self.fingerprint().as_deref())?;
             return Ok(Index { version: VERSION, ..Index::default() });
         };
@@ -157,8 +163,12 @@ impl<'a> Vault<'a> {
         let new = Index { version: VERSION, counter, recipients, snapshots };
         let path = index_path(counter);
         let sealed = self.seal(&path, serde_json::to_vec(&new)?)?;
-        if !self.remote.create(&path, sealed)? {
+        if !self.remote.create(&path, sealed.clone())? {
             return Ok(false);
+        }
+        // Such as a proxy that answers every request with its own page.
+        if self.remote.get(&path, MAX_TEXT as u64)?.as_ref() != Some(&sealed) {
+            return Err(self.no_store().into());
         }
         self.seen.record(counter, self.fingerprint())?;
         for old in self.indexes()?.into_iter().filter(|old| old + INDEXES < counter) {
@@ -269,6 +279,29 @@ impl<'a> Vault<'a> {
         self.remote.delete(&object_path(object))
     }
 
+    /// Marks the store with a name.
+    ///
+    /// # Errors
+    ///
+    /// The store cannot be written.
+    pub fn mark(&self, name: &str) -> Result<()> {
+        self.remote.put(&mark_path(name), Vec::new())
+    }
+
+    /// Removes a mark, if that is possible.
+    pub fn unmark(&self, name: &str) {
+        self.remote.delete_last(&mark_path(name));
+    }
+
+    /// The times of all marks.
+    ///
+    /// # Errors
+    ///
+    /// The store cannot be read.
+    pub fn marks(&self) -> Result<Vec<jiff::Timestamp>> {
+        Ok(self.remote.list(MARKS)?.into_iter().map(|(.., time)| time).collect())
+    }
+
     fn name(&self, content: &[u8]) -> String {
         self.key.as_ref().map_or_else(|| fs::sha256_of(content), |key| key.name(content))
     }
@@ -287,6 +320,11 @@ impl<'a> Vault<'a> {
         }
     }
 
+    fn no_store(&self) -> Failure {
+        Failure::new(format!("what answers for {} does not keep what is written there", self.url()))
+            .hint("check the network (a proxy, or a page to sign in?) and AWS_ENDPOINT_URL")
+    }
+
     /// What the store has is not what was published.
     pub fn lies(&self, what: &str) -> Failure {
         Failure::new(format!("{what} in {} is not what was published", self.url()))
@@ -296,6 +334,10 @@ impl<'a> Vault<'a> {
 
 fn index_path(counter: u64) -> String {
     format!("index/{counter:08}")
+}
+
+fn mark_path(name: &str) -> String {
+    format!("{MARKS}/{name}")
 }
 
 fn object_path(object: &str) -> String {

@@ -12,6 +12,7 @@ use crate::git;
 use crate::live::{self, LockedLiveSet, Replaced};
 use crate::moment;
 use crate::pull::report::say_skipped;
+use crate::sanitize::rules_hash;
 use crate::share::fetch::{self, Offer};
 use crate::share::publish::{Known, by_content};
 use crate::share::vault::{self, Vault};
@@ -153,6 +154,12 @@ impl Request<'_> {
         let vault = Vault::open(vault::settings(settings)?, &live.store, false)?;
         let offer = self.offer(&vault, settings)?;
         let meta = &offer.manifest.meta;
+        let rules = meta.origin.as_ref().map(|origin| &origin.sanitize_rules);
+        if rules.is_some_and(|rules| *rules != rules_hash(&settings.rules)) {
+            cx.ui
+                .warn("what was published was masked with other rules than those of xtask/db.toml");
+            cx.ui.hint("a member who may pull from the server does, and publishes again");
+        }
         let known = live.store.list()?.into_iter();
         let known = known.filter(Snapshot::is_pull).find(|one| has_same_content(one, meta));
         let snapshot = match known.filter(|_| !self.full) {

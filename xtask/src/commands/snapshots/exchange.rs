@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap_complete::engine::ArgValueCompleter;
@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::completion;
 use crate::config::Settings;
 use crate::context::Context;
+use crate::error::Failure;
 use crate::live::LockedLiveSet;
 use crate::share::{file, portable};
 use crate::snapshots::{Meta, Snapshot, Store, has_same_content};
@@ -55,6 +56,7 @@ impl ExportArgs {
                 "--unsanitized",
             )?;
         }
+        refuse_others(&self.file)?;
         if self.file.exists() {
             cx.ui.confirm(&format!("Replace {}?", self.file.display()))?;
         }
@@ -102,7 +104,23 @@ impl ImportArgs {
     }
 }
 
-fn report(cx: &Context, snapshot: &Snapshot, meta: &Meta, file: &std::path::Path) -> Result<()> {
+/// Refuses a file that an export must not replace: a device such as `/dev/stdout`, or a database.
+fn refuse_others(file: &Path) -> Result<()> {
+    let why = if !file.exists() {
+        return Ok(());
+    } else if !file.is_file() {
+        "is no regular file"
+    } else if file::may_replace(file)? {
+        return Ok(());
+    } else {
+        "was not written by an export"
+    };
+    Err(Failure::usage(format!("{} {why}", file.display()))
+        .hint("name a new file, such as today.tar.zst")
+        .into())
+}
+
+fn report(cx: &Context, snapshot: &Snapshot, meta: &Meta, file: &Path) -> Result<()> {
     if !cx.ui.json {
         return Ok(());
     }

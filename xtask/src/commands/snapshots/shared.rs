@@ -42,7 +42,9 @@ impl PublishArgs {
         }
         let vault = Vault::open(share, &store, true)?;
         let step = ui.step("Publishing", Some("Published"), &snapshot.name);
-        let is_new = publish(&vault, &store, &snapshot, &meta)?;
+        let tell =
+            || ui.status("Waiting", format!("for a prune of {}, at most 10 minutes", vault.url()));
+        let is_new = publish(&vault, &store, &snapshot, &meta, tell)?;
         step.finish();
         if ui.json {
             return ui.json(&report::Published {
@@ -75,8 +77,11 @@ impl PublishArgs {
         let snapshot = match &self.name {
             Some(name) => store.find(name)?,
             None => {
-                let is_whole =
-                    |it: &Snapshot| it.is_pull() && it.defect.is_none() && it.only().is_none();
+                // One of `--at` has an earlier moment than the others.
+                let is_now = |it: &Snapshot| it.origin().is_some_and(|it| it.moment.is_none());
+                let is_whole = |it: &Snapshot| {
+                    it.is_pull() && it.defect.is_none() && it.only().is_none() && is_now(it)
+                };
                 let newest = store.list()?.into_iter().find(is_whole);
                 newest.ok_or_else(|| {
                     Failure::new("there is no pull to publish").hint("cargo xtask pull-db")
