@@ -186,17 +186,25 @@ fn a_file_of_somebody_else_writes_nothing_outside() {
 fn an_export_replaces_no_file_unasked_and_leaves_none_behind() {
     let (env, file) = exported();
     let name = named(&env, "pull").remove(0);
-    fs::write(&file, "mine").expect("write a file");
     let export = ["snapshots", "export", &name, text(&file)];
+    // What is no export is never replaced, whoever says yes.
+    let other = env.data().join("data.db");
+    let mine = fs::read(&other).expect("read");
+    let refused = env.xtask(["snapshots", "export", &name, text(&other), "--yes"]).fails(2);
+    refused.stderr_has("data.db was not written by an export");
+    env.xtask(["snapshots", "export", &name, "/dev/null"]).fails(2).stderr_has("no regular file");
+    assert!(fs::read(&other).expect("read") == mine);
+
+    let before = fs::read(&file).expect("read");
     env.xtask(export).fails(2).stderr_has("hint: add --yes");
-    assert_eq!(fs::read(&file).expect("read"), b"mine");
+    assert!(fs::read(&file).expect("read") == before);
     // A database that is not what was recorded.
     let database = env.data().join(&name).join("data.db");
     let mut bytes = fs::read(&database).expect("read");
     bytes[5000] ^= 1;
     fs::write(&database, bytes).expect("write");
     env.xtask([&export[..], &["--yes"]].concat()).fails(1).stderr_has("data.db in backup_");
-    assert_eq!(fs::read(&file).expect("read"), b"mine");
+    assert!(fs::read(&file).expect("read") == before);
     let unfinished = databases::files(&env.path("")).into_iter();
     assert_eq!(unfinished.filter(|it| it.contains("unfinished")).count(), 0);
 }

@@ -17,13 +17,13 @@ fn always(status: &'static str, body: &'static str) -> String {
     let address = listener.local_addr().expect("it is bound");
     std::thread::spawn(move || {
         for connection in listener.incoming().flatten() {
-            std::thread::spawn(move || answer(connection, status, body));
+            std::thread::spawn(move || answer(&connection, status, body));
         }
     });
     format!("http://{address}")
 }
 
-fn answer(connection: TcpStream, status: &str, body: &str) -> std::io::Result<()> {
+fn answer(mut connection: &TcpStream, status: &str, body: &str) -> std::io::Result<()> {
     let mut reader = BufReader::new(connection.try_clone()?);
     let (mut line, mut length) = (String::new(), 0);
     while reader.read_line(&mut line)? > 2 {
@@ -34,7 +34,7 @@ fn answer(connection: TcpStream, status: &str, body: &str) -> std::io::Result<()
     }
     reader.take(length).read_to_end(&mut Vec::new())?;
     write!(
-        &connection,
+        connection,
         "HTTP/1.1 {status}\r\nContent-Type: text/html\r\nETag: \"x\"\r\n\
          Last-Modified: Wed, 21 Oct 2015 07:28:00 GMT\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
         body.len()
