@@ -7,6 +7,7 @@ use std::fmt::{self, Display, Write as _};
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -558,6 +559,9 @@ impl Drop for Progress<'_> {
     }
 }
 
+/// How often a step says how far it is.
+const NOTE: Duration = Duration::from_millis(200);
+
 /// Removed from the screen when dropped.
 pub struct Spinner {
     bar: Option<ProgressBar>,
@@ -572,6 +576,25 @@ impl Spinner {
         if let Some(bar) = &self.bar {
             bar.set_message(escape(&format!("{}: {far}", self.message)));
         }
+    }
+
+    /// Says from time to time how far the step is, while `work` runs.
+    pub fn during<T>(&self, far: impl Fn() -> String + Sync, work: impl FnOnce() -> T) -> T {
+        if self.bar.is_none() {
+            return work();
+        }
+        // Its end is that of the other side, also if `work` panics.
+        let (working, ended) = mpsc::channel::<()>();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let ended = ended;
+                while ended.recv_timeout(NOTE) == Err(RecvTimeoutError::Timeout) {
+                    self.note(far());
+                }
+            });
+            let _working = working;
+            work()
+        })
     }
 
     /// The step has ended: its line stays, with the time that it took.

@@ -122,7 +122,7 @@ impl Request<'_> {
                 removes: &removes,
             });
         }
-        ui.status("Would pull", title(&offer, &vault));
+        ui.status("Would pull", format!("{} from {}", title(&offer), vault.url()));
         let mut largest: Vec<_> = databases.iter().collect();
         largest.sort_by_key(|one| std::cmp::Reverse(of(&one.name)));
         for one in largest.iter().take(SHOWN) {
@@ -165,10 +165,13 @@ impl Request<'_> {
         let snapshot = match known.filter(|_| !self.full) {
             Some(known) => known,
             None => {
-                let step = cx.ui.step("Fetching", Some("Fetched"), title(&offer, &vault));
+                let step = cx.ui.step("Fetching", Some("Fetched"), title(&offer));
                 let builder = live.store.begin(Kind::Pull)?;
                 let local = self.local(&live.store)?;
-                let databases = offer.fetch(&vault, builder.path(), &local)?;
+                let databases = step.during(
+                    || bytes(vault.bytes()),
+                    || offer.fetch(&vault, builder.path(), &local),
+                )?;
                 step.finish();
                 crate::interrupt::check()?;
                 let origin = meta.origin.clone().map(|origin| Origin {
@@ -195,11 +198,11 @@ impl Request<'_> {
     }
 }
 
-/// `2 databases of backup_… (yesterday 18:00) from s3://…`
-fn title(offer: &Offer, vault: &Vault<'_>) -> String {
+/// `2 databases of backup_… (yesterday 18:00)`
+fn title(offer: &Offer) -> String {
     let when = moment::words(offer.entry.time, &moment::now());
     let databases = count(offer.manifest.meta.databases.len(), "database");
-    format!("{databases} of {} ({when}) from {}", offer.entry.name, vault.url())
+    format!("{databases} of {} ({when})", offer.entry.name)
 }
 
 impl Fetched {

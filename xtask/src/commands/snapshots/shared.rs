@@ -44,7 +44,8 @@ impl PublishArgs {
         let step = ui.step("Publishing", Some("Published"), &snapshot.name);
         let tell =
             || ui.status("Waiting", format!("for a prune of {}, at most 10 minutes", vault.url()));
-        let is_new = publish(&vault, &store, &snapshot, &meta, tell)?;
+        let is_new = step
+            .during(|| bytes(vault.bytes()), || publish(&vault, &store, &snapshot, &meta, tell))?;
         step.finish();
         if ui.json {
             return ui.json(&report::Published {
