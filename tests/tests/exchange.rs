@@ -209,6 +209,28 @@ fn an_export_replaces_no_file_unasked_and_leaves_none_behind() {
     assert_eq!(unfinished.filter(|it| it.contains("unfinished")).count(), 0);
 }
 
+/// A rename would replace them.
+#[test]
+fn an_export_replaces_neither_a_database_nor_a_device() {
+    let env = developer();
+    let name = named(&env, "pull").remove(0);
+    let (pipe, link) = (env.path("pipe"), env.path("link"));
+    command("mkfifo").arg(&pipe).status().expect("mkfifo runs");
+    std::os::unix::fs::symlink("/dev/null", &link).expect("link");
+    let export = |file: &Path| env.xtask(["snapshots", "export", &name, text(file), "--yes"]);
+    for special in [&pipe, &link, &env.data()] {
+        export(special).fails(2).stderr_has("is no regular file");
+    }
+    assert!(link.is_symlink() && !pipe.is_file());
+    let before = content(&env.data());
+    for database in ["data.db".to_owned(), format!("{name}/data.db")] {
+        export(&env.data().join(database)).fails(2).stderr_has("was not written by an export");
+    }
+    assert_same(&content(&env.data()), &before);
+    env.write("empty", "");
+    export(&env.path("empty")).ok();
+}
+
 #[test]
 fn an_interrupted_import_leaves_nothing() {
     let (env, file) = exported();

@@ -32,6 +32,22 @@ fn replicas_in_a_bucket_are_found_and_restored_as_of_a_moment() {
 }
 
 #[test]
+fn an_earlier_moment_is_not_published_as_the_newest_pull() {
+    let scene = Scene::in_bucket();
+    let toml = scene.env.repo().join("xtask/db.toml");
+    let text = std::fs::read_to_string(&toml).expect("read");
+    let url = scene.env.path("store").display().to_string();
+    std::fs::write(&toml, format!("{text}\n[share]\nurl = 'file://{url}'\n")).expect("write");
+    let early = scene.second();
+    wait_for("a later second", || (scene.second() > early).then_some(()));
+    scene.pull(&[]).ok();
+    let newest = tests::sets::named(&scene.env, "pull").remove(0);
+    scene.pull(&["--at", &early]).ok();
+    let mut publish = scene.command(&["snapshots", "publish", "--unsanitized", "--json"]);
+    assert_eq!(Running::start(&mut publish).wait().ok().json()["snapshot"], newest.as_str());
+}
+
+#[test]
 fn a_pull_beside_an_app_that_writes_has_a_state_of_it() {
     let scene = Scene::in_bucket();
     let writing = scene.write("main.db");

@@ -287,3 +287,16 @@ fn fixtures_are_cut_from_what_was_published() {
         assert!(mine == others, "{file} differs");
     }
 }
+
+#[test]
+fn a_pull_tells_that_other_rules_masked_what_was_published() {
+    let store = SharedStore::directory();
+    let env = publisher(&store);
+    store.publish(&env);
+    let other = store.member();
+    let warning = "warning: what was published was masked with other rules";
+    store.xtask(&other, &["pull-db", "--via", "share"]).ok().stderr_lacks(warning);
+    let rule = "[[sanitize]]\ndatabase = 'none.db'\ntable = 'items'\nset.data = 'NULL'\n";
+    store.settings(&other, rule);
+    store.xtask(&other, &["pull-db", "--via", "share"]).ok().stderr_has(warning);
+}

@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # The objects of a directory, for a client of a shared store. Objects are written beside their name
 # first, and have it only when they are whole.
 LC_ALL=C
