@@ -115,6 +115,13 @@ fn a_changed_file_here_is_no_base() {
     flip(&snapshot.join("data.db"));
     store.pull(&other);
     assert_same(&content(&other.data()), &content(&env.data()));
+    // What is damaged here is fetched again.
+    let newest = other.data().join(&named(&other, "pull")[0]);
+    flip(&newest.join("data.db"));
+    store.xtask(&other, &PULL).ok();
+    let pulled = other.data().join(&named(&other, "pull")[0]);
+    assert_ne!(pulled, newest);
+    assert_same(&content(&pulled), &content(&env.data()));
     // Nor is it published as what it was.
     flip(&env.data().join(&named(&env, "pull")[0]).join("tenant_iris.db"));
     let empty = SharedStore::directory();

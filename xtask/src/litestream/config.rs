@@ -133,11 +133,17 @@ impl Entry {
     fn replica_of(&self, below: Option<&str>) -> Hash {
         let mut replica = self.replica.clone();
         let Some(below) = below else { return replica };
+        let mut is_named = false;
         for name in ["url", "path"] {
             if let Some(value) = replica.get(&key(name)).and_then(Yaml::as_str) {
                 let longer = join(value, below);
                 replica.insert(key(name), key(&longer));
+                is_named = true;
             }
+        }
+        if !is_named {
+            // All of the bucket.
+            replica.insert(key("path"), key(below));
         }
         replica
     }
@@ -245,6 +251,18 @@ mod tests {
         assert_eq!(explicit["access-key-id"].as_str(), Some("${PATH}"));
         assert_eq!(explicit["dbs"][1]["path"].as_str(), Some("/data/t/x/1.db"));
         assert_eq!(explicit["dbs"][1]["replica"]["path"].as_str(), Some("t/x/1.db"));
+    }
+
+    #[test]
+    fn replicas_in_a_bucket_without_a_path_have_their_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("litestream.yml");
+        let text = "dbs:\n- dir: /data\n  pattern: '*.db'\n  replica: {type: s3, bucket: b}\n";
+        std::fs::write(&file, text).unwrap();
+        let config = Config::read(&file).unwrap();
+        let one = ("/data/1.db".to_owned(), &config.entries[0], Some("1.db"));
+        let explicit = &YamlLoader::load_from_str(&config.with(&[one]).unwrap()).unwrap()[0];
+        assert_eq!(explicit["dbs"][0]["replica"]["path"].as_str(), Some("1.db"));
     }
 
     #[test]

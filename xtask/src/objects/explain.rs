@@ -12,7 +12,7 @@ const KNOWN: [(&[&str], &str, &str); 2] = [
             "SignatureDoesNotMatch",
             "AccessDenied",
             "Forbidden",
-            "403",
+            "StatusCode: 403",
             "no EC2 IMDS role",
         ],
         "the store refuses these credentials",

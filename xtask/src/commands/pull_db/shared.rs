@@ -161,7 +161,12 @@ impl Request<'_> {
             cx.ui.hint("a member who may pull from the server does, and publishes again");
         }
         let known = live.store.list()?.into_iter();
-        let known = known.filter(Snapshot::is_pull).find(|one| has_same_content(one, meta));
+        let is_whole = |it: &Snapshot| {
+            let databases = it.meta.iter().flat_map(|meta| &meta.databases);
+            databases.into_iter().all(|one| one.is_recorded(&it.path.join(&one.name)))
+        };
+        let known =
+            known.filter(|it| it.is_pull() && is_whole(it)).find(|one| has_same_content(one, meta));
         let snapshot = match known.filter(|_| !self.full) {
             Some(known) => known,
             None => {
