@@ -25,6 +25,7 @@ pub mod load;
 pub mod long;
 pub mod output;
 pub mod planted;
+pub mod power;
 pub mod process;
 pub mod proof;
 pub mod pty;

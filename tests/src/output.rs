@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+#[derive(Default)]
 pub struct Output {
     pub command: String,
     pub stdout: Vec<u8>,

@@ -7,6 +7,8 @@ use crate::app::App;
 use crate::developer::{Found, look};
 use crate::env::TestEnv;
 use crate::faults::{self, Fault, Injection, Run, inject};
+use crate::output::Output;
+use crate::power::{self, Recording};
 use crate::sets::{Set, assert_same, content, snapshots};
 use crate::store::left_behind;
 use crate::{databases, long};
@@ -33,6 +35,9 @@ const TRIALS: [(&str, Fault, &str); 6] = [
 /// Without `--long`, a command is killed at two calls of each of these kinds and at the last call
 /// of each other kind, and only the last call of each kind fails.
 const DECIDING: &str = "rename renameat renameat2 unlink unlinkat fsync fdatasync";
+
+/// Without `--long`, this many states of each command after a power cut are tried.
+const POWER_CUTS: usize = 6;
 
 /// A command, its initial state, and the changes that it may make.
 pub struct Scene {
@@ -84,6 +89,57 @@ impl Scene {
     #[must_use]
     pub fn under(self, serve: fn(&TestEnv) -> App) -> Scene {
         Scene { serve: Some(serve), ..self }
+    }
+
+    /// Cuts the power at every call, and tries each state that a file system may have then, or a
+    /// sample of them; panics with all that are wrong.
+    pub fn prove_power_cuts(&self) {
+        self.found.restore();
+        let recording = {
+            let _app = self.serve.map(|serve| serve(&self.env));
+            power::record(&self.env, &self.args)
+        };
+        let states = recording.states();
+        let chosen = long::spread(states.len(), POWER_CUTS);
+        let wrong: Vec<_> =
+            chosen.iter().filter_map(|i| self.fails_in(&recording, None, states[*i])).collect();
+        let (all, tried) = (states.len(), chosen.len());
+        faults::say(&format!("{}: {tried} of {all} states after a power cut", self.name));
+        assert!(wrong.is_empty(), "{}: {wrong:#?}", self.name);
+    }
+
+    /// Leaves out the first sync of each of these paths, with `--long` any: then some state after a power
+    /// cut must be wrong. Panics if it is not, for one of these paths.
+    pub fn needs_syncs(&self, paths: &[&str]) {
+        self.found.restore();
+        let recording = power::record(&self.env, &self.args);
+        let syncs = recording.syncs();
+        let mut needless: Vec<&str> = paths.to_vec();
+        for (sync, path) in syncs.iter().copied() {
+            if !long::long() && !needless.contains(&path) {
+                continue;
+            }
+            let mut states = recording.states_without(sync).into_iter();
+            let is_needed = states.any(|it| self.fails_in(&recording, Some(sync), it).is_some());
+            faults::say(&format!("{}: needs the sync of {path:?}: {is_needed}", self.name));
+            needless.retain(|one| *one != path || !is_needed);
+        }
+        assert!(needless.is_empty(), "{}: nothing needs the syncs of {needless:?}", self.name);
+    }
+
+    /// What is wrong in a state, if anything is.
+    fn fails_in(
+        &self,
+        recording: &Recording,
+        without: Option<usize>,
+        state: power::State,
+    ) -> Option<String> {
+        recording.disk(without, state).write_to(&self.env.data());
+        let hit = recording.describe(state);
+        let output = Output { command: self.args.join(" "), ..Output::default() };
+        let run = Run { output, hit };
+        let tried = catch_unwind(AssertUnwindSafe(|| self.check(&run)));
+        tried.is_err().then_some(run.hit)
     }
 
     /// Runs every trial at every call, or at a sample of them; panics with all failures.

@@ -55,6 +55,7 @@ mod omit;
 mod output_schema;
 mod outreach;
 mod pocketbase;
+mod power_cut;
 mod pre_commit;
 mod pull;
 mod pull_consistency;

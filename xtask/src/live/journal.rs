@@ -31,6 +31,8 @@ pub(super) struct Journal {
 impl Journal {
     pub fn write(&self, store: &Store) -> Result<()> {
         self.state.reserve(store)?;
+        // After a power cut, what is staged is there if the journal is.
+        fs::sync(&store.state_dir())?;
         fs::write(&store.state_dir().join(JOURNAL), &serde_json::to_vec_pretty(self)?)
     }
 
