@@ -65,6 +65,9 @@ fn each_moment_has_what_was_committed_before_it() {
         .stderr_has("cannot be restored as of 2020-01-01T00:00:00Z: its replica goes from 20")
         .stderr_has("is the earliest that can be restored");
     scene.pull(&["--at", "soon"]).fails(2);
+    for future in ["2999-01-01T00:00:00Z", "2999-01-01"] {
+        scene.pull(&["--at", future]).fails(2).stderr_has("is in the future");
+    }
     scene.env.local_pull(&["--at", "1 hour ago"]).fails(2).stderr_has("--via litestream");
 }
 

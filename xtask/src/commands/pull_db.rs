@@ -75,6 +75,10 @@ pub struct Args {
     name: Option<String>,
 }
 
+/// In seconds.
+const MINUTE: i64 = 60;
+const DAY: i64 = 24 * 60 * MINUTE;
+
 impl Args {
     pub(crate) fn run(mut self, cx: &Context) -> Result<()> {
         let settings = self.server.of_source(cx.settings()?)?;
@@ -287,9 +291,15 @@ impl Args {
 
     fn moment(&self) -> Result<Option<Timestamp>> {
         let Some(text) = &self.at else { return Ok(None) };
-        let at = moment::parse(text, &moment::now())?;
-        // The last minute of today has not ended.
-        Ok(Some(at.min(Timestamp::now())))
+        let (at, now) = (moment::parse(text, &moment::now())?, Timestamp::now());
+        // This minute has not ended, nor has today.
+        let ahead = at.duration_since(now).as_secs();
+        if ahead >= DAY || ahead >= MINUTE && text.contains(':') {
+            return Err(Failure::usage(format!("--at {text:?} is in the future"))
+                .hint("without --at, each database comes as it is now")
+                .into());
+        }
+        Ok(Some(at.min(now)))
     }
 
     fn attempts<'a>(&self, cx: &'a Context, settings: &'a Settings) -> Attempts<'a> {

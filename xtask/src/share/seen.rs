@@ -65,6 +65,9 @@ impl Seen {
     /// The record cannot be written.
     pub fn record(&self, counter: u64, key: Option<String>) -> Result<()> {
         let mut record = self.read()?;
+        // A command that was faster may have seen a newer one.
+        let known = record.0.get(&self.url).filter(|known| known.key == key);
+        let counter = known.map_or(counter, |known| known.counter.max(counter));
         let state = State { counter, key };
         if record.0.insert(self.url.clone(), state.clone()) != Some(state) {
             if let Some(dir) = self.file.parent() {
