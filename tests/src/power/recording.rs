@@ -147,7 +147,10 @@ impl Recording {
             "fallocate" => self.allocate(call),
             "copy_file_range" => self.copy_range(call),
             "sendfile" => self.send(call),
-            "ioctl" => assert!(!call.has(1, "FICLONE"), "clones are not recorded"),
+            "ioctl" if ["FICLONE", "BTRFS_IOC_CLONE"].iter().any(|it| call.has(1, it)) => {
+                self.clone_whole(call);
+            }
+            "ioctl" => {}
             "fsync" | "fdatasync" => self.sync(call),
             "rename" => self.rename(&call.path(0), &call.path(1)),
             "renameat" | "renameat2" => {
@@ -242,6 +245,15 @@ impl Recording {
             let data = self.source(call, 0, from, length);
             self.op(Op::Write { file, at: to, data });
         }
+    }
+
+    fn clone_whole(&mut self, call: &Call) {
+        let Some(file) = self.open_file(call, 0) else { return };
+        let path = call.open_path(2).expect("a file");
+        let inside = self.find(&path).map(|file| self.after.content(file).to_vec());
+        let data = inside.unwrap_or_else(|| fs::read(&path).expect("the source is there"));
+        self.op(Op::Truncate { file, size: data.len() });
+        self.op(Op::Write { file, at: 0, data: data.into() });
     }
 
     fn send(&mut self, call: &Call) {
