@@ -162,7 +162,7 @@ with_lines() {
 place() {
 	local boot space
 	read -r boot </proc/sys/kernel/random/boot_id && space=$(readlink "/proc/$$/ns/pid") || boot='' space=none
-	echo "$boot${space##*[}" | tr -d ']'
+	echo "$boot-${space##*[}" | tr -d ']'
 } 2>/dev/null
 
 # began PID: prints when the process started, if it exists: process ids are reused.
@@ -176,8 +176,8 @@ began() {
 } 2>/dev/null
 
 # each_abandoned COMMAND…: runs it with each directory of a run that was killed before its cleanup.
-# The name says which process owns one. If that process ran in another boot or namespace, the
-# directory is left alone for a day.
+# The name says which process owns one. If that process ran in another namespace, the directory is
+# left alone for a day.
 each_abandoned() {
 	local old owner pid
 	for old in "$staging_dir"/xtask-pull.*; do
@@ -187,10 +187,21 @@ each_abandoned() {
 		case $owner in
 		[!0-9]* | "$pid.$(began "$pid").$place".*) ;;
 		*".$place".*) "$@" "$old" ;;
-		*) [ -z "$(find "$old" -prune -mtime +0 2>/dev/null)" ] || "$@" "$old" ;;
+		*) if is_untouched "$old" -mtime +0 || is_of_earlier_boot "$old"; then "$@" "$old"; fi ;;
 		esac
 	done
 }
+
+# is_untouched DIRECTORY TEST NUMBER: whether `find` says so of its time.
+is_untouched() { [ -n "$(find "$1" -prune "$2" "$3" 2>/dev/null)" ]; }
+
+# is_of_earlier_boot DIRECTORY: whether this machine has booted since. Another machine that shares
+# the disk may have written to it in the meantime.
+is_of_earlier_boot() {
+	local seconds
+	case $1 in *".${place%-*}-"*) return 1 ;; esac
+	read -r seconds </proc/uptime && is_untouched "$1" -mmin "+$((${seconds%%.*} / 60 + 1))"
+} 2>/dev/null
 
 # free_of DIRECTORY: prints the free KiB of its disk. Some versions of df do not know every disk.
 free_of() { df -Pk "$1" 2>/dev/null | { read -r _ && read -r _ _ _ free _ && echo "$free"; }; }

@@ -8,5 +8,6 @@ mod disk;
 mod recording;
 mod states;
 
+pub use self::calls::{Call, parse};
 pub use self::recording::{Recording, record};
 pub use self::states::State;

@@ -1,6 +1,6 @@
 //! Verifies that a command loses no data, whichever system call fails or is its last.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::app::App;
@@ -36,6 +36,9 @@ const TRIALS: [(&str, Fault, &str); 6] = [
 /// of each other kind, and only the last call of each kind fails.
 const DECIDING: &str = "rename renameat renameat2 unlink unlinkat fsync fdatasync";
 
+/// The command after one that was cut or killed, which removes or finishes what that has left.
+const NEXT: [&str; 2] = ["snapshots", "prune"];
+
 /// Without `--long`, this many states of each command after a power cut are tried.
 const POWER_CUTS: usize = 6;
 
@@ -50,7 +53,11 @@ pub struct Scene {
     /// The snapshots before the command.
     known: BTreeMap<String, Set>,
     may_go: Vec<String>,
+    /// A new snapshot may also have this.
+    may_come: Option<Set>,
     serve: Option<fn(&TestEnv) -> App>,
+    /// Whether the same command must succeed after one that was cut.
+    repeats: bool,
 }
 
 impl Scene {
@@ -64,7 +71,19 @@ impl Scene {
         let known = known.map(|name| (name.clone(), content(&env.data().join(name)))).collect();
         let args = args.iter().map(|arg| (*arg).to_owned()).collect();
         let (new, may_go, serve) = (old.clone(), Vec::new(), None);
-        Scene { name, env, args, found, old, new, known, may_go, serve }
+        Scene {
+            name,
+            env,
+            args,
+            found,
+            old,
+            new,
+            known,
+            may_go,
+            may_come: None,
+            serve,
+            repeats: false,
+        }
     }
 
     /// Sets the expected live set afterwards.
@@ -85,34 +104,90 @@ impl Scene {
         Scene { may_go, ..self }
     }
 
+    /// The command makes a snapshot of this.
+    #[must_use]
+    pub fn brings(self, set: Set) -> Scene {
+        Scene { may_come: Some(set), ..self }
+    }
+
     /// A program has the live set open during the command.
     #[must_use]
     pub fn under(self, serve: fn(&TestEnv) -> App) -> Scene {
         Scene { serve: Some(serve), ..self }
     }
 
+    /// The command is repeated after one that was cut, and must reach the expected live set.
+    #[must_use]
+    pub fn repeats(self) -> Scene {
+        Scene { repeats: true, ..self }
+    }
+
     /// Cuts the power at every call, and tries each state that a file system may have then, or a
-    /// sample of them; panics with all that are wrong.
+    /// sample of them; then cuts the command that follows in the same way. Panics with all that are
+    /// wrong.
     pub fn prove_power_cuts(&self) {
         self.found.restore();
         let recording = {
             let _app = self.serve.map(|serve| serve(&self.env));
-            power::record(&self.env, &self.args)
+            self.record(&self.args)
         };
-        let states = recording.states();
+        let mut seen = HashSet::new();
+        let states = recording.unseen(&mut seen);
         let chosen = long::spread(states.len(), POWER_CUTS);
-        let wrong: Vec<_> =
-            chosen.iter().filter_map(|i| self.fails_in(&recording, None, states[*i])).collect();
+        let mut wrong = Vec::new();
+        for i in &chosen {
+            wrong.extend(self.fails_in(&recording, None, states[*i]));
+        }
         let (all, tried) = (states.len(), chosen.len());
         faults::say(&format!("{}: {tried} of {all} states after a power cut", self.name));
+        wrong.extend(self.cut_recoveries(&recording, &states, &mut seen));
         assert!(wrong.is_empty(), "{}: {wrong:#?}", self.name);
+    }
+
+    /// What is wrong if the power is cut again, while the next command removes or finishes what a
+    /// power cut has left.
+    fn cut_recoveries(
+        &self,
+        first: &Recording,
+        states: &[power::State],
+        seen: &mut HashSet<u64>,
+    ) -> Vec<String> {
+        let (mut wrong, mut recoveries, mut all, mut tried) = (Vec::new(), 0, 0, 0);
+        for state in states.iter().rev() {
+            first.disk(None, *state).write_to(&self.env.data());
+            if !long::long() && !self.decided() {
+                continue;
+            }
+            let recovery = self.record(&NEXT);
+            let states = recovery.unseen(seen);
+            let chosen = long::spread(states.len(), POWER_CUTS);
+            recoveries += usize::from(!states.is_empty());
+            (all, tried) = (all + states.len(), tried + chosen.len());
+            for i in chosen {
+                let again = self.fails_in(&recovery, None, states[i]);
+                let first = first.describe(*state);
+                wrong.extend(again.map(|again| format!("{again}, after {first}")));
+            }
+            if !long::long() {
+                break;
+            }
+        }
+        faults::say(&format!(
+            "{}: {tried} of {all} states after another, during {recoveries} recoveries",
+            self.name
+        ));
+        wrong
+    }
+
+    fn record(&self, args: &[impl AsRef<str>]) -> Recording {
+        power::record(&self.env, args, &self.env.data())
     }
 
     /// Leaves out the first sync of each of these paths, with `--long` any: then some state after a power
     /// cut must be wrong. Panics if it is not, for one of these paths.
     pub fn needs_syncs(&self, paths: &[&str]) {
         self.found.restore();
-        let recording = power::record(&self.env, &self.args);
+        let recording = self.record(&self.args);
         let syncs = recording.syncs();
         let mut needless: Vec<&str> = paths.to_vec();
         for (sync, path) in syncs.iter().copied() {
@@ -273,7 +348,7 @@ impl Scene {
             let live = look(env);
             assert!(live == self.old || live == self.new, "a mixture\n{hit}\n{output}");
         }
-        let next = env.xtask(["snapshots", "prune"]).ok();
+        let next = env.xtask(NEXT).ok();
         assert_eq!(left_behind(&env.data()), [""; 0], "{hit}\n{output}\n{next}");
         let live = content(&env.data());
         if decided {
@@ -289,6 +364,10 @@ impl Scene {
             env.xtask(["restore-db", "--undo", "--yes"]).ok();
             assert_same(&content(&env.data()), &self.old);
         }
+        if self.repeats {
+            env.xtask(&self.args).ok();
+            assert_same(&content(&env.data()), &self.new);
+        }
     }
 
     fn check_snapshots(&self, finished: bool) {
@@ -299,7 +378,10 @@ impl Scene {
             let found = content(&self.env.data().join(name));
             match self.known.get(name) {
                 Some(known) => assert_same(&found, known),
-                None => assert!(found == self.old || found == self.new, "{name} is neither"),
+                None => {
+                    let expected = [Some(&self.old), Some(&self.new), self.may_come.as_ref()];
+                    assert!(expected.contains(&Some(&found)), "{name} is neither");
+                }
             }
             gone.remove(name);
         }

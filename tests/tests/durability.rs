@@ -213,3 +213,31 @@ fn a_file_that_a_killed_command_was_writing_is_removed_by_the_next() {
     env.xtask(refresh).ok();
     assert_eq!(left(), [own]);
 }
+
+#[test]
+fn a_directory_that_a_killed_command_has_filled_is_removed_by_the_next() {
+    if !can_trace() {
+        return;
+    }
+    let env = fixtures::pulled();
+    let refresh = ["refresh-fixtures"];
+    let inject = "inject=?rename,?renameat,?renameat2:signal=KILL:when=1";
+    let calls = ["rename", "renameat", "renameat2"];
+    Running::start(&mut under_strace(&env, &refresh, &calls, &["-e", inject])).wait();
+    let left = || databases::files(&env.path("local-tmp"));
+    assert!(!left().is_empty(), "rows of production are there");
+    // What another command is filling, and what is not ours.
+    let (other, own) = ("xtask-scratch-abcdef", "scratch");
+    for name in [other, own] {
+        env.write(&format!("local-tmp/{name}/rows"), "text");
+    }
+    let fills = File::open(env.path("local-tmp").join(other)).expect("open");
+    fills.lock().expect("lock");
+    env.xtask(refresh).ok();
+    assert_eq!(left(), [own, other]);
+    drop(fills);
+    databases::execute(&env.production().join("shop.db"), "DELETE FROM orders WHERE id = 30");
+    pull(&env);
+    env.xtask(refresh).ok();
+    assert_eq!(left(), [own]);
+}

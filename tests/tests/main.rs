@@ -56,6 +56,7 @@ mod output_schema;
 mod outreach;
 mod pocketbase;
 mod power_cut;
+mod power_cut_server;
 mod pre_commit;
 mod pull;
 mod pull_consistency;

@@ -1,10 +1,17 @@
 //! Whatever a file system has after a power cut, nothing is lost, and the next command leaves nothing
 //! of what was cut.
 
+use std::collections::{BTreeMap, HashSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
 use tests::databases;
 use tests::developer::at_work;
 use tests::env::TestEnv;
-use tests::faults::can_trace;
+use tests::faults::{can_trace, say};
+use tests::fixtures;
+use tests::long::spread;
+use tests::power::{Recording, record};
 use tests::proof::Scene;
 use tests::sets::{Set, change, content, named, pull};
 
@@ -70,7 +77,8 @@ fn a_pull_has_happened_or_has_not() {
         change(&env.production().join("data.db"));
         let new = content(&env.production());
         let via = format!("local:{}", env.production().display());
-        Scene::new("pull", env, &["pull-db", "--via", &via]).becomes(new).prove_power_cuts();
+        let pull = Scene::new("pull", env, &["pull-db", "--via", &via]).becomes(new);
+        pull.repeats().prove_power_cuts();
     }
 }
 
@@ -78,6 +86,40 @@ fn a_pull_has_happened_or_has_not() {
 fn a_save_is_whole_or_none() {
     if can_trace() {
         Scene::new("snapshots create", at_work(), &["snapshots", "create"]).prove_power_cuts();
+    }
+}
+
+#[test]
+fn an_imported_snapshot_is_whole_or_none() {
+    if can_trace() {
+        let env = at_work();
+        let file = env.path("a.tar.zst").display().to_string();
+        let name = named(&env, "pull").remove(0);
+        env.xtask(["snapshots", "export", &name, &file]).ok();
+        let brought = content(&env.data().join(&name));
+        env.xtask(["snapshots", "rm", &name, "--yes"]).ok();
+        let import = Scene::new("snapshots import", env, &["snapshots", "import", &file]);
+        import.brings(brought).prove_power_cuts();
+    }
+}
+
+#[test]
+fn a_snapshot_that_is_removed_is_gone_or_whole() {
+    if can_trace() {
+        let env = at_work();
+        let name = named(&env, "pull").remove(0);
+        let rm = ["snapshots", "rm", &name, "--yes"];
+        Scene::new("snapshots rm", env, &rm).removes(vec![name.clone()]).prove_power_cuts();
+    }
+}
+
+#[test]
+fn a_snapshot_that_gets_a_label_is_whole() {
+    if can_trace() {
+        let env = at_work();
+        let name = named(&env, "pull").remove(0);
+        let rename = ["snapshots", "rename", &name, "the bug"];
+        Scene::new("snapshots rename", env, &rename).prove_power_cuts();
     }
 }
 
@@ -92,5 +134,47 @@ fn snapshots_that_are_pruned_are_gone_or_whole() {
         }
         let prune = ["snapshots", "prune", "--keep", "2", "--yes"];
         Scene::new("snapshots prune", env, &prune).removes(may_go).prove_power_cuts();
+    }
+}
+
+/// All files of a directory.
+fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let names = databases::files(dir).into_iter();
+    names.map(|name| (name.clone(), fs::read(dir.join(&name)).expect("read"))).collect()
+}
+
+/// A refresh of two fixtures, recorded, with their directory before and after.
+fn refreshed() -> (TestEnv, PathBuf, [BTreeMap<String, Vec<u8>>; 2], Recording) {
+    let env = fixtures::pulled();
+    let dir = env.repo().join("tests/fixtures");
+    env.xtask(["refresh-fixtures"]).ok();
+    let shop = env.production().join("shop.db");
+    databases::execute(&shop, "UPDATE orders SET total = 7; UPDATE people SET name = 'new'");
+    pull(&env);
+    let old = files(&dir);
+    let recording = record(&env, &["refresh-fixtures"], &dir);
+    let new = files(&dir);
+    assert!(old.iter().all(|(name, content)| new[name] != *content), "all of them change");
+    (env, dir, [old, new], recording)
+}
+
+#[test]
+fn a_fixture_is_whole_or_as_it_was() {
+    if !can_trace() {
+        return;
+    }
+    let (env, dir, [old, new], recording) = refreshed();
+    let states = recording.unseen(&mut HashSet::new());
+    let chosen = spread(states.len(), 8);
+    say(&format!("fixtures: {} of {} states after a power cut", chosen.len(), states.len()));
+    for i in chosen {
+        recording.disk(None, states[i]).write_to(&dir);
+        let state = recording.describe(states[i]);
+        for (name, content) in &old {
+            let found = fs::read(dir.join(name)).expect("it is there");
+            assert!(found == *content || found == new[name], "{name} is neither, {state}");
+        }
+        env.xtask(["refresh-fixtures"]).ok();
+        assert!(files(&dir) == new, "not refreshed, {state}");
     }
 }

@@ -1,5 +1,6 @@
 //! The hygiene of the repository, as matklad's xshell checks its own.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -160,6 +161,24 @@ fn the_other_packages_inherit_the_lints() {
 }
 
 /// Also in comments: where the other side of something is.
+/// The scripts of the server are sent as one.
+#[test]
+fn no_two_functions_of_the_scripts_have_one_name() {
+    let mut seen: BTreeMap<String, String> = BTreeMap::new();
+    let mut problems = Vec::new();
+    let scripts = text_files().into_iter().filter(|(path, _)| path.starts_with("ops-remote/"));
+    for (path, text) in scripts {
+        for line in text.lines() {
+            let Some((name, _)) = line.split_once("() {") else { continue };
+            if let Some(other) = seen.insert(name.to_owned(), path.clone()) {
+                problems.push(format!("{path}: {name} is also a function of {other}"));
+            }
+        }
+    }
+    assert!(seen.len() > 100, "only {seen:?}");
+    none(&problems);
+}
+
 #[test]
 fn sources_that_others_name_are_there() {
     let mut problems = Vec::new();

@@ -75,6 +75,7 @@ mod pages;
 mod pull;
 mod resources;
 mod sanitize;
+mod scratch;
 mod server;
 mod share;
 mod snapshots;

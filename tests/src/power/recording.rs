@@ -76,11 +76,10 @@ pub struct Recording {
     offsets: BTreeMap<u64, usize>,
 }
 
-/// Runs xtask successfully, and records what it does below its data directory.
+/// Runs xtask successfully, and records what it does below a directory.
 #[track_caller]
-pub fn record(env: &TestEnv, args: &[impl AsRef<str>]) -> Recording {
-    let root = env.data();
-    let before = Disk::read(&root);
+pub fn record(env: &TestEnv, args: &[impl AsRef<str>], root: &Path) -> Recording {
+    let before = Disk::read(root);
     let flags = ["-f", "--detach-on=execve", "-y", "-xx", "-s", "100000000"];
     let output = Running::start(&mut under_strace(env, args, &CALLS, &flags)).wait();
     output.ok();
@@ -89,14 +88,14 @@ pub fn record(env: &TestEnv, args: &[impl AsRef<str>]) -> Recording {
         after: before.clone(),
         before,
         events: Vec::new(),
-        root: root.clone(),
+        root: root.to_owned(),
         offsets: BTreeMap::new(),
     };
     for call in parse(&trace) {
         recording.call(&call);
     }
     // What was recorded is all that has happened.
-    let (found, expected) = (Disk::read(&root), &recording.after);
+    let (found, expected) = (Disk::read(root), &recording.after);
     if found.hash() != expected.hash() {
         expected.write_to(&env.path("expected"));
         panic!("{} is not {}", root.display(), env.path("expected").display());

@@ -38,19 +38,19 @@ struct Moment<'a> {
 }
 
 impl Recording {
-    /// All different states.
-    pub fn states(&self) -> Vec<State> {
-        self.unseen(&mut HashSet::new(), None)
+    /// All states that were not seen before.
+    pub fn unseen(&self, seen: &mut HashSet<u64>) -> Vec<State> {
+        self.unseen_without(seen, None)
     }
 
     /// The states that would be there too without one of the syncs.
     pub fn states_without(&self, sync: usize) -> Vec<State> {
         let mut seen = HashSet::new();
-        self.unseen(&mut seen, None);
-        self.unseen(&mut seen, Some(sync))
+        self.unseen_without(&mut seen, None);
+        self.unseen_without(&mut seen, Some(sync))
     }
 
-    fn unseen(&self, seen: &mut HashSet<u64>, without: Option<usize>) -> Vec<State> {
+    fn unseen_without(&self, seen: &mut HashSet<u64>, without: Option<usize>) -> Vec<State> {
         let mut states = Vec::new();
         self.each_moment(without, |after, moment| {
             for part in parts(&moment.pending) {

@@ -7,7 +7,6 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use tempfile::TempDir;
 use xshell::{Cmd, Shell, cmd};
 
 use super::access::Access;
@@ -15,6 +14,7 @@ use super::explain;
 use super::kind::{Found, Objects};
 use crate::error::Failure;
 use crate::interrupt;
+use crate::scratch::Scratch;
 use crate::ui::quoted;
 
 /// Runs there. The lines before the content are the directory, what to do, with which object, and its
@@ -38,7 +38,7 @@ pub struct Ssh {
     /// The connection that all commands share, if the server allows it; it ends with its input.
     master: Child,
     /// Has its socket.
-    sockets: TempDir,
+    sockets: Scratch,
 }
 
 /// How often it is looked whether the connection is there.
@@ -56,7 +56,7 @@ impl Ssh {
         };
         let directory = if path.starts_with("~/") { path.to_owned() } else { format!("/{path}") };
         // A path of a socket has at most some hundred characters.
-        let sockets = tempfile::Builder::new().prefix("xtask-").tempdir_in("/tmp")?;
+        let sockets = Scratch::new_in(Path::new("/tmp"))?;
         let here = Shell::new()?.current_dir();
         let (access, host) = (access.clone(), host.to_owned());
         let master = connect(&host, port, &sockets.path().join(SOCKET))?;
