@@ -183,23 +183,31 @@ impl Scene {
         power::record(&self.env, args, &self.env.data())
     }
 
-    /// Leaves out the first sync of each of these paths, with `--long` any: then some state after a power
-    /// cut must be wrong. Panics if it is not, for one of these paths.
-    pub fn needs_syncs(&self, paths: &[&str]) {
+    /// Leaves out each sync: then some state after a power cut must be wrong. Panics if none is, but
+    /// for the excused ones: a path, how many of its syncs nothing needs, and why they stay. Without
+    /// `--long`, only the first sync of each of `paths` is left out.
+    pub fn needs_syncs(&self, paths: &[&str], excused: &[(&str, usize, &str)]) {
         self.found.restore();
         let recording = self.record(&self.args);
-        let syncs = recording.syncs();
-        let mut needless: Vec<&str> = paths.to_vec();
-        for (sync, path) in syncs.iter().copied() {
-            if !long::long() && !needless.contains(&path) {
+        let mut left: Vec<&str> = paths.to_vec();
+        let mut needless: BTreeMap<String, usize> = BTreeMap::new();
+        for (sync, path) in recording.syncs() {
+            let is_chosen = left.contains(&&*path);
+            left.retain(|one| *one != path);
+            if !is_chosen && !long::long() {
                 continue;
             }
             let mut states = recording.states_without(sync).into_iter();
             let is_needed = states.any(|it| self.fails_in(&recording, Some(sync), it).is_some());
             faults::say(&format!("{}: needs the sync of {path:?}: {is_needed}", self.name));
-            needless.retain(|one| *one != path || !is_needed);
+            if !is_needed {
+                *needless.entry(path).or_default() += 1;
+            }
         }
-        assert!(needless.is_empty(), "{}: nothing needs the syncs of {needless:?}", self.name);
+        assert!(left.is_empty(), "{}: it does not sync {left:?}", self.name);
+        let expected = excused.iter().map(|(path, count, _)| ((*path).to_owned(), *count));
+        let expected: BTreeMap<_, _> = expected.filter(|_| long::long()).collect();
+        assert_eq!(needless, expected, "{}: nothing needs these syncs", self.name);
     }
 
     /// What is wrong in a state, if anything is.
@@ -211,7 +219,8 @@ impl Scene {
     ) -> Option<String> {
         recording.disk(without, state).write_to(&self.env.data());
         let hit = recording.describe(state);
-        let output = Output { command: self.args.join(" "), ..Output::default() };
+        let code = recording.is_finished(state).then_some(0);
+        let output = Output { command: self.args.join(" "), code, ..Output::default() };
         let run = Run { output, hit };
         let tried = catch_unwind(AssertUnwindSafe(|| self.check(&run)));
         tried.is_err().then_some(run.hit)
@@ -371,6 +380,7 @@ impl Scene {
     }
 
     fn check_snapshots(&self, finished: bool) {
+        let mut has_come = false;
         let mut gone: BTreeSet<&str> = self.known.keys().map(String::as_str).collect();
         for snapshot in snapshots(&self.env) {
             assert!(snapshot["defect"].is_null(), "{snapshot}");
@@ -381,6 +391,7 @@ impl Scene {
                 None => {
                     let expected = [Some(&self.old), Some(&self.new), self.may_come.as_ref()];
                     assert!(expected.contains(&Some(&found)), "{name} is neither");
+                    has_come |= self.may_come.as_ref() == Some(&found);
                 }
             }
             gone.remove(name);
@@ -388,6 +399,7 @@ impl Scene {
         for name in &gone {
             assert!(self.may_go.iter().any(|may| may == name), "{name} is lost");
         }
+        assert!(!finished || self.may_come.is_none() || has_come, "no snapshot was made");
         assert!(!finished || gone.len() == self.may_go.len(), "only {gone:?} were removed");
     }
 }

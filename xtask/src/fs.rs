@@ -109,12 +109,21 @@ pub fn create_parents(dir: &Path, name: &str) -> Result<()> {
 ///
 /// One cannot be synced.
 pub fn sync_dirs<'a>(dir: &Path, names: impl IntoIterator<Item = &'a String>) -> Result<()> {
+    sync_dirs_below(dir, names)?;
+    sync(dir)
+}
+
+/// The same for the directories below `dir` alone.
+///
+/// # Errors
+///
+/// One cannot be synced.
+pub fn sync_dirs_below<'a>(dir: &Path, names: impl IntoIterator<Item = &'a String>) -> Result<()> {
     let parents = |name: &'a String| name.match_indices('/').map(|(at, _)| &name[..at]);
     let dirs: BTreeSet<&str> = names.into_iter().flat_map(parents).collect();
     // Those below come first: an entry must not lead to nothing.
     let below = dirs.into_iter().rev().map(|below| dir.join(below));
-    below.filter(|below| below.exists()).try_for_each(|below| sync(&below))?;
-    sync(dir)
+    below.filter(|below| below.exists()).try_for_each(|below| sync(&below))
 }
 
 /// Removes the directories between `dir` and the file `name` in it that are empty now.

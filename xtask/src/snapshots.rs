@@ -537,7 +537,8 @@ impl SnapshotBuilder<'_> {
             path = self.to.join(name_of(order));
         }
         cachedir::tag(self.path())?;
-        fs::sync_dirs(self.path(), meta.databases.iter().map(|database| &database.name))?;
+        fs::sync_dirs_below(self.path(), meta.databases.iter().map(|database| &database.name))?;
+        // This syncs the directory itself.
         fs::write(&self.path().join(META), &serde_json::to_vec_pretty(&meta)?)?;
         fs::rename(self.path(), &path)?;
         fs::sync(self.to)?;

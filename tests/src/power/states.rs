@@ -1,6 +1,7 @@
 //! What a file system may have after a power cut.
 
 use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use super::disk::{Disk, Op};
 use super::recording::{Event, Recording};
@@ -50,12 +51,21 @@ impl Recording {
         self.unseen_without(&mut seen, Some(sync))
     }
 
+    /// Whether the command had ended, and had said what it has done.
+    pub fn is_finished(&self, state: State) -> bool {
+        state.after == self.events.len()
+    }
+
     fn unseen_without(&self, seen: &mut HashSet<u64>, without: Option<usize>) -> Vec<State> {
         let mut states = Vec::new();
         self.each_moment(without, |after, moment| {
             for part in parts(&moment.pending) {
-                if seen.insert(moment.with(part).hash()) {
-                    states.push(State { after, part });
+                let state = State { after, part };
+                // More is expected of a command that has ended.
+                let mut hasher = DefaultHasher::new();
+                (moment.with(part).hash(), self.is_finished(state)).hash(&mut hasher);
+                if seen.insert(hasher.finish()) {
+                    states.push(state);
                 }
             }
         });
@@ -79,11 +89,12 @@ impl Recording {
         found.expect("the state is of this recording")
     }
 
-    /// The numbers of the syncs, each with the path of what is synced.
-    pub fn syncs(&self) -> Vec<(usize, &str)> {
+    /// The numbers of the syncs, each with the path of what is synced, in which `*` is what differs
+    /// from run to run.
+    pub fn syncs(&self) -> Vec<(usize, String)> {
         let numbered = self.events.iter().enumerate();
         let syncs = numbered.filter_map(|(i, event)| match event {
-            Event::Sync(_, path) => Some((i, path.as_str())),
+            Event::Sync(_, path) => Some((i, without_random(path))),
             Event::Op(_) => None,
         });
         syncs.collect()
@@ -154,4 +165,14 @@ fn parts(pending: &[(usize, &Op)]) -> Vec<Part> {
         );
     }
     parts
+}
+
+fn without_random(path: &str) -> String {
+    let name = |name: &str| match name.rsplit_once('-') {
+        Some((begin @ ("incoming" | "xtask-unfinished"), end)) if end != "pull" => {
+            format!("{begin}-*")
+        }
+        _ => name.to_owned(),
+    };
+    path.split('/').map(name).collect::<Vec<_>>().join("/")
 }

@@ -4,7 +4,6 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use crate::fs;
 use crate::pull::base::Base;
 use crate::pull::error::PullError;
 use crate::pull::incoming::Incoming;
@@ -101,7 +100,6 @@ fn receive_sound(
     let names: Vec<_> = databases.iter().map(|arrived| &*arrived.database.name).collect();
     retain(dir, &names)?;
     session.release();
-    fs::sync(dir)?;
     Ok((databases, received))
 }
 

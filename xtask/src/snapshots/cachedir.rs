@@ -6,8 +6,6 @@ use std::path::Path;
 use anyhow::Result;
 use rustix::fs::{XattrFlags, setxattr};
 
-use crate::fs;
-
 /// The file by which `tar --exclude-caches`, borg, restic and others know such a directory; its
 /// first line is fixed (bford.info/cachedir).
 const TAG: &str = "CACHEDIR.TAG";
@@ -34,7 +32,8 @@ pub(super) fn tag(dir: &Path) -> Result<()> {
         // A file system without attributes is none that Time Machine saves.
         let _ = setxattr(dir, ATTRIBUTE, VALUE, XattrFlags::empty());
     }
-    fs::write(&path, TEXT.as_bytes())
+    // Without a sync: nothing relies on it.
+    Ok(fs_err::write(&path, TEXT)?)
 }
 
 #[cfg(test)]
