@@ -136,7 +136,7 @@ impl Scene {
         let chosen = long::spread(states.len(), POWER_CUTS);
         let mut wrong = Vec::new();
         for i in &chosen {
-            wrong.extend(self.fails_in(&recording, None, states[*i]));
+            wrong.extend(self.fails_in(&recording, false, None, states[*i]));
         }
         let (all, tried) = (states.len(), chosen.len());
         faults::say(&format!("{}: {tried} of {all} states after a power cut", self.name));
@@ -164,7 +164,7 @@ impl Scene {
             recoveries += usize::from(!states.is_empty());
             (all, tried) = (all + states.len(), tried + chosen.len());
             for i in chosen {
-                let again = self.fails_in(&recovery, None, states[i]);
+                let again = self.fails_in(&recovery, true, None, states[i]);
                 let first = first.describe(*state);
                 wrong.extend(again.map(|again| format!("{again}, after {first}")));
             }
@@ -198,7 +198,8 @@ impl Scene {
                 continue;
             }
             let mut states = recording.states_without(sync).into_iter();
-            let is_needed = states.any(|it| self.fails_in(&recording, Some(sync), it).is_some());
+            let is_needed =
+                states.any(|it| self.fails_in(&recording, false, Some(sync), it).is_some());
             faults::say(&format!("{}: needs the sync of {path:?}: {is_needed}", self.name));
             if !is_needed {
                 *needless.entry(path).or_default() += 1;
@@ -210,16 +211,17 @@ impl Scene {
         assert_eq!(needless, expected, "{}: nothing needs these syncs", self.name);
     }
 
-    /// What is wrong in a state, if anything is.
+    /// What is wrong in a state, if anything is. A recovery is of another command.
     fn fails_in(
         &self,
         recording: &Recording,
+        is_recovery: bool,
         without: Option<usize>,
         state: power::State,
     ) -> Option<String> {
         recording.disk(without, state).write_to(&self.env.data());
         let hit = recording.describe(state);
-        let code = recording.is_finished(state).then_some(0);
+        let code = (recording.is_finished(state) && !is_recovery).then_some(0);
         let output = Output { command: self.args.join(" "), code, ..Output::default() };
         let run = Run { output, hit };
         let tried = catch_unwind(AssertUnwindSafe(|| self.check(&run)));
