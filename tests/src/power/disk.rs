@@ -1,10 +1,13 @@
 //! A directory as a file system has it, and the operations that change it.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::Path;
 use std::rc::Rc;
+
+use sha2::{Digest as _, Sha256};
 
 /// A file or directory, whatever its names are.
 pub type Id = usize;
@@ -42,9 +45,35 @@ impl Op {
     }
 }
 
+/// Of a file. Most files are the same in most states: a copy costs nothing, nor does its hash.
+#[derive(Clone, Debug, Default)]
+struct Content {
+    bytes: Rc<Vec<u8>>,
+    hash: OnceCell<u64>,
+}
+
+impl Content {
+    fn of(bytes: Vec<u8>) -> Content {
+        Content { bytes: Rc::new(bytes), hash: OnceCell::new() }
+    }
+
+    fn change(&mut self) -> &mut Vec<u8> {
+        self.hash = OnceCell::new();
+        Rc::make_mut(&mut self.bytes)
+    }
+
+    fn hash(&self) -> u64 {
+        // Of std's, most of the time of these tests would be.
+        *self.hash.get_or_init(|| {
+            let digest = Sha256::digest(&*self.bytes);
+            u64::from_le_bytes(digest[..8].try_into().expect("it has more"))
+        })
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Node {
-    File(Vec<u8>),
+    File(Content),
     Link(String),
     /// Each name with what it names, and which operation said so.
     Directory(BTreeMap<String, (Option<Id>, usize)>),
@@ -91,7 +120,7 @@ impl Disk {
             } else {
                 let content = fs::read(entry.path()).expect("read a file");
                 let id = self.add_file();
-                self.nodes[id] = Node::File(content);
+                self.nodes[id] = Node::File(Content::of(content));
                 known.insert(metadata.ino(), id);
                 id
             };
@@ -100,7 +129,7 @@ impl Disk {
     }
 
     pub fn add_file(&mut self) -> Id {
-        self.nodes.push(Node::File(Vec::new()));
+        self.nodes.push(Node::File(Content::default()));
         self.nodes.len() - 1
     }
 
@@ -118,7 +147,7 @@ impl Disk {
     pub fn know(&mut self, other: &Disk) {
         for node in &other.nodes[self.nodes.len()..] {
             self.nodes.push(match node {
-                Node::File(_) => Node::File(Vec::new()),
+                Node::File(_) => Node::File(Content::default()),
                 Node::Link(target) => Node::Link(target.clone()),
                 Node::Directory(_) => Node::Directory(BTreeMap::new()),
             });
@@ -138,7 +167,7 @@ impl Disk {
 
     pub fn content(&self, file: Id) -> &[u8] {
         match &self.nodes[file] {
-            Node::File(content) => content,
+            Node::File(content) => &content.bytes,
             _ => &[],
         }
     }
@@ -159,7 +188,7 @@ impl Disk {
             Op::Write { file, at, data } => self.write(*file, *at, data),
             Op::Truncate { file, size } => {
                 if let Node::File(content) = &mut self.nodes[*file] {
-                    content.resize(*size, 0);
+                    content.change().resize(*size, 0);
                 }
             }
             Op::Punch { file, at, size } => {
@@ -177,6 +206,7 @@ impl Disk {
 
     fn write(&mut self, file: Id, at: usize, data: &[u8]) {
         if let Node::File(content) = &mut self.nodes[file] {
+            let content = content.change();
             if content.len() < at + data.len() {
                 content.resize(at + data.len(), 0);
             }
@@ -193,7 +223,7 @@ impl Disk {
 
     fn hash_below(&self, id: Id, hasher: &mut DefaultHasher) {
         match &self.nodes[id] {
-            Node::File(content) => content.hash(hasher),
+            Node::File(content) => content.hash().hash(hasher),
             Node::Link(target) => target.hash(hasher),
             Node::Directory(names) => {
                 for (name, id) in names.iter().filter_map(|(name, (id, _))| Some((name, (*id)?))) {
@@ -222,7 +252,7 @@ impl Disk {
                     fs::hard_link(first, path).expect("link");
                     return;
                 }
-                fs::write(path, content).expect("write");
+                fs::write(path, &*content.bytes).expect("write");
                 fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("chmod");
                 made.insert(id, path.to_owned());
             }
