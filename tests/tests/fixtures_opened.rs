@@ -1,4 +1,4 @@
-//! What programs do to a fixture that they open: nothing, as `docs/fixtures-in-tests.md` opens it;
+//! What programs do to a fixture that they open: nothing, as `docs/fixtures.md` opens it;
 //! otherwise a commit says how to bring it back.
 
 use std::error::Error;
@@ -98,7 +98,7 @@ fn rows_that_a_program_wrote_in_wal_mode_are_an_edit() {
 
 /// The blocks of a language in the page, as (to write, to read).
 fn blocks(language: &str) -> [String; 2] {
-    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/fixtures-in-tests.md");
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/fixtures.md");
     let page = std::fs::read_to_string(page).expect("read");
     let start = format!("```{language}\n");
     let blocks = page.split(&start).skip(1);

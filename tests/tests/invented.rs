@@ -1,4 +1,4 @@
-//! `fake()` in a rule: what the README shows comes of every sqlite3, and in fixtures.
+//! `fake()` in a rule: what `docs/masking.md` shows comes of every sqlite3, and in fixtures.
 
 use std::fs;
 
@@ -14,11 +14,11 @@ const FIXTURE: &str = "
     from = 'data.db'
     rows = { '*' = 'WHERE true' }\n";
 
-/// The README's kinds, and the value of each in row 7.
+/// The kinds of the page, and the value of each in row 7.
 fn kinds() -> Vec<(String, String)> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
-    let readme = fs::read_to_string(path).expect("read");
-    let section = readme.split("### Invented values\n").nth(1).expect("the section is there");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/masking.md");
+    let page = fs::read_to_string(path).expect("read");
+    let section = page.split("## Invented values\n").nth(1).expect("the section is there");
     let table = section.split("| --- | --- | --- |\n").nth(1).expect("it has a table");
     let rows = table.lines().take_while(|line| line.starts_with('|'));
     let cells = rows.map(|row| row.split('`').map(str::to_owned).collect::<Vec<_>>());

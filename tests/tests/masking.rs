@@ -1,28 +1,20 @@
-//! The README's expressions for masking, each through a pull: what it shows is
+//! The expressions of `docs/masking.md`, each through a pull: what the page shows is
 //! what comes of it.
 
 use std::fs;
 use std::path::Path;
 
 use rusqlite::types::Value;
-use tests::databases;
 use tests::env::TestEnv;
-use tests::sets;
+use tests::{databases, docs, sets};
 
-/// The row whose results the README shows.
+/// The row whose results the page shows.
 const SHOWN: i64 = 7;
 
-/// The two blocks of the section: the expressions, and those with a salt.
+/// The expressions, and the rules with a salt.
 fn blocks() -> [String; 2] {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
-    let readme = fs::read_to_string(path).expect("read");
-    let section = readme.split("### Masking\n").nth(1).expect("the section is there");
-    let section = section.split("\n## ").next().expect("it has an end");
-    let blocks = section.split("```toml\n").skip(1).map(|rest| {
-        let block = rest.split("```").next().expect("a block has an end");
-        block.lines().map(|line| format!("{}\n", line.strip_prefix("  ").unwrap_or(line))).collect()
-    });
-    blocks.collect::<Vec<String>>().try_into().expect("there are two blocks")
+    ["Masking expressions\n", "Pseudonyms with a salt\n"]
+        .map(|heading| docs::settings("masking.md", heading))
 }
 
 /// A value, the column that it is in, and what becomes of it, as SQL.
@@ -47,7 +39,7 @@ fn examples(block: &str) -> Vec<Example> {
     examples
 }
 
-/// The README's `people`: two dozen of them with what it shows, and one of NULLs.
+/// The page's `people`: two dozen of them with what it shows, and one of NULLs.
 fn people(path: &Path, examples: &[Example]) {
     let list =
         |part: fn(&Example) -> &str| examples.iter().map(part).collect::<Vec<_>>().join(", ");
