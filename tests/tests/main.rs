@@ -19,6 +19,7 @@ mod django;
 mod doctor;
 mod doctor_fix;
 mod doctor_server;
+mod documents;
 mod durability;
 mod exchange;
 mod extensions;

@@ -240,6 +240,9 @@ pub fn exit_code(outcome: Result<()>) -> ExitCode {
 }
 
 #[cfg(test)]
+mod page;
+
+#[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
 

@@ -7,6 +7,8 @@ mod fake;
 mod fixture;
 mod fly;
 mod name_pattern;
+#[cfg(test)]
+mod page;
 mod reference;
 mod rename;
 mod rule;
@@ -44,62 +46,114 @@ use crate::error::{self, Failure};
 use crate::ui::from_root;
 use crate::{fs, git, invocation};
 
-/// The keys of `db.toml`.
+/// The keys of `db.toml`. What each does, `docs/reference/settings.md` repeats.
 #[derive(Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct DbToml {
-    /// A `.env` whose variables the settings of paths and of the source can use.
+    /// A file of variables, such as `".env"`. Settings of paths and of the source can use them,
+    /// and those of the environment: `"${DATA_DIR:-data}"`. The file need not exist, and no value
+    /// of it is printed.
     env_file: Option<PathBuf>,
+    /// The Fly.io app. `--app` and `$FLY_APP` come before it. Default: `app` in `fly.toml`.
     app: Option<String>,
+    /// How to reach the server: `"fly"`, `"ssh:USER@HOST[:PORT]"`, `"docker:CONTAINER"`,
+    /// `"exec:COMMAND"`, `"local:DIR"`, `"litestream"`, `"litestream:URL"` or `"share"`. Default:
+    /// `"fly"`.
     via: Option<String>,
+    /// The id of the Fly.io machine. Default: the one with the volume.
     machine: Option<String>,
+    /// The region of the Fly.io machine.
     region: Option<String>,
-    /// Whether to take the machine that `fly` takes.
+    /// Take the machine that `fly` takes, for apps whose machines have the same databases. Default:
+    /// `false`.
     any_machine: Option<bool>,
+    /// The file with `app` and `[[mounts]]`, such as `"fly.staging.toml"` or `"fly.json"`. Default:
+    /// `"fly.toml"`.
     fly_config: Option<PathBuf>,
+    /// The user of the server as whom the script runs. `"root"` is for databases that you may not
+    /// read. Default: the user who connects.
     r#as: Option<String>,
+    /// Other places to pull from, with `--source NAME`: see below.
     #[serde(default)]
     source: BTreeMap<String, SourceToml>,
+    /// The directory of the current data and of snapshots, from the root of the repository.
+    /// Default: `"data"`.
     local_dir: Option<String>,
+    /// The directory of pulled snapshots and of those of `snapshots create`, not within
+    /// `local-dir`. In a linked worktree the path counts from the main one, so that all worktrees
+    /// share them. Default: `local-dir`.
     snapshots_dir: Option<String>,
+    /// The directory of the databases on the server. Default: the first `[[mounts]]` in `fly.toml`.
     remote_dir: Option<String>,
+    /// Where the server makes its copies. Default: its `$TMPDIR`, else `/tmp`.
     staging_dir: Option<String>,
+    /// How long the copy of a database that is not in WAL mode may lock it; for longer, a pull
+    /// asks. Default: `"3s"`.
     max_lock: Option<String>,
+    /// Patterns of paths below `remote-dir`: `*`, `?` and `[abc]` within a name, `**/` for any
+    /// directories. `"*"` alone is every SQLite database in the directory. Default: `["*.db"]`.
     include: Option<Vec<String>>,
+    /// Patterns of databases that are neither pulled nor replaced nor removed. Here, in rules and
+    /// in `--only`, a pattern without `/` is for a file name in any directory.
     exclude: Option<Vec<String>>,
+    /// Names of databases here, by their names on the server; `*` stands for the same text in both:
+    /// `"production*.sqlite3" = "development*.sqlite3"`.
     #[serde(default)]
     rename: BTreeMap<String, String>,
+    /// How many pulled snapshots remain after a pull; and as many of pulls with `--only`, and of
+    /// those saved before a change. Default: `10`.
     keep: Option<usize>,
+    /// How long snapshots with unmasked data remain, such as `"7d"`. Default: as others.
     unmasked_keep: Option<String>,
+    /// Whether a pull from replicas may have unmasked databases on this machine until they are
+    /// masked. Default: `true`.
     allow_local_staging: Option<bool>,
+    /// The command of `setup-db`; `{dir}` is the data directory.
     setup: Option<String>,
-    /// Whether the current data has no free pages.
+    /// Remove the free pages from the current data (`VACUUM`), not from snapshots. Default:
+    /// `false`.
     #[serde(default)]
     compact: bool,
+    /// Commands that run around a pull or restore: see below.
     #[serde(default)]
     hooks: HooksToml,
+    /// Rules that mask data, in their order: see below.
     #[serde(default)]
+    #[cfg_attr(test, schemars(with = "Vec<RuleToml>"))]
     sanitize: Vec<Spanned<RuleToml>>,
+    /// `"deleted-rows"` also removes what production itself has deleted, from every database.
+    /// Default: only from databases that a rule changes.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     scrub: Option<Scrub>,
-    /// Tables whose rows stay on the server.
+    /// Patterns of tables whose rows stay on the server, in every database, also with
+    /// `--no-sanitize`.
     #[serde(default)]
     omit: Vec<String>,
+    /// What happens to columns without a rule that look like secrets: see below.
     #[serde(default)]
     audit: AuditToml,
+    /// The store of the team: see below.
     share: Option<ShareToml>,
+    /// Small databases for tests: see below.
     #[serde(default)]
     fixture: Vec<FixtureToml>,
-    /// References that the schema does not declare, for all fixtures.
+    /// References that the schema does not declare, for all fixtures that have these tables.
     #[serde(default)]
     references: Vec<String>,
 }
 
 /// The keys of `[hooks]`.
 #[derive(Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct HooksToml {
+    /// Runs before pulled or restored databases become current. They are in `$XTASK_DIR`. If it
+    /// fails, nothing changes.
     prepare: Option<String>,
+    /// Runs after a pull.
     after_pull: Option<String>,
+    /// Runs after a restore.
     after_restore: Option<String>,
 }
 

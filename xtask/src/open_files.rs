@@ -143,14 +143,20 @@ pub fn may_be_hidden(_: &Path) -> bool {
     false
 }
 
-/// On macOS `lsof` prints lines `p<pid>`, `c<command>`, and `n<path>` for each file.
+/// As on Linux.
 #[cfg(not(target_os = "linux"))]
 pub fn programs(sh: &Shell, paths: &[PathBuf]) -> Vec<Vec<String>> {
+    programs_by_lsof(sh, paths)
+}
+
+/// On macOS `lsof` prints lines `p<pid>`, `c<command>`, and `n<path>` for each file.
+#[cfg(any(not(target_os = "linux"), test))]
+fn programs_by_lsof(sh: &Shell, paths: &[PathBuf]) -> Vec<Vec<String>> {
     let real: Vec<_> =
         paths.iter().map(|path| path.canonicalize().unwrap_or_else(|_| path.clone())).collect();
-    let listed =
-        xshell::cmd!(sh, "lsof -F pcn -- {real...}").quiet().ignore_status().ignore_stderr().read();
-    let text = listed.unwrap_or_default();
+    let files = &real;
+    let listed = xshell::cmd!(sh, "lsof -F pcn -- {files...}");
+    let text = listed.quiet().ignore_status().ignore_stderr().read().unwrap_or_default();
     let (mut pid, mut command) = ("", "");
     let mut found = vec![Vec::new(); paths.len()];
     for line in text.lines() {
@@ -169,4 +175,31 @@ pub fn programs(sh: &Shell, paths: &[PathBuf]) -> Vec<Vec<String>> {
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    /// As macOS finds them, also where this is Linux.
+    #[test]
+    fn lsof_names_each_program_that_has_a_file_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let [open, closed] = ["it's open.db", "closed.db"].map(|name| dir.path().join(name));
+        std::fs::write(&closed, "").unwrap();
+        let held = File::create(&open).unwrap();
+        let sh = Shell::new().unwrap();
+        let start = |mut cat: Command| cat.stdin(Stdio::piped()).stdout(held).spawn().unwrap();
+        let mut cat = start(xshell::cmd!(sh, "cat").into());
+        let link = dir.path().join("link.db");
+        std::os::unix::fs::symlink(&open, &link).unwrap();
+        let found = programs_by_lsof(&sh, &[open, closed, link]);
+        drop(cat.stdin.take());
+        cat.wait().unwrap();
+        let program = format!("cat (process {})", cat.id());
+        assert_eq!(found, [vec![program.clone()], Vec::new(), vec![program]]);
+    }
 }

@@ -1,4 +1,4 @@
-//! `docs/reference/output.schema.json`, which is made of the types that `--json` prints.
+//! `docs/reference/`: `output.schema.json`, which is made of the types that `--json` prints.
 
 use std::path::Path;
 
@@ -9,7 +9,18 @@ use serde_json::{Value, json};
 use crate::ui::JSON_VERSION;
 use crate::{commands, diff, doctor, fixtures, live, pull, share};
 
-const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/output.schema.json");
+const REFERENCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference");
+
+/// Panics if a file of `docs/reference/` is not what is made now; writes it if `UPDATE_REFERENCE` is set.
+pub fn assert_file(name: &str, made: &str) {
+    let file = Path::new(REFERENCE).join(name);
+    if std::env::var_os("UPDATE_REFERENCE").is_some() {
+        std::fs::write(&file, made).unwrap();
+    }
+    let found = std::fs::read_to_string(&file).unwrap_or_default();
+    let update = "UPDATE_REFERENCE=1 cargo test --profile xtask -p xtask-db --lib in_the_reference";
+    assert!(made == found, "{name} is stale; write it with: {update}");
+}
 
 /// Of `snapshots diff --table`, whose rows are printed one by one.
 #[derive(JsonSchema)]
@@ -70,13 +81,7 @@ fn schema() -> Value {
 }
 
 #[test]
-fn the_schema_of_the_output_is_that_of_the_types() {
+fn the_schema_in_the_reference_is_that_of_the_types() {
     let made = serde_json::to_string_pretty(&schema()).unwrap() + "\n";
-    if std::env::var_os("UPDATE_SCHEMA").is_some() {
-        std::fs::create_dir_all(Path::new(FILE).parent().unwrap()).unwrap();
-        std::fs::write(FILE, &made).unwrap();
-    }
-    let file = std::fs::read_to_string(FILE).unwrap_or_default();
-    let update = "UPDATE_SCHEMA=1 cargo test --profile xtask -p xtask-db --lib the_schema";
-    assert!(made == file, "{FILE} is not what the types say; write it with: {update}");
+    assert_file("output.schema.json", &made);
 }

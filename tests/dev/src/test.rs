@@ -6,14 +6,14 @@ use xtask_db::internals::interrupt;
 use xtask_db::internals::ui::Ui;
 
 use crate::install::{
-    self, BUSYBOX, CXX, FISH, PS, PYTHON3, RAILS, RSYNC, RUNC, SHELLCHECK, SQLITE3, SSH, SSHD,
-    STRACE, SUDO, Tool, ZSH, ZSTD,
+    self, BUSYBOX, CXX, FISH, LSOF, PS, PYTHON3, RAILS, RSYNC, RUNC, SHELLCHECK, SQLITE3, SSH,
+    SSHD, STRACE, SUDO, Tool, ZSH, ZSTD,
 };
 use crate::{Context, fuzz};
 
-const TOOLS: [Tool; 15] = [
-    SQLITE3, ZSTD, SSH, SSHD, RSYNC, PS, SHELLCHECK, BUSYBOX, STRACE, PYTHON3, RUNC, SUDO, RAILS,
-    ZSH, FISH,
+const TOOLS: [Tool; 16] = [
+    SQLITE3, ZSTD, SSH, SSHD, RSYNC, PS, LSOF, SHELLCHECK, BUSYBOX, STRACE, PYTHON3, RUNC, SUDO,
+    RAILS, ZSH, FISH,
 ];
 
 /// Each package is built separately, see [`Context::build`].

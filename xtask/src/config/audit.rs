@@ -9,10 +9,16 @@ use crate::error::Failure;
 
 /// The keys of `[audit]`.
 #[derive(Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct AuditToml {
+    /// `"warn"`, `"fail"` (a pull stops before anything is sent, and no fixture is written) or
+    /// `"off"`. Default: `"warn"`.
     #[serde(default)]
+    #[cfg_attr(test, schemars(with = "String"))]
     level: Level,
+    /// Columns that may come as they are: `["members.email", "legacy_*.phone"]`, in any letter
+    /// case.
     #[serde(default)]
     allow: Vec<String>,
 }

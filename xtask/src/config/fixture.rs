@@ -16,21 +16,37 @@ pub const LOCK: &str = "fixtures.lock";
 
 /// The keys of `[[fixture]]`.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct FixtureToml {
+    /// The file to write, from the root of the repository.
     path: String,
+    /// The database that it is cut from.
     from: String,
+    /// For each table a number (the first rows by key), the rest of a `SELECT` (`WHERE`,
+    /// `ORDER BY`, `LIMIT`), or `"*"` for all rows; the key `"*"` stands for all other tables.
+    /// Default: the schema only.
     #[serde(default)]
+    #[cfg_attr(test, schemars(with = "BTreeMap<String, String>"))]
     rows: BTreeMap<String, RowsToml>,
+    /// Include also the rows that refer to selected rows, recursively. Default: `false`.
     #[serde(default)]
     children: bool,
+    /// References that the schema does not declare: `["posts.user_id -> users.id"]`, or with a
+    /// condition, `["comments.item_id -> posts.id WHERE item_type = 'Post'"]`.
     #[serde(default)]
     references: Vec<String>,
+    /// The command that brings `{db}` to the newest schema, at the root of the repository; or
+    /// `{ run = "…", env = { NAME = "…" }, dir = "…" }`.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     migrate: Option<MigrateToml>,
+    /// Patterns of the files that `migrate` depends on: a change of one makes the fixture stale.
     #[serde(default)]
     inputs: Vec<String>,
+    /// Patterns of the files that `migrate` writes, and that belong into the commit.
     #[serde(default)]
     outputs: Vec<String>,
+    /// The largest size of the file; a larger one is an error.
     max_bytes: Option<u64>,
 }
 

@@ -14,18 +14,29 @@ use crate::sql::{identifier, is_closed, syntax_error};
 
 /// The keys of `[[sanitize]]`.
 #[derive(Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RuleToml {
+    /// A pattern of the databases that it is for. Default: `"*"`, all.
     #[serde(default = "every_database")]
     database: String,
+    /// The table that it changes. A database without it is skipped.
     table: Option<String>,
+    /// The new values, each an SQL expression: `{ email = "fake(email)", token = "''" }`.
     set: Option<BTreeMap<String, String>>,
+    /// The rows that it changes or deletes, as an SQL condition. Default: all.
     r#where: Option<String>,
+    /// Delete the rows. Default: `false`.
     #[serde(default)]
     delete: bool,
+    /// SQL to run, in place of `table` and `set`.
     sql: Option<String>,
+    /// Whether the values that it removes are searched for in other columns. Default: `true` for
+    /// `set`, `false` for `delete`.
     #[serde(alias = "look")]
     leak_check: Option<bool>,
+    /// As above, for the databases of this rule.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     scrub: Option<Scrub>,
 }
 

@@ -14,9 +14,13 @@ const RECIPIENTS: &str = "recipients.txt";
 
 /// The keys of `[share]`.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ShareToml {
+    /// The store: `"s3://BUCKET/PREFIX"`, `"file:///PATH"` or `"ssh://USER@HOST[:PORT]/PATH"`.
     url: String,
+    /// The file with the public keys for which the store is encrypted. Default:
+    /// `xtask/recipients.txt`, if it exists; else nothing is encrypted.
     recipients: Option<PathBuf>,
 }
 

@@ -14,18 +14,30 @@ use super::{Lines, Way, patterns, resolve_via, user};
 
 /// The keys of `[source.NAME]`; those that are missing are as at the top of the file.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct SourceToml {
+    /// As above; it comes before `$FLY_APP`.
     app: Option<String>,
+    /// As above.
     via: Option<String>,
+    /// As above.
     remote_dir: Option<String>,
+    /// As above.
     machine: Option<String>,
+    /// As above.
     region: Option<String>,
+    /// As above.
     any_machine: Option<bool>,
+    /// As above.
     fly_config: Option<PathBuf>,
+    /// As above.
     r#as: Option<String>,
+    /// As above.
     include: Option<Vec<String>>,
+    /// `[[source.NAME.sanitize]]`: rules that run after the others.
     #[serde(default)]
+    #[cfg_attr(test, schemars(with = "Vec<RuleToml>"))]
     sanitize: Vec<Spanned<RuleToml>>,
 }
 

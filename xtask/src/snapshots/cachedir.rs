@@ -1,9 +1,11 @@
 //! Marks directories that programs for backups are to leave out: what they hold is production data,
 //! and can be pulled again.
 
+use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::Result;
+use fs_err::os::unix::fs::OpenOptionsExt as _;
 use rustix::fs::{XattrFlags, setxattr};
 
 /// The file by which `tar --exclude-caches`, borg, restic and others know such a directory; its
@@ -33,7 +35,9 @@ pub(super) fn tag(dir: &Path) -> Result<()> {
         let _ = setxattr(dir, ATTRIBUTE, VALUE, XattrFlags::empty());
     }
     // Without a sync: nothing relies on it.
-    Ok(fs_err::write(&path, TEXT)?)
+    let mut file =
+        fs_err::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    Ok(file.write_all(TEXT.as_bytes())?)
 }
 
 #[cfg(test)]
