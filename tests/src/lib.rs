@@ -31,6 +31,7 @@ pub mod proof;
 pub mod pty;
 pub mod pull;
 pub mod python;
+pub mod recording;
 pub mod s3;
 pub mod secrets;
 pub mod server;

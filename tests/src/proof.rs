@@ -39,6 +39,9 @@ const DECIDING: &str = "rename renameat renameat2 unlink unlinkat fsync fdatasyn
 /// The command after one that was cut or killed, which removes or finishes what that has left.
 const NEXT: [&str; 2] = ["snapshots", "prune"];
 
+/// With `--long`, the command after about so many of the states is cut too.
+const RECOVERIES: usize = 100;
+
 /// Without `--long`, this many states of each command after a power cut are tried.
 const POWER_CUTS: usize = 6;
 
@@ -153,7 +156,8 @@ impl Scene {
         seen: &mut HashSet<u64>,
     ) -> Vec<String> {
         let (mut wrong, mut recoveries, mut all, mut tried) = (Vec::new(), 0, 0, 0);
-        for state in states.iter().rev() {
+        let step = if long::long() { states.len().div_ceil(RECOVERIES) } else { 1 };
+        for state in states.iter().rev().step_by(step) {
             first.disk(None, *state).write_to(&self.env.data());
             if !long::long() && !self.decided() {
                 continue;

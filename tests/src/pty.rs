@@ -26,6 +26,26 @@ const CURSOR_QUERY: &[u8] = b"\x1b[6n";
 /// when a leader ends, Linux discards output that was not read yet.
 const LEADER: &str = r#"trap : INT QUIT; "$@"; printf '\033]exit;%s\007' $?; exec cat >/dev/null"#;
 
+/// The characters of a line that have one style, from a column on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    pub column: u16,
+    pub text: String,
+    /// One of the terminal's sixteen.
+    pub color: Option<u8>,
+    pub bold: bool,
+}
+
+pub type Line = Vec<Run>;
+
+impl Run {
+    fn trim(&mut self) {
+        let before = self.text.len() - self.text.trim_start().len();
+        self.column += u16::try_from(before).expect("a line is short");
+        self.text = self.text.trim().to_owned();
+    }
+}
+
 type Keyboard = Arc<Mutex<Box<dyn Write + Send>>>;
 type Terminal = Parser<Ended>;
 
@@ -97,6 +117,33 @@ impl Session {
     /// The text on the screen, without trailing blanks.
     pub fn screen(&self) -> String {
         self.terminal().screen().contents()
+    }
+
+    /// The lines of the screen, with their colours.
+    pub fn lines(&self) -> Vec<Line> {
+        let terminal = self.terminal();
+        let screen = terminal.screen();
+        let (rows, cols) = screen.size();
+        let line = |row| {
+            let mut line: Line = Vec::new();
+            for column in 0..cols.get() {
+                let Some(cell) = screen.cell(row, column) else { continue };
+                let text = if cell.has_contents() { cell.contents() } else { " " };
+                let color = match cell.fgcolor() {
+                    vt100::Color::Idx(color) => Some(color),
+                    _ if cell.dim() => Some(8),
+                    _ => None,
+                };
+                match line.last_mut() {
+                    Some(run) if (run.color, run.bold) == (color, cell.bold()) => run.text += text,
+                    _ => line.push(Run { column, text: text.to_owned(), color, bold: cell.bold() }),
+                }
+            }
+            line.iter_mut().for_each(Run::trim);
+            line.retain(|run| !run.text.is_empty());
+            line
+        };
+        (0..rows.get()).map(line).collect()
     }
 
     /// Whether a character on the screen has a colour, or is bold or underlined.

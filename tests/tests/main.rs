@@ -81,6 +81,7 @@ mod pull_sanitize;
 mod pull_stream;
 mod pull_unchanged;
 mod pull_ways;
+mod recording;
 mod rename;
 mod restore;
 mod restore_choice;

@@ -211,3 +211,18 @@ fn a_broken_fly_toml_stops_only_who_needs_it() {
     env.local_pull(&[]).ok();
     env.xtask(["pull-db"]).fails(2).stderr_has("fly.toml: TOML parse error");
 }
+
+/// As on macOS: its tar is libarchive's, and its stat knows none of GNU's options.
+#[test]
+fn a_pull_needs_neither_tar_nor_stat_of_gnu() {
+    let env = developer();
+    let tar = format!("exec '{}' \"$@\"", shells::find("bsdtar").display());
+    shells::script(&env.path("bin"), "tar", &tar);
+    shells::script(&env.path("bin"), "stat", "echo 'stat: illegal option -- c' >&2; exit 1");
+    for args in [&[][..], &["--full"]] {
+        change(&env.production().join("data.db"));
+        let via = format!("local:{}", env.production().display());
+        env.xtask([&["pull-db", "--via", &via][..], args].concat()).ok();
+        assert_same(&content(&env.data()), &content(&env.production()));
+    }
+}

@@ -25,6 +25,8 @@ pub const SSHD: Tool = Tool::new("sshd", "openssh-server", None);
 pub const PS: Tool = Tool::new("ps", "procps", None);
 /// What macOS has to find open files.
 pub const LSOF: Tool = Tool::new("lsof", "lsof", None);
+/// The tar of macOS.
+pub const BSDTAR: Tool = Tool::new("bsdtar", "libarchive-tools", None);
 pub const RSYNC: Tool = Tool::new("rsync", "rsync", Some("rsync"));
 pub const SHELLCHECK: Tool = Tool::new("shellcheck", "shellcheck", Some("shellcheck"));
 pub const BUSYBOX: Tool = Tool::new("busybox", "busybox", None);

@@ -4,6 +4,7 @@ mod bench;
 mod demo;
 mod fuzz;
 mod install;
+mod record;
 mod test;
 
 use std::path::{Path, PathBuf};
@@ -48,6 +49,7 @@ enum Command {
     Demo(demo::Args),
     Bench(bench::Args),
     Fuzz(fuzz::Args),
+    Record(record::Args),
 }
 
 /// The context of every command.
@@ -98,5 +100,6 @@ fn run(global: &Global, command: Command) -> Result<()> {
         Command::Demo(args) => args.run(&cx),
         Command::Bench(args) => args.run(&cx),
         Command::Fuzz(args) => args.run(&cx),
+        Command::Record(args) => args.run(&cx),
     }
 }

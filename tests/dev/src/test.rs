@@ -6,13 +6,13 @@ use xtask_db::internals::interrupt;
 use xtask_db::internals::ui::Ui;
 
 use crate::install::{
-    self, BUSYBOX, CXX, FISH, LSOF, PS, PYTHON3, RAILS, RSYNC, RUNC, SHELLCHECK, SQLITE3, SSH,
+    self, BSDTAR, BUSYBOX, CXX, FISH, LSOF, PS, PYTHON3, RAILS, RSYNC, RUNC, SHELLCHECK, SQLITE3, SSH,
     SSHD, STRACE, SUDO, Tool, ZSH, ZSTD,
 };
 use crate::{Context, fuzz};
 
-const TOOLS: [Tool; 16] = [
-    SQLITE3, ZSTD, SSH, SSHD, RSYNC, PS, LSOF, SHELLCHECK, BUSYBOX, STRACE, PYTHON3, RUNC, SUDO,
+const TOOLS: [Tool; 17] = [
+    SQLITE3, ZSTD, SSH, SSHD, RSYNC, PS, LSOF, BSDTAR, SHELLCHECK, BUSYBOX, STRACE, PYTHON3, RUNC, SUDO,
     RAILS, ZSH, FISH,
 ];
 
