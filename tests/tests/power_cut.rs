@@ -3,8 +3,10 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use serde_json::{Value, json};
 use tests::databases;
 use tests::developer::at_work;
 use tests::env::TestEnv;
@@ -13,7 +15,7 @@ use tests::fixtures;
 use tests::long::{long, spread};
 use tests::power::{Recording, record};
 use tests::proof::Scene;
-use tests::sets::{Set, assert_same, change, content, named, pull};
+use tests::sets::{Set, assert_same, change, content, developer, named, pull};
 
 const RESTORE: [&str; 3] = ["restore-db", "--latest", "--yes"];
 const UNDO: [&str; 3] = ["restore-db", "--undo", "--yes"];
@@ -181,6 +183,34 @@ fn going_back_to_fewer_directories_has_happened_or_has_not() {
         change(&env.data().join("data.db"));
         Scene::new("undo of a directory", env, &UNDO).becomes(new).prove_power_cuts();
     }
+}
+
+/// The content may be durable before the times of its file: then the file looks as it was recorded.
+#[test]
+fn what_a_power_cut_has_left_with_old_times_is_saved() {
+    let env = developer();
+    let live = env.data().join("data.db");
+    databases::execute(&live, "PRAGMA journal_mode = DELETE");
+    env.xtask(RESTORE).ok();
+    databases::execute(&live, "PRAGMA journal_mode = DELETE");
+    change(&live);
+    let edited = content(&env.data());
+    let path = env.data().join(".xtask/state.json");
+    let mut state: Value = serde_json::from_slice(&fs::read(&path).expect("read")).expect("JSON");
+    let placed = &mut state["placed"]["data.db"];
+    let file = live.metadata().expect("it is there");
+    placed["stamp"]["file"] = json!([
+        file.dev(),
+        file.ino(),
+        file.len(),
+        [file.mtime(), file.mtime_nsec()],
+        [file.ctime(), file.ctime_nsec()]
+    ]);
+    placed["boot"] = "an earlier one".into();
+    fs::write(&path, state.to_string()).expect("write");
+    env.xtask(RESTORE).ok();
+    env.xtask(UNDO).ok();
+    assert_same(&content(&env.data()), &edited);
 }
 
 /// With the directories that it makes, and the record that protects its snapshot from others.
