@@ -196,11 +196,14 @@ each_abandoned() {
 is_untouched() { [ -n "$(find "$1" -prune "$2" "$3" 2>/dev/null)" ]; }
 
 # is_of_earlier_boot DIRECTORY: whether this machine has booted since. Another machine that shares
-# the disk may have written to it in the meantime.
+# the disk may have written to it, or to a file in it, in the meantime.
 is_of_earlier_boot() {
 	local seconds
 	case $1 in *".${place%-*}-"*) return 1 ;; esac
-	read -r seconds </proc/uptime && is_untouched "$1" -mmin "+$((${seconds%%.*} / 60 + 1))"
+	read -r seconds </proc/uptime || return 1
+	seconds=${seconds%%.*}
+	is_untouched "$1" -mmin "+$((seconds / 60 + 1))" &&
+		[ -z "$(find "$1" -mmin "-$((seconds / 60 + 1))" 2>&1)" ]
 } 2>/dev/null
 
 # free_of DIRECTORY: prints the free KiB of its disk. Some versions of df do not know every disk.

@@ -154,6 +154,20 @@ pub fn files(directory: &Path) -> Vec<String> {
     names
 }
 
+/// The paths of the files in a directory and below it, without hidden directories and snapshots.
+pub fn files_below(directory: &Path) -> Vec<String> {
+    let mut paths = Vec::new();
+    for name in files(directory) {
+        let path = directory.join(&name);
+        if !path.is_dir() {
+            paths.push(name);
+        } else if !name.starts_with('.') && !name.starts_with("backup_") {
+            paths.extend(files_below(&path).into_iter().map(|below| format!("{name}/{below}")));
+        }
+    }
+    paths
+}
+
 /// Opens a closed database as immutable, because even a reader would leave a `-wal` in WAL mode,
 /// for which tests look.
 fn open(path: &Path) -> Connection {

@@ -57,9 +57,11 @@ pub fn look(env: &TestEnv) -> Set {
     let copy = env.path("look");
     let _ = fs::remove_dir_all(&copy);
     fs::create_dir(&copy).expect("make a directory");
-    for name in databases::files(&env.data()) {
+    for name in databases::files_below(&env.data()) {
         if name.contains(".db") {
-            fs::copy(env.data().join(&name), copy.join(&name)).expect("copy");
+            let to = copy.join(&name);
+            fs::create_dir_all(to.parent().expect("a directory")).expect("make directories");
+            fs::copy(env.data().join(&name), to).expect("copy");
         }
     }
     content(&copy)

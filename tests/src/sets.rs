@@ -35,7 +35,7 @@ pub fn change(path: &Path) {
 
 /// The content of all databases in a directory, each of which must be intact.
 pub fn content(directory: &Path) -> Set {
-    let names = databases::files(directory).into_iter().filter(|name| name.ends_with(".db"));
+    let names = databases::files_below(directory).into_iter().filter(|name| name.ends_with(".db"));
     names
         .map(|name| {
             let path = directory.join(&name);

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::databases::files_below;
+
 pub struct Snapshot {
     pub name: String,
     pub path: PathBuf,
@@ -121,8 +123,7 @@ pub const LEFTOVER: &str = "incoming-pull";
 /// What the next pull resumes from: the record and databases, and nothing else.
 pub fn leftover(data: &Path) -> Option<PathBuf> {
     let path = data.join(".xtask").join(LEFTOVER);
-    let files: Vec<_> =
-        fs::read_dir(&path).ok()?.flatten().map(|entry| name(&entry.path())).collect();
+    let files = path.is_dir().then(|| files_below(&path))?;
     let is_known = |file: &String| file == "snapshot.json" || file.ends_with(".db");
     (files.len() > 1 && files.iter().all(is_known)).then_some(path)
 }

@@ -3,8 +3,10 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use serde_json::{Value, json};
 use tests::databases;
 use tests::developer::at_work;
 use tests::env::TestEnv;
@@ -13,7 +15,7 @@ use tests::fixtures;
 use tests::long::{long, spread};
 use tests::power::{Recording, record};
 use tests::proof::Scene;
-use tests::sets::{Set, change, content, named, pull};
+use tests::sets::{Set, assert_same, change, content, developer, named, pull};
 
 const RESTORE: [&str; 3] = ["restore-db", "--latest", "--yes"];
 const UNDO: [&str; 3] = ["restore-db", "--undo", "--yes"];
@@ -135,6 +137,105 @@ fn a_pull() -> Scene {
 fn a_pull_has_happened_or_has_not() {
     if can_trace() {
         a_pull().prove_power_cuts();
+    }
+}
+
+/// A developer of an app with a database in a directory for each tenant; the last pull has brought
+/// one, beside a changed one.
+fn with_tenants() -> TestEnv {
+    let env = TestEnv::new();
+    env.db_toml("include = ['*.db', 'tenants/*/main.db']\n");
+    databases::create(&env.production().join("data.db"), 30, 1);
+    add_tenant(&env, "acme");
+    pull(&env);
+    env
+}
+
+fn add_tenant(env: &TestEnv, name: &str) {
+    let directory = env.production().join("tenants").join(name);
+    fs::create_dir_all(&directory).expect("make directories");
+    databases::create(&directory.join("main.db"), 30, 2);
+}
+
+fn a_pull_of_a_new_directory() -> Scene {
+    let env = with_tenants();
+    add_tenant(&env, "umbrella");
+    change(&env.production().join("tenants/acme/main.db"));
+    let new = content(&env.production());
+    let via = format!("local:{}", env.production().display());
+    Scene::new("pull of a new directory", env, &["pull-db", "--via", &via]).becomes(new).repeats()
+}
+
+#[test]
+fn a_pull_into_a_new_directory_has_happened_or_has_not() {
+    if can_trace() {
+        a_pull_of_a_new_directory().prove_power_cuts();
+    }
+}
+
+#[test]
+fn going_back_to_fewer_directories_has_happened_or_has_not() {
+    if can_trace() {
+        let env = with_tenants();
+        let new = content(&env.data());
+        add_tenant(&env, "umbrella");
+        pull(&env);
+        change(&env.data().join("data.db"));
+        Scene::new("undo of a directory", env, &UNDO).becomes(new).prove_power_cuts();
+    }
+}
+
+/// The content may be durable before the times of its file: then the file looks as it was recorded.
+#[test]
+fn what_a_power_cut_has_left_with_old_times_is_saved() {
+    let env = developer();
+    let live = env.data().join("data.db");
+    databases::execute(&live, "PRAGMA journal_mode = DELETE");
+    env.xtask(RESTORE).ok();
+    databases::execute(&live, "PRAGMA journal_mode = DELETE");
+    change(&live);
+    let edited = content(&env.data());
+    let path = env.data().join(".xtask/state.json");
+    let mut state: Value = serde_json::from_slice(&fs::read(&path).expect("read")).expect("JSON");
+    let placed = &mut state["placed"]["data.db"];
+    let file = live.metadata().expect("it is there");
+    placed["stamp"]["file"] = json!([
+        file.dev(),
+        file.ino(),
+        file.len(),
+        [file.mtime(), file.mtime_nsec()],
+        [file.ctime(), file.ctime_nsec()]
+    ]);
+    placed["boot"] = "an earlier one".into();
+    fs::write(&path, state.to_string()).expect("write");
+    env.xtask(RESTORE).ok();
+    env.xtask(UNDO).ok();
+    assert_same(&content(&env.data()), &edited);
+}
+
+/// With the directories that it makes, and the record that protects its snapshot from others.
+#[test]
+fn a_first_pull_is_there_once_it_has_ended() {
+    if !can_trace() {
+        return;
+    }
+    let env = TestEnv::new();
+    env.db_toml("snapshots-dir = 'kept/snapshots'\n");
+    databases::create(&env.production().join("data.db"), 30, 1);
+    let via = format!("local:{}", env.production().display());
+    let recording = record(&env, &["pull-db", "--via", &via], &env.repo());
+    let states = recording.unseen(&mut HashSet::new());
+    let ended: Vec<_> = states.into_iter().filter(|state| recording.is_finished(*state)).collect();
+    assert!(!ended.is_empty());
+    for state in ended {
+        recording.disk(None, state).write_to(&env.repo());
+        let state = recording.describe(state);
+        for made in ["data", "kept/snapshots", "kept/snapshots/.xtask/shared-by"] {
+            assert!(env.repo().join(made).exists(), "{made} is lost, {state}");
+        }
+        assert_same(&content(&env.data()), &content(&env.production()));
+        let of_pull = env.repo().join("kept/snapshots").join(named(&env, "pull").remove(0));
+        assert_same(&content(&of_pull), &content(&env.production()));
     }
 }
 

@@ -155,6 +155,30 @@ pub fn create_dir(path: &Path) -> Result<()> {
         .with_context(|| format!("cannot create {}", path.display()))
 }
 
+/// The same, and syncs the directories above those that are new, so that they survive a power loss.
+///
+/// # Errors
+///
+/// The directory cannot be created, or one cannot be synced.
+pub fn create_dir_durably(path: &Path) -> Result<()> {
+    let missing = missing(path);
+    create_dir(path)?;
+    sync_parents(&missing)
+}
+
+/// The directories of a path that do not exist, the lowest first.
+fn missing(path: &Path) -> Vec<&Path> {
+    let above = path.ancestors().filter(|dir| !dir.as_os_str().is_empty());
+    above.take_while(|dir| !dir.exists()).collect()
+}
+
+/// Syncs the names of new directories.
+fn sync_parents(new: &[&Path]) -> Result<()> {
+    let parents = new.iter().filter_map(|dir| dir.parent());
+    let parents = parents.map(|dir| if dir.as_os_str().is_empty() { Path::new(".") } else { dir });
+    parents.into_iter().try_for_each(sync)
+}
+
 /// Syncs the content of a file, or the entries of a directory.
 ///
 /// # Errors
@@ -182,7 +206,9 @@ pub fn write(path: &Path, content: &[u8]) -> Result<()> {
 /// The file cannot be written, synced or renamed; the message has the path.
 pub fn write_shared(path: &Path, content: &[u8], executable: bool) -> Result<()> {
     if let Some(dir) = path.parent() {
+        let missing = missing(dir);
         fs_err::create_dir_all(dir)?;
+        sync_parents(&missing)?;
         remove_unfinished(dir);
     }
     let wanted = Permissions::from_mode(if executable { 0o777 } else { 0o666 });

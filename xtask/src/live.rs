@@ -422,6 +422,10 @@ impl<'a> LockedLiveSet<'a> {
         }
         let remove: Vec<_> = journal.unremoved(&self.store).into_iter().cloned().collect();
         let install: Vec<_> = journal.pending(&self.store).into_iter().cloned().collect();
+        for name in &install {
+            // A power cut may have taken a new directory, though the journal is there.
+            ownership::create_parents(self.ui, &self.store.dir, name)?;
+        }
         let mut locked = self.open_and_lock(&remove, &install)?;
         // Even if there was nothing to save: a program may have created a database since.
         let save = journal.save || journal.state.before.is_some();

@@ -48,7 +48,10 @@ impl Scratch {
     /// `None` if another command has removed it before it was locked.
     fn make(parent: &Path) -> io::Result<Option<Self>> {
         let dir = tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent)?;
-        let Ok(lock) = File::open(dir.path()) else { return Ok(None) };
+        let lock = match File::open(dir.path()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened?,
+        };
         // Without locks, those of killed commands stay.
         let _ = lock.lock();
         let is_there = dir.path().exists();
@@ -63,12 +66,34 @@ impl Scratch {
     fn remove_abandoned(&self, parent: &Path) {
         let Ok(owner) = self.path().metadata().map(|ours| ours.uid()) else { return };
         for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
-            let is_abandoned = entry.file_name().to_string_lossy().starts_with(PREFIX)
-                && entry.metadata().is_ok_and(|it| it.is_dir() && it.uid() == owner)
-                && File::open(entry.path()).is_ok_and(|dir| dir.try_lock().is_ok());
-            if is_abandoned {
+            let is_ours = entry.file_name().to_string_lossy().starts_with(PREFIX)
+                && entry.metadata().is_ok_and(|it| it.is_dir() && it.uid() == owner);
+            // Locked until it is gone: a command that has just made it waits, and makes another.
+            if is_ours
+                && let Ok(dir) = File::open(entry.path())
+                && dir.try_lock().is_ok()
+            {
                 let _ = std::fs::remove_dir_all(entry.path());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_that_begin_at_once_leave_each_other_their_directories() {
+        let parent = tempfile::tempdir().unwrap();
+        let begin = || {
+            for _ in 0..300 {
+                let scratch = Scratch::new_in(parent.path()).unwrap();
+                std::thread::yield_now();
+                std::fs::write(scratch.path().join("rows"), "text").unwrap();
+            }
+        };
+        std::thread::scope(|scope| (0..8).for_each(|_| drop(scope.spawn(begin))));
+        assert_eq!(std::fs::read_dir(parent.path()).unwrap().count(), 0);
     }
 }

@@ -244,7 +244,7 @@ impl Store {
         for dir in [&self.dir, &self.common] {
             refuse_dangling(dir)?;
             // Whether they are one directory is certain only when both are there.
-            fs::create_dir(dir).with_context(|| unwritable(dir))?;
+            fs::create_dir_durably(dir).with_context(|| unwritable(dir))?;
         }
         let lock = |dir: &Path| -> Result<Lock> {
             let path = dir.join(STATE_DIR).join(LOCK);
@@ -270,7 +270,7 @@ fn open_lock(dir: &Path, path: &Path) -> Result<File> {
     use rustix::fs::{Access, access};
 
     let state = &dir.join(STATE_DIR);
-    fs::create_dir(state)?;
+    fs::create_dir_durably(state)?;
     for dir in [dir, state] {
         access(dir, Access::WRITE_OK | Access::EXEC_OK)
             .with_context(|| format!("no file can be made in {}", dir.display()))?;

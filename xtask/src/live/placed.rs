@@ -1,14 +1,17 @@
 //! What is known of live databases without reading them: the content that was installed, and the
-//! stamp of the file right after. As long as the stamp is the same, so is the content.
+//! stamp of the file right after. As long as the stamp is the same, so is the content, until the
+//! machine boots: a power cut may take the new times of a file, and leave what was written to it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
+use xshell::{Shell, cmd};
 
 use super::State;
 use crate::snapshots::{Snapshot, Store};
@@ -72,6 +75,23 @@ pub struct Placed {
     /// What has made a database of here of it.
     #[serde(default)]
     pub prepared: String,
+    /// The run of the kernel in which the stamp was taken. Not recorded by older versions.
+    #[serde(default)]
+    boot: Option<String>,
+}
+
+/// Names the run of the kernel, if that is known.
+fn boot() -> Option<&'static str> {
+    static BOOT: OnceLock<Option<String>> = OnceLock::new();
+    let read = || match cfg!(target_os = "macos") {
+        true => {
+            let sh = Shell::new().ok()?;
+            cmd!(sh, "sysctl -n kern.bootsessionuuid").quiet().ignore_stderr().read().ok()
+        }
+        false => std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok(),
+    };
+    let boot = BOOT.get_or_init(|| Some(read()?.trim().to_owned()).filter(|id| !id.is_empty()));
+    boot.as_deref()
 }
 
 /// The stamps of staged files, once a write that comes later would get another time.
@@ -104,7 +124,12 @@ pub fn record(
         {
             state.placed.insert(
                 name.clone(),
-                Placed { sha256: sha256.to_owned(), stamp, prepared: prepared.to_owned() },
+                Placed {
+                    sha256: sha256.to_owned(),
+                    stamp,
+                    prepared: prepared.to_owned(),
+                    boot: boot().map(str::to_owned),
+                },
             );
         }
     }
@@ -132,7 +157,9 @@ pub fn sha256_in<'a>(snapshot: &'a Snapshot, name: &str) -> Option<&'a str> {
 pub fn unchanged(store: &Store, state: &State) -> BTreeMap<String, Placed> {
     let mut placed = state.placed.clone();
     placed.retain(|name, placed| {
-        Stamp::of(&store.dir.join(name)).is_some_and(|now| now == placed.stamp)
+        placed.boot.is_some()
+            && placed.boot.as_deref() == boot()
+            && Stamp::of(&store.dir.join(name)).is_some_and(|now| now == placed.stamp)
     });
     placed
 }

@@ -71,7 +71,7 @@ impl Seen {
         let state = State { counter, key };
         if record.0.insert(self.url.clone(), state.clone()) != Some(state) {
             if let Some(dir) = self.file.parent() {
-                fs::create_dir(dir)?;
+                fs::create_dir_durably(dir)?;
             }
             fs::write(&self.file, &serde_json::to_vec_pretty(&record)?)?;
         }

@@ -51,7 +51,7 @@ pub(super) fn record(state_dir: &Path, data_dir: &Path, needed: BTreeSet<String>
     if read(&path).ok().flatten().as_ref() == Some(&record) {
         return Ok(());
     }
-    fs::create_dir(&state_dir.join(RECORDS))?;
+    fs::create_dir_durably(&state_dir.join(RECORDS))?;
     fs::write(&path, &serde_json::to_vec_pretty(&record)?)
 }
 
