@@ -62,8 +62,6 @@ impl Journal {
         self.remove.iter().for_each(|name| fs::remove_empty_parents(&store.dir, name));
         self.state.write(store)?;
         remove_staged(store)?;
-        // Staged files without a journal would mean that nothing was changed.
-        fs::sync(&store.state_dir())?;
         fs::remove(&store.state_dir().join(JOURNAL))?;
         fs::sync(&store.state_dir())
     }
