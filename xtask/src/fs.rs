@@ -172,11 +172,11 @@ fn missing(path: &Path) -> Vec<&Path> {
     above.take_while(|dir| !dir.exists()).collect()
 }
 
-/// Syncs the names of new directories.
+/// Syncs the names of new directories, where their parents can be opened.
 fn sync_parents(new: &[&Path]) -> Result<()> {
     let parents = new.iter().filter_map(|dir| dir.parent());
     let parents = parents.map(|dir| if dir.as_os_str().is_empty() { Path::new(".") } else { dir });
-    parents.into_iter().try_for_each(sync)
+    parents.into_iter().filter(|dir| File::open(dir).is_ok()).try_for_each(sync)
 }
 
 /// Syncs the content of a file, or the entries of a directory.

@@ -6,14 +6,14 @@ use xtask_db::internals::interrupt;
 use xtask_db::internals::ui::Ui;
 
 use crate::install::{
-    self, BSDTAR, BUSYBOX, CXX, FISH, LSOF, PS, PYTHON3, RAILS, RSYNC, RUNC, SHELLCHECK, SQLITE3, SSH,
-    SSHD, STRACE, SUDO, Tool, ZSH, ZSTD,
+    self, BSDTAR, BUSYBOX, CXX, FISH, LSOF, PS, PYTHON3, RAILS, RSYNC, RUNC, SHELLCHECK, SQLITE3,
+    SSH, SSHD, STRACE, SUDO, Tool, ZSH, ZSTD,
 };
 use crate::{Context, fuzz};
 
 const TOOLS: [Tool; 17] = [
-    SQLITE3, ZSTD, SSH, SSHD, RSYNC, PS, LSOF, BSDTAR, SHELLCHECK, BUSYBOX, STRACE, PYTHON3, RUNC, SUDO,
-    RAILS, ZSH, FISH,
+    SQLITE3, ZSTD, SSH, SSHD, RSYNC, PS, LSOF, BSDTAR, SHELLCHECK, BUSYBOX, STRACE, PYTHON3, RUNC,
+    SUDO, RAILS, ZSH, FISH,
 ];
 
 /// Each package is built separately, see [`Context::build`].
