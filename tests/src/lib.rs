@@ -33,6 +33,7 @@ pub mod pull;
 pub mod python;
 pub mod recording;
 pub mod s3;
+pub mod scenes;
 pub mod secrets;
 pub mod server;
 pub mod sets;

@@ -39,7 +39,7 @@ const DECIDING: &str = "rename renameat renameat2 unlink unlinkat fsync fdatasyn
 /// The command after one that was cut or killed, which removes or finishes what that has left.
 const NEXT: [&str; 2] = ["snapshots", "prune"];
 
-/// With `--long`, the command after about so many of the states is cut too.
+/// With `--long`, the power is cut again during the recovery from about this many states.
 const RECOVERIES: usize = 100;
 
 /// Without `--long`, this many states of each command after a power cut are tried.

@@ -184,16 +184,23 @@ fn a_file_that_is_made_while_the_copies_are_removed_is_removed_as_well() {
     assert_eq!(databases::files(&env.path("local-tmp")), [""; 0]);
 }
 
+const REFRESH: [&str; 1] = ["refresh-fixtures"];
+
+/// A first refresh was killed instead of its first rename.
+fn killed_refresh() -> TestEnv {
+    let env = fixtures::pulled();
+    let inject = "inject=?rename,?renameat,?renameat2:signal=KILL:when=1";
+    let calls = ["rename", "renameat", "renameat2"];
+    Running::start(&mut under_strace(&env, &REFRESH, &calls, &["-e", inject])).wait();
+    env
+}
+
 #[test]
 fn a_file_that_a_killed_command_was_writing_is_removed_by_the_next() {
     if !can_trace() {
         return;
     }
-    let env = fixtures::pulled();
-    let refresh = ["refresh-fixtures"];
-    let inject = "inject=?rename,?renameat,?renameat2:signal=KILL:when=1";
-    let calls = ["rename", "renameat", "renameat2"];
-    Running::start(&mut under_strace(&env, &refresh, &calls, &["-e", inject])).wait();
+    let env = killed_refresh();
     let left = || {
         let mut left = databases::files(&env.repo().join("tests/fixtures"));
         left.retain(|name| name.contains("unfinished-"));
@@ -207,10 +214,10 @@ fn a_file_that_a_killed_command_was_writing_is_removed_by_the_next() {
     }
     let writes = File::open(env.repo().join("tests/fixtures").join(other)).expect("open");
     writes.lock().expect("lock");
-    env.xtask(refresh).ok();
+    env.xtask(REFRESH).ok();
     assert_eq!(left(), [own, other]);
     drop(writes);
-    env.xtask(refresh).ok();
+    env.xtask(REFRESH).ok();
     assert_eq!(left(), [own]);
 }
 
@@ -219,11 +226,7 @@ fn a_directory_that_a_killed_command_has_filled_is_removed_by_the_next() {
     if !can_trace() {
         return;
     }
-    let env = fixtures::pulled();
-    let refresh = ["refresh-fixtures"];
-    let inject = "inject=?rename,?renameat,?renameat2:signal=KILL:when=1";
-    let calls = ["rename", "renameat", "renameat2"];
-    Running::start(&mut under_strace(&env, &refresh, &calls, &["-e", inject])).wait();
+    let env = killed_refresh();
     let left = || databases::files(&env.path("local-tmp"));
     assert!(!left().is_empty(), "rows of production are there");
     // What another command is filling, and what is not ours.
@@ -233,11 +236,11 @@ fn a_directory_that_a_killed_command_has_filled_is_removed_by_the_next() {
     }
     let fills = File::open(env.path("local-tmp").join(other)).expect("open");
     fills.lock().expect("lock");
-    env.xtask(refresh).ok();
+    env.xtask(REFRESH).ok();
     assert_eq!(left(), [own, other]);
     drop(fills);
     databases::execute(&env.production().join("shop.db"), "DELETE FROM orders WHERE id = 30");
     pull(&env);
-    env.xtask(refresh).ok();
+    env.xtask(REFRESH).ok();
     assert_eq!(left(), [own]);
 }

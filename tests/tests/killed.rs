@@ -4,55 +4,33 @@
 use std::fs::File;
 
 use rusqlite::Connection;
-use tests::databases;
 use tests::developer::at_work;
 use tests::env::TestEnv;
 use tests::faults::{Fault, Injection, can_trace, inject};
 use tests::long::long;
 use tests::proof::Scene;
-use tests::sets::{Set, assert_same, change, content, named, pull};
+use tests::scenes::{self, RESTORE, UNDO, newest};
+use tests::sets::{assert_same, change, content, named, pull};
 use tests::store::snapshots;
-
-const RESTORE: [&str; 3] = ["restore-db", "--latest", "--yes"];
-const UNDO: [&str; 3] = ["restore-db", "--undo", "--yes"];
-
-/// The newest snapshot of a kind, by content.
-fn newest(env: &TestEnv, kind: &str) -> Set {
-    content(&env.data().join(named(env, kind).remove(0)))
-}
 
 #[test]
 fn a_restore_has_happened_or_has_not() {
     if can_trace() {
-        let env = at_work();
-        let new = newest(&env, "pull");
-        Scene::new("restore", env, &RESTORE).becomes(new).prove();
+        scenes::restore().prove();
     }
 }
 
 #[test]
 fn a_restore_under_a_running_app_has_happened_or_has_not() {
     if can_trace() {
-        let env = TestEnv::new();
-        let production = env.production().display().to_string();
-        env.app(["setup", "--data-dir", &production, "--rows", "100"]).ok();
-        pull(&env);
-        let tenant = env.data().join("tenant_iris.db");
-        databases::execute(&tenant, "UPDATE pull_requests SET title = 'mine'");
-        let new = newest(&env, "pull");
-        let scene = Scene::new("restore under an app", env, &RESTORE).becomes(new);
-        scene.under(|env| env.serve(&env.data())).prove();
+        scenes::restore_under_app().prove();
     }
 }
 
 #[test]
 fn going_back_has_happened_or_has_not() {
     if can_trace() {
-        let env = at_work();
-        env.xtask(RESTORE).ok();
-        change(&env.data().join("data.db"));
-        let new = newest(&env, "before-restore");
-        Scene::new("undo", env, &UNDO).becomes(new).prove();
+        scenes::undo().prove();
     }
 }
 

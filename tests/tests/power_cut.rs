@@ -15,26 +15,13 @@ use tests::fixtures;
 use tests::long::{long, spread};
 use tests::power::{Recording, record};
 use tests::proof::Scene;
-use tests::sets::{Set, assert_same, change, content, developer, named, pull};
-
-const RESTORE: [&str; 3] = ["restore-db", "--latest", "--yes"];
-const UNDO: [&str; 3] = ["restore-db", "--undo", "--yes"];
-
-/// The newest snapshot of a kind, by content.
-fn newest(env: &TestEnv, kind: &str) -> Set {
-    content(&env.data().join(named(env, kind).remove(0)))
-}
-
-fn restore() -> Scene {
-    let env = at_work();
-    let new = newest(&env, "pull");
-    Scene::new("restore", env, &RESTORE).becomes(new)
-}
+use tests::scenes::{self, RESTORE, UNDO};
+use tests::sets::{assert_same, change, content, developer, named, pull};
 
 #[test]
 fn a_restore_has_happened_or_has_not() {
     if can_trace() {
-        restore().prove_power_cuts();
+        scenes::restore().prove_power_cuts();
     }
 }
 
@@ -61,7 +48,7 @@ const RESTORES: [(&str, usize, &str); 6] = [
 fn without_a_sync_a_restore_would_lose_something() {
     if can_trace() {
         let paths = [".xtask/staged/data.db", ".xtask/staged", ".xtask"];
-        restore().needs_syncs(&paths, &RESTORES);
+        scenes::restore().needs_syncs(&paths, &RESTORES);
     }
 }
 
@@ -102,35 +89,28 @@ fn without_a_sync_a_snapshot_would_be_removed_in_part() {
 #[test]
 fn a_restore_under_a_running_app_has_happened_or_has_not() {
     if can_trace() {
-        let env = TestEnv::new();
-        let production = env.production().display().to_string();
-        env.app(["setup", "--data-dir", &production, "--rows", "100"]).ok();
-        pull(&env);
-        let tenant = env.data().join("tenant_iris.db");
-        databases::execute(&tenant, "UPDATE pull_requests SET title = 'mine'");
-        let new = newest(&env, "pull");
-        let scene = Scene::new("restore under an app", env, &RESTORE).becomes(new);
-        scene.under(|env| env.serve(&env.data())).prove_power_cuts();
+        scenes::restore_under_app().prove_power_cuts();
     }
 }
 
 #[test]
 fn going_back_has_happened_or_has_not() {
     if can_trace() {
-        let env = at_work();
-        env.xtask(RESTORE).ok();
-        change(&env.data().join("data.db"));
-        let new = newest(&env, "before-restore");
-        Scene::new("undo", env, &UNDO).becomes(new).prove_power_cuts();
+        scenes::undo().prove_power_cuts();
     }
+}
+
+/// A pull, which is repeated after it was cut.
+fn pull_scene(name: &'static str, env: TestEnv) -> Scene {
+    let new = content(&env.production());
+    let via = format!("local:{}", env.production().display());
+    Scene::new(name, env, &["pull-db", "--via", &via]).becomes(new).repeats()
 }
 
 fn a_pull() -> Scene {
     let env = at_work();
     change(&env.production().join("data.db"));
-    let new = content(&env.production());
-    let via = format!("local:{}", env.production().display());
-    Scene::new("pull", env, &["pull-db", "--via", &via]).becomes(new).repeats()
+    pull_scene("pull", env)
 }
 
 #[test]
@@ -157,19 +137,13 @@ fn add_tenant(env: &TestEnv, name: &str) {
     databases::create(&directory.join("main.db"), 30, 2);
 }
 
-fn a_pull_of_a_new_directory() -> Scene {
-    let env = with_tenants();
-    add_tenant(&env, "umbrella");
-    change(&env.production().join("tenants/acme/main.db"));
-    let new = content(&env.production());
-    let via = format!("local:{}", env.production().display());
-    Scene::new("pull of a new directory", env, &["pull-db", "--via", &via]).becomes(new).repeats()
-}
-
 #[test]
 fn a_pull_into_a_new_directory_has_happened_or_has_not() {
     if can_trace() {
-        a_pull_of_a_new_directory().prove_power_cuts();
+        let env = with_tenants();
+        add_tenant(&env, "umbrella");
+        change(&env.production().join("tenants/acme/main.db"));
+        pull_scene("pull of a new directory", env).prove_power_cuts();
     }
 }
 

@@ -38,7 +38,7 @@ fn developer() -> (TestEnv, tests::server::Sshd) {
         &tenant,
         "UPDATE pull_requests SET title = 'Fix the login' WHERE id % 9 = 0",
     );
-    // And who has worked since.
+    // The developer has changed data since.
     let local = env.data().join("tenant_juno.db");
     databases::execute(&local, "UPDATE pull_requests SET title = 'Try something' WHERE id % 7 = 0");
     (env, sshd)
