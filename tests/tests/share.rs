@@ -190,12 +190,14 @@ fn flags_of_a_pull_work_or_are_refused() {
 fn what_is_unchanged_is_a_link_and_a_directory_comes_with_its_databases() {
     let store = SharedStore::directory();
     let env = developer();
-    store.settings(&env, "include = ['*.db', 'tenants/*.db']");
+    let include = "include = ['*.db', 'tenants/*.db']";
+    store.settings(&env, include);
     fs::create_dir(env.production().join("tenants")).expect("make a directory");
     databases::execute(&env.production().join("tenants/kali.db"), "CREATE TABLE notes (text)");
     pull(&env);
     store.publish(&env);
     let other = store.member();
+    store.settings(&other, include);
     store.pull(&other);
     change(&env.production().join("tenant_iris.db"));
     pull(&env);
@@ -210,6 +212,23 @@ fn what_is_unchanged_is_a_link_and_a_directory_comes_with_its_databases() {
     let (same, changed) = (inodes("tenants/kali.db"), inodes("tenant_iris.db"));
     assert_eq!((same.len(), same[0]), (2, same[1]));
     assert_ne!(changed[0], changed[1]);
+}
+
+/// As of a pull from the server.
+#[test]
+fn only_databases_of_the_set_come() {
+    let store = SharedStore::directory();
+    let env = publisher(&store);
+    store.publish(&env);
+    let other = store.member();
+    store.settings(&other, "include = ['data.*']");
+    let pull_db = ["pull-db", "--via", "share"];
+    store.xtask(&other, &pull_db).ok().stderr_has("Pulled 1 database of ");
+    assert_eq!(content(&other.data()).into_keys().collect::<Vec<_>>(), ["data.db"]);
+    assert_eq!(content(&other.data().join(&named(&other, "pull")[0])).len(), 1);
+    store.settings(&other, "include = ['none.db']");
+    let none = store.xtask(&other, &pull_db).fails(2);
+    none.stderr_has(" matches `include`").stderr_has("hint: compare `include` in xtask/db.toml");
 }
 
 /// With `via = "share"`, the others need no flag; a hook pulls where there is a network.

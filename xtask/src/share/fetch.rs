@@ -11,7 +11,7 @@ use super::manifest::{AT_ONCE, Entry, Manifest, PART, Part, Version};
 use super::portable;
 use super::publish::Known;
 use super::vault::Vault;
-use crate::config::NamePattern;
+use crate::config::{NamePattern, Settings};
 use crate::each::each;
 use crate::error::Failure;
 use crate::snapshots::{Database, FileId};
@@ -23,7 +23,8 @@ pub struct Offer {
     pub manifest: Manifest,
 }
 
-/// The snapshot of this name, else the newest of all databases of a source.
+/// The snapshot of this name, else the newest of all databases of a source: those of its databases
+/// that belong to the set here.
 ///
 /// # Errors
 ///
@@ -31,7 +32,7 @@ pub struct Offer {
 pub fn choose(
     vault: &Vault<'_>,
     name: Option<&str>,
-    source: Option<&str>,
+    settings: &Settings,
     only: Option<&NamePattern>,
 ) -> Result<Offer> {
     let index = vault.index()?;
@@ -40,7 +41,7 @@ pub fn choose(
             entry.name == name
                 || entry.name.trim_end_matches('Z').ends_with(name.trim_end_matches('Z'))
         }
-        None => entry.only.is_none() && entry.source.as_deref() == source,
+        None => entry.only.is_none() && entry.source == settings.source,
     };
     let entry = index.snapshots.iter().filter(fits).max_by_key(|entry| entry.time);
     let Some(entry) = entry.cloned() else {
@@ -58,13 +59,19 @@ pub fn choose(
     let mut manifest = vault.manifest(&entry)?;
     let meta = &mut manifest.meta;
     portable::check(meta).map_err(|why| vault.lies(&format!("{} ({why})", entry.name)))?;
+    meta.databases.retain(|database| settings.names.selects(&database.name, only));
     if let Some(only) = only {
-        meta.databases.retain(|database| only.matches(&database.name));
         meta.only = Some(only.as_str().to_owned());
-        if meta.databases.is_empty() {
-            let what = format!("no database of {} matches {:?}", entry.name, only.as_str());
-            return Err(Failure::usage(what).hint("leave out --only").into());
-        }
+    }
+    if meta.databases.is_empty() {
+        let (wanted, hint) = match only {
+            Some(only) => (format!("{:?}", only.as_str()), "leave out --only"),
+            None => {
+                ("`include`".to_owned(), "compare `include` in xtask/db.toml with the publisher's")
+            }
+        };
+        let what = format!("no database of {} matches {wanted}", entry.name);
+        return Err(Failure::usage(what).hint(hint).into());
     }
     Ok(Offer { entry, manifest })
 }

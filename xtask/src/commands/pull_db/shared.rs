@@ -81,7 +81,7 @@ impl Request<'_> {
     }
 
     fn offer(&self, vault: &Vault<'_>, settings: &Settings) -> Result<Offer> {
-        let offer = fetch::choose(vault, self.name, settings.source.as_deref(), self.only)?;
+        let offer = fetch::choose(vault, self.name, settings, self.only)?;
         if !self.unmasked {
             let unmasked = portable::unmasked(&offer.manifest.meta, &settings.rules);
             portable::refuse_unmasked(&unmasked, &offer.entry.name, "--no-sanitize")?;
