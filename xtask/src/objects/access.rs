@@ -9,7 +9,10 @@ pub const HAS_BUCKETS: bool = cfg!(feature = "share");
 #[derive(Clone)]
 pub struct Access {
     pub url: String,
-    #[cfg_attr(not(any(feature = "share", test)), expect(dead_code, reason = "directories need none"))]
+    #[cfg_attr(
+        not(any(feature = "share", test)),
+        expect(dead_code, reason = "directories need none")
+    )]
     /// Credentials and the like, with the names that Litestream gives them.
     pub settings: BTreeMap<String, String>,
     #[cfg_attr(not(feature = "share"), expect(dead_code, reason = "nothing is opened"))]
