@@ -456,3 +456,16 @@ fn what_cargo_builds_in_a_workspace_of_its_own_is_ignored_before_it_is_there() {
     fs::write(env.repo().join(".gitignore"), "/data\ntarget/\n").expect("write");
     env.xtask(["init", "--yes"]).ok().stderr_has("lacks nothing");
 }
+
+#[test]
+fn a_database_that_git_tracks_is_named_before_anything_is_written() {
+    let (env, _sshd) = new(USERS);
+    fs::create_dir(env.data()).expect("make a directory");
+    databases::execute(&env.data().join("app.db"), "CREATE TABLE t (x)");
+    env.git(&["add", "data/app.db"]);
+    let tracked = format!("hint: git rm --cached {}\n", env.data().join("app.db").display());
+    let output = env.xtask(["init", "--yes", "--dry-run"]).ok();
+    output.stderr_has("warning: git tracks a database here: ").stderr_has(&tracked);
+    env.git(&["rm", "--quiet", "--cached", "data/app.db"]);
+    env.xtask(["init", "--yes"]).ok().stderr_lacks("git tracks");
+}

@@ -365,11 +365,18 @@ fn a_damaged_live_database_is_replaced_and_kept() {
     let pulled = named(&env, "pull").remove(0);
     let garbage = b"garbage ".repeat(5000);
     fs::write(env.data().join("data.db"), &garbage).expect("overwrite");
-    restore(&env, &["--latest"]).ok().stderr_has("warning: data.db is damaged");
+    let restored = restore(&env, &["--latest"]).ok();
+    restored.stderr_has("warning: data.db is damaged").stderr_has("--undo --only GLOB");
     assert_live(&env, &pulled);
     let saved = env.data().join(named(&env, "before-restore").remove(0));
     assert!(fs::read(saved.join("data.db")).expect("read") == garbage);
     databases::assert_same(&saved.join("tenant_iris.db"), &env.data().join("tenant_iris.db"));
+
+    for name in ["data.db", "tenant_iris.db"] {
+        fs::write(env.data().join(name), &garbage).expect("overwrite");
+    }
+    let restored = restore(&env, &["--latest"]).ok();
+    restored.stderr_has("hint: the damaged data is kept in backup_").stderr_lacks("--undo");
 }
 
 #[test]

@@ -14,6 +14,8 @@ pub struct Exposure {
     pub hints: Vec<String>,
     /// The ignore file and the lines to add to it, if there are any.
     pub missing: Option<(PathBuf, Vec<String>)>,
+    /// The command that takes databases out of git.
+    pub untrack: Option<String>,
 }
 
 /// What would contain the databases `live` of a directory. Before the first pull, example names
@@ -37,6 +39,7 @@ fn of_docker(settings: &Settings, dir: &Path) -> Option<Exposure> {
         message: "a Docker image that is built here could contain production data".to_owned(),
         hints: vec![format!("add a line to .dockerignore: {line}")],
         missing: Some((settings.root.join(".dockerignore"), vec![line])),
+        untrack: None,
     })
 }
 
@@ -56,12 +59,13 @@ fn of_git(sh: &Shell, settings: &Settings, dir: &Path, live: &[String]) -> Optio
         lines => format!("add these lines to {shown}:\n{}", lines.join("\n")),
     };
     let mut hints: Vec<_> = unignored.then_some(hint).into_iter().collect();
-    if !tracked.is_empty() {
+    let untrack = (!tracked.is_empty()).then(|| {
         let paths = tracked.iter().map(|name| dir.join(name).display().to_string());
         let words =
             paths.take(3).filter_map(|path| Some(shlex::try_quote(&path).ok()?.into_owned()));
-        hints.push(format!("git rm --cached {}", words.collect::<Vec<_>>().join(" ")));
-    }
+        format!("git rm --cached {}", words.collect::<Vec<_>>().join(" "))
+    });
+    hints.extend(untrack.clone());
     Some(Exposure {
         message: format!(
             "git does not ignore all of {}: a commit could include production data",
@@ -69,5 +73,6 @@ fn of_git(sh: &Shell, settings: &Settings, dir: &Path, live: &[String]) -> Optio
         ),
         hints,
         missing: (unignored && !lines.is_empty()).then_some((file, lines)),
+        untrack,
     })
 }

@@ -116,7 +116,7 @@ impl Args {
         let mut trials = Trials { cx, location, production, known: Vec::new() };
         let (new, settings) =
             self.tried(&mut trials, masked, |masked| Ok(proposal.text(masked)))?;
-        let ignored = ignore::lines(&cx.sh, &settings, &survey.names())?;
+        let ignored = ignore::lines(cx, &settings, &survey.names())?;
         let mut planned =
             vec![FileChange { file: location.file.clone(), old: Vec::new(), new: new.into() }];
         planned.extend(ignored);
@@ -153,7 +153,7 @@ impl Args {
         let (new, settings) = self.tried(&mut trials, masked, |masked| {
             extend::with_rules(&text, &propose::rules(masked, &survey.databases, &text))
         })?;
-        let ignored = ignore::lines(&cx.sh, &settings, &names)?;
+        let ignored = ignore::lines(cx, &settings, &names)?;
         let mut planned =
             vec![FileChange { file: settings.file.clone(), old: old.into(), new: new.into() }];
         planned.extend(ignored);

@@ -6,16 +6,17 @@ use anyhow::Result;
 use xshell::{Shell, cmd};
 
 use crate::config::Settings;
+use crate::context::Context;
 use crate::init::FileChange;
 use crate::{exposure, fs};
 
-/// The changes of files that lack lines.
+/// The changes of files that lack lines. Warns of databases that are in commits already.
 ///
 /// # Errors
 ///
 /// A file cannot be read, or the data directory cannot be made.
-pub fn lines(sh: &Shell, settings: &Settings, names: &[String]) -> Result<Vec<FileChange>> {
-    let dir = &settings.data_dir;
+pub fn lines(cx: &Context, settings: &Settings, names: &[String]) -> Result<Vec<FileChange>> {
+    let (sh, dir) = (&cx.sh, &settings.data_dir);
     let names: Vec<_> = names.iter().map(|name| settings.names.renames.local(name)).collect();
     // git answers only for a directory that is there.
     let is_new = !dir.exists();
@@ -25,6 +26,12 @@ pub fn lines(sh: &Shell, settings: &Settings, names: &[String]) -> Result<Vec<Fi
     let exposures = exposure::of(sh, settings, dir, &names);
     if is_new {
         fs_err::remove_dir(dir)?;
+    }
+    for command in exposures.iter().filter_map(|one| one.untrack.as_ref()) {
+        cx.ui.warn(
+            "git tracks a database here: a commit after a pull would include production data",
+        );
+        cx.ui.hint(command);
     }
     let mut missing: Vec<_> = exposures.into_iter().filter_map(|one| one.missing).collect();
     if let Some((file, line)) = built(sh, settings) {

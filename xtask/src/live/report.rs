@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::Replaced;
+use super::{Damage, Replaced};
 use crate::config::Settings;
 use crate::context::Context;
 use crate::error;
@@ -64,12 +64,18 @@ pub fn replaced(ui: &Ui, snapshot: &Snapshot, replaced: &Replaced) {
     unsanitized(ui, replaced);
     programs(ui, replaced);
     match &replaced.before {
-        Some(saved) if saved.damaged => ui.hint(format!(
-            "the undamaged part of the previous data is in {}: cargo xtask restore-db --undo --only GLOB",
-            saved.name
-        )),
-        Some(_) => ui.hint(WAY_BACK),
         None => {}
+        Some(saved) => match saved.damage {
+            Damage::None => ui.hint(WAY_BACK),
+            Damage::Some => ui.hint(format!(
+                "the undamaged part of the previous data is in {}: cargo xtask restore-db --undo --only GLOB",
+                saved.name
+            )),
+            Damage::All => ui.hint(format!(
+                "the damaged data is kept in {}; the command `.recover` of sqlite3 may read a part of it",
+                saved.name
+            )),
+        },
     }
 }
 

@@ -24,10 +24,17 @@ pub struct Saved {
     pub name: String,
     /// False if an existing snapshot has the same content.
     pub new: bool,
-    /// Whether a database could not be read.
-    pub damaged: bool,
+    pub damage: Damage,
     /// Whether the sha256 of each database is recorded.
     pub(super) hashed: bool,
+}
+
+/// Which of the saved databases SQLite could not read.
+#[derive(Clone, Copy)]
+pub enum Damage {
+    None,
+    Some,
+    All,
 }
 
 /// Copies of the live set that are not yet a snapshot.
@@ -150,7 +157,7 @@ impl<'a> Saver<'a> {
     /// Makes a snapshot of `copies`, unless one holds the same.
     pub(super) fn keep(&self, copies: Copies<'_>, kind: Kind) -> Result<Saved> {
         if let Some(name) = copies.held_by.clone().filter(|_| copies.changed.is_empty()) {
-            return Ok(Saved { name, new: false, damaged: false, hashed: true });
+            return Ok(Saved { name, new: false, damage: Damage::None, hashed: true });
         }
         copies.link_known()?;
         let dir = copies.incoming.path();
@@ -172,9 +179,14 @@ impl<'a> Saver<'a> {
             pinned: false,
             databases: databases.collect::<Result<_>>()?,
         };
-        let damaged = meta.databases.iter().any(|database| database.damaged);
+        let mut damaged = meta.databases.iter().map(|database| database.damaged);
+        let damage = match (damaged.clone().all(|it| it), damaged.any(|it| it)) {
+            (true, _) => Damage::All,
+            (false, true) => Damage::Some,
+            (false, false) => Damage::None,
+        };
         let hashed = meta.databases.iter().all(|database| database.sha256.is_some());
-        Ok(Saved { name: copies.incoming.commit(meta)?.name, new: true, damaged, hashed })
+        Ok(Saved { name: copies.incoming.commit(meta)?.name, new: true, damage, hashed })
     }
 }
 
