@@ -167,7 +167,7 @@ fn tenant_cells(pull: &Pull) -> [String; 4] {
 fn disk_sentence(disk: &Disk) -> String {
     let [all, snapshots] = disk.multiples();
     format!(
-        "{} daily pulls of {} databases ({}) take {all:.2} sets of disk here, {snapshots:.2} without the live set",
+        "{} daily pulls of {} databases ({}) take {all:.2} times their size on disk here, {snapshots:.2} times without the current data",
         disk::DAYS,
         disk.databases,
         bytes(disk.set)

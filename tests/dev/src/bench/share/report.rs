@@ -56,11 +56,11 @@ impl Report {
             databases = count(self.databases, "database"),
             mb = self.mb,
             tenants = count(self.tenants as usize, "tenant"),
-            bucket = rows(bucket, "of rclone"),
+            bucket = rows(bucket, "relative to rclone"),
             directory = rows(directory, ""),
-            replicas = rows(replicas, "of both together"),
+            replicas = rows(replicas, "relative to both together"),
             tenants_directory = rows(tenants_directory, ""),
-            tenants_replicas = rows(tenants_replicas, "of both together"),
+            tenants_replicas = rows(tenants_replicas, "relative to both together"),
             build = build.as_deref().unwrap_or("Builds were not measured."),
             targets = self.target_table(),
         );
@@ -102,7 +102,7 @@ impl Report {
 
 fn of_replicas(measured: &[Measured], name: &str) -> Option<Target> {
     let ours = find(measured, Flow::PullReplicas)?;
-    let what = format!("{name}, of the time of `litestream restore` and a local pull");
+    let what = format!("{name}, time relative to `litestream restore` and a local pull");
     Some(Target::most(what, ratio(measured, ours)?, REPLICAS, part))
 }
 

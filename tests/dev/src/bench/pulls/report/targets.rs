@@ -100,7 +100,7 @@ impl Report {
         targets.extend(self.of_tenants());
         let disk = self.disk.as_ref().filter(|disk| disk.databases == disk::DATABASES);
         targets.extend(disk.map(|disk| {
-            let what = "disk of the snapshots of ten days, in sets";
+            let what = "disk for snapshots of ten days, relative to the databases";
             Target::most(what, disk.multiples()[1], SNAPSHOTS, part)
         }));
         targets
@@ -119,7 +119,7 @@ impl Report {
         let mut targets: Vec<_> = programs.collect();
         let sizes = self.databases.iter().map(|database| database.bytes);
         let staging = sizes.clone().sum::<u64>() + sizes.max().unwrap_or_default();
-        let what = "temporary files on the server, and the set and its largest database";
+        let what = "temporary files on the server (limit: all databases, the largest twice)";
         targets.push(Target::most(what, self.server.staging as f64, staging as f64, size));
         let memory = |memory| Target::most("memory here", memory as f64, MEMORY as f64, size);
         targets.extend(self.memory.map(memory));
@@ -142,7 +142,7 @@ impl Report {
             );
         }
         if let Some(memory) = pulls.iter().filter_map(|pull| pull.memory).max() {
-            let what = "memory here, of tenants";
+            let what = "memory here, tenants";
             targets.push(Target::most(what, memory as f64, MEMORY as f64, size));
         }
         if let Some(readers) = pulls.iter().map(|pull| pull.readers).max() {
@@ -159,15 +159,15 @@ fn of_link(link: &Link, limits: &Limits) -> Vec<Target> {
     let name = |flow: Flow| format!("{}, {}", flow.name(), link.shape);
     let of = |flow| link.seconds(flow);
     let first = link.ratio(Flow::FirstZstd).map(|ratio| {
-        let what = format!("{}, of the time of a classic one", name(Flow::FirstZstd));
+        let what = format!("{}, time relative to classic", name(Flow::FirstZstd));
         Target::most(what, ratio, limits.first, part)
     });
     let day = of(Flow::Day).zip(of(Flow::Rsync)).map(|(day, rsync)| {
-        let what = format!("{}, of the time of rsync", name(Flow::Day));
+        let what = format!("{}, time relative to rsync", name(Flow::Day));
         Target::most(what, day / rsync, limits.day, part)
     });
     let nothing = of(Flow::Nothing).zip(of(Flow::Connect)).map(|(nothing, connect)| {
-        let what = format!("{}, longer than `ssh true`", name(Flow::Nothing));
+        let what = format!("{}, time beyond `ssh true`", name(Flow::Nothing));
         Target::most(what, nothing - connect, NOTHING, seconds)
     });
     [first, day, nothing].into_iter().flatten().collect()
@@ -176,12 +176,12 @@ fn of_link(link: &Link, limits: &Limits) -> Vec<Target> {
 /// CPU time and bytes.
 fn of_server(link: &Link) -> Vec<Target> {
     let cpu = CPU.iter().filter_map(|(flow, limit)| {
-        let what = format!("CPU time of the server, {}, of that of a classic one", flow.name());
+        let what = format!("CPU time of the server, {}, relative to classic", flow.name());
         Some(Target::most(what, link.cpu_ratio(*flow)?, *limit, part))
     });
     let mut targets: Vec<_> = cpu.collect();
     if let (Some(day), Some(rsync)) = (link.find(Flow::Day), link.find(Flow::Rsync)) {
-        let what = "bytes down after a day, of those of rsync";
+        let what = "bytes down after a day, relative to rsync";
         targets.push(Target::most(what, day.down as f64 / rsync.down as f64, DOWN, part));
     }
     targets
@@ -191,7 +191,8 @@ fn of_writers(writers: &Writers, mode: &str, stall: f64) -> Vec<Target> {
     let mut targets = longest(writers, mode, stall);
     for (flow, pace) in &writers.during {
         let measured = pace.commits_per_second / writers.alone();
-        let what = format!("commits of an app {mode}, {}, of those without", flow.name());
+        let what =
+            format!("commits per second of an app {mode}, {}, relative to no pull", flow.name());
         targets.push(Target { least: true, ..Target::most(what, measured, PACE, part) });
     }
     targets
