@@ -209,6 +209,29 @@ fn a_running_server_answers_with_the_restored_data() {
     project.manage(&["migrate", "--check"]);
 }
 
+/// Migrations that production does not have yet are applied to what was pulled, and only to that.
+#[test]
+fn prepare_brings_a_pull_to_the_schema_of_the_working_tree() {
+    let project = Project::new();
+    let env = &project.env;
+    project.pull("");
+    project.manage(&["makemigrations", "notes", "--empty", "--name", "later"]);
+    let pending =
+        || Running::start(&mut project.python(&["manage.py", "migrate", "--check"])).wait();
+    pending().fails(1);
+    let python = python::programs("django", VERSIONS).join("python");
+    let hooks = format!(
+        "[hooks]\nprepare = 'DATABASE={{dir}}/db.sqlite3 {} manage.py migrate --no-input'\n",
+        python.display()
+    );
+    project.pull(&hooks).stderr_has("Applying notes.").stderr_has("_later... OK");
+    pending().ok();
+    env.xtask(["snapshots", "create", "before"]).ok();
+    databases::execute(&env.repo().join("db.sqlite3"), "DELETE FROM notes_note");
+    env.xtask(["restore-db", "--yes", "before"]).ok().stderr_lacks("Applying");
+    pending().ok();
+}
+
 /// What Django's own `migrate` makes of it has nothing to do once more.
 #[test]
 fn a_fixture_is_one_that_migrate_accepts() {

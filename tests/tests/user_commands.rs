@@ -51,6 +51,61 @@ fn what_prepare_changes_is_current_and_the_snapshot_is_not() {
     assert_eq!(databases::query(&live, COUNT), 8.into());
 }
 
+/// What was current here is what somebody wanted to keep, such as before a migration.
+#[test]
+fn what_was_saved_here_comes_back_as_it_was_and_a_pull_is_prepared() {
+    let env = production();
+    script(&env, "prepare", DELETE_ONE);
+    env.db_toml("[hooks]\nprepare = 'prepare them'\n");
+    env.local_pull(&[]).ok();
+    let live = env.data().join("a.db");
+    let change = |sql: &str| {
+        databases::execute(&live, sql);
+        databases::execute(&env.data().join("it's b.db"), sql);
+    };
+    let restore = |args: &[&str]| env.xtask([&["restore-db", "--yes"], args].concat()).ok();
+
+    // Nobody has written to it, and yet it is not the pull.
+    env.xtask(["snapshots", "create", "mine"]).ok();
+    env.xtask(["snapshots", "diff", "mine"]).ok().stdout_has("a.db: same");
+    change("INSERT INTO items (id, key) VALUES (1, 'mine')");
+    env.xtask(["snapshots", "create", "with one"]).ok();
+    change("DELETE FROM items WHERE id < 9");
+    restore(&["with one"]).stderr_lacks("Running");
+    assert_eq!(
+        databases::query(&live, "SELECT key FROM items WHERE id = 1"),
+        "mine".to_owned().into()
+    );
+    restore(&["mine"]).stderr_lacks("Running");
+    assert_eq!(databases::query(&live, COUNT), 299.into());
+    restore(&["--latest"]).stderr_has("Running prepare them");
+
+    // One of them was written to: the other is saved as its pull, and prepared once more.
+    databases::execute(&live, "INSERT INTO items (id, key) VALUES (1, 'mine')");
+    restore(&["--latest"]);
+    change("DELETE FROM items");
+    restore(&["--undo"]);
+    restore(&["--undo"]);
+    restore(&["--undo"]).stderr_has("Running prepare them");
+    assert_eq!(databases::query(&env.data().join("it's b.db"), COUNT), 299.into());
+}
+
+/// A command that is new changes what a pull has brought before.
+#[test]
+fn what_a_new_prepare_changes_is_saved_before() {
+    let env = production();
+    env.local_pull(&[]).ok();
+    script(&env, "prepare", DELETE_ONE);
+    env.db_toml("[hooks]\nprepare = 'prepare them'\n");
+    env.xtask(["restore-db", "--yes", "--latest"])
+        .ok()
+        .stderr_lacks("up to date")
+        .stderr_has("Saved");
+    assert_eq!(databases::query(&env.data().join("a.db"), COUNT), 299.into());
+    env.xtask(["restore-db", "--yes", "--undo"]).ok().stderr_lacks("Running");
+    assert_eq!(databases::query(&env.data().join("a.db"), COUNT), 300.into());
+}
+
 #[test]
 fn a_prepare_that_fails_or_breaks_a_database_changes_nothing() {
     let env = production();
@@ -100,6 +155,14 @@ fn what_runs_afterwards_knows_what_was_put_where() {
     env.xtask(["restore-db", "--yes", "--latest"]).ok();
     assert_eq!(fs::read_to_string(&told).expect("told"), expected("restored"));
 
+    // As in a shell.
+    env.db_toml("[hooks]\nafter-restore = \"WHERE={dir}/a.db sh -c 'echo $WHERE'\"\n");
+    databases::execute(&env.data().join("a.db"), "DELETE FROM items");
+    let restored = env.xtask(["restore-db", "--yes", "--latest"]).ok();
+    restored
+        .stderr_has("Running WHERE={dir}/a.db sh -c")
+        .stderr_has(&format!("{}/a.db\n", env.data().display()));
+
     env.db_toml(&hooks(3));
     env.local_pull(&[])
         .fails(1)
@@ -132,9 +195,13 @@ fn compact_takes_the_free_pages_from_the_current_data_alone() {
 #[test]
 fn a_command_that_needs_a_shell_is_refused() {
     let env = TestEnv::new();
-    for (command, word) in
-        [("echo a > b", ">"), ("a && b", "&&"), ("echo $HOME", "$HOME"), ("a | b", "|")]
-    {
+    for (command, word) in [
+        ("echo a > b", ">"),
+        ("a && b", "&&"),
+        ("echo $HOME", "$HOME"),
+        ("A=$HOME b", "A=$HOME"),
+        ("a | b", "|"),
+    ] {
         env.db_toml(&format!("[hooks]\nafter-pull = '{command}'\n"));
         env.xtask(["snapshots", "list"])
             .fails(2)

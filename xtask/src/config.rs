@@ -2,6 +2,7 @@
 //! of a command come before them.
 
 mod audit;
+mod command_line;
 mod environment;
 mod fake;
 mod fixture;
@@ -28,6 +29,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 pub use self::audit::{Audit, AuditToml, Level};
+pub use self::command_line::CommandLine;
 use self::environment::Environment;
 pub use self::fixture::{Fixture, FixtureToml, LOCK, Migrate, Rows};
 pub use self::fly::FlyConfig;
@@ -39,7 +41,7 @@ pub use self::share::Share;
 use self::share::ShareToml;
 use self::source::{Source, SourceToml};
 use self::values::data_directory;
-pub use self::values::{MaxAge, directory, duration, nearest, plain, words};
+pub use self::values::{MaxAge, directory, duration, nearest, plain};
 pub use self::via::{Via, Way, plain_word};
 pub use self::write::with_line;
 use crate::error::{self, Failure};
@@ -148,8 +150,8 @@ struct DbToml {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct HooksToml {
-    /// Runs before pulled or restored databases become current. They are in `$XTASK_DIR`. If it
-    /// fails, nothing changes.
+    /// Changes pulled databases before they become current; `{dir}` is the directory that they are
+    /// in. If it fails, nothing is changed.
     prepare: Option<String>,
     /// Runs after a pull.
     after_pull: Option<String>,
@@ -157,22 +159,22 @@ struct HooksToml {
     after_restore: Option<String>,
 }
 
-/// The words of the commands that run around a replacement of the current data.
+/// The commands that run around a replacement of the current data.
 #[derive(Default)]
 pub struct Hooks {
-    /// Changes the databases before they become the current data.
-    pub prepare: Option<Vec<String>>,
-    pub after_pull: Option<Vec<String>>,
-    pub after_restore: Option<Vec<String>>,
+    /// Changes pulled databases before they become the current data.
+    pub prepare: Option<CommandLine>,
+    pub after_pull: Option<CommandLine>,
+    pub after_restore: Option<CommandLine>,
 }
 
 impl HooksToml {
     fn resolve(self) -> Result<Hooks> {
-        let words = |command: Option<String>| command.map(|text| words(&text)).transpose();
+        let parse = |command: Option<String>| command.map(|it| CommandLine::parse(&it)).transpose();
         Ok(Hooks {
-            prepare: words(self.prepare)?,
-            after_pull: words(self.after_pull)?,
-            after_restore: words(self.after_restore)?,
+            prepare: parse(self.prepare)?,
+            after_pull: parse(self.after_pull)?,
+            after_restore: parse(self.after_restore)?,
         })
     }
 }
@@ -213,7 +215,7 @@ pub struct Settings {
     /// Whether databases may be on this machine before they are masked.
     pub allow_local_staging: bool,
     /// The words of the command that migrates and seeds; `{dir}` stands for the data directory.
-    pub setup: Option<Vec<String>>,
+    pub setup: Option<CommandLine>,
     pub compact: bool,
     pub hooks: Hooks,
     pub rules: Vec<Rule>,
@@ -439,7 +441,7 @@ impl Settings {
             allow_local_staging: db.allow_local_staging.unwrap_or(true),
             compact: db.compact,
             hooks: db.hooks.resolve().context("[hooks]").with_context(in_file)?,
-            setup: db.setup.map(|command| words(&command)).transpose().with_context(in_file)?,
+            setup: db.setup.map(|it| CommandLine::parse(&it)).transpose().with_context(in_file)?,
             rules: rules(db.sanitize, db.scrub, &db.omit, &renames, &lines)?,
             audit: db.audit.resolve().context("[audit]").with_context(in_file)?,
             fixtures: fixtures(db.fixture, &db.references, &renames).with_context(in_file)?,
@@ -502,7 +504,8 @@ impl Settings {
     /// What changes a database of a snapshot before it becomes a current one; empty if nothing does.
     pub fn preparation(&self) -> String {
         let compact = self.compact.then(|| "compact".to_owned());
-        self.hooks.prepare.iter().flatten().cloned().chain(compact).collect::<Vec<_>>().join("\n")
+        let prepare = self.hooks.prepare.iter().map(CommandLine::to_string);
+        prepare.chain(compact).collect::<Vec<_>>().join("\n")
     }
 
     /// The app on Fly.io. The environment and `fly.toml` are read only by this call.

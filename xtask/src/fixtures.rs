@@ -56,9 +56,9 @@ impl Fixture {
             add(&format!("{reference:?}"));
         }
         add("migrate");
-        if let Some(Migrate { run, env, dir }) = &self.migrate {
-            run.iter().for_each(|word| add(word));
-            env.iter().for_each(|(name, value)| add(&format!("{name}={value}")));
+        if let Some(Migrate { command, dir }) = &self.migrate {
+            command.words.iter().for_each(|word| add(word));
+            command.env.iter().for_each(|(name, value)| add(&format!("{name}={value}")));
             dir.iter().for_each(|dir| add(&format!("in {dir}")));
         }
         add(&sanitize::text(rules.iter().filter(|rule| rule.is_for(&self.from))));

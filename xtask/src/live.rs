@@ -77,6 +77,11 @@ pub fn known_sha256(store: &Store, state: &State) -> BTreeMap<String, String> {
     as_pulled.map(|(name, placed)| (name, placed.sha256)).collect()
 }
 
+/// What changes a database of this snapshot before it is current; empty if nothing does.
+fn preparation(settings: &Settings, snapshot: &Snapshot, name: &str) -> String {
+    if snapshot.is_unprepared(name) { settings.preparation() } else { String::new() }
+}
+
 /// Whether a replacement by this snapshot would change nothing: it is the current one, and its
 /// databases are as they were installed.
 ///
@@ -97,7 +102,7 @@ pub fn is_up_to_date(
     let is_same = |name: &String| {
         unchanged.get(name).is_some_and(|placed| {
             placed::sha256_in(replacement.snapshot, name) == Some(&placed.sha256)
-                && placed.prepared == settings.preparation()
+                && placed.prepared == preparation(settings, replacement.snapshot, name)
         })
     };
     let removes = replacement.removes(&settings.names, &live, &state.brought(store));
@@ -244,9 +249,8 @@ impl<'a> LockedLiveSet<'a> {
             self.backfill_hashes(saved);
         }
         let Journal { install, remove: removed, state, .. } = journal;
-        if let Err(error) =
-            placed::record(&self.store, snapshot, &install, &staged, &self.settings.preparation())
-        {
+        let preparation = |name: &str| preparation(self.settings, snapshot, name);
+        if let Err(error) = placed::record(&self.store, snapshot, &install, &staged, preparation) {
             self.ui.warn(format!("the next command compares the current data again: {error:#}"));
         }
         let is_there = |name: &String| self.store.dir.join(name).exists();
@@ -264,7 +268,8 @@ impl<'a> LockedLiveSet<'a> {
         let is_installed = |name: &&String| {
             let wanted = placed::sha256_in(replacement.snapshot, name);
             unchanged.get(*name).is_some_and(|placed| {
-                wanted == Some(&placed.sha256) && placed.prepared == self.settings.preparation()
+                wanted == Some(&placed.sha256)
+                    && placed.prepared == preparation(self.settings, replacement.snapshot, name)
             })
         };
         let install: Vec<_> = all.iter().filter(|name| !is_installed(name)).cloned().collect();
@@ -335,17 +340,20 @@ impl<'a> LockedLiveSet<'a> {
         Ok(Prepared { journal, locked, before, others, programs, all, staged: stamps })
     }
 
-    /// Lets the user's command change the staged databases, and compacts them.
+    /// Lets the user's command change the staged databases that were not current here before, and
+    /// compacts them.
     fn change_staged(&self, from: &Snapshot, install: &[String], staged: &Path) -> Result<()> {
         let Settings { hooks, compact, root, .. } = self.settings;
+        let install: Vec<_> =
+            install.iter().filter(|name| from.is_unprepared(name)).cloned().collect();
         if install.is_empty() || (hooks.prepare.is_none() && !compact) {
             return Ok(());
         }
-        if let Some(words) = &hooks.prepare {
-            let command = UserCommand { key: "prepare", words, root };
-            command.run(self.ui, self.sh, staged, &from.path, install, "nothing was changed")?;
+        if let Some(line) = &hooks.prepare {
+            let command = UserCommand { key: "prepare", line, root };
+            command.run(self.ui, self.sh, staged, &from.path, &install, "nothing was changed")?;
         }
-        stage::close(self.ui, install, staged, *compact)
+        stage::close(self.ui, &install, staged, *compact)
     }
 
     fn open_and_lock(&self, remove: &[String], install: &[String]) -> Result<Vec<LockedDb>> {

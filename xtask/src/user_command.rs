@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use xshell::{Shell, cmd};
+use xshell::Shell;
 
+use crate::config::CommandLine;
 use crate::error::Failure;
 use crate::interrupt;
 use crate::ui::Ui;
@@ -12,14 +13,14 @@ use crate::ui::Ui;
 /// A command, and how it is called in `db.toml`.
 pub struct UserCommand<'a> {
     pub key: &'static str,
-    pub words: &'a [String],
+    pub line: &'a CommandLine,
     /// The root of the repository, where it runs.
     pub root: &'a Path,
 }
 
 impl UserCommand<'_> {
-    /// Runs it for these databases in `dir`, which came from `snapshot`. Values go through the
-    /// environment: no name becomes part of a command.
+    /// Runs it for these databases in `dir`, which came from `snapshot`. Names of databases go through
+    /// the environment, and do not become part of a command.
     ///
     /// # Errors
     ///
@@ -33,10 +34,11 @@ impl UserCommand<'_> {
         databases: &[String],
         then: &str,
     ) -> Result<()> {
-        let Some((program, args)) = self.words.split_first() else { return Ok(()) };
-        ui.status("Running", self.words.join(" "));
+        ui.status("Running", self.line);
         let _root = sh.push_dir(self.root);
-        let command = cmd!(sh, "{program} {args...}")
+        let line = self.line.with("{dir}", &dir.display().to_string());
+        let command = line
+            .command(sh)
             .env("XTASK_DIR", dir)
             .env("XTASK_SNAPSHOT", snapshot)
             .env("XTASK_DATABASES", databases.join("\n"));

@@ -189,7 +189,7 @@ impl Args {
         }
         // The command may run this program.
         drop(live);
-        let command = settings.hooks.after_pull.as_deref();
+        let command = settings.hooks.after_pull.as_ref();
         live::report::run_after(cx, settings, "after-pull", command, &snapshot, &replaced)
     }
 
@@ -227,7 +227,7 @@ impl Args {
         prune_after(cx, settings, &live);
         fetched.report(cx, settings, &replaced, start)?;
         drop(live);
-        let command = settings.hooks.after_pull.as_deref();
+        let command = settings.hooks.after_pull.as_ref();
         live::report::run_after(cx, settings, "after-pull", command, snapshot, &replaced)
     }
 

@@ -89,7 +89,7 @@ impl Args {
         } else {
             report::replaced(&cx.ui, &chosen, &replaced);
         }
-        let command = settings.hooks.after_restore.as_deref();
+        let command = settings.hooks.after_restore.as_ref();
         report::run_after(cx, &settings, "after-restore", command, &chosen, &replaced)
     }
 

@@ -1,5 +1,4 @@
 use anyhow::{Context as _, Result};
-use xshell::cmd;
 
 use crate::context::Context;
 use crate::error::Failure;
@@ -26,15 +25,13 @@ pub struct Args {
 impl Args {
     pub(crate) fn run(self, cx: &Context) -> Result<()> {
         let settings = cx.settings()?;
-        let Some(words) = &settings.setup else {
+        let Some(line) = &settings.setup else {
             return Err(Failure::usage("no `setup` command in the config file")
-                .hint("add to xtask/db.toml: setup = \"cargo run -q -p app -- setup --data-dir {dir}\"")
+                .hint("add to xtask/db.toml: setup = \"bin/rails db:prepare\" or \"python3 manage.py migrate\"")
                 .into());
         };
         let dir = settings.data_dir.display().to_string();
-        let words: Vec<_> = words.iter().map(|word| word.replace("{dir}", &dir)).collect();
-        let (program, args) = (&words[0], &words[1..]);
-        let more = &self.args;
+        let line = line.with("{dir}", &dir);
 
         let mut live = LockedLiveSet::lock(cx, &settings, "cargo xtask setup-db")?;
         live.refuse_if_open(self.force)?;
@@ -45,9 +42,9 @@ impl Args {
         if let Some(saved) = &saved {
             cx.ui.status("Saved", format!("the current data as {}", saved.name));
         }
-        cx.ui.status("Running", words.join(" "));
+        cx.ui.status("Running", &line);
         let _root = cx.sh.push_dir(&settings.root);
-        interrupt::run(cmd!(cx.sh, "{program} {args...} {more...}")).with_context(|| {
+        interrupt::run(line.command(&cx.sh).args(&self.args)).with_context(|| {
             let what = if interrupt::is_asked() { "was interrupted" } else { "failed" };
             Failure::new(format!("the setup command {what}, and may have changed the current data"))
                 .hint(WAY_BACK)

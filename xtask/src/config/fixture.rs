@@ -6,8 +6,9 @@ use anyhow::Result;
 use glob::Pattern;
 use serde::Deserialize;
 
+use super::command_line::{CommandLine, is_variable};
 use super::reference::Association;
-use super::values::{plain, words};
+use super::values::plain;
 use crate::error::Failure;
 use crate::sql;
 
@@ -69,10 +70,7 @@ struct FullMigrate {
 /// The command that migrates a fixture; `{db}` stands for its file.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Migrate {
-    /// The program and its arguments.
-    pub run: Vec<String>,
-    /// Variables of its environment.
-    pub env: Vec<(String, String)>,
+    pub command: CommandLine,
     /// Where it runs, from the root of the repository.
     pub dir: Option<String>,
 }
@@ -177,41 +175,18 @@ impl MigrateToml {
             Self::Plain(run) => (run, BTreeMap::new(), None),
             Self::Full(FullMigrate { run, env, dir }) => (run, env, dir),
         };
-        let mut env: Vec<_> = env.into_iter().collect();
-        let mut words = words(&run)?;
-        // As in a shell, variables may stand before the program.
-        while let Some((name, value)) = words.first().and_then(|word| word.split_once('='))
-            && is_variable(name)
-        {
-            env.push((name.to_owned(), value.to_owned()));
-            words.remove(0);
-        }
-        if words.is_empty() {
-            return Err(wrong("migrate", &run, "has no program"));
-        }
-        if let Some((name, _)) = env.iter().find(|(name, _)| !is_variable(name)) {
+        let mut command = CommandLine::parse(&run)?;
+        command.env.splice(..0, env);
+        if let Some((name, _)) = command.env.iter().find(|(name, _)| !is_variable(name)) {
             return Err(wrong("migrate.env", name, "is no name of a variable"));
         }
         if let Some(dir) = dir.as_ref().filter(|dir| !within(dir)) {
             return Err(wrong("migrate.dir", dir, "must be a path within the repository"));
         }
-        if !words.iter().chain(env.iter().map(|(_, value)| value)).any(|it| it.contains("{db}")) {
+        if !command.contains("{db}") {
             return Err(wrong("migrate", &run, "must contain {db}, the file to migrate"));
         }
-        Ok(Migrate { run: words, env, dir })
-    }
-}
-
-fn is_variable(name: &str) -> bool {
-    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-}
-
-impl Migrate {
-    /// The command as in the settings.
-    pub fn shown(&self) -> String {
-        let env = self.env.iter().map(|(name, value)| format!("{name}={value}"));
-        env.chain(self.run.iter().cloned()).collect::<Vec<_>>().join(" ")
+        Ok(Migrate { command, dir })
     }
 }
 

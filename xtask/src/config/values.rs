@@ -99,28 +99,6 @@ fn is_ambiguous(text: &str) -> bool {
     within || pieces.iter().any(|piece| piece.starts_with('^'))
 }
 
-/// Splits a command into words.
-///
-/// # Errors
-///
-/// The command is empty, has an open quote or a control character, or needs a shell.
-pub fn words(command: &str) -> Result<Vec<String>> {
-    plain("the command", command)?;
-    let words = shlex::split(command).filter(|words| !words.is_empty()).ok_or_else(|| {
-        Failure::usage(format!("the command {command:?} is empty or has an open quote"))
-            .hint("write it as in a shell, such as \"npm run migrate\"")
-    })?;
-    let is_of_a_shell = |word: &&String| {
-        ["&&", "||", "|", ";", "&", ">", ">>", "<", "2>", "2>&1"].contains(&word.as_str())
-            || word.strip_prefix('$').is_some_and(|name| name.starts_with(char::is_alphabetic))
-    };
-    if let Some(word) = words.iter().find(is_of_a_shell) {
-        let what = format!("the command {command:?} has {word}, and no shell runs it");
-        return Err(Failure::usage(what).hint("sh -c '…' runs it in one").into());
-    }
-    Ok(words)
-}
-
 /// An age such as that up to which an earlier pull replaces a new one.
 #[derive(Clone, Debug)]
 pub struct MaxAge {

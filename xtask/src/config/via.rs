@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::values::words;
+use super::command_line::words;
 
 /// The way to the databases.
 #[derive(Clone, Debug, PartialEq, Eq)]

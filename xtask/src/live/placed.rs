@@ -113,7 +113,7 @@ pub fn record(
     snapshot: &Snapshot,
     installed: &[String],
     staged: &BTreeMap<String, Stamp>,
-    prepared: &str,
+    prepared: impl Fn(&str) -> String,
 ) -> Result<()> {
     let mut state = State::read(store)?;
     for name in installed {
@@ -127,7 +127,7 @@ pub fn record(
                 Placed {
                     sha256: sha256.to_owned(),
                     stamp,
-                    prepared: prepared.to_owned(),
+                    prepared: prepared(name),
                     boot: boot().map(str::to_owned),
                 },
             );

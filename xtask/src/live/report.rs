@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::{Damage, Replaced};
-use crate::config::Settings;
+use crate::config::{CommandLine, Settings};
 use crate::context::Context;
 use crate::error;
 use crate::snapshots::Snapshot;
@@ -22,12 +22,12 @@ pub fn run_after(
     cx: &Context,
     settings: &Settings,
     key: &'static str,
-    words: Option<&[String]>,
+    line: Option<&CommandLine>,
     snapshot: &Snapshot,
     replaced: &Replaced,
 ) -> Result<()> {
-    let Some(words) = words else { return Ok(()) };
-    let command = UserCommand { key, words, root: &settings.root };
+    let Some(line) = line else { return Ok(()) };
+    let command = UserCommand { key, line, root: &settings.root };
     let then = format!("{} stays the current data", snapshot.name);
     let dir = &settings.data_dir;
     command

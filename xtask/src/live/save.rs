@@ -61,8 +61,14 @@ pub(super) struct Copies<'a> {
 /// A live database that is as it was installed.
 struct Known {
     placed: Placed,
-    /// The file of a snapshot with this content.
+    /// The file of a snapshot with this content, before `prepare` and `compact` have changed it.
     file: PathBuf,
+}
+
+impl Known {
+    fn is_prepared(&self) -> bool {
+        !self.placed.prepared.is_empty()
+    }
 }
 
 /// The context of saving a locked live set.
@@ -93,7 +99,7 @@ impl<'a> Saver<'a> {
         }
         let mut raw = State::read(self.store)?.raw(self.store);
         raw.retain(|name| names.contains(name));
-        let known = self.known(&names)?;
+        let known = self.known(kind, &names)?;
         let unknown = names.len() - known.len();
         let what = format!("{} in {}", count(unknown, "database"), dir.display());
         let _working = (unknown > 0).then(|| self.ui.working("Saving", what));
@@ -122,13 +128,19 @@ impl<'a> Saver<'a> {
         Ok(Some(copies))
     }
 
-    /// The databases that are as they were installed from a snapshot.
-    fn known(&self, names: &[String]) -> Result<BTreeMap<String, Known>> {
+    /// The databases that are as they were installed from a snapshot, and that a restore of the file
+    /// there brings back. What the user saves is the very content.
+    fn known(&self, kind: Kind, names: &[String]) -> Result<BTreeMap<String, Known>> {
+        let preparation = self.settings.preparation();
+        let comes_back = |placed: &Placed| {
+            placed.prepared.is_empty() || (kind != Kind::Manual && placed.prepared == preparation)
+        };
         let state = State::read(self.store)?;
         let snapshots = self.store.list()?;
         let unchanged = placed::unchanged(self.store, &state).into_iter();
-        let known =
-            unchanged.filter(|(name, _)| names.contains(name)).filter_map(|(name, placed)| {
+        let known = unchanged
+            .filter(|(name, it)| names.contains(name) && comes_back(it))
+            .filter_map(|(name, placed)| {
                 let file = placed::find_file(&snapshots, &name, &placed.sha256)?;
                 Some((name, Known { placed, file }))
             });
@@ -146,7 +158,7 @@ impl<'a> Saver<'a> {
             (name != next, name != last.as_deref())
         });
         for snapshot in snapshots {
-            if copies.damaged.is_empty() && copies.are_held_by(&snapshot)? {
+            if copies.damaged.is_empty() && copies.are_held_by(&snapshot, self.settings)? {
                 copies.held_by = Some(snapshot.name);
                 return Ok(());
             }
@@ -166,7 +178,8 @@ impl<'a> Saver<'a> {
             let described = describe(dir, name, copies.damaged.contains(name), hash)?;
             let raw = copies.raw.contains(name);
             let unsanitized = raw && sanitize::is_for(&self.settings.rules, name);
-            Ok(Database { unsanitized, raw, ..described })
+            let as_pulled = copies.known.get(name).is_some_and(Known::is_prepared);
+            Ok(Database { unsanitized, raw, as_pulled, ..described })
         });
         let meta = Meta {
             version: 1,
@@ -290,15 +303,20 @@ impl Copies<'_> {
         Ok(())
     }
 
-    /// Whether `snapshot` has exactly these databases with this content. It must also agree which
-    /// are raw, since a restore would mark the live set so. The snapshot's mark is not changed: it
-    /// is correct for its own pull.
-    fn are_held_by(&self, snapshot: &Snapshot) -> Result<bool> {
+    /// Whether a restore of `snapshot` brings back exactly these databases with this content. It must
+    /// also agree which are raw, since a restore would mark the live set so. The snapshot's mark is
+    /// not changed: it is correct for its own pull.
+    fn are_held_by(&self, snapshot: &Snapshot, settings: &Settings) -> Result<bool> {
         let same_names = snapshot.files.iter().map(|(name, _)| name).eq(&self.names);
         // A restore of an incomplete set would not remove databases that were added later.
         let whole = snapshot.meta.as_ref().is_some_and(|meta| meta.only.is_none());
         let same_marks = snapshot.raw() == self.raw;
-        if snapshot.defect.is_some() || !whole || !same_names || !same_marks {
+        let is_changed = !settings.preparation().is_empty();
+        let same_preparation = self.names.iter().all(|name| {
+            let is_prepared = self.known.get(name).is_some_and(Known::is_prepared);
+            is_prepared == (is_changed && snapshot.is_unprepared(name))
+        });
+        if snapshot.defect.is_some() || !whole || !same_names || !same_marks || !same_preparation {
             return Ok(false);
         }
         for name in &self.names {

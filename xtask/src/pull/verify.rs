@@ -123,7 +123,7 @@ fn verified(
     })?;
     let Description { page_size, user_version, schema, checked } = found;
     warn(ui, &name, &checked);
-    let (damaged, unsanitized, raw) = (false, false, false);
+    let (damaged, unsanitized, raw, as_pulled) = (false, false, false, false);
     let (sha256, file) = (Some(sha256), FileId::of(&dir.join(&received.name)).ok());
     let database = Database {
         name,
@@ -135,6 +135,7 @@ fn verified(
         damaged,
         unsanitized,
         raw,
+        as_pulled,
         scrubbed,
         remote,
         file,

@@ -178,6 +178,10 @@ pub struct Database {
     /// Whether the server has zeroed all of its unused bytes.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub scrubbed: bool,
+    /// Whether it was saved as it was pulled, without what `prepare` and `compact` had made of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[cfg_attr(test, schemars(skip))]
+    pub as_pulled: bool,
     /// Of a pull, what the server said of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(skip))]
@@ -253,6 +257,12 @@ impl Snapshot {
 
     pub fn is_pull(&self) -> bool {
         self.meta.as_ref().is_some_and(|meta| meta.kind == Kind::Pull)
+    }
+
+    /// Whether `prepare` and `compact` change this database when it is installed: it is not data
+    /// that was current here.
+    pub fn is_unprepared(&self, name: &str) -> bool {
+        self.is_pull() || self.database(name).is_some_and(|database| database.as_pulled)
     }
 
     /// What is recorded of a database.
