@@ -56,7 +56,7 @@ fn leaks(output: Output, what: &str) {
         .stderr_has(&format!("error: cannot refresh {FIXTURE}; nothing was changed\n"))
         .stderr_has(what)
         .stderr_has(
-            "hint: add a [[sanitize]] rule for the column that still has them, or `leak-check = false`",
+            "hint: add a [[sanitize]] rule for the column that still has them (cargo xtask init proposes one), or `leak-check = false`",
         )
         .stderr_lacks("@example");
 }

@@ -45,6 +45,20 @@ fn sources(env: &TestEnv) -> Vec<String> {
 }
 
 #[test]
+fn a_pull_with_the_rules_of_now_is_named_where_the_recorded_one_has_others() {
+    let (env, old) = pulled_again();
+    env.db_toml(&SETTINGS.replace("token", "name"));
+    env.local_pull(&[]).ok();
+    commit(&env, &["--all"])
+        .ok()
+        .stderr_has(&format!(
+            "warning: {old} was pulled with other rules than those in db.toml; to cut from backup_"
+        ))
+        .stderr_has(" instead: cargo xtask refresh-fixtures\n");
+    env.xtask(["refresh-fixtures"]).ok().stderr_lacks("with other rules");
+}
+
+#[test]
 fn a_commit_cuts_from_the_snapshot_that_is_recorded() {
     let (env, old) = pulled_again();
     let before = sources(&env);

@@ -1,7 +1,8 @@
 //! A team's store of snapshots: one publishes, the others pull.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
 
 use rusqlite::Connection;
 use tests::databases;
@@ -212,6 +213,30 @@ fn what_is_unchanged_is_a_link_and_a_directory_comes_with_its_databases() {
     let (same, changed) = (inodes("tenants/kali.db"), inodes("tenant_iris.db"));
     assert_eq!((same.len(), same[0]), (2, same[1]));
     assert_ne!(changed[0], changed[1]);
+}
+
+/// A store belongs to a team, whoever writes to it first and with whatever umask.
+#[test]
+fn objects_get_the_permissions_of_the_directory() {
+    for (store, of_directories, of_files) in [
+        (SharedStore::directory(), 0o770, 0o660),
+        (SharedStore::directory(), 0o700, 0o600),
+        (SharedStore::behind_ssh(), 0o775, 0o664),
+    ] {
+        let env = publisher(&store);
+        let root = store.path();
+        fs::create_dir(&root).expect("make a directory");
+        fs::set_permissions(&root, fs::Permissions::from_mode(of_directories)).expect("chmod");
+        store.publish(&env);
+        let mode = |path: &Path| fs::metadata(path).expect("it is there").mode() & 0o777;
+        let files = store.files();
+        assert!(files.len() > 2);
+        for (path, _) in files {
+            assert_eq!(mode(&path), of_files, "{}", path.display());
+            let directory = path.parent().expect("a directory");
+            assert_eq!(mode(directory), of_directories, "{}", directory.display());
+        }
+    }
 }
 
 /// As of a pull from the server.

@@ -1,6 +1,7 @@
 //! The objects of a bucket or of a directory of this machine.
 
 use std::future::Future;
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,8 @@ use futures_util::TryStreamExt as _;
 use futures_util::future::{Either, select};
 use object_store::path::Path as Key;
 use object_store::{Error, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions};
+use rustix::fs::Mode;
+use rustix::process::umask;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
@@ -52,10 +55,22 @@ impl Bucket {
     }
 
     fn write(&self, path: &str, content: Vec<u8>, mode: PutMode) -> Result<Result<(), Error>> {
+        self.share_as_root();
         let key = Key::from(path);
         let options = PutOptions::from(mode);
         let written = run(&self.handle, self.store.put_opts(&key, content.into(), options))?;
         Ok(written.map(|_| ()))
+    }
+
+    /// Gives new files and directories of a directory its own permissions: those who can read it, or
+    /// write to it, can do so with all objects. Only commands for this store write to one.
+    fn share_as_root(&self) {
+        let (scheme, first, path) = self.access.parts();
+        if scheme == "file"
+            && let Ok(root) = std::fs::metadata(format!("{first}/{path}"))
+        {
+            umask(Mode::from_raw_mode(!root.mode() & 0o777));
+        }
     }
 
     fn failed(&self, verb: &str, path: &str, error: Error) -> anyhow::Error {

@@ -26,6 +26,12 @@ if [ "$what" = make ]; then
 fi
 [ -d "$root" ] || exit 44
 cd -- "$root" || exit 43
+# Those who can read the directory, or write to it, can do so with all objects.
+mode=$(stat -c %a . 2>/dev/null || stat -f %Lp . 2>/dev/null)
+case $mode in
+"" | *[!0-7]*) ;;
+*) umask "$(printf %04o $((0777 & ~0$mode)))" ;;
+esac
 case $what in
 open) [ -r . ] ;;
 get)

@@ -13,8 +13,8 @@ use crate::server::request::{Mode, Request};
 use crate::server::transport::{Ended, Transport};
 use crate::ui::bytes;
 
-pub const ADVICE_ON_LEAKS: &str = "add a [[sanitize]] rule for the column that still has them, or `leak-check = false` to the rule if they \
-     may stay there";
+pub const ADVICE_ON_LEAKS: &str = "add a [[sanitize]] rule for the column that still has them (cargo xtask init proposes one), or \
+     `leak-check = false` to the rule if they may stay there";
 
 const FREE_SOME: &str = "free space: cargo xtask snapshots prune --keep 3";
 const LOOK_AT_ALL: &str = "run the same command again, with -v to see what the server says";

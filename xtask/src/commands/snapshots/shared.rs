@@ -160,7 +160,7 @@ impl ListArgs {
             let (databases, size) = (count(entry.databases, "database"), bytes(entry.bytes));
             let source = entry.source.as_ref().map(|it| format!("  {it}")).unwrap_or_default();
             let only = entry.only.as_ref().map(|it| format!("  only {it}")).unwrap_or_default();
-            ui.data(format!("{}  {when}  {databases}  {size}{source}{only}\n", entry.name))?;
+            ui.data(format!("{}  {when}  {databases}  {size}{source}{only}", entry.name))?;
         }
         if entries.is_empty() {
             ui.status("Nothing", format!("was published to {} yet", vault.url()));
@@ -175,6 +175,7 @@ pub fn prune(cx: &Context, settings: &Settings, keep: usize, dry_run: bool) -> R
     if !dry_run && !ui.yes {
         let would = pruning::prune(&vault, keep, true)?.snapshots;
         if !would.is_empty() {
+            would.iter().for_each(|name| ui.line(format!("  {name}")));
             let snapshots = count(would.len(), "snapshot");
             ui.confirm(&format!("Remove {snapshots} from {}?", vault.url()))?;
         }
@@ -184,6 +185,10 @@ pub fn prune(cx: &Context, settings: &Settings, keep: usize, dry_run: bool) -> R
     if ui.json {
         let (share, removed) = (vault.url(), &snapshots[..]);
         return ui.json(&report::Pruned { share, removed, objects, bytes: size });
+    }
+    if snapshots.is_empty() && objects == 0 {
+        ui.status("Nothing", format!("to remove from {}", vault.url()));
+        return Ok(());
     }
     let verb = if dry_run { "Would remove" } else { "Removed" };
     let freed = if dry_run { String::new() } else { format!(", {}", bytes(size)) };
