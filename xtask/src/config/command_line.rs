@@ -32,7 +32,9 @@ impl CommandLine {
             words.remove(0);
         }
         if words.is_empty() {
-            return Err(Failure::usage(format!("the command {command:?} has no program")).into());
+            return Err(Failure::usage(format!("the command {command:?} has no program"))
+                .hint("write it after the variables, such as \"A=b npm run migrate\"")
+                .into());
         }
         Ok(Self { env, words })
     }
