@@ -151,7 +151,12 @@ impl Running {
     #[track_caller]
     pub fn wait_for(&mut self, what: &str, ready: impl Fn(&Running) -> bool) {
         while !ready(self) {
-            let gone = self.has_exited() && !ready(self);
+            let has_exited = self.has_exited();
+            if has_exited {
+                // What it said last may not have been read yet.
+                self.drain();
+            }
+            let gone = has_exited && !ready(self);
             if gone || self.started.elapsed() > DEADLINE {
                 panic!("waited in vain for {what}\n{}", self.output(None));
             }
@@ -172,14 +177,23 @@ impl Running {
             }
             thread::sleep(pause(self.started));
         };
-        let drained = Instant::now() + DRAIN;
+        if !self.drain() {
+            panic!("exited, but left a process with its pipes\n{}", self.output(None));
+        }
+        self.output(status.code())
+    }
+
+    /// Waits for the rest of the output of a program that has exited; returns whether its pipes are
+    /// closed.
+    fn drain(&self) -> bool {
+        let end = Instant::now() + DRAIN;
         while !(self.stdout.closed() && self.stderr.closed()) {
-            if Instant::now() > drained {
-                panic!("exited, but left a process with its pipes\n{}", self.output(None));
+            if Instant::now() > end {
+                return false;
             }
             thread::sleep(Duration::from_millis(1));
         }
-        self.output(status.code())
+        true
     }
 
     fn output(&self, code: Option<i32>) -> Output {
