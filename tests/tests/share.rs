@@ -215,7 +215,7 @@ fn what_is_unchanged_is_a_link_and_a_directory_comes_with_its_databases() {
     assert_ne!(changed[0], changed[1]);
 }
 
-/// A store belongs to a team, whoever writes to it first and with whatever umask.
+/// Every member can use the store, whatever umask the first publisher has.
 #[test]
 fn objects_get_the_permissions_of_the_directory() {
     for (store, of_directories, of_files) in [

@@ -214,7 +214,7 @@ pub struct Settings {
     pub unmasked_keep: Option<MaxAge>,
     /// Whether databases may be on this machine before they are masked.
     pub allow_local_staging: bool,
-    /// The words of the command that migrates and seeds; `{dir}` stands for the data directory.
+    /// The command that migrates and seeds; `{dir}` stands for the data directory.
     pub setup: Option<CommandLine>,
     pub compact: bool,
     pub hooks: Hooks,
